@@ -1,0 +1,110 @@
+"""Backbone: what every design of a study shares, and the named scales.
+
+No torch here: studies are data, and listing them must stay quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from architectures.frozen import Frozen, nearest
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Backbone(Frozen):
+    """Image tower, text stack, width, heads, sizes and where weights come from."""
+
+    scale: str = "custom"
+    """Name of the scale these numbers started from; a label, not a setting."""
+    vision: str = "vit_base_patch16_224"
+    """A ViT by timm's name; the sizes below override the named model's own."""
+    vision_weights: str = "random"
+    """`random`, `hub` (timm's published weights) or the path of a local checkpoint."""
+    image_size: Positive = 256
+    """Pixels on a side."""
+    image_channels: Annotated[int, Field(ge=1, le=4)] = 3
+    """Channels of a picture; 1 adapts the patch embedding to grey pictures."""
+    patch_size: Positive = 16
+    """Pixels on a side of a patch."""
+    image_width: Positive = 768
+    """Hidden size of the image tower."""
+    image_layers: Positive = 12
+    """Blocks of the image tower."""
+    image_heads: Positive = 12
+    """Attention heads of the image tower."""
+    text_weights: str = "random"
+    """`random`, or a local folder or hub name of a BERT, whose configuration is then used."""
+    text_width: Positive = 768
+    """Hidden size of text and fusion layers."""
+    text_layers: Positive = 12
+    """Layers of the BERT stack that a design divides between text and fusion."""
+    text_heads: Positive = 12
+    """Attention heads of text and fusion layers."""
+    text_mlp: Positive = 3072
+    """Inner width of text and fusion MLPs."""
+    max_positions: Positive = 512
+    """Rows of the text position table."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of text and fusion layers, on hidden states and attention."""
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of freshly drawn matrices and embeddings."""
+    itc_width: Positive = 256
+    """Width of the common space of ITC."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Backbone:
+        if self.image_size % self.patch_size:
+            fitting = self.image_size // self.patch_size * self.patch_size or self.patch_size
+            raise ValueError(
+                f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}; "
+                f"take {fitting} or {fitting + self.patch_size}"
+            )
+        for part in ("image", "text"):
+            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
+            if width % heads:
+                raise ValueError(f"{part}_width {width} is not divisible by {part}_heads {heads}")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Image tokens without the class token."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+def _scale(name: str, **sizes: Any) -> Backbone:
+    return Backbone(scale=name, **sizes)
+
+
+SCALES: dict[str, Backbone] = {
+    # Seconds on two CPU cores; 12 text layers, so that 6+6 is literal. No dropout: such a run sees
+    # each picture a few times at most.
+    "nano": _scale(
+        "nano", vision="vit_tiny_patch16_224", image_size=32, patch_size=8, image_width=64,
+        image_layers=4, image_heads=4, text_width=64, text_layers=12, text_heads=4, text_mlp=256,
+        max_positions=64, dropout=0.0, itc_width=64,
+    ),
+    "tiny": _scale(
+        "tiny", vision="vit_tiny_patch16_224", image_size=64, patch_size=8, image_width=192,
+        image_layers=6, image_heads=3, text_width=192, text_layers=12, text_heads=3, text_mlp=768,
+        max_positions=64, itc_width=128,
+    ),
+    "small": _scale(
+        "small", vision="vit_small_patch16_224", image_size=224, image_width=384,
+        image_heads=6, text_width=384, text_heads=6, text_mlp=1536,
+    ),
+    # The sizes of ALBEF's paper: ViT-B/16 at 256 px beside BERT-base.
+    "base": _scale("base"),
+}  # fmt: skip
+
+
+def scale(name: str) -> Backbone:
+    """The backbone of a named scale.
+
+    Raises `SettingError` with the nearest name.
+    """
+    if name not in SCALES:
+        raise nearest(name, SCALES, "scale")
+    return SCALES[name]

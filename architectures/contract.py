@@ -1,0 +1,245 @@
+"""The words that every design, objective and task use: states, what a design can do, the class.
+
+Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
+C channels, I images of one row, Q queries, T all text tokens of a batch (flat).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.frozen import Frozen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageStates:
+    """What an image tower says. `tokens_BPD` starts with the class token."""
+
+    tokens_BPD: Tensor
+    pooled_BD: Tensor
+    """What the ITC head reads."""
+    layers: tuple[Tensor, ...] = ()
+    """Output of every block, only where a design asks for them."""
+
+    def take(self, rows_N: Tensor) -> ImageStates:
+        """The states of some rows, in that order; rows may repeat."""
+        layers = tuple(layer[rows_N] for layer in self.layers)
+        return ImageStates(
+            tokens_BPD=self.tokens_BPD[rows_N], pooled_BD=self.pooled_BD[rows_N], layers=layers
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where text tokens stand: padded (every position kept) or packed (padding left out).
+
+    Linear layers, norms and MLPs run on the flat tokens (T x D); only attention needs rows. Packed
+    and padded give the same values at real positions.
+    """
+
+    is_real_BL: Tensor
+    """True where there is a word, False at padding."""
+    flat_T: Tensor | None = None
+    """Packed: index into B*L of each kept token, ascending. None: nothing is left out."""
+
+    @classmethod
+    def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
+        """The layout of a batch. Packing needs the number of real tokens, so it waits for it."""
+        if not packed:
+            return cls(is_real_BL=is_real_BL)
+        return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
+
+    def pack(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) -> (T, D)."""
+        flat = x_BLD.flatten(0, 1)
+        return flat if self.flat_T is None else flat.index_select(0, self.flat_T)
+
+    def unpack(self, x_TD: Tensor) -> Tensor:
+        """(T, D) -> (B, L, D), zeros where padding was left out."""
+        rows, length = self.is_real_BL.shape
+        if self.flat_T is None:
+            return x_TD.view(rows, length, -1)
+        full = x_TD.new_zeros(rows * length, x_TD.shape[-1])
+        return full.index_copy(0, self.flat_T, x_TD).view(rows, length, -1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """What a text encoder says. `tokens_TD` is flat; `tokens_BLD` gives it by rows."""
+
+    tokens_TD: Tensor
+    layout: Layout
+    pooled_BD: Tensor
+    """What the ITC head reads."""
+    layers: tuple[Tensor, ...] = ()
+    """Output of every layer, flat, only where a design asks for them."""
+
+    @property
+    def tokens_BLD(self) -> Tensor:
+        return self.layout.unpack(self.tokens_TD)
+
+    @property
+    def text_is_real_BL(self) -> Tensor:
+        return self.layout.is_real_BL
+
+    def take(self, rows_N: Tensor) -> TextStates:
+        """The states of some rows, in that order; rows may repeat."""
+        packed = self.layout.flat_T is not None
+        layout = Layout.of(self.layout.is_real_BL[rows_N], packed=packed)
+
+        def rows(x_TD: Tensor) -> Tensor:
+            return layout.pack(self.layout.unpack(x_TD)[rows_N])
+
+        return TextStates(
+            tokens_TD=rows(self.tokens_TD),
+            layout=layout,
+            pooled_BD=self.pooled_BD[rows_N],
+            layers=tuple(rows(layer) for layer in self.layers),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fused:
+    """What fusion says.
+
+    `text_BRD` holds the positions named by `read_at_BR`, or every position (R = L) without it.
+    """
+
+    text_BRD: Tensor
+    image_BPD: Tensor | None
+    """Image tokens after fusion, or None where the design does not change them."""
+    pooled_BD: Tensor
+    """What the ITM head and the classifiers of tasks read; `Facts.pooled_width` wide."""
+    attention: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Attention probabilities (B, H, L, P) of the layers named by `keep_attention`."""
+
+
+class DesignConfig(Frozen):
+    """Base of every design's configuration; a variant changes fields of it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a design with its configuration can do, known before it is built."""
+
+    no_align: str = ""
+    """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
+    no_fuse: str = ""
+    """Why ITM and MLM do not apply; empty: it can fuse."""
+    itc_reads: str = ""
+    """Which states the ITC heads read, in words."""
+    text_layers: int
+    """Layers of text alone."""
+    fusion_layers: int
+    """Layers in which the modalities meet."""
+    pooled_width: int
+    """Width of `Fused.pooled_BD`."""
+
+    @property
+    def can_align(self) -> bool:
+        return not self.no_align
+
+    @property
+    def can_fuse(self) -> bool:
+        return not self.no_fuse
+
+
+class FusionDesign(nn.Module, ABC):
+    """A way to fuse an image tower with a text stack.
+
+    A design is a file in `architectures/designs/`: a config and a class. `facts` needs no weights;
+    the constructor builds modules whose names are their roles: a part that two designs share has
+    the same name in both, and so the same initial weights.
+    """
+
+    name: ClassVar[str]
+    """What users type."""
+    version: ClassVar[str]
+    """Raised when the same config trains differently than before."""
+    Config: ClassVar[type[DesignConfig]]
+
+    heads: nn.ModuleDict
+    """`itc`, `itm`, `mlm`, those that apply; put on by `registry.build`."""
+
+    def __init__(self, config: DesignConfig, backbone: Backbone, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.vocabulary = vocabulary
+
+    @classmethod
+    @abstractmethod
+    def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
+        """What this configuration can do; raises `SettingError` where it cannot be built."""
+
+    @abstractmethod
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        """Normalised pixels (float) -> image states."""
+
+    @abstractmethod
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        """Token ids -> text states. `packed` leaves padding out of every layer."""
+
+    @abstractmethod
+    def fuse(
+        self,
+        image: ImageStates,
+        text: TextStates,
+        *,
+        read_at_BR: Tensor | None = None,
+        keep_attention: Collection[str] = (),
+    ) -> Fused:
+        """Row i of the image states meets row i of the text states.
+
+        `read_at_BR`: text positions (int64) that will be read; the last layer computes no others.
+        Position 0 need not be named for `pooled_BD`. `keep_attention`: names of layers whose
+        attention probabilities are wanted. Raises `TypeError` where the design cannot fuse.
+        """
+
+    @abstractmethod
+    def word_embedding(self) -> nn.Embedding:
+        """The table that the MLM head is tied to."""
+
+    def new_parts(self) -> frozenset[str]:
+        """Name prefixes of parts that no pretrained model has (for learning-rate multiples)."""
+        return frozenset()
+
+    @classmethod
+    def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
+        """Layer slot (module name) -> source layer in the pretrained model, or `fresh`."""
+        return {}
+
+
+@runtime_checkable
+class ReasonsOverImages(Protocol):
+    """Optional ability: one text beside several images (NLVR2)."""
+
+    def for_images(self, count: int) -> Self:
+        """A design of the same weights whose `fuse` takes image states of B x count rows."""
+        ...
+
+
+@runtime_checkable
+class DecodesAnswers(Protocol):
+    """Optional ability: a causal decoder over fused states (VQA)."""
+
+    def answer_decoder(self) -> nn.Module:
+        """A decoder that starts from this design's fusion weights."""
+        ...
+
+
+@runtime_checkable
+class ShowsAttention(Protocol):
+    """Optional ability: cross-attention maps with gradients (grounding)."""
+
+    def attention_map(self, layer: str) -> Tensor:
+        """Probabilities (B, H, L, P) kept by the last `fuse`."""
+        ...

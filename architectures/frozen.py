@@ -1,0 +1,80 @@
+"""Frozen, keyword-only settings: the one base class of every config, study and run description.
+
+Unknown names fail with the nearest known one, nested fields are reached by a dotted path, and the
+documentation of a field is the string that stands under it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+
+class SettingError(ValueError):
+    """A setting is unknown or has a value that cannot be used; the message says what to do."""
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> SettingError:
+    """The error for an unknown name: the nearest known one and the whole list.
+
+    >>> print(nearest("split_bret", ["dual_encoder", "split_bert"], "design"))
+    unknown design 'split_bret'; did you mean 'split_bert'? Known: dual_encoder, split_bert
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return SettingError(f"unknown {what} {name!r}; {hint}Known: {', '.join(names) or 'none'}")
+
+
+class Frozen(BaseModel):
+    """A frozen record. Equal by value, hashable where its fields are, JSON in and out."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_names(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name in values:
+                if name not in cls.model_fields:
+                    raise nearest(str(name), cls.model_fields, f"field of {cls.__name__}")
+        return values
+
+    def with_field(self, path: str, value: Any) -> Self:
+        """A copy with one field changed, named by a dotted path, validated as if written so.
+
+        >>> # study.with_field("optimizer.learning_rate", 3e-4)
+        """
+        head, _, rest = path.partition(".")
+        if head not in type(self).model_fields:
+            raise nearest(head, type(self).model_fields, f"field of {type(self).__name__}")
+        if rest:
+            inner = getattr(self, head)
+            if isinstance(inner, Frozen):
+                value = inner.with_field(rest, value)
+            elif isinstance(inner, dict):
+                value = {**inner, rest: value}
+            else:
+                raise SettingError(f"{path}: {head} holds a plain value, it has no field {rest!r}")
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self)(**{**given, head: value})
+        except ValidationError as error:
+            raise SettingError(readable(error)) from None
+
+
+def readable(error: ValidationError) -> str:
+    """Pydantic's report as one line per problem: where, what, and what was given."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or error.title
+        said = problem["msg"].removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        lines.append(f"{where}: {said}{shown}")
+    return "; ".join(lines)

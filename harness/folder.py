@@ -1,0 +1,132 @@
+"""Where things lie under the outputs folder, and how they are written: whole or not at all.
+
+    outputs/
+      cache/                    decoded pictures, by content
+      runs/<train key>/         one run; the truth
+        spec.json               the run, described whole
+        status.json             state, message, step; replaced atomically
+        metrics.jsonl           one line per measurement: step, samples, seconds, values
+        ledger.json             what was spent, in every unit
+        certificate.json        digests: batches fed, initial weights by role, training code
+        graph.json              the built model as a graph
+        checkpoint.pt           newest state, replaced atomically
+        scores/<task>.json      final values with chance levels; predictions beside it (.npz)
+        lock                    held by the process that trains this run
+      studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
+      studies/<name>/tuning/    journal of trials and the choice
+      reports/<name>/           page, figures, tables
+      mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+State = Literal[
+    "waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"
+]
+FINISHED: frozenset[State] = frozenset({"done"})
+RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
+"""States that only `--retry-failed` starts again."""
+
+
+class Locked(RuntimeError):
+    """Another process trains this run right now."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the whole new one, never a part.
+
+    The temporary file is removed where writing fails, for instance when no space is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """The value in a JSON file, or the default where there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return default
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, outputs: Path, key: str) -> None:
+        self.key = key
+        self.path = outputs / "runs" / key
+        self.spec = self.path / "spec.json"
+        self.status_file = self.path / "status.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.ledger = self.path / "ledger.json"
+        self.certificate = self.path / "certificate.json"
+        self.graph = self.path / "graph.json"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.scores = self.path / "scores"
+        self.stop_file = self.path / "stop"
+
+    def status(self) -> dict[str, Any]:
+        """State, message, step, steps, updated. `running` without a living owner reads
+        `interrupted`: the process was killed."""
+        status = read_json(self.status_file, {"state": "waiting", "message": "", "step": 0})
+        if status["state"] == "running" and not self.is_locked():
+            status |= {"state": "interrupted", "message": "its process was killed"}
+        return status
+
+    def set_status(self, state: State, message: str = "", **more: Any) -> None:
+        """Replace the status; `more` (step, steps, checkpoint_step, ...) is kept until changed."""
+        old = read_json(self.status_file, {})
+        new = {"state": state, "message": message, "updated": time.time()}
+        write_json(self.status_file, {**old, **new, **more})
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def metric_lines(self) -> list[dict[str, Any]]:
+        """Measurements in order; a half-written last line is left out."""
+        try:
+            text = self.metrics.read_text()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
+    def is_locked(self) -> bool:
+        try:
+            with self.lock():
+                return False
+        except Locked:
+            return True
+        except FileNotFoundError:
+            return False
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[IO[str]]:
+        """Hold the run. The kernel lets go when the process ends, however it ends."""
+        with (self.path / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Locked(f"run {self.key} is being trained by another process") from None
+            yield file

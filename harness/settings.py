@@ -1,0 +1,208 @@
+"""What a study may set besides its designs: data, objectives, optimizer, budget, numerics.
+
+Frozen data only, without torch. The documentation of a field stands under the field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from architectures.frozen import Frozen
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Text(Frozen):
+    """How captions become token ids."""
+
+    tokenizer: str = "wordpiece"
+    """`wordpiece` trains one on the training captions; else a Hugging Face folder or hub name."""
+    vocabulary: Positive = 512
+    """Largest vocabulary of a trained WordPiece, special tokens included."""
+    max_tokens: Annotated[int, Field(ge=3)] = 16
+    """Longest caption in tokens, [CLS] and [SEP] included; longer ones are cut."""
+
+
+class Scenes(Frozen):
+    """Built-in pictures of coloured shapes, drawn from a seed, with full ground truth."""
+
+    kind: Literal["scenes"] = "scenes"
+    train: Positive = 20_000
+    """Pictures to train on."""
+    val: Positive = 512
+    """Pictures for validation curves, tuning and selection."""
+    test: Positive = 512
+    """Pictures for final scores."""
+    objects: tuple[Positive, Positive] = (1, 1)
+    """Fewest and most objects in a picture."""
+    captions: Positive = 3
+    """Captions of every picture, worded differently."""
+    seed: int = 0
+    """Which corpus; independent of the training seed."""
+    text: Text = Text()
+    """Tokenizer and length."""
+
+
+class Pictures(Frozen):
+    """Image-caption rows in parquet files, a Hugging Face `datasets` folder or a hub dataset."""
+
+    kind: Literal["pictures"] = "pictures"
+    train: str
+    """Parquet file, several by a glob, a folder saved by `datasets`, or `hub:NAME[:SPLIT]`."""
+    val: str = ""
+    """The same for validation; empty: `val_share` of the training groups is held out."""
+    test: str = ""
+    """The same for final scores; empty: `test_share` of the training groups is held out."""
+    val_share: Share = 0.05
+    """Share of the groups held out for validation where `val` is empty."""
+    test_share: Share = 0.1
+    """Share of the groups held out for the test where `test` is empty."""
+    image: str = "image"
+    """Column with the picture: encoded bytes, a `{bytes, path}` record, or a path to a file."""
+    caption: str = "caption"
+    """Column with the caption or the list of captions."""
+    group: str = ""
+    """Column whose equal values mean the same thing; empty: only equal pictures or captions do."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How a picture becomes square: stretched, cut in the centre, or put on white."""
+    augment: Literal["none", "crop", "crop_flip"] = "none"
+    """Training augmentation: random resized crop, and left-right flip (wrong for `left`/`right`)."""
+    smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Smallest area of a random crop, as a share of the picture."""
+    seed: int = 0
+    """Which groups are held out; independent of the training seed."""
+    text: Text = Text(vocabulary=4096, max_tokens=24)
+    """Tokenizer and length."""
+
+
+Data = Annotated[Scenes | Pictures, Field(discriminator="kind")]
+
+
+class ITC(Frozen):
+    """Image-text contrastive learning over the batch (Radford et al. 2021; ALBEF)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Start of the learnable temperature; logits are cosine / temperature."""
+    temperature_range: tuple[float, float] = (0.001, 0.5)
+    """Bounds the temperature is clamped to before every step."""
+    same: Literal["positive", "masked", "negative"] = "positive"
+    """Other rows that match (same group, picture or caption): shared target, left out, or (as
+    published) wrongly negative."""
+
+
+class ITM(Frozen):
+    """Image-text matching: one positive and two negatives a pair, two classes (ALBEF)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    negatives: Literal["hard", "random"] = "hard"
+    """Drawn by ITC similarity, or uniformly; matching rows are never drawn."""
+
+
+class MLM(Frozen):
+    """Masked language modelling with the picture in view (BERT's 80/10/10 rule)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Chance of each real token, special ones apart, to be predicted."""
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of predicted tokens replaced by [MASK]."""
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of predicted tokens replaced by a random word; the rest stay."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> MLM:
+        if self.mask_share + self.random_share > 1:
+            raise ValueError("mask_share + random_share is more than 1")
+        return self
+
+
+class Objectives(Frozen):
+    """The pre-training losses; each is a switch by its weight."""
+
+    itc: ITC = ITC()
+    """Contrastive loss on the two towers."""
+    itm: ITM = ITM()
+    """Matching loss on the fused states."""
+    mlm: MLM = MLM()
+    """Masked words from the fused states."""
+
+    def active(self) -> tuple[str, ...]:
+        """Names of the objectives with a weight above 0, in a fixed order."""
+        return tuple(n for n in ("itc", "itm", "mlm") if getattr(self, n).weight > 0)
+
+
+class Optimizer(Frozen):
+    """AdamW with linear warm-up and cosine decay tied to the budget."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate."""
+    final_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Learning rate at the end, as a share of the peak."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps spent in linear warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    """Decoupled decay of matrices; biases, norms and other one-dimensional tensors have none."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's averages."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Adam's epsilon."""
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+
+
+class Budget(Frozen):
+    """The binding unit, exactly one; turned into optimizer steps once, before training."""
+
+    samples: Positive | None = None
+    """Image-caption pairs seen."""
+    steps: Positive | None = None
+    """Optimizer steps."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        given = [n for n in type(self).model_fields if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a budget names exactly one of samples, steps; given: {given}")
+        return self
+
+
+class Numerics(Frozen):
+    """What the bits of a result depend on besides the seed: one choice for a whole study."""
+
+    threads: Positive = 1
+    """CPU threads of one run."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: forward and backward under autocast, weights and optimizer in float32."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Kind of device."""
+
+
+class Measure(Frozen):
+    """When and on what the validation curves are measured."""
+
+    points: Positive = 10
+    """Measurements, evenly spaced over the budget; one more before the first step."""
+    items: Positive = 512
+    """Validation pictures used, with fixed captions, masks and negatives."""
+    checkpoints: Positive = 5
+    """Checkpoints written over the budget (at measurements); only the newest is kept."""
+
+
+class Retrieval(Frozen):
+    """Image-text retrieval: ITC alone, and the top k re-ranked by the ITM head."""
+
+    name: Literal["retrieval"] = "retrieval"
+    """Which task file scores it."""
+    rerank: Positive = 16
+    """Candidates of the ITC ranking that the ITM head scores again."""
+    split: Literal["val", "test"] = "test"
+    """Which split is scored."""
+    captions: Literal["first", "all"] = "first"
+    """Captions of a picture that are queries and candidates."""

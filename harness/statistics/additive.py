@@ -1,0 +1,129 @@
+"""The additive model of scores: Y_ds = mu + design_d + seed_s + residual_ds, by least squares.
+
+A seed is a block: what a seed does to all designs alike (data order, shared initial weights) drops
+out of every comparison. Complete and incomplete tables go through the same least squares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Scores = Mapping[str, Mapping[int, float]]
+
+# Differences below this share of the largest score are rounding, not variation between seeds.
+ROUNDING = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One design minus another, in the units of the score."""
+
+    delta: float
+    """Least-squares difference; nan when the two share no seed."""
+    seed_sd: float
+    """SD of one seed's difference: sqrt(max(Var(d_s), 2 MSE)); nan when it cannot be known."""
+    se: float
+    """Standard error of delta; with every cell present seed_sd / sqrt(seeds)."""
+    seeds: int
+    """Seeds in which both designs have a score."""
+    note: str = ""
+    """Why there is no standard error, in words; empty when there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The additive model fitted to the usable scores of a table."""
+
+    designs: tuple[str, ...]
+    """Designs with at least one usable score, in the order given."""
+    seeds: tuple[int, ...]
+    scores_DS: FloatArray
+    """The scores, nan where a cell is missing."""
+    mse: float
+    """Residual variance, in squared units of the score; nan without a degree of freedom."""
+    df: int
+    """Degrees of freedom of mse: (D - 1)(S - 1) when no cell is missing."""
+    effects_D: FloatArray
+    covariance_DD: FloatArray
+    """Of the effects, in units of the residual variance."""
+    notes: tuple[str, ...]
+
+    def difference(self, design: str, control: str) -> Difference:
+        """One design minus another, with the larger of its own and the pooled variance.
+
+        Pooled variance alone rejects too often when one design is noisier than the others, the
+        contrast's own alone has too few degrees of freedom; their maximum needs no branch.
+        """
+        d, c = self.designs.index(design), self.designs.index(control)
+        paired = self.scores_DS[d] - self.scores_DS[c]
+        paired = paired[np.isfinite(paired)]
+        seeds, nan = len(paired), math.nan
+        if seeds == 0:
+            note = f"{design} and {control} share no seed"
+            return Difference(delta=nan, seed_sd=nan, se=nan, seeds=0, note=note)
+        delta = float(self.effects_D[d] - self.effects_D[c])
+        if seeds == 1:
+            note = f"{design} and {control} share one seed: no interval from fewer than two"
+            return Difference(delta=delta, seed_sd=nan, se=nan, seeds=1, note=note)
+        variance = max(float(np.var(paired, ddof=1)), 2 * self.mse)
+        if math.sqrt(variance) <= ROUNDING * float(np.nanmax(np.abs(self.scores_DS))):
+            note = "no variation between seeds: no standard error, so no interval"
+            return Difference(delta=delta, seed_sd=0.0, se=nan, seeds=seeds, note=note)
+        cov = self.covariance_DD
+        spread = float(cov[d, d] + cov[c, c] - 2 * cov[d, c])  # 2 / seeds when nothing is missing
+        se = math.sqrt(variance * spread / 2)
+        return Difference(delta=delta, seed_sd=math.sqrt(variance), se=se, seeds=seeds)
+
+
+def fit(scores: Scores) -> Fit:
+    """Fit the additive model to design -> seed -> score; cells may be missing, nan or infinite.
+
+    A score that is not finite counts as missing. Whatever was left out is said in `notes`.
+    """
+    designs = tuple(name for name in scores if any(map(math.isfinite, scores[name].values())))
+    seeds = tuple(sorted({seed for name in designs for seed in scores[name]}))
+    scores_DS = np.array(
+        [[scores[name].get(seed, math.nan) for seed in seeds] for name in designs], dtype=float
+    ).reshape(len(designs), len(seeds))
+    scores_DS[~np.isfinite(scores_DS)] = math.nan
+    design_N, seed_N = np.nonzero(np.isfinite(scores_DS))
+    score_N = scores_DS[design_N, seed_N]
+    # Centred, so that residuals keep their digits when scores are large and close together.
+    score_N = score_N - (score_N.mean() if len(score_N) else 0.0)
+    columns_NP = np.zeros((len(score_N), len(designs) + len(seeds)))
+    columns_NP[np.arange(len(score_N)), design_N] = 1
+    columns_NP[np.arange(len(score_N)), len(designs) + seed_N] = 1
+    inverse_PN = np.linalg.pinv(columns_NP)
+    effects_P = inverse_PN @ score_N
+    residual_N = score_N - columns_NP @ effects_P
+    df = len(score_N) - (int(np.linalg.matrix_rank(columns_NP)) if len(score_N) else 0)
+    return Fit(
+        designs=designs,
+        seeds=seeds,
+        scores_DS=scores_DS,
+        mse=float(residual_N @ residual_N) / df if df else math.nan,
+        df=df,
+        effects_D=effects_P[: len(designs)],
+        covariance_DD=(inverse_PN @ inverse_PN.T)[: len(designs), : len(designs)],
+        notes=_notes(scores, designs, seeds, scores_DS),
+    )
+
+
+def _notes(
+    scores: Scores, designs: tuple[str, ...], seeds: tuple[int, ...], scores_DS: FloatArray
+) -> tuple[str, ...]:
+    notes = [f"{name}: no scores at all" for name in scores if name not in designs]
+    if len(seeds) == 1:
+        notes.append("one seed in all: differences without intervals")
+    missing = [
+        f"{designs[d]} seed {seeds[s]}" for d, s in zip(*np.nonzero(np.isnan(scores_DS)), strict=True)
+    ]
+    if missing:
+        notes.append(f"missing cells: least squares on what is there ({', '.join(missing)})")
+    return tuple(notes)

@@ -1,0 +1,153 @@
+"""The primary analysis: every design against the control, seeds as blocks, Dunnett's intervals.
+
+The only analysis that gives verdicts (verdicts.py). Simulated with 2-6 designs and 3-5 seeds it
+makes 3.6-4.8 % family-wise errors of a nominal 5 %.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.statistics.additive import Fit, Scores, fit
+from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A design minus the control, in the units of the score; nan where it cannot be known."""
+
+    design: str
+    control: str
+    delta: float
+    seed_sd: float
+    """SD of one seed's difference, the larger of the contrast's own and the pooled one."""
+    se: float
+    df: int
+    seeds: int
+    """Seeds in which both have a score."""
+    critical: float
+    """The interval is delta -+ critical * se."""
+    lower: float
+    upper: float
+    p_adjusted: float
+    """Adjusted for the other contrasts and for the declared looks."""
+    note: str
+    """Why there is no interval; empty when there is one."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is anything to give a verdict from."""
+        return math.isfinite(self.se)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """Every design against the control."""
+
+    control: str
+    means: dict[str, float]
+    """Plain mean of each design's own scores; nan for a design without any."""
+    seeds: dict[str, int]
+    """Usable scores of each design."""
+    mse: float
+    """Residual variance of the blocked model, in squared units of the score."""
+    df: int
+    alpha: float
+    """Family-wise error rate of these intervals: the declared rate over the declared looks."""
+    contrasts: tuple[Contrast, ...]
+    """One for each design with a score, in the order given, without the control."""
+    notes: tuple[str, ...]
+
+    @property
+    def designs_compared(self) -> int:
+        """The control and the designs that have an interval: the D of the model."""
+        return 1 + sum(contrast.has_interval for contrast in self.contrasts)
+
+
+def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1) -> Analysis:
+    """Compare every design with the control by the seed-blocked model.
+
+    `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
+    how many times the study declared it would look and perhaps add seeds; alpha is split evenly
+    over them (Bonferroni). Intervals are simultaneous over the contrasts (Dunnett's max|T|,
+    correlation 0.5, which is exact when no cell is missing).
+
+    Raises ValueError for a control that is not among the designs, and for a bad alpha or looks.
+    """
+    if control not in scores:
+        close = difflib.get_close_matches(control, scores, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = ", ".join(scores) or "none"
+        raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {known}")
+    if not 0 < alpha < 1 or looks < 1:
+        raise ValueError(f"alpha must lie in (0, 1) and looks be at least 1: {alpha=}, {looks=}")
+    model = fit(scores)
+    rows = dict(zip(model.designs, model.scores_DS, strict=True))
+    pairs = [(name, control) for name in model.designs if name != control and control in rows]
+    return Analysis(
+        control=control,
+        means={name: float(np.nanmean(rows[name])) if name in rows else math.nan for name in scores},
+        seeds={name: int(np.isfinite(rows.get(name, [])).sum()) for name in scores},
+        mse=model.mse,
+        df=model.df,
+        alpha=alpha / looks,
+        contrasts=simultaneous(
+            model,
+            pairs,
+            lambda count: dunnett_critical(count, model.df, alpha / looks),
+            lambda t, count: min(1.0, looks * dunnett_tail(t, count, model.df)),
+        ),
+        notes=model.notes + _notes(control in rows, alpha, looks),
+    )
+
+
+def simultaneous(
+    model: Fit,
+    pairs: list[tuple[str, str]],
+    critical: Callable[[int], float],
+    tail: Callable[[float, int], float],
+) -> tuple[Contrast, ...]:
+    """The contrasts of (design, control) pairs, simultaneous over those that have an interval.
+
+    `critical` gives the critical value for a number of contrasts, `tail` the adjusted p of a
+    t statistic in that number.
+    """
+    differences = [model.difference(*pair) for pair in pairs]
+    count = sum(math.isfinite(difference.se) for difference in differences)
+    reach = critical(count) if count else math.nan
+    contrasts = []
+    for (design, control), found in zip(pairs, differences, strict=True):
+        known = math.isfinite(found.se)
+        half = reach * found.se
+        contrasts.append(
+            Contrast(
+                design=design,
+                control=control,
+                delta=found.delta,
+                seed_sd=found.seed_sd,
+                se=found.se,
+                df=model.df,
+                seeds=found.seeds,
+                critical=reach if known else math.nan,
+                lower=found.delta - half,
+                upper=found.delta + half,
+                p_adjusted=tail(found.delta / found.se, count) if known else math.nan,
+                note=found.note,
+            )
+        )
+    return tuple(contrasts)
+
+
+def _notes(control_has_scores: bool, alpha: float, looks: int) -> tuple[str, ...]:
+    notes = []
+    if not control_has_scores:
+        notes.append("the control has no scores: nothing can be compared with it")
+    if looks > 1:
+        level = 100 * (1 - alpha / looks)
+        notes.append(f"alpha {alpha:g} split over {looks} declared looks: {level:.4g} % intervals")
+    return tuple(notes)

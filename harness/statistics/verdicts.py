@@ -1,0 +1,129 @@
+"""From an interval to words: better, worse, equal, or undecided and what it would take."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.statistics.blocked import Analysis, Contrast
+from harness.statistics.power import decision_chance
+
+CHANCE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one contrast says."""
+
+    kind: Literal["better", "worse", "equal", "undecided"]
+    more_seeds: int | None
+    """Seeds to add for an 80 % chance of a decision; None when decided or beyond the cap."""
+    device_hours: float | None
+    """What those seeds cost; None where there are none or no times were given."""
+    text: str
+
+
+def verdict(
+    analysis: Analysis,
+    design: str,
+    region: float,
+    *,
+    seed_cap: int = 30,
+    seconds_per_run: Mapping[str, float] | None = None,
+) -> Verdict:
+    """The verdict on one design against the control.
+
+    `region` is the pre-declared half-width of practical equivalence, in the units of the score: an
+    interval inside [-region, region] is *equal*, even when zero lies outside it; otherwise one
+    above zero is *better*, one below *worse* (higher scores are better), and anything else
+    *undecided*. More than `seed_cap` seeds in all counts as not decidable at a sensible cost.
+
+    The seeds still needed take the estimate as the truth and the rule in use (power.py), at the
+    analysis' alpha; so they too are an estimate. A seed is one run of *every* design that the
+    analysis compared, the control among them, because the residual variance comes from all;
+    `device_hours` is added seeds x the sum of those designs' `seconds_per_run`.
+
+    Raises ValueError for an unknown design, a negative region, or a design without a time.
+    """
+    contrast = next((c for c in analysis.contrasts if c.design == design), None)
+    if contrast is None:
+        known = ", ".join(c.design for c in analysis.contrasts) or "none"
+        raise ValueError(f"no contrast of {design!r} with {analysis.control!r}; known: {known}")
+    if not 0 <= region < math.inf:
+        raise ValueError(f"the region of equivalence must be finite and not negative, got {region}")
+    if not contrast.has_interval:
+        return Verdict(
+            kind="undecided",
+            more_seeds=None,
+            device_hours=None,
+            text=f"undecided: {contrast.note}",
+        )
+    if decided := _decided(contrast, region):
+        return decided
+    return _undecided(analysis, contrast, region, seed_cap, seconds_per_run)
+
+
+def _decided(contrast: Contrast, region: float) -> Verdict | None:
+    lower, upper = contrast.lower, contrast.upper
+    shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
+    kind: Literal["better", "worse", "equal"]
+    if -region <= lower and upper <= region:
+        kind, text = "equal", f"equal within {region:g}: {shown}"
+        if lower > 0 or upper < 0:
+            text += ", although 0 is outside the interval: a difference too small to matter"
+    elif lower > 0:
+        kind, text = "better", f"better: {shown}"
+    elif upper < 0:
+        kind, text = "worse", f"worse: {shown}"
+    else:
+        return None
+    return Verdict(kind=kind, more_seeds=None, device_hours=None, text=text)
+
+
+def _undecided(
+    analysis: Analysis,
+    contrast: Contrast,
+    region: float,
+    seed_cap: int,
+    seconds_per_run: Mapping[str, float] | None,
+) -> Verdict:
+    more = _more_seeds(analysis, contrast, region, seed_cap)
+    if more is None:
+        text = f"undecided: not decidable at a sensible cost (more than {seed_cap} seeds in all)"
+        return Verdict(kind="undecided", more_seeds=None, device_hours=None, text=text)
+    hours = None
+    text = f"undecided: needs {more} more seed{'s' if more > 1 else ''}"
+    if seconds_per_run is not None:
+        hours = more * _seconds_per_seed(analysis, seconds_per_run) / 3600
+        text += f" = {hours:.2g} device-hours"
+    text += f" for an {CHANCE:.0%} chance of a decision"
+    return Verdict(kind="undecided", more_seeds=more, device_hours=hours, text=text)
+
+
+def _more_seeds(
+    analysis: Analysis, contrast: Contrast, region: float, seed_cap: int
+) -> int | None:
+    residual_sd = contrast.seed_sd / math.sqrt(2)
+
+    def chance(seeds: int) -> float:
+        return decision_chance(
+            contrast.delta / residual_sd,
+            region / residual_sd,
+            designs=analysis.designs_compared,
+            seeds=seeds,
+            alpha=analysis.alpha,
+        )
+
+    totals = range(contrast.seeds + 1, seed_cap + 1)
+    needed = bisect.bisect_left(totals, CHANCE, key=chance)
+    return totals[needed] - contrast.seeds if needed < len(totals) else None
+
+
+def _seconds_per_seed(analysis: Analysis, seconds_per_run: Mapping[str, float]) -> float:
+    compared = [analysis.control, *(c.design for c in analysis.contrasts if c.has_interval)]
+    if missing := [name for name in compared if name not in seconds_per_run]:
+        raise ValueError(f"seconds_per_run names no time for {', '.join(missing)}")
+    return sum(seconds_per_run[name] for name in compared)

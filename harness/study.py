@@ -1,0 +1,299 @@
+"""Study, Cell, Variant, RunSpec: what is asked and what is run. Frozen data, no I/O.
+
+A study file needs no other import of the harness than this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from architectures.backbone import SCALES, Backbone, scale
+from architectures.frozen import Frozen, SettingError, nearest
+from harness.settings import (
+    ITC,
+    ITM,
+    MLM,
+    Budget,
+    Data,
+    Measure,
+    Numerics,
+    Objectives,
+    Optimizer,
+    Pictures,
+    Retrieval,
+    Scenes,
+    Text,
+)
+
+__all__ = [
+    "ITC", "ITM", "MLM", "SCALES", "Backbone", "Budget", "Cell", "Measure", "Numerics", "Objectives",
+    "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study",
+    "Text", "Tuning", "Variant", "add_one_in", "grid", "leave_one_out", "scale",
+]  # fmt: skip
+
+
+class Variant(Frozen):
+    """A design's name with fields changed: `Variant("split_bert", text_layers=2)`."""
+
+    design: str
+    """Name in the registry."""
+    fields: dict[str, Any] = {}
+    """Fields of the design's config that differ from its defaults."""
+
+    def __init__(self, design: str, *, fields: Mapping[str, Any] | None = None, **more: Any):
+        super().__init__(design=design, fields={**(fields or {}), **more})  # type: ignore[call-arg]
+
+    @property
+    def label(self) -> str:
+        """The design and what was changed, as `split_bert text_layers=2`."""
+        return " ".join([self.design, *(f"{k}={v}" for k, v in self.fields.items())])
+
+
+class Cell(Frozen):
+    """One column of a study: a variant, and settings of the study changed for it."""
+
+    variant: Variant
+    """The design."""
+    settings: dict[str, Any] = {}
+    """Dotted paths of the study's settings, as `objectives.mlm.weight`, with their values."""
+    label: str = ""
+    """What tables and figures call it; empty: made from the variant and the settings."""
+    role: Literal["compared", "floor"] = "compared"
+    """A floor stands beside the contrasts: shown, but not part of the family of tests."""
+
+    @property
+    def name(self) -> str:
+        changes = [f"{path.rpartition('.')[2]}={v}" for path, v in self.settings.items()]
+        return self.label or " ".join([self.variant.label, *changes])
+
+
+class Range(Frozen):
+    """Where a tuned hyper-parameter is drawn from."""
+
+    low: float
+    """Smallest value."""
+    high: float
+    """Largest value."""
+    log: bool = False
+    """Uniform in the logarithm."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is set")
+        return self
+
+
+class Tuning(Frozen):
+    """Equal tuning: the same trials, drawn from the same table, for every cell."""
+
+    space: dict[str, Range] = {
+        "optimizer.learning_rate": Range(low=3e-4, high=5e-3, log=True),
+        "optimizer.weight_decay": Range(low=1e-3, high=0.2, log=True),
+        "optimizer.warmup_share": Range(low=0.02, high=0.3),
+    }
+    """Dotted path of a setting -> its range."""
+    trials: Annotated[int, Field(gt=0)] = 8
+    """Trials of every cell."""
+    seed: int = 10_000
+    """Training seed of the trials; must not be one of the study's seeds."""
+    score: str = "val/loss"
+    """Validation curve whose last value is minimised."""
+
+
+TaskSpec = Retrieval
+RUN_SETTINGS = (
+    "backbone", "data", "objectives", "optimizer", "budget", "batch_size", "numerics", "measure",
+    "tasks",
+)  # fmt: skip
+
+
+class Study(Frozen):
+    """One question: cells x seeds on one data source under one budget."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
+    """Letters, digits, `_` and `-`: it names folders."""
+    question: str
+    """What the report answers."""
+    cells: tuple[Cell, ...]
+    """What is compared."""
+    control: str
+    """Name of the cell that the others are compared with."""
+    data: Data = Scenes()
+    """Where pictures and captions come from."""
+    backbone: Backbone = SCALES["nano"]
+    """What all designs share."""
+    objectives: Objectives = Objectives()
+    """Pre-training losses."""
+    optimizer: Optimizer = Optimizer()
+    """AdamW's settings."""
+    budget: Budget = Budget(samples=16_000)
+    """The binding unit."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Pairs a step."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Reporting seeds; the blocks of the analysis."""
+    numerics: Numerics = Numerics()
+    """Threads, dtype and device of every run."""
+    measure: Measure = Measure()
+    """Validation curves."""
+    tasks: tuple[TaskSpec, ...] = (Retrieval(),)
+    """Downstream evaluations."""
+    primary: str = "retrieval/mean_recall"
+    """The score that verdicts are about."""
+    equal_within: Annotated[float, Field(gt=0)] = 1.0
+    """Half-width of the region of practical equivalence, in units of the primary score."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Family-wise error rate."""
+    looks: Annotated[int, Field(ge=1)] = 1
+    """How often the verdict will be looked at while seeds are added; alpha is split over them."""
+    tuning: Tuning = Tuning()
+    """What `fuselab tune` searches."""
+    axis: str = "text_layers"
+    """Column of the results table on the x axis of the first figure."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [cell.name for cell in self.cells]
+        if not names:
+            raise ValueError("cells: a study needs at least one")
+        if double := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"cells: the same name twice: {sorted(double)}")
+        compared = [cell.name for cell in self.cells if cell.role == "compared"]
+        if self.control not in compared:
+            raise nearest(self.control, compared, "control")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: name at least one, each once")
+        if self.tuning.seed in self.seeds:
+            raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
+        for cell in self.cells:
+            for path, value in cell.settings.items():
+                if path.partition(".")[0] not in RUN_SETTINGS:
+                    raise nearest(path, RUN_SETTINGS, f"setting of cell {cell.name!r}")
+                self._plain().with_field(path, value)
+        return self
+
+    def _plain(self) -> Study:
+        """The same settings without cells' own changes, to try a change on."""
+        bare = {name: getattr(self, name) for name in RUN_SETTINGS}
+        only = Cell(variant=Variant("any"), label="any")
+        return Study(name="any", question="", cells=(only,), control="any", **bare)
+
+    def settings_of(self, cell: Cell) -> Study:
+        """The study's run settings with one cell's changes applied."""
+        settings = self._plain()
+        for path, value in cell.settings.items():
+            settings = settings.with_field(path, value)
+        return settings
+
+
+class RunSpec(Frozen):
+    """One run, described whole. Its folder is named by the train key."""
+
+    design: str
+    """Name in the registry."""
+    config: dict[str, Any]
+    """Every field of the design's config, defaults written out."""
+    backbone: Backbone
+    data: Data
+    objectives: Objectives
+    """Weights of objectives that the design cannot serve are 0 here; see `not_applicable`."""
+    optimizer: Optimizer
+    budget: Budget
+    batch_size: int
+    seed: int
+    numerics: Numerics
+    measure: Measure
+    tasks: tuple[TaskSpec, ...]
+    versions: dict[str, str]
+    """Declared versions of the parts that train, `design`, `objectives`, ..., and of the tasks."""
+    data_content: str
+    """Digest of the data's content; stands in the train key for paths."""
+    not_applicable: dict[str, str] = {}
+    """Objective asked for by the study -> why this design cannot serve it."""
+    design_file: str = ""
+    """The user's own file that defines the design."""
+
+    def train_key(self) -> str:
+        """Hex digest (16 characters) of everything that shapes the trained weights."""
+        parts = self.model_dump(
+            mode="json", exclude={"tasks", "not_applicable", "design_file", "versions"}
+        )
+        for path in ("train", "val", "test"):
+            if parts["data"]["kind"] == "pictures":
+                parts["data"].pop(path)
+        parts["versions"] = {k: v for k, v in self.versions.items() if not k.startswith("task/")}
+        return digest(parts)
+
+    def score_key(self, task: TaskSpec) -> str:
+        """Hex digest of the trained weights, the task's settings and its version."""
+        version = self.versions.get(f"task/{task.name}", "")
+        return digest([self.train_key(), task.model_dump(mode="json"), version])
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex characters of the SHA-256 of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def grid(
+    variant: Variant,
+    settings: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    label: Callable[..., str] | None = None,
+    **fields: Iterable[Any],
+) -> tuple[Cell, ...]:
+    """Every combination of the given values of design fields and of study settings.
+
+    `label` is called with the design fields of a cell.
+
+    >>> [c.name for c in grid(Variant("split_bert"), text_layers=(2, 6))]
+    ['split_bert text_layers=2', 'split_bert text_layers=6']
+    """
+    settings = settings or {}
+    cells = []
+    for chosen in itertools.product(*(list(v) for v in fields.values())):
+        changes = dict(zip(fields, chosen, strict=True))
+        for values in itertools.product(*(list(v) for v in settings.values())):
+            cells.append(
+                Cell(
+                    variant=Variant(variant.design, fields={**variant.fields, **changes}),
+                    settings=dict(zip(settings, values, strict=True)),
+                    label=label(**changes) if label else "",
+                )
+            )
+    return tuple(cells)
+
+
+Part = Mapping[str, Any]
+"""What switches one component: dotted study settings, and design fields as `design.FIELD`."""
+
+
+def _changed(cell: Cell, part: Part, label: str) -> Cell:
+    fields = {k.removeprefix("design."): v for k, v in part.items() if k.startswith("design.")}
+    settings = {k: v for k, v in part.items() if not k.startswith("design.")}
+    variant = Variant(cell.variant.design, fields={**cell.variant.fields, **fields})
+    return Cell(variant=variant, settings={**cell.settings, **settings}, label=label)
+
+
+def leave_one_out(full: Cell, without: Mapping[str, Part]) -> tuple[Cell, ...]:
+    """The classical ablation table: the full system, then each component removed from it.
+
+    `without`: name of a component -> the changes that remove it.
+    """
+    return (full, *(_changed(full, part, f"without {name}") for name, part in without.items()))
+
+
+def add_one_in(base: Cell, added: Mapping[str, Part]) -> tuple[Cell, ...]:
+    """A ladder: the base, then each component added to all before it, in the order given."""
+    cells = [base]
+    for name, part in added.items():
+        cells.append(_changed(cells[-1], part, f"+ {name}"))
+    return tuple(cells)
