@@ -7,10 +7,12 @@ C channels, I images of one row, Q queries, T all text tokens of a batch (flat).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
@@ -29,9 +31,19 @@ class ImageStates:
 
     def take(self, rows_N: Tensor) -> ImageStates:
         """The states of some rows, in that order; rows may repeat."""
-        layers = tuple(layer[rows_N] for layer in self.layers)
         return ImageStates(
-            tokens_BPD=self.tokens_BPD[rows_N], pooled_BD=self.pooled_BD[rows_N], layers=layers
+            tokens_BPD=self.tokens_BPD.index_select(0, rows_N),
+            pooled_BD=self.pooled_BD.index_select(0, rows_N),
+            layers=tuple(layer.index_select(0, rows_N) for layer in self.layers),
+        )
+
+    @staticmethod
+    def join(parts: Sequence[ImageStates]) -> ImageStates:
+        """Rows of all parts, one after another."""
+        return ImageStates(
+            tokens_BPD=torch.cat([part.tokens_BPD for part in parts]),
+            pooled_BD=torch.cat([part.pooled_BD for part in parts]),
+            layers=tuple(torch.cat(each) for each in zip(*(p.layers for p in parts), strict=True)),
         )
 
 
@@ -64,9 +76,38 @@ class Layout:
         """(T, D) -> (B, L, D), zeros where padding was left out."""
         rows, length = self.is_real_BL.shape
         if self.flat_T is None:
-            return x_TD.view(rows, length, -1)
+            return x_TD.view(rows, length, x_TD.shape[-1])
         full = x_TD.new_zeros(rows * length, x_TD.shape[-1])
         return full.index_copy(0, self.flat_T, x_TD).view(rows, length, -1)
+
+    def at(self, x_TD: Tensor, positions_BR: Tensor) -> tuple[Tensor, Layout]:
+        """The tokens at some positions of each row, (B * R, D), and their own layout.
+
+        A position that is padding gives an undefined token.
+        """
+        rows, length = self.is_real_BL.shape
+        starts_B = torch.arange(0, rows * length, length, device=x_TD.device)
+        index_N = (starts_B[:, None] + positions_BR).flatten()
+        if self.flat_T is not None:
+            index_N = (self.is_real_BL.flatten().cumsum(0) - 1)[index_N]
+        layout = Layout(is_real_BL=torch.ones_like(positions_BR, dtype=torch.bool))
+        return x_TD.index_select(0, index_N), layout
+
+    def first(self, x_TD: Tensor) -> Tensor:
+        """The tokens at position 0 ([CLS]), (B, D)."""
+        if self.flat_T is None:
+            return x_TD.view(*self.is_real_BL.shape, -1)[:, 0]
+        return self.at(x_TD, torch.zeros_like(self.is_real_BL[:, :1], dtype=torch.int64))[0]
+
+    def mean(self, x_TD: Tensor) -> Tensor:
+        """The mean over each row's words, (B, D)."""
+        weight_BL1 = self.is_real_BL.to(x_TD.dtype)[..., None]
+        return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
+
+    @functools.cached_property
+    def key_bias_B11L(self) -> Tensor:
+        """Added to attention scores: 0 at words, -10000 at padding (a weight of exactly 0)."""
+        return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,16 +132,28 @@ class TextStates:
     def take(self, rows_N: Tensor) -> TextStates:
         """The states of some rows, in that order; rows may repeat."""
         packed = self.layout.flat_T is not None
-        layout = Layout.of(self.layout.is_real_BL[rows_N], packed=packed)
+        layout = Layout.of(self.layout.is_real_BL.index_select(0, rows_N), packed=packed)
 
         def rows(x_TD: Tensor) -> Tensor:
-            return layout.pack(self.layout.unpack(x_TD)[rows_N])
+            return layout.pack(self.layout.unpack(x_TD).index_select(0, rows_N))
 
         return TextStates(
             tokens_TD=rows(self.tokens_TD),
             layout=layout,
-            pooled_BD=self.pooled_BD[rows_N],
+            pooled_BD=self.pooled_BD.index_select(0, rows_N),
             layers=tuple(rows(layer) for layer in self.layers),
+        )
+
+    @staticmethod
+    def join(parts: Sequence[TextStates]) -> TextStates:
+        """Rows of all parts, one after another; all of one length, all packed or none."""
+        packed = parts[0].layout.flat_T is not None
+        is_real_BL = torch.cat([part.layout.is_real_BL for part in parts])
+        return TextStates(
+            tokens_TD=torch.cat([part.tokens_TD for part in parts]),
+            layout=Layout.of(is_real_BL, packed=packed),
+            pooled_BD=torch.cat([part.pooled_BD for part in parts]),
+            layers=tuple(torch.cat(each) for each in zip(*(p.layers for p in parts), strict=True)),
         )
 
 

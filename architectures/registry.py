@@ -1,0 +1,238 @@
+"""Find designs by name, and build them.
+
+Listing reads source files and imports none of them, so it takes milliseconds and no torch; finding
+and building import the one file that is asked for. A user's own file joins by `load_file`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from architectures.backbone import Backbone
+from architectures.frozen import SettingError, nearest, readable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from architectures.contract import DesignConfig, FusionDesign
+
+DESIGNS = Path(__file__).parent / "designs"
+OBJECTIVES = ("itc", "itm", "mlm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is known of a design without importing it."""
+
+    name: str
+    family: str
+    """Stem of the file: a family is a file."""
+    summary: str
+    """First line of the class's documentation."""
+    version: str
+    cls: str
+    """Name of the class."""
+    file: Path
+    line: int
+
+
+_own: dict[str, Entry] = {}
+_modules: dict[str, ModuleType] = {}
+
+
+def names() -> dict[str, Entry]:
+    """Every design by name: the built-in ones in the order of their names, then the user's own."""
+    built_in = [entry for file in sorted(DESIGNS.glob("*.py")) for entry in _read(file)]
+    found = {entry.name: entry for entry in sorted(built_in, key=lambda entry: entry.name)}
+    return {**found, **_own}
+
+
+def entry(name: str) -> Entry:
+    """The entry of a design. Raises `SettingError` with the nearest name."""
+    known = names()
+    if name not in known:
+        raise nearest(name, known, "design")
+    return known[name]
+
+
+def version(name: str) -> str:
+    """The declared version of a design, without importing it."""
+    return entry(name).version
+
+
+def find(name: str) -> type[FusionDesign]:
+    """The class of a design. Raises `SettingError` with the nearest name."""
+    found = entry(name)
+    if name in _own:
+        module = _modules[str(found.file)]
+    else:
+        module = importlib.import_module(f"architectures.designs.{found.file.stem}")
+    return getattr(module, found.cls)
+
+
+def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
+    """A design's configuration with some fields changed.
+
+    Raises `SettingError` that names the design, the field and what was given.
+    """
+    try:
+        return find(name).Config(**fields)
+    except ValidationError as error:
+        raise SettingError(f"{name}: {readable(error)}") from None
+
+
+def construct(
+    name: str,
+    fields: Mapping[str, Any],
+    backbone: Backbone,
+    vocabulary: int,
+    objectives: Collection[str] = OBJECTIVES,
+) -> FusionDesign:
+    """A design with its heads, whose weights mean nothing yet (cost and graph need no others)."""
+    from architectures import heads
+
+    cls, settings = find(name), config(name, fields)
+    facts = cls.facts(settings, backbone)
+    design = cls(settings, backbone, vocabulary)
+    design.heads = heads.build(design, facts, objectives)
+    return design
+
+
+def build(
+    name: str,
+    fields: Mapping[str, Any],
+    backbone: Backbone,
+    vocabulary: int,
+    *,
+    draw: Callable[[str], np.random.Generator],
+    objectives: Collection[str] = OBJECTIVES,
+) -> FusionDesign:
+    """A design ready to train, on the CPU in float32.
+
+    `draw` gives the generator of a role; heads are those of `objectives` that apply to the design;
+    pretrained weights are loaded where the backbone names some. Raises `SettingError` for what
+    cannot be built, and for weights that do not fit.
+    """
+    from architectures import encoders, slots
+
+    encoders.check_text(backbone, vocabulary)
+    design = construct(name, fields, backbone, vocabulary, objectives)
+    slots.redraw(design, draw, std=backbone.init_std)
+    for tower in design.modules():
+        if isinstance(tower, encoders.ImageTower):
+            tower.load(backbone)
+    if backbone.text_weights != "random":
+        source = encoders.text_tensors(backbone.text_weights)
+        table = dict(design.slots(design.config, backbone))
+        if "heads.mlm.dense.weight" in source:
+            table["heads.mlm"] = "heads.mlm"
+        slots.load_slots(design, source, table)
+    return design
+
+
+def load_file(path: str | Path) -> ModuleType:
+    """Runs a user's own file and registers the designs it defines; the module is returned.
+
+    A file that was loaded before and has not changed is not run again. Raises `SettingError` with
+    the file and line of what went wrong.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise SettingError(f"{file}: no such file")
+    text = file.read_bytes()
+    key = f"fuselab_own_{hashlib.blake2b(str(file).encode() + text, digest_size=8).hexdigest()}"
+    if key in sys.modules:
+        return sys.modules[key]
+    entries = _checked(file)
+    spec = importlib.util.spec_from_file_location(key, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[key]
+        raise SettingError(f"{_line(file, error)}: {type(error).__name__}: {error}") from error
+    for stale in [name for name, known in _own.items() if known.file == file]:
+        del _own[stale]
+    _modules[str(file)] = module
+    _own.update({found.name: found for found in entries})
+    return module
+
+
+def _checked(file: Path) -> list[Entry]:
+    """The entries of a user's file, whose names must be free."""
+    try:
+        entries = _read(file)
+    except SyntaxError as error:
+        raise SettingError(f"{file}:{error.lineno}: {error.msg}") from None
+    taken = names()
+    for found in entries:
+        other = taken.get(found.name)
+        if other is not None and other.file != file:
+            raise SettingError(
+                f"{file}:{found.line}: the name {found.name!r} is taken by {other.file.name}; "
+                "give the design another name"
+            )
+        if not found.version:
+            raise SettingError(f"{file}:{found.line}: design {found.name!r} has no `version`")
+    return entries
+
+
+def _line(file: Path, error: Exception) -> str:
+    """The last place in a user's file that an error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)
+
+
+def _read(file: Path) -> list[Entry]:
+    """The designs a file defines: classes with a `name` that is a string."""
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        constants = _constants(node)
+        if "name" not in constants or "Config" not in constants:
+            continue
+        summary = (ast.get_docstring(node) or "").partition("\n")[0]
+        found.append(
+            Entry(
+                name=constants["name"],
+                family=file.stem,
+                summary=summary,
+                version=constants.get("version", ""),
+                cls=node.name,
+                file=file,
+                line=node.lineno,
+            )
+        )
+    return found
+
+
+def _constants(node: ast.ClassDef) -> dict[str, str]:
+    """Class attributes and what was assigned: the string itself, or its source."""
+    values = {}
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
+            target, value = item.target.id, item.value
+        elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            target, value = item.targets[0].id, item.value
+        else:
+            continue
+        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+        values[target] = value.value if is_text else ast.unparse(value)
+    return values
