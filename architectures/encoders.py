@@ -94,7 +94,7 @@ def _vit(name: str, **sizes: Any) -> Any:
         vit = None
     if not isinstance(vit, VisionTransformer) or vit.cls_token is None:
         raise SettingError(
-            f"vision {name!r} is not a ViT with a class token; take for example vit_base_patch16_224"
+            f"vision {name!r} is no ViT with a class token; take for example vit_base_patch16_224"
         )
     return vit
 

@@ -225,14 +225,18 @@ def _read(file: Path) -> list[Entry]:
 
 def _constants(node: ast.ClassDef) -> dict[str, str]:
     """Class attributes and what was assigned: the string itself, or its source."""
-    values = {}
+    values: dict[str, str] = {}
     for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
-            target, value = item.target.id, item.value
-        elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
-            target, value = item.targets[0].id, item.value
+        if isinstance(item, ast.AnnAssign):
+            target, value = item.target, item.value
+        elif isinstance(item, ast.Assign):
+            target, value = item.targets[0], item.value
         else:
             continue
-        is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-        values[target] = value.value if is_text else ast.unparse(value)
+        if not isinstance(target, ast.Name) or value is None:
+            continue
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            values[target.id] = value.value
+        else:
+            values[target.id] = ast.unparse(value)
     return values
