@@ -1,0 +1,113 @@
+"""Folders built once, whole or not at all, shared by every run and process.
+
+An entry is built in a folder next to its place and renamed when complete, so a killed build
+leaves nothing that looks finished. A lock lets a second process wait instead of building twice;
+where the file system has no locks both build and the first rename wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from architectures.frozen import SettingError
+
+MANIFEST = "manifest.json"
+
+
+class DataError(SettingError):
+    """Data cannot be used; the message names the file, row and column and what to do."""
+
+
+def stored(cache: Path, key: str, build: Callable[[Path], None]) -> Path:
+    """The finished folder `cache/key`; `build(folder)` fills it where it is missing or damaged.
+
+    Raises DataError where the disk is full; whatever `build` raises passes through. Neither
+    leaves a folder behind.
+    """
+    entry = cache / key
+    if _is_whole(entry):
+        return entry
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / f".{key}.lock") as alone:
+        if not _is_whole(entry):  # another process may have built it while this one waited
+            if alone:
+                for left_by_a_killed_build in cache.glob(f"{key}.building-*"):
+                    shutil.rmtree(left_by_a_killed_build, ignore_errors=True)
+            _build(entry, build)
+    return entry
+
+
+def write_array(
+    path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type[np.generic]
+) -> None:
+    """An .npy file of a known shape, written in pieces along the first axis.
+
+    Not through a memory map: on a full disk that is a bus error, here an OSError.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, dtype=dtype).data)
+
+
+def _build(entry: Path, build: Callable[[Path], None]) -> None:
+    folder = entry.with_name(f"{entry.name}.building-{uuid.uuid4().hex}")
+    folder.mkdir()
+    try:
+        build(folder)
+        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        (folder / MANIFEST).write_text(json.dumps(sizes, indent=1))
+        _publish(folder, entry)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"no space left while writing {entry}; free some or choose another cache folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, entry: Path) -> None:
+    if entry.exists() and not _is_whole(entry):
+        damaged = folder.with_name(f"{folder.name}-damaged")
+        os.rename(entry, damaged)  # readers that have it open keep their files
+        shutil.rmtree(damaged, ignore_errors=True)
+    try:
+        os.rename(folder, entry)
+    except OSError:
+        if not _is_whole(entry):
+            raise
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        sizes = json.loads((entry / MANIFEST).read_text())
+        return all((entry / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Waits for the lock; False where the file system has none. A killed holder frees it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            yield False
+        else:
+            yield True

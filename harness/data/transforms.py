@@ -1,0 +1,47 @@
+"""Training augmentation of stored pictures. Letters: B rows, H W height and width, C channels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from architectures.frozen import Frozen
+
+
+class Augment(Frozen):
+    """What happens to a training picture each time it is seen."""
+
+    kind: Literal["none", "crop", "crop_flip"] = "none"
+    """Nothing, a random resized crop, or that and a left-right flip of every other picture."""
+    smallest_crop: float = 1.0
+    """Smallest area of a crop, as a share of the picture."""
+
+
+def augmented(images_BHWC: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """The pictures cut (area uniform, aspect 3/4 to 4/3 on a log scale), resized, flipped.
+
+    All draws come first and depend on B only; `rng` is the stream of this step.
+    """
+    if augment.kind == "none":
+        return images_BHWC
+    area_B, aspect_B, left_B, top_B, flip_B = rng.random((5, len(images_BHWC)))
+    area_B = augment.smallest_crop + (1 - augment.smallest_crop) * area_B
+    stretch_B = np.sqrt((4 / 3) ** (2 * aspect_B - 1))
+    width_B = np.minimum(np.sqrt(area_B) * stretch_B, 1)
+    height_B = np.minimum(np.sqrt(area_B) / stretch_B, 1)
+    left_B, top_B = left_B * (1 - width_B), top_B * (1 - height_B)
+    box_B4 = np.stack([left_B, top_B, left_B + width_B, top_B + height_B], axis=1)
+    out_BHWC = np.stack([_cut(i, b) for i, b in zip(images_BHWC, box_B4, strict=True)])
+    if augment.kind == "crop_flip":
+        flipped_B = flip_B < 0.5
+        out_BHWC[flipped_B] = out_BHWC[flipped_B, :, ::-1]
+    return out_BHWC
+
+
+def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
+    size, channels = image_HWC.shape[0], image_HWC.shape[2]
+    picture = Image.fromarray(image_HWC if channels == 3 else image_HWC[..., 0])
+    cut = picture.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box * size))
+    return np.asarray(cut).reshape(size, size, channels)
