@@ -1,0 +1,149 @@
+"""A design as a JSON graph: its parts, and which reads which.
+
+Nobody draws the graph by hand: the design is run once on the meta device, every tensor carries the
+names of the parts it comes from, and a part that is called is joined to where its inputs come
+from. So a new design has a diagram without a line of its own.
+
+A part is a module whose class has `node`, its kind in words (`ImageTower`, `Embeddings`, `Layer`
+and the heads); parts inside a part are not shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from architectures import registry
+from architectures.backbone import Backbone
+from architectures.contract import FusionDesign
+from architectures.slots import FRESH
+
+TEXT_TOKENS = 8
+
+
+def graph(
+    name: str, fields: Mapping[str, Any], backbone: Backbone, vocabulary: int
+) -> dict[str, Any]:
+    """The graph of a design: `design`, `nodes` and `edges`, ready for `json.dumps`.
+
+    A node: `id` (its role), `kind`, `phase` (image, text, fusion or heads: where it was first
+    called), `layers`, `width`, attention `heads`, `parameters`, and `source` (the pretrained layer that its slot is
+    given, or `fresh`). An edge: `from`, `to` and `as`: `input`, or `reads` where a layer looks at
+    another modality. Raises `SettingError` like `registry.build`.
+    """
+    with torch.device("meta"):
+        design = registry.construct(name, fields, backbone, vocabulary)
+    nodes = {id(m): role for role, m in design.named_modules() if hasattr(type(m), "node")}
+    trace = _Trace(nodes)
+    with trace.watching(design), trace, torch.no_grad():
+        _run(design, trace)
+    table = design.slots(design.config, backbone)
+    return {
+        "design": name,
+        "nodes": [
+            _node(design, role, trace.phases.get(role, ""), table) for role in nodes.values()
+        ],
+        "edges": [{"from": source, "to": role, "as": kind} for source, role, kind in trace.edges],
+    }
+
+
+def _run(design: FusionDesign, trace: _Trace) -> None:
+    backbone, heads = design.backbone, design.heads
+    size = (1, backbone.image_channels, backbone.image_size, backbone.image_size)
+    ids_BL = torch.zeros(1, TEXT_TOKENS, dtype=torch.int64, device="meta")
+    trace.phase = "image"
+    image = design.encode_image(torch.zeros(size, device="meta"))
+    trace.phase = "text"
+    text = design.encode_text(ids_BL, ids_BL == 0)
+    if "itc" in heads:
+        trace.phase = "heads"
+        heads["itc"](image.pooled_BD, text.pooled_BD)
+    if design.facts(design.config, backbone).can_fuse:
+        trace.phase = "fusion"
+        fused = design.fuse(image, text)
+        trace.phase = "heads"
+        heads["itm"](fused.pooled_BD)
+        heads["mlm"](fused.text_BRD[0])
+
+
+def _node(design: FusionDesign, role: str, phase: str, table: Mapping[str, str]) -> dict[str, Any]:
+    module, backbone = design.get_submodule(role), design.backbone
+    kind = type(module).node
+    part = "image" if kind == "image tower" else "text"
+    source = table.get(role, FRESH)
+    weights = getattr(backbone, "vision_weights" if part == "image" else "text_weights")
+    if part == "image" and weights != "random":
+        source = backbone.vision
+    return {
+        "id": role,
+        "kind": kind,
+        "phase": phase,
+        "layers": backbone.image_layers if kind == "image tower" else int(kind == "layer"),
+        "width": getattr(backbone, f"{part}_width"),
+        "heads": getattr(backbone, f"{part}_heads") if kind in ("image tower", "layer") else 0,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "source": source if weights != "random" else FRESH,
+    }
+
+
+class _Trace(TorchDispatchMode):
+    """Follows tensors from part to part."""
+
+    def __init__(self, nodes: Mapping[int, str]) -> None:
+        super().__init__()
+        self.nodes = nodes
+        self.phase = ""
+        self.phases: dict[str, str] = {}
+        self.edges: dict[tuple[str, str, str], None] = {}  # in the order of the calls
+        self._origins: dict[int, frozenset[str]] = {}
+        self._kept: list[Tensor] = []  # so that no storage's address is used again
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._mark(result, self._come_from((args, kwargs)))
+        return result
+
+    @contextlib.contextmanager
+    def watching(self, design: nn.Module) -> Iterator[None]:
+        """Sees every call of a part."""
+        hooks = []
+        for module in design.modules():
+            if id(module) in self.nodes:
+                hooks.append(module.register_forward_hook(self._called, with_kwargs=True))
+        yield
+        for hook in hooks:
+            hook.remove()
+
+    def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        role = self.nodes[id(module)]
+        self.phases.setdefault(role, self.phase)
+        for place, given in enumerate([*args, *kwargs.values()]):
+            # A layer's first argument is what it works on; tensors after it are what it reads.
+            kind = "reads" if place and type(module).node == "layer" else "input"
+            for source in sorted(self._come_from(given)):
+                self.edges[source, role, kind] = None
+        self._mark(output, frozenset([role]))
+
+    def _mark(self, value: Any, origins: frozenset[str]) -> None:
+        for tensor in _tensors(value):
+            self._origins[tensor.untyped_storage()._cdata] = origins
+            self._kept.append(tensor)
+
+    def _come_from(self, value: Any) -> frozenset[str]:
+        storages = (tensor.untyped_storage()._cdata for tensor in _tensors(value))
+        return frozenset().union(*(self._origins.get(key, frozenset()) for key in storages))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Tensors of nested arguments; states are looked into, layouts are not."""
+    leaves: list[Any] = []
+    for leaf in tree_leaves(value):
+        fields = getattr(leaf, "__dict__", {}) if hasattr(leaf, "pooled_BD") else {"": leaf}
+        leaves += tree_leaves(list(fields.values()))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

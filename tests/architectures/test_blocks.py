@@ -1,0 +1,87 @@
+"""Fusion layers against a loop-written ALBEF; layouts against hand-made rows."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from architectures.contract import Layout
+
+
+def linear(weights, name, x: Tensor) -> Tensor:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def norm(weights, name, x: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    x = centred / (centred.square().mean(-1, keepdim=True) + 1e-12).sqrt()
+    return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def attend(weights, name, asking: Tensor, read: Tensor, read_is_real, heads: int) -> Tensor:
+    """One row: (L, D) reads (K, E). Loops over heads and positions; padding is left out."""
+    q, k, v = (
+        linear(weights, f"{name}.{part}", x)
+        for part, x in (("query", asking), ("key", read), ("value", read))
+    )
+    size = q.shape[-1] // heads
+    mixed = torch.zeros_like(q)
+    for head in range(heads):
+        own = slice(head * size, (head + 1) * size)
+        for i in range(len(q)):
+            kept = [j for j in range(len(k)) if read_is_real[j]]
+            scores = [float(q[i, own] @ k[j, own]) / math.sqrt(size) for j in kept]
+            raised = [math.exp(score - max(scores)) for score in scores]
+            for share, j in zip(raised, kept, strict=True):
+                mixed[i, own] += share / sum(raised) * v[j, own]
+    return linear(weights, f"{name}.output", mixed)
+
+
+def albef_layer(weights, x: Tensor, real, image: Tensor, heads: int) -> Tensor:
+    """references.md 1.1: self-attention, cross-attention to all image tokens, MLP; post-norm."""
+    x = norm(weights, "self_norm", x + attend(weights, "self_attention", x, x, real, heads))
+    everything = [True] * len(image)
+    crossed = attend(weights, "cross_attention", x, image, everything, heads)
+    x = norm(weights, "cross_norm", x + crossed)
+    inner = linear(weights, "mlp.inner", x)
+    inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+    return norm(weights, "mlp_norm", x + linear(weights, "mlp.outer", inner))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_fusion_layers_equal_a_loop_written_albef(make, batch, packed):
+    design = make("split_bert", {"text_layers": 6})
+    images, ids, real = (x[:3] for x in batch)
+    image = design.encode_image(images)
+    text = design.encode_text(ids, real, packed=packed)
+    fused = design.fuse(image, text)
+    for row in range(3):
+        x = text.tokens_BLD[row]
+        for j in (6, 7):
+            weights = dict(design.layers[j].named_parameters())
+            x = albef_layer(weights, x, real[row], image.tokens_BPD[row], heads=2)
+        torch.testing.assert_close(fused.text_BRD[row][real[row]], x[real[row]])
+        torch.testing.assert_close(fused.pooled_BD[row], x[0])
+
+
+def test_a_text_longer_than_the_table_is_said(make):
+    ids = torch.ones(1, 13, dtype=torch.int64)
+    with pytest.raises(ValueError, match="13 tokens is longer than max_positions = 12"):
+        make("split_bert", {}).encode_text(ids, ids > 0)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_layout_gives_rows_positions_and_means(packed):
+    real = torch.tensor([[True, True, False], [True, True, True]])
+    rows = torch.arange(12.0).view(2, 3, 2)
+    layout = Layout.of(real, packed=packed)
+    flat = layout.pack(rows)
+    assert flat.shape[0] == (5 if packed else 6)
+    assert torch.equal(layout.unpack(flat)[real], rows[real])
+    assert torch.equal(layout.first(flat), rows[:, 0])
+    at, own = layout.at(flat, torch.tensor([[1, 0], [2, 2]]))
+    assert torch.equal(at, rows[[0, 0, 1, 1], [1, 0, 2, 2]])
+    assert torch.equal(own.unpack(at), at.view(2, 2, 2))
+    assert torch.equal(layout.mean(flat), torch.tensor([[1.0, 2.0], [8.0, 9.0]]))
+    assert layout.key_bias_B11L.squeeze().tolist() == [[0, 0, -1e4], [0, 0, 0]]

@@ -1,0 +1,237 @@
+"""Behaviour that every design of the registry must show; a new design is tested without a new test.
+
+Endpoints and other fields worth testing are added to FIELDS; a design that is not there is tested
+with its default configuration.
+"""
+
+import pytest
+import torch
+
+from architectures import registry
+from architectures.blocks import Layer
+from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.slots import paired_share, role_digests
+
+FIELDS = {
+    "split_bert": [{}, {"text_layers": 0}, {"text_layers": 3}, {"text_layers": 8}],
+    "dual_encoder": [{}, {"text_layers": 2}],
+}
+CASES = [
+    pytest.param(name, fields, id=f"{name}-{'-'.join(map(str, fields.values())) or 'default'}")
+    for name in registry.names()
+    for fields in FIELDS.get(name, [{}])
+]
+every_design = pytest.mark.parametrize(("name", "fields"), CASES)
+
+READ_AT = torch.tensor([[1, 2]] * 8)
+
+
+def states(design: FusionDesign, batch, packed=False) -> tuple[ImageStates, TextStates]:
+    images, ids, real = batch
+    images = images.to(next(design.parameters()).dtype)
+    return design.encode_image(images), design.encode_text(ids, real, packed=packed)
+
+
+def can_fuse(design: FusionDesign) -> bool:
+    return design.facts(design.config, design.backbone).can_fuse
+
+
+@every_design
+def test_padding_cannot_change_a_result(make, batch, name, fields):
+    design = make(name, fields)
+    _, ids, real = batch
+    image, text = states(design, batch)
+    other_ids = ids.where(real, 9)
+    changed = design.encode_text(other_ids, real)
+    torch.testing.assert_close(changed.pooled_BD, text.pooled_BD, rtol=0, atol=0)
+    shorter = design.encode_text(ids[1:2, :3], real[1:2, :3])
+    torch.testing.assert_close(shorter.pooled_BD, text.pooled_BD[1:2])
+    if can_fuse(design):
+        whole, again = design.fuse(image, text), design.fuse(image, changed)
+        torch.testing.assert_close(again.text_BRD[real], whole.text_BRD[real], rtol=0, atol=0)
+        alone = design.fuse(image.take(torch.tensor([1])), shorter)
+        torch.testing.assert_close(alone.text_BRD, whole.text_BRD[1:2, :3])
+        torch.testing.assert_close(alone.pooled_BD, whole.pooled_BD[1:2])
+
+
+@every_design
+def test_packed_equals_padded(make, batch, name, fields):
+    design = make(name, fields)
+    real = batch[2]
+    image, padded = states(design, batch)
+    _, packed = states(design, batch, packed=True)
+    assert packed.tokens_TD.shape[0] == real.sum()
+    torch.testing.assert_close(packed.pooled_BD, padded.pooled_BD)
+    torch.testing.assert_close(packed.tokens_BLD[real], padded.tokens_BLD[real])
+    assert not packed.tokens_BLD[~real].any()
+    if can_fuse(design):
+        for read_at in (None, READ_AT):
+            a = design.fuse(image, padded, read_at_BR=read_at)
+            b = design.fuse(image, packed, read_at_BR=read_at)
+            keep = real if read_at is None else slice(None)
+            torch.testing.assert_close(b.text_BRD[keep], a.text_BRD[keep])
+            torch.testing.assert_close(b.pooled_BD, a.pooled_BD)
+
+
+@every_design
+def test_a_row_of_a_batch_equals_a_batch_of_one(make, batch, name, fields):
+    design = make(name, fields)
+    image, text = states(design, batch)
+    one_image, one_text = states(design, tuple(x[2:3] for x in batch))
+    torch.testing.assert_close(one_image.pooled_BD, image.pooled_BD[2:3])
+    torch.testing.assert_close(one_text.pooled_BD, text.pooled_BD[2:3])
+    if can_fuse(design):
+        whole, one = design.fuse(image, text), design.fuse(one_image, one_text)
+        torch.testing.assert_close(one.pooled_BD, whole.pooled_BD[2:3])
+
+
+@every_design
+def test_swapping_the_image_changes_what_is_fused(make, batch, name, fields):
+    design = make(name, fields)
+    image, text = states(design, batch)
+    swapped = image.take(torch.arange(8).roll(1))
+    if not can_fuse(design):
+        with pytest.raises(TypeError, match="cannot fuse"):
+            design.fuse(image, text)
+        return
+    before, after = design.fuse(image, text), design.fuse(swapped, text)
+    assert ((before.pooled_BD - after.pooled_BD).abs().amax(1) > 1e-6).all()
+
+
+@every_design
+def test_read_at_equals_reading_everything(make, batch, name, fields):
+    design = make(name, fields)
+    if not can_fuse(design):
+        pytest.skip("does not fuse")
+    image, text = states(design, batch)
+    whole = design.fuse(image, text)
+    some = design.fuse(image, text, read_at_BR=READ_AT)
+    none = design.fuse(image, text, read_at_BR=READ_AT[:, :0])
+    torch.testing.assert_close(some.text_BRD, whole.text_BRD[:, 1:3])
+    torch.testing.assert_close(some.pooled_BD, whole.pooled_BD)
+    torch.testing.assert_close(none.pooled_BD, whole.pooled_BD)
+    assert none.text_BRD.shape[1] == 0
+
+
+@every_design
+@pytest.mark.parametrize("packed", [False, True])
+def test_taken_rows_are_those_rows(make, batch, name, fields, packed):
+    design = make(name, fields)
+    image, text = states(design, batch, packed)
+    rows = torch.tensor([3, 0, 3])
+    taken = text.take(rows)
+    torch.testing.assert_close(taken.tokens_BLD, text.tokens_BLD[rows])
+    torch.testing.assert_close(taken.pooled_BD, text.pooled_BD[rows])
+    if can_fuse(design):
+        whole, some = design.fuse(image, text), design.fuse(image.take(rows), taken)
+        torch.testing.assert_close(some.pooled_BD, whole.pooled_BD[rows])
+
+
+@every_design
+def test_gradients_reach_both_towers_and_every_weight(make, batch, name, fields):
+    """All but BERT's unused second token type and, by softmax, keys' biases and unread rows."""
+    design = make(name, fields)
+    image, text = states(design, batch)
+    loss = image.pooled_BD.square().sum() * 0
+    if "itc" in design.heads:
+        a, b = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+        loss = loss + (a @ b.T).logsumexp(1).sum()
+    if can_fuse(design):
+        fused = design.fuse(image, text)
+        loss = loss + design.heads["itm"](fused.pooled_BD)[:, 0].sum()
+        loss = loss + design.heads["mlm"](fused.text_BRD[batch[2]]).logsumexp(1).sum()
+    loss.backward()
+    without = [n for n, p in design.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@every_design
+def test_kept_attention_is_what_was_used(make, batch, name, fields):
+    design = make(name, fields)
+    crossing = [n for n, m in design.named_modules() if isinstance(m, Layer) and m.crosses]
+    if not crossing:
+        pytest.skip("has no layer of ours with cross-attention")
+    image, text = states(design, batch)
+    layer = crossing[-1]
+    plain, kept = design.fuse(image, text), design.fuse(image, text, keep_attention=[layer])
+    torch.testing.assert_close(kept.pooled_BD, plain.pooled_BD)
+    probabilities = kept.attention[layer]
+    assert probabilities.shape == (8, 2, 7, 5)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(8, 2, 7).double())
+    assert torch.autograd.grad(kept.pooled_BD[:, 0].sum(), probabilities)[0].any()
+
+
+@every_design
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes(make, batch, name, fields, dtype):
+    """Same weights, so the same answer but for rounding; and gradients exist."""
+    exact, rough = make(name, fields), make(name, fields, dtype=dtype)
+    tolerance = 1e-4 if dtype is torch.float32 else 0.2
+    image, text = states(rough, batch)
+    assert image.pooled_BD.dtype == text.pooled_BD.dtype == dtype
+    torch.testing.assert_close(
+        text.pooled_BD.double(), states(exact, batch)[1].pooled_BD, rtol=0, atol=tolerance
+    )
+    if can_fuse(rough):
+        fused, wanted = rough.fuse(image, text), exact.fuse(*states(exact, batch))
+        error = (fused.pooled_BD.double() - wanted.pooled_BD).abs()
+        assert fused.pooled_BD.dtype == dtype and error.mean() < tolerance
+        fused.pooled_BD[:, 0].sum().backward()
+        assert all(p.grad is not None for p in rough.image.parameters())
+
+
+@every_design
+def test_dropout_is_drawn_in_training_only(make, batch, name, fields):
+    design = make(name, fields, dropout=0.5)
+    first, second = (states(design, batch)[1].pooled_BD for _ in range(2))
+    assert torch.equal(first, second)
+    design.train()
+    first, second = (states(design, batch)[1].pooled_BD for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@every_design
+def test_config_round_trip_and_facts(small, name, fields):
+    cls, config = registry.find(name), registry.config(name, fields)
+    assert cls.Config.model_validate_json(config.model_dump_json()) == config
+    assert hash(config) == hash(registry.config(name, fields))
+    facts = cls.facts(config, small)
+    assert facts.can_align or facts.can_fuse
+    assert facts.itc_reads or not facts.can_align
+    assert cls.version == registry.version(name)
+
+
+@every_design
+def test_heads_are_those_that_apply(make, name, fields):
+    design = make(name, fields)
+    assert ("itc" in design.heads) == design.facts(design.config, design.backbone).can_align
+    assert ("mlm" in design.heads) == ("itm" in design.heads) == can_fuse(design)
+
+
+def test_shared_parts_start_bit_identical(make):
+    made = [make(*case.values, dtype=torch.float32) for case in CASES]
+    digests = [role_digests(design) for design in made]
+    known: dict[str, set[str]] = {}
+    for digest in digests:
+        for role, value in digest.items():
+            known.setdefault(role, set()).add(value)
+    assert [role for role, values in known.items() if len(values) > 1] == []
+    image = {role for role in known if role.startswith("image.")}
+    assert all(image <= digest.keys() for digest in digests)
+    assert paired_share(made[0], made[0]) == 1.0
+    assert all(0.2 < paired_share(made[0], other) <= 1.0 for other in made)
+
+
+@every_design
+def test_another_seed_draws_other_weights(make, name, fields):
+    torch.manual_seed(0)
+    first = make(name, fields, dtype=torch.float32)
+    torch.manual_seed(1)  # what libraries draw must not show
+    again, other = (
+        make(name, fields, dtype=torch.float32),
+        make(name, fields, seed=1, dtype=torch.float32),
+    )
+    assert role_digests(first) == role_digests(again)
+    constant = {n for n, p in first.named_parameters() if p.unique().numel() == 1}
+    same = {r for r, d in role_digests(first).items() if d == role_digests(other)[r]}
+    assert same == constant

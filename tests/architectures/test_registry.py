@@ -1,0 +1,115 @@
+"""Names without imports, nearest names, a user's own file."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from architectures import registry
+from architectures.frozen import SettingError
+
+OWN = '''
+"""A user's own design."""
+from typing import ClassVar
+
+from architectures.contract import DesignConfig
+from architectures.designs.dual_encoder import DualEncoder, DualEncoderConfig
+
+
+class Mine(DualEncoder):
+    """The floor again, under another name."""
+
+    name: ClassVar[str] = "mine"
+    version: ClassVar[str] = "3"
+    Config = DualEncoderConfig
+'''
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch):
+    monkeypatch.setattr(registry, "_own", {})
+
+
+def test_names_are_read_without_imports():
+    code = """
+        import sys, time
+        from architectures import registry
+        started = time.process_time()
+        found = registry.names()
+        assert time.process_time() - started < 0.05
+        assert {"split_bert", "dual_encoder"} <= found.keys()
+        assert all(e.summary and e.version and e.file.is_file() for e in found.values())
+        heavy = {"torch", "timm", "transformers", "numpy"} & sys.modules.keys()
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_read_entries_equal_the_classes():
+    for name, entry in registry.names().items():
+        cls = registry.find(name)
+        assert (cls.name, cls.version) == (name, entry.version)
+        assert cls.__doc__ is not None and cls.__doc__.startswith(entry.summary)
+
+
+def test_unknown_names_give_the_nearest(small):
+    with pytest.raises(SettingError, match="did you mean 'split_bert'"):
+        registry.find("split_bret")
+    with pytest.raises(SettingError, match=r"split_bert: .*did you mean 'text_layers'"):
+        registry.config("split_bert", {"text_layer": 3})
+    with pytest.raises(SettingError, match=r"split_bert: text_layers: .*-1"):
+        registry.config("split_bert", {"text_layers": -1})
+
+
+@pytest.mark.parametrize("name", ["split_bert", "dual_encoder"])
+def test_too_many_text_layers_name_the_range(small, name):
+    with pytest.raises(SettingError, match=r"text_layers is 9, .* 8 layers: take \d to 8"):
+        registry.find(name).facts(registry.config(name, {"text_layers": 9}), small)
+
+
+def test_unknown_objective(small):
+    with pytest.raises(SettingError, match="unknown objective 'itx'"):
+        registry.construct("split_bert", {}, small, 50, ["itx"])
+
+
+def test_only_heads_that_are_asked_for(small):
+    assert list(registry.construct("split_bert", {}, small, 50, ["itm"]).heads) == ["itm"]
+
+
+def test_a_users_own_file(tmp_path, small):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    module = registry.load_file(file)
+    assert registry.load_file(str(file)) is module
+    assert registry.find("mine") is module.Mine
+    assert registry.version("mine") == "3"
+    assert registry.construct("mine", {"text_layers": 1}, small, 50).name == "mine"
+    file.write_text(OWN.replace('"3"', '"4"'))
+    registry.load_file(file)
+    assert registry.find("mine").version == registry.version("mine") == "4"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ny = (\n", r"mine.py:2: '\(' was never closed"),
+        ("x = 1\n\nraise ValueError('no good')\n", "mine.py:3: ValueError: no good"),
+        (OWN.replace('"mine"', '"split_bert"'), "mine.py:9: the name 'split_bert' is taken"),
+        (
+            OWN.replace('version: ClassVar[str] = "3"', ""),
+            "mine.py:9: design 'mine' has no `version`",
+        ),
+    ],
+)
+def test_a_wrong_file_names_its_line(tmp_path, text, said):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(SettingError, match=said):
+        registry.load_file(file)
+    assert "mine" not in registry.names()
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(SettingError, match=r"nowhere\.py: no such file"):
+        registry.load_file(tmp_path / "nowhere.py")
