@@ -30,7 +30,9 @@ def checkpoints_of(steps: int, measure: Measure) -> frozenset[int]:
     """The measured steps after which a checkpoint is written; the last is always one."""
     measured = grid_of(steps, measure.points)[1:]
     count = min(measure.checkpoints, len(measured))
-    return frozenset(measured[math.ceil(len(measured) * i / count) - 1] for i in range(1, count + 1))
+    return frozenset(
+        measured[math.ceil(len(measured) * i / count) - 1] for i in range(1, count + 1)
+    )
 
 
 @dataclasses.dataclass

@@ -1,21 +1,21 @@
 """Where things lie under the outputs folder, and how they are written: whole or not at all.
 
-    outputs/
-      cache/                    decoded pictures, by content
-      runs/<train key>/         one run; the truth
-        spec.json               the run, described whole
-        status.json             state, message, step; replaced atomically
-        metrics.jsonl           one line per measurement: step, samples, seconds, values
-        ledger.json             what was spent, in every unit
-        certificate.json        digests: batches fed, initial weights by role, training code
-        graph.json              the built model as a graph
-        checkpoint.pt           newest state, replaced atomically
-        scores/<task>.json      final values with chance levels; predictions beside it (.npz)
-        lock                    held by the process that trains this run
-      studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
-      studies/<name>/tuning/    journal of trials and the choice
-      reports/<name>/           page, figures, tables
-      mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders
+outputs/
+  cache/                    decoded pictures, by content
+  runs/<train key>/         one run; the truth
+    spec.json               the run, described whole
+    status.json             state, message, step; replaced atomically
+    metrics.jsonl           one line per measurement: step, samples, seconds, values
+    ledger.json             what was spent, in every unit
+    certificate.json        digests: batches fed, initial weights by role, training code
+    graph.json              the built model as a graph
+    checkpoint.pt           newest state, replaced atomically
+    scores/<task>.json      final values with chance levels; predictions beside it (.npz)
+    lock                    held by the process that trains this run
+  studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
+  studies/<name>/tuning/    journal of trials and the choice
+  reports/<name>/           page, figures, tables
+  mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
-State = Literal[
-    "waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"
-]
+State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
 FINISHED: frozenset[State] = frozenset({"done"})
 RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
 """States that only `--retry-failed` starts again."""
@@ -41,17 +39,18 @@ class Locked(RuntimeError):
     """Another process trains this run right now."""
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers see the old content or the whole new one, never a part.
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file to write; it becomes `path` when the block ends well.
 
-    The temporary file is removed where writing fails, for instance when no space is left.
+    Readers see the old content or the whole new one, never a part. Where writing fails, for
+    instance because no space is left, the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield part
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     finally:
@@ -59,7 +58,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    """Write JSON atomically."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path, default: Any = None) -> Any:
@@ -103,6 +104,11 @@ class RunFolder:
     def append_metrics(self, line: dict[str, Any]) -> None:
         with self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def rewrite_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """Keep only these measurements."""
+        with atomic_file(self.metrics) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def metric_lines(self) -> list[dict[str, Any]]:
         """Measurements in order; a half-written last line is left out."""

@@ -5,7 +5,7 @@ Frozen data only, without torch. The documentation of a field stands under the f
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -69,7 +69,7 @@ class Pictures(Frozen):
     fit: Literal["squash", "crop", "pad"] = "squash"
     """How a picture becomes square: stretched, cut in the centre, or put on white."""
     augment: Literal["none", "crop", "crop_flip"] = "none"
-    """Training augmentation: random resized crop, and left-right flip (wrong for `left`/`right`)."""
+    """Training augmentation: random resized crop, and a flip (wrong for `left` and `right`)."""
     smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Smallest area of a random crop, as a share of the picture."""
     seed: int = 0
@@ -171,6 +171,10 @@ class Budget(Frozen):
         if len(given) != 1:
             raise ValueError(f"a budget names exactly one of samples, steps; given: {given}")
         return self
+
+    def with_field(self, path: str, value: Any) -> Self:
+        """Another unit takes the place of the one that bound before."""
+        return type(self).model_validate({path: value})
 
 
 class Numerics(Frozen):

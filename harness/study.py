@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
@@ -32,9 +32,10 @@ from harness.settings import (
 )
 
 __all__ = [
-    "ITC", "ITM", "MLM", "SCALES", "Backbone", "Budget", "Cell", "Measure", "Numerics", "Objectives",
-    "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study",
-    "Text", "Tuning", "Variant", "add_one_in", "grid", "leave_one_out", "scale",
+    "ITC", "ITM", "MLM", "SCALES", "Backbone", "Budget", "Cell", "Measure", "Numerics",
+    "Objectives", "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
+    "SettingError", "Study", "Text", "Tuning", "Variant", "add_one_in", "grid", "leave_one_out",
+    "scale",
 ]  # fmt: skip
 
 
@@ -157,6 +158,11 @@ class Study(Frozen):
     """What `fuselab tune` searches."""
     axis: str = "text_layers"
     """Column of the results table on the x axis of the first figure."""
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _scale_by_name(cls, value: Any) -> Any:
+        return scale(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:

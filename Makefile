@@ -1,0 +1,45 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test test-all check format hooks clean
+
+help:  ## what each word does
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## make the virtual environment and install everything, pinned
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=python3.12, for instance")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## the demo study: train through Ray, track in MLflow, write the report
+	$(BIN)/fuselab run demo
+	$(BIN)/fuselab report demo --strict --require-learned
+
+test: setup  ## quick tests
+	$(BIN)/python -m pytest
+
+test-all: setup  ## quick and slow tests
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: setup  ## format, lint, types, room rules, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: setup  ## put the sources in format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+hooks: setup  ## run `make check` before every commit
+	printf '#!/bin/sh\nexec make check\n' > "$$(git rev-parse --git-path hooks)/pre-commit"
+	chmod +x "$$(git rev-parse --git-path hooks)/pre-commit"
+
+clean:  ## remove the environment and caches; outputs/ stays (see `fuselab clean`)
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""A digest of the sources that train: recorded with every run, so that a study whose cells were
+trained by different code can be told."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+_TRAIN = (
+    "architectures", "harness/objectives", "harness/data", "harness/trainer.py",
+    "harness/optimizer.py", "harness/randomness.py", "harness/numerics.py",
+)  # fmt: skip
+
+
+@functools.cache
+def code_digest() -> str:
+    """Sixteen hex characters over the training sources' names and bytes."""
+    root = Path(__file__).parent.parent
+    found = hashlib.sha256()
+    for part in _TRAIN:
+        path = root / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()[:16]

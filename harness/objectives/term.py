@@ -1,0 +1,57 @@
+"""Term: one objective's loss and how often it was right, on one batch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """Sums over items, so that batches add up; nothing here waits for the device."""
+
+    loss_sum: Tensor
+    correct: Tensor
+    items: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean over the items; 0 where there are none."""
+        return self.loss_sum / self.items.clamp(min=1)
+
+    def __add__(self, other: Term) -> Term:
+        return Term(
+            self.loss_sum + other.loss_sum, self.correct + other.correct, self.items + other.items
+        )
+
+    def detach(self) -> Term:
+        return Term(self.loss_sum.detach(), self.correct.detach(), self.items.detach())
+
+    def values(self, prefix: str) -> dict[str, float]:
+        """Mean loss and accuracy (share of items) under stable names."""
+        items = max(float(self.items), 1.0)
+        return {
+            f"{prefix}_loss": float(self.loss_sum) / items,
+            f"{prefix}_accuracy": float(self.correct) / items,
+        }
+
+
+def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
+    """Cross-entropy and accuracy over the rows whose label is not -100. Losses in float32."""
+    logits_NC = logits_NC.float()
+    loss_sum = F.cross_entropy(logits_NC, labels_N, ignore_index=-100, reduction="sum")
+    counted_N = labels_N != -100
+    correct = ((logits_NC.argmax(-1) == labels_N) & counted_N).sum()
+    return Term(loss_sum, correct, counted_N.sum())
+
+
+def soft_cross_entropy(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
+    """Sum over rows of -sum(target * log softmax); a target of 0 is free, also at a logit of -inf.
+
+    That matters where candidates are masked: 0 * -inf would be NaN.
+    """
+    log_probabilities = torch.log_softmax(logits_NC, dim=-1)
+    return -torch.where(targets_NC > 0, targets_NC * log_probabilities, 0.0).sum()

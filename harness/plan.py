@@ -1,0 +1,225 @@
+"""Study -> what will be run: every cell and seed as a RunSpec, checked before anything is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from architectures import registry
+from architectures.contract import Facts
+from architectures.frozen import SettingError
+from harness.budget import steps_of
+from harness.data.corpus import Corpus, content_key
+from harness.folder import write_json
+from harness.objectives.forward import VERSION as OBJECTIVES_VERSION
+from harness.settings import Objectives
+from harness.study import Cell, RunSpec, Study
+from harness.tasks import registry as tasks
+from harness.trainer import VERSION as TRAINER_VERSION
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One cell of a study at one seed."""
+
+    cell: str
+    role: str
+    seed: int
+    spec: RunSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study and its runs."""
+
+    study: Study
+    rows: tuple[PlannedRun, ...]
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """Each run once, seed by seed, so that a study cut short has whole blocks first."""
+        ordered = sorted(self.rows, key=lambda row: self.study.seeds.index(row.seed))
+        return tuple({row.spec.train_key(): row.spec for row in ordered}.values())
+
+
+def plan(
+    study: Study,
+    outputs: Path,
+    *,
+    design_file: str = "",
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """The runs of a study. `tuned`: cell -> settings chosen by tuning, put over the study's own.
+
+    Raises `SettingError` naming the cell where a design cannot be built as asked.
+    """
+    if design_file:
+        registry.load_file(Path(design_file))
+    rows = []
+    for cell in study.cells:
+        try:
+            spec = _spec(study, cell, (tuned or {}).get(cell.name, {}), design_file)
+        except SettingError as error:
+            raise SettingError(f"study {study.name!r}, cell {cell.name!r}: {error}") from None
+        for seed in study.seeds:
+            rows.append(
+                PlannedRun(
+                    cell=cell.name,
+                    role=cell.role,
+                    seed=seed,
+                    spec=spec.model_copy(update={"seed": seed}),
+                )
+            )
+    return Plan(study=study, rows=tuple(rows))
+
+
+def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) -> RunSpec:
+    settings = study.settings_of(cell)
+    for path, value in tuned.items():
+        settings = settings.with_field(path, value)
+    design, backbone = registry.find(cell.variant.design), settings.backbone
+    config = registry.config(cell.variant.design, cell.variant.fields)
+    facts = design.facts(config, backbone)
+    if settings.data.text.max_tokens > backbone.max_positions:
+        raise SettingError(
+            f"data.text.max_tokens {settings.data.text.max_tokens} is more than "
+            f"backbone.max_positions {backbone.max_positions}"
+        )
+    objectives, reasons = applicable(settings.objectives, facts)
+    if not objectives.active():
+        raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
+    scored = []
+    for task in settings.tasks:
+        if reason := tasks.find(task.name).why_not(facts, objectives):
+            reasons[task.name] = reason
+        else:
+            scored.append(task)
+    return RunSpec(
+        design=cell.variant.design,
+        config=config.model_dump(mode="json"),
+        backbone=backbone,
+        data=settings.data,
+        objectives=objectives,
+        optimizer=settings.optimizer,
+        budget=settings.budget,
+        batch_size=settings.batch_size,
+        seed=study.seeds[0],
+        numerics=settings.numerics,
+        measure=settings.measure,
+        tasks=tuple(scored),
+        versions={
+            "design": registry.version(cell.variant.design),
+            "objectives": OBJECTIVES_VERSION,
+            "trainer": TRAINER_VERSION,
+            **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
+        },
+        data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),
+        not_applicable=reasons,
+        design_file=design_file,
+    )
+
+
+def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[str, str]]:
+    """The objectives a design can serve, and why it cannot serve the others."""
+    reasons = {}
+    for name in objectives.active():
+        if reason := facts.no_align if name == "itc" else facts.no_fuse:
+            reasons[name] = reason
+            objectives = objectives.with_field(f"{name}.weight", 0.0)
+    return objectives, reasons
+
+
+def write_study(planned: Plan, outputs: Path) -> None:
+    """`studies/<name>/study.json`: the study as asked, and which run answers which cell."""
+    rows = [
+        {
+            "cell": row.cell,
+            "role": row.role,
+            "seed": row.seed,
+            "run": row.spec.train_key(),
+            "design": row.spec.design,
+            "config": row.spec.config,
+            "settings": next(c.settings for c in planned.study.cells if c.name == row.cell),
+            "not_applicable": row.spec.not_applicable,
+        }
+        for row in planned.rows
+    ]
+    study = planned.study.model_dump(mode="json")
+    path = outputs / "studies" / planned.study.name / "study.json"
+    write_json(path, {"study": study, "rows": rows})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one cell will cost at one seed."""
+
+    cell: str
+    parameters: int
+    flops_per_sample: float
+    """Training: forward and backward, all objectives."""
+    seconds: float
+    """Training steps alone, from a measured step; scoring comes on top."""
+    disk_mib: float
+    """What is kept at the end; three times that while it trains."""
+    measured_rows: int
+    """Batch of the measured step; smaller than the study's where that would take long."""
+
+
+COMFORTABLE_FLOPS = 1e12
+"""A measured step above this many FLOPs is measured on fewer rows and scaled up."""
+
+
+def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
+    """Decode the data of every cell once, before any worker starts; cell -> corpus.
+
+    Raises `SettingError` where a batch is larger than the data, besides what loading raises.
+    """
+    from harness.run import load_data
+
+    corpora = {}
+    for row in planned.rows:
+        if row.cell not in corpora:
+            corpus = corpora[row.cell] = load_data(row.spec, outputs)
+            if row.spec.batch_size > len(corpus.train):
+                raise SettingError(
+                    f"cell {row.cell!r}: batch_size {row.spec.batch_size} is larger than the "
+                    f"training data, {len(corpus.train)} pictures"
+                )
+    return corpora
+
+
+def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
+    """Cost of every cell: counted FLOPs and parameters, one measured step of each."""
+    corpora = prepared(planned, outputs)
+    first = {row.cell: row.spec for row in reversed(planned.rows)}
+    return [_estimate(cell, first[cell], corpora[cell]) for cell in corpora]
+
+
+def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
+    from architectures import cost
+    from harness import numerics
+    from harness.run import build_design, counted_cost, training_batches
+    from harness.trainer import Trainer
+
+    numerics.prepare(spec.numerics)
+    counted = counted_cost(spec, corpus)
+    flops = cost.training_flops(counted, spec.objectives.active())
+    rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
+    small = spec.model_copy(update={"batch_size": rows})
+    design = build_design(small, corpus.tokenizer.vocabulary)
+    trainer = Trainer(small, design, training_batches(small, corpus), [])
+    trainer.one_step()
+    begun = time.perf_counter()
+    trainer.one_step()
+    seconds = (time.perf_counter() - begun) * spec.batch_size / rows
+    return Estimate(
+        cell=cell,
+        parameters=counted.parameters,
+        flops_per_sample=flops,
+        seconds=seconds * steps_of(spec.budget, spec.batch_size),
+        disk_mib=counted.parameters * 4 / 2**20,
+        measured_rows=rows,
+    )

@@ -1,0 +1,292 @@
+"""One RunSpec -> one finished run. Read this first.
+
+    data -> design -> trainer (budget) -> tasks -> run folder
+
+The folder is the truth: everything a run has to say is written there, whole or not at all, and
+nothing else is written. Failures become a named status with a message; they are never swallowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from architectures import cost, graph, registry, slots
+from architectures.contract import FusionDesign
+from harness import numerics
+from harness.code import code_digest
+from harness.data.batches import Batches, validation_batches
+from harness.data.corpus import Corpus, load_corpus
+from harness.folder import RunFolder, State, atomic_file, read_json, write_json
+from harness.randomness import stream
+from harness.statistics.chance import majority_level
+from harness.study import RunSpec
+from harness.tasks import registry as tasks
+from harness.trainer import DivergedError, Measurement, Trainer
+
+STATUS_EVERY = 1.0
+"""Seconds between two notes of progress."""
+
+
+def execute(spec: RunSpec, outputs: Path) -> State:
+    """Train and score one run in this process, or go on with it; returns its final state.
+
+    A finished run is not trained again: only scores that are missing are made. Raises `Locked`
+    where another process has the run; every other failure is recorded as the run's status.
+    """
+    folder = RunFolder(outputs, spec.train_key())
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock():
+        folder.stop_file.unlink(missing_ok=True)
+        write_json(folder.spec, spec.model_dump(mode="json"))
+        begun = time.time()
+        try:
+            return _Run(spec, folder, outputs).go()
+        except DivergedError as error:
+            return _ended(folder, "diverged", str(error))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return _ended(folder, "out_of_memory", f"{type(error).__name__}: {error}")
+        except KeyboardInterrupt:
+            return _ended(folder, "interrupted", f"stopped after {time.time() - begun:.0f} s")
+        except Exception as error:
+            (folder.path / "traceback.txt").write_text(traceback.format_exc())
+            return _ended(folder, "failed", f"{type(error).__name__}: {error}")
+
+
+def _ended(folder: RunFolder, state: State, message: str) -> State:
+    # With a full disk the status cannot be written either; the folder then still says `running`
+    # without an owner, which reads as interrupted.
+    with contextlib.suppress(OSError):
+        folder.set_status(state, message)
+    return state
+
+
+def load_data(spec: RunSpec, outputs: Path) -> Corpus:
+    """The corpus of a run, from the shared cache."""
+    backbone = spec.backbone
+    return load_corpus(spec.data, backbone.image_size, outputs / "cache", backbone.image_channels)
+
+
+def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
+    """The batches of a run: a function of data and seed, never of the design."""
+    return Batches(
+        corpus.train,
+        corpus.tokenizer,
+        spec.batch_size,
+        spec.seed,
+        spec.objectives.mlm,
+        corpus.augment,
+    )
+
+
+def build_design(spec: RunSpec, vocabulary: int) -> FusionDesign:
+    """The design of a spec with its initial weights, drawn by seed and role."""
+    if spec.design_file:
+        registry.load_file(Path(spec.design_file))
+    return registry.build(
+        spec.design,
+        spec.config,
+        spec.backbone,
+        vocabulary,
+        draw=lambda role: stream(spec.seed, "initial weights", role),
+        objectives=spec.objectives.active(),
+    )
+
+
+def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
+    """Parameters and FLOPs of a run's design, with the heads of its objectives."""
+    return cost.cost(
+        spec.design,
+        spec.config,
+        spec.backbone,
+        corpus.tokenizer.vocabulary,
+        text_tokens=corpus.tokenizer.length,
+        objectives=spec.objectives.active(),
+    )
+
+
+class _Run:
+    """The steps of one run, in the order they happen."""
+
+    def __init__(self, spec: RunSpec, folder: RunFolder, outputs: Path) -> None:
+        self.spec, self.folder, self.outputs = spec, folder, outputs
+        self.started = time.time()
+
+    def go(self) -> State:
+        was = read_json(self.folder.status_file, {}).get("state")
+        weights = self.folder.path / "weights.pt"
+        if was == "done" and not self._missing_scores():
+            return "done"
+        self.folder.set_status("running", steps=0 if was != "done" else None)
+        numerics.prepare(self.spec.numerics)
+        corpus = load_data(self.spec, self.outputs)
+        design = build_design(self.spec, corpus.tokenizer.vocabulary)
+        device = torch.device(self.spec.numerics.device)
+        if was == "done":
+            if not weights.exists():
+                raise FileNotFoundError(
+                    "weights.pt was cleaned away and a new score is asked for: delete this run's "
+                    "folder to train it again"
+                )
+            design.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+            design.to(device)
+        elif not self._train(design, corpus):
+            self.folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
+            return "interrupted"
+        self._score(design, corpus, device)
+        self.folder.set_status("done")
+        return "done"
+
+    def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
+        """Train to the end of the budget; False where a stop was asked for."""
+        spec, folder = self.spec, self.folder
+        checked = validation_batches(
+            corpus.val, corpus.tokenizer, spec.measure.items, spec.batch_size, spec.objectives.mlm
+        )
+        self._certify(design, corpus)
+        trainer = Trainer(spec, design, training_batches(spec, corpus), checked)
+        self._resume(trainer)
+        self._count_cost(trainer, corpus)
+        stop = _Stop(folder, trainer)
+        seconds_before, started = trainer.ledger.device_seconds, self.started
+        for measurement in trainer.train(stop):
+            trainer.ledger.device_seconds = seconds_before + time.time() - started
+            self._note(trainer, measurement)
+            if measurement.stopped:
+                return False
+        self._write_validation(trainer)
+        write_json(folder.ledger, trainer.ledger.as_json())
+        with atomic_file(folder.path / "weights.pt") as part:
+            torch.save(trainer.design.state_dict(), part)
+        folder.checkpoint.unlink(missing_ok=True)
+        return True
+
+    def _certify(self, design: FusionDesign, corpus: Corpus) -> None:
+        """What pairs this run with others: written before the first step, completed as it runs."""
+        spec = self.spec
+        facts = type(design).facts(design.config, design.backbone)
+        old = read_json(self.folder.certificate, {})
+        write_json(
+            self.folder.certificate,
+            {
+                "batches": old.get("batches", {}),
+                "roles": slots.role_digests(design),
+                "code": code_digest(),
+                "data": corpus.content,
+                "facts": dataclasses.asdict(facts),
+            },
+        )
+        write_json(
+            self.folder.graph,
+            graph.graph(spec.design, spec.config, spec.backbone, corpus.tokenizer.vocabulary),
+        )
+
+    def _resume(self, trainer: Trainer) -> None:
+        """Go on from the checkpoint; measurements after it are forgotten and made again."""
+        folder = self.folder
+        if folder.checkpoint.exists():
+            try:
+                snapshot = torch.load(folder.checkpoint, weights_only=True, map_location="cpu")
+            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+                raise ValueError(
+                    f"checkpoint.pt cannot be read ({error}); delete it to start this run again"
+                ) from error
+            trainer.restore(snapshot)
+        trainer.ledger.attempts += 1
+        kept = [line for line in folder.metric_lines() if line["step"] <= trainer.step]
+        if trainer.step == 0:
+            kept = []
+        folder.rewrite_metrics(kept)
+        folder.set_status("running", steps=trainer.steps, step=trainer.step)
+
+    def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
+        counted = counted_cost(self.spec, corpus)
+        ledger = trainer.ledger
+        ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
+        ledger.flops_per_sample = cost.training_flops(counted, self.spec.objectives.active())
+        ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
+
+    def _note(self, trainer: Trainer, measurement: Measurement) -> None:
+        """A measurement into the folder; a checkpoint where one is due."""
+        folder, ledger = self.folder, trainer.ledger
+        ledger.flops = ledger.flops_per_sample * ledger.samples
+        if measurement.values:
+            folder.append_metrics(
+                {
+                    "step": measurement.step,
+                    "samples": ledger.samples,
+                    "seconds": round(ledger.train_seconds, 4),
+                    "time": time.time(),
+                    "values": measurement.values,
+                }
+            )
+            certificate = read_json(folder.certificate)
+            certificate["batches"][str(measurement.step)] = trainer.chain
+            write_json(folder.certificate, certificate)
+        if measurement.checkpoint:
+            with atomic_file(folder.checkpoint) as part:
+                torch.save(trainer.snapshot(), part)
+            write_json(folder.ledger, ledger.as_json())
+            folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
+
+    def _write_validation(self, trainer: Trainer) -> None:
+        """The last validation's accuracies beside their majority levels, by items."""
+        levels = {}
+        terms = trainer.validated or trainer.validate()
+        labels = torch.cat([b.mask_labels_BR.flatten() for b in trainer.validation])
+        words = labels[labels != -100].tolist()
+        chances = {"itm": 2 / 3, "mlm": majority_level(words)}
+        for name, term in terms.items():
+            if name in chances:
+                levels[f"{name}_accuracy"] = {
+                    "successes": int(term.correct),
+                    "items": int(term.items),
+                    "chance": chances[name],
+                }
+        write_json(self.folder.scores / "validation.json", {"levels": levels, "values": {}})
+
+    def _missing_scores(self) -> list[Any]:
+        return [
+            task
+            for task in self.spec.tasks
+            if read_json(self.folder.scores / f"{task.name}.json", {}).get("score_key")
+            != self.spec.score_key(task)
+        ]
+
+    def _score(self, design: FusionDesign, corpus: Corpus, device: torch.device) -> None:
+        design.eval()
+        for settings in self._missing_scores():
+            task = tasks.find(settings.name)
+            scores = task.score(design, corpus, settings, device)
+            self.folder.scores.mkdir(exist_ok=True)
+            npz = self.folder.scores / f"{settings.name}.npz"
+            with atomic_file(npz) as part, part.open("wb") as file:
+                np.savez_compressed(file, **scores.predictions)
+            write_json(
+                self.folder.scores / f"{settings.name}.json",
+                {"score_key": self.spec.score_key(settings), **task.record(scores)},
+            )
+
+
+class _Stop:
+    """Asked before every step: was a stop requested? Notes the progress now and then."""
+
+    def __init__(self, folder: RunFolder, trainer: Trainer) -> None:
+        self.folder, self.trainer = folder, trainer
+        self.noted = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.noted >= STATUS_EVERY:
+            self.noted = now
+            self.folder.set_status("running", step=self.trainer.step)
+        return os.path.exists(self.folder.stop_file)

@@ -1,0 +1,42 @@
+"""Study files: found by name on a shelf (a folder), or by the path of the user's own file."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from architectures.frozen import SettingError, nearest
+from architectures.registry import load_file
+from harness.study import Study
+
+
+def names(shelf: Path) -> dict[str, str]:
+    """Study -> first line of its docstring; read as text, nothing is imported."""
+    found = {}
+    for file in sorted(shelf.glob("*.py")):
+        if file.name != "__init__.py":
+            said = ast.get_docstring(ast.parse(file.read_text())) or ""
+            found[file.stem] = said.partition("\n")[0]
+    return found
+
+
+def load(name: str, shelf: Path) -> tuple[Study, str]:
+    """The study, and the path of its file where it is the user's own (else empty).
+
+    Raises `SettingError`: an unknown name with the nearest, a file that raises with its own line.
+    """
+    if name.endswith(".py") or "/" in name:
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise SettingError(f"study file {name}: there is no such file")
+        return _study_in(path), str(path)
+    if name not in (known := names(shelf)):
+        raise nearest(name, known, "study")
+    return _study_in(shelf / f"{name}.py"), ""
+
+
+def _study_in(path: Path) -> Study:
+    study = getattr(load_file(path), "STUDY", None)
+    if not isinstance(study, Study):
+        raise SettingError(f"{path}: it must define STUDY = Study(...)")
+    return study
