@@ -1,0 +1,132 @@
+"""What the terminal shows while runs go on: one bar for all, one line for each that runs.
+
+Where the output is no terminal (a log file, CI), a plain line for every change of a run's state and
+a summary at most every half minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+QUIET_SECONDS = 30.0
+"""Longest silence between plain summaries."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One running run."""
+
+    label: str
+    step: int
+    steps: int
+    seconds_left: float | None
+    """None: too early to say."""
+
+
+class Pace:
+    """Seconds per step from what this session saw, start-up, measuring and scoring included."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, tuple[float, int]] = {}
+        self._seconds, self._steps = 0.0, 0
+
+    def begin(self, key: str, step: int) -> None:
+        """An attempt at a run begins, at the step of its checkpoint."""
+        self._began[key] = (time.monotonic(), step)
+
+    def end(self, key: str, step: int) -> None:
+        """An attempt ended."""
+        seconds, steps = self._so_far(key, step)
+        del self._began[key]
+        self._seconds, self._steps = self._seconds + seconds, self._steps + steps
+
+    def _so_far(self, key: str, step: int) -> tuple[float, int]:
+        when, first = self._began[key]
+        return time.monotonic() - when, max(step - first, 0)
+
+    def left(self, running: Mapping[str, int], steps_to_go: int, at_once: int) -> float | None:
+        """Seconds until `steps_to_go` are made, `at_once` runs at a time; None: not known yet.
+
+        `running`: key of a run -> the step it has reached.
+        """
+        pieces = [self._so_far(key, step) for key, step in running.items()]
+        seconds = self._seconds + sum(s for s, _ in pieces)
+        steps = self._steps + sum(n for _, n in pieces)
+        return steps_to_go * seconds / steps / max(at_once, 1) if steps else None
+
+
+def clock(seconds: float | None) -> str:
+    """A time left, as `1:02:03` or `2:03`.
+
+    >>> clock(3723.4), clock(59), clock(None)
+    ('1:02:03', '0:59', '?')
+    """
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Screen:
+    """Shows counts, running runs and the time left; a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live: Live | None = None
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A plain line, above the bars where there are any."""
+        self._spoke = time.monotonic()
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def show(self, counts: Mapping[str, int], lines: Sequence[Line], left: float | None) -> None:
+        """`counts`: state -> runs, of all runs asked for."""
+        if self._live:
+            self._live.update(_picture(counts, lines, left), refresh=True)
+        elif time.monotonic() - self._spoke >= QUIET_SECONDS:
+            steps = ", ".join(f"{line.label} {line.step}/{line.steps}" for line in lines)
+            self.say(f"{_summary(counts)}; {clock(left)} left; {steps}")
+
+
+def _summary(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items() if n)
+
+
+def _picture(counts: Mapping[str, int], lines: Sequence[Line], left: float | None) -> Group:
+    total = sum(counts.values())
+    ended = total - counts.get("waiting", 0) - counts.get("running", 0)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("all runs", ProgressBar(total, ended, width=30), f"{ended}/{total}", clock(left))
+    for line in lines:
+        bar = ProgressBar(max(line.steps, 1), line.step, width=30)
+        step = f"{line.step}/{line.steps}" if line.step else "starting"
+        table.add_row(escape(line.label), bar, step, clock(line.seconds_left))
+    return Group(table, Text(_summary(counts)))
