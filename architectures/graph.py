@@ -33,13 +33,13 @@ def graph(
     """The graph of a design: `design`, `nodes` and `edges`, ready for `json.dumps`.
 
     A node: `id` (its role), `kind`, `phase` (image, text, fusion or heads: where it was first
-    called), `layers`, `width`, attention `heads`, `parameters`, and `source` (the pretrained layer that its slot is
-    given, or `fresh`). An edge: `from`, `to` and `as`: `input`, or `reads` where a layer looks at
-    another modality. Raises `SettingError` like `registry.build`.
+    called), `layers`, `width`, attention `heads`, `parameters`, and `source` (the pretrained layer
+    that its slot is given, or `fresh`). An edge: `from`, `to` and `as`: `input`, or `reads` where
+    a layer looks at another modality. Raises `SettingError` like `registry.build`.
     """
     with torch.device("meta"):
         design = registry.construct(name, fields, backbone, vocabulary)
-    nodes = {id(m): role for role, m in design.named_modules() if hasattr(type(m), "node")}
+    nodes = {id(m): role for role, m in design.named_modules() if _kind(m)}
     trace = _Trace(nodes)
     with trace.watching(design), trace, torch.no_grad():
         _run(design, trace)
@@ -74,7 +74,7 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
 
 def _node(design: FusionDesign, role: str, phase: str, table: Mapping[str, str]) -> dict[str, Any]:
     module, backbone = design.get_submodule(role), design.backbone
-    kind = type(module).node
+    kind = _kind(module)
     part = "image" if kind == "image tower" else "text"
     source = table.get(role, FRESH)
     weights = getattr(backbone, "vision_weights" if part == "image" else "text_weights")
@@ -90,6 +90,11 @@ def _node(design: FusionDesign, role: str, phase: str, table: Mapping[str, str])
         "parameters": sum(p.numel() for p in module.parameters()),
         "source": source if weights != "random" else FRESH,
     }
+
+
+def _kind(module: nn.Module) -> str:
+    """What kind of part a module is; empty: it is no part of its own."""
+    return str(getattr(module, "node", ""))
 
 
 class _Trace(TorchDispatchMode):
@@ -125,7 +130,7 @@ class _Trace(TorchDispatchMode):
         self.phases.setdefault(role, self.phase)
         for place, given in enumerate([*args, *kwargs.values()]):
             # A layer's first argument is what it works on; tensors after it are what it reads.
-            kind = "reads" if place and type(module).node == "layer" else "input"
+            kind = "reads" if place and _kind(module) == "layer" else "input"
             for source in sorted(self._come_from(given)):
                 self.edges[source, role, kind] = None
         self._mark(output, frozenset([role]))

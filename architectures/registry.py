@@ -226,6 +226,7 @@ def _read(file: Path) -> list[Entry]:
 def _constants(node: ast.ClassDef) -> dict[str, str]:
     """Class attributes and what was assigned: the string itself, or its source."""
     values: dict[str, str] = {}
+    target: ast.expr
     for item in node.body:
         if isinstance(item, ast.AnnAssign):
             target, value = item.target, item.value

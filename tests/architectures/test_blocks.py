@@ -49,6 +49,7 @@ def albef_layer(weights, x: Tensor, real, image: Tensor, heads: int) -> Tensor:
     return norm(weights, "mlp_norm", x + linear(weights, "mlp.outer", inner))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("packed", [False, True])
 def test_fusion_layers_equal_a_loop_written_albef(make, batch, packed):
     design = make("split_bert", {"text_layers": 6})

@@ -151,16 +151,16 @@ def test_a_checkpoint_of_another_grid_and_of_colour(make, tmp_path):
 
 
 def test_resized_positions_follow_the_grid():
-    """A ramp over a 4 x 4 grid stays that ramp inside an 8 x 8 one; the class row is kept."""
+    """A ramp of 4 x 4 on 8 x 8: the cubic kernel (a = -0.75), by hand; the class row is kept."""
     down, right = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
     grid = torch.stack([down, right], -1).view(1, 16, 2)
     table = torch.cat([torch.full((1, 1, 2), 99.0), grid], 1)
     larger = resize_positions(table, 64, prefix=1)
     assert torch.equal(larger[:, 0], table[:, 0])
     middle = larger[:, 1:].view(8, 8, 2)[3:5, 3:5]
-    ramp = torch.tensor([1.25, 1.75])
-    torch.testing.assert_close(middle[..., 0], ramp[:, None].expand(2, 2), atol=0.02, rtol=0)
-    torch.testing.assert_close(middle[..., 1], ramp.expand(2, 2), atol=0.02, rtol=0)
+    ramp = torch.tensor([1.296875, 1.703125])
+    torch.testing.assert_close(middle[..., 0], ramp[:, None].expand(2, 2))
+    torch.testing.assert_close(middle[..., 1], ramp.expand(2, 2))
     assert resize_positions(table, 16, prefix=1) is table
 
 
