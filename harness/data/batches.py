@@ -188,7 +188,7 @@ def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) ->
     image_BCHW = np.ascontiguousarray(drawn.images_BHWC.transpose(0, 3, 1, 2))
     return Batch(
         step=drawn.step,
-        rows_B=torch.from_numpy(drawn.rows_B),
+        rows_B=torch.from_numpy(drawn.rows_B.copy()),
         image_BCHW=torch.from_numpy(image_BCHW),
         ids_BL=ids_BL,
         text_is_real_BL=ids_BL != tokenizer.pad_id,

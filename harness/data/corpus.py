@@ -21,7 +21,7 @@ from harness.data.pictures import write_pictures
 from harness.data.scenes import VERSION, write_scenes
 from harness.data.sources import source_digest
 from harness.data.splits import NAMES, Split, read_captions, read_split, write_ids
-from harness.data.tokenizer import Tokenizer, make_tokenizer
+from harness.data.tokenizer import Tokenizer, tokenized
 from harness.data.transforms import Augment
 from harness.settings import Pictures, Scenes, Text
 
@@ -42,7 +42,7 @@ class Corpus:
     content: str
     """Digest of pixels, captions, groups and tokens of all splits."""
     facts: dict[str, float]
-    """What the tokenizer did to the captions (tokenizer.make_tokenizer)."""
+    """What the tokenizer did to the captions (`tokenizer.tokenized`)."""
     notes: tuple[str, ...]
     """What a reader of the results should know: leaks between splits, captions cut."""
 
@@ -128,9 +128,9 @@ def _write_text(text: Text, pictures: Path, folder: Path) -> None:
     captions = {
         name: [c for spoken in read_captions(pictures, name) for c in spoken] for name in NAMES
     }
-    tokenizer, facts = make_tokenizer(text, captions["train"], captions["val"] + captions["test"])
+    tokenizer, ids, facts = tokenized(text, captions)
     for name in NAMES:
-        write_ids(folder, name, tokenizer.array(captions[name]))
+        write_ids(folder, name, ids[name])
     tokenizer.save(folder)
     content = _digest([(pictures / "content").read_text(), _files_digest(folder, "*")])
     (folder / "about.json").write_text(json.dumps({"content": content, "facts": facts}))

@@ -48,11 +48,13 @@ def decode(cell: Any, folder: Path, square: Square) -> Decoded:
 
 def upright_rgb(cell: Any, folder: Path) -> Image.Image:
     """RGB, turned as EXIF says; transparent parts on white, 16-bit grey scaled to 8."""
-    path = picture_path(cell, folder)
+    path: Path | io.BytesIO | None = picture_path(cell, folder)
     content = cell.get("bytes") if isinstance(cell, dict) else cell
-    if path is None and not isinstance(content, bytes):
-        raise ValueError(f"neither bytes nor a path: {type(content).__name__}")
-    with Image.open(path or io.BytesIO(content)) as opened:
+    if path is None:
+        if not isinstance(content, bytes):
+            raise ValueError(f"neither bytes nor a path: {type(content).__name__}")
+        path = io.BytesIO(content)
+    with Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith("I"):  # 16 bits a pixel
             grey = np.asarray(picture).astype(np.int64) // 256

@@ -53,7 +53,7 @@ def write_pictures(data: Pictures, image_size: int, channels: int, folder: Path)
             captions=[source.captions[row] for row in rows],
             groups=[source.groups[row] for row in rows],
         )
-        write_split(folder, name, _pieces(source, rows), kept)
+        write_split(folder, name, _pieces(source, rows), source.images_NSSC.shape[1:], kept)
     for path in folder.glob("*.source.npy"):
         path.unlink()
 

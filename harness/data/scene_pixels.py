@@ -18,7 +18,7 @@ RGB = {
     "green": (30, 150, 50), "cyan": (40, 200, 215), "blue": (35, 70, 210),
     "purple": (125, 40, 160), "pink": (250, 130, 185), "black": (25, 25, 25),
 }  # fmt: skip
-_RADIUS = {"small": 0.088, "large": 0.145}
+_RADIUS = {"small": 0.1, "large": 0.15}
 """Share of the picture's side. Cells are a third of a side apart, so that objects do not touch."""
 _SCALES = (0.95, 1.0, 1.05)
 _JITTER = 0.03
@@ -107,13 +107,13 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         case "triangle":
             return (y <= 0.9) & (y >= 2 * abs(x) - 1.05)
         case "diamond":
-            return abs(x) + abs(y) <= 1.15
+            return abs(x) + abs(y) <= 1.1
         case "ring":
             return (r <= 1.1) & (r >= 0.6)
         case "cross":
-            return (np.minimum(abs(x), abs(y)) <= 0.33) & (box <= 1.05)
+            return (np.minimum(abs(x), abs(y)) <= 0.27) & (box <= 1.05)
         case "bar":
-            return (abs(y) <= 0.38) & (abs(x) <= 1.2)
+            return (abs(y) <= 0.35) & (abs(x) <= 1.1)
         case "star":
             turn = (np.arctan2(x, -y) * 5 / (2 * np.pi)) % 1  # 0 at a tip, 0.5 between two
             return r * (1 + 1.9 * np.minimum(turn, 1 - turn)) <= 1.25

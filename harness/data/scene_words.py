@@ -25,8 +25,6 @@ SYNONYMS = {
     "top": ("upper",),
     "bottom": ("lower",),
     "centre": ("middle",),
-    "above": ("over",),
-    "below": ("under",),
 }
 _PLAIN = 0.75
 """Chance that a word is not replaced by a synonym: a masked word stays guessable."""
@@ -79,7 +77,7 @@ def _several(
     )
     where = _say(direction(cells[first], cells[second]), draws)
     said = _TWO[0 if others else template % len(_TWO)].format(a=a, b=b, where=where)
-    return " and ".join([said, *others])
+    return " also ".join([said, *others])
 
 
 def _look(layout: Layout, row: int, i: int, draws: Iterator[float]) -> dict[str, str]:

@@ -43,11 +43,12 @@ def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> 
         placed = place(layout, rng)
         truth = [_truth(layout, placed, row) for row in range(len(layout))]
         rows = Rows(captions=captions, groups=descriptions, truth=truth)
-        write_split(folder, name, _keyed(draw(layout, placed, image_size, rng), channels), rows)
+        pieces = _keyed(draw(layout, placed, image_size, rng), channels)
+        write_split(folder, name, pieces, (image_size, image_size, channels), rows)
 
 
 def _truth(layout: Layout, placed: Placed, row: int) -> dict[str, Any]:
-    """Places are words; x, y (of the centre, from the top left) and radius are shares of the side."""
+    """x, y (of the centre, from the top left) and radius are shares of the picture's side."""
     cells = [int(cell) for cell in layout.cell_MN[row] if cell >= 0]
     objects = [
         {

@@ -9,7 +9,7 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def _file_digest(path: Path, role: str) -> bytes:
         raise DataError(f"{role}: cannot read {path} ({error.strerror})") from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digest_once(path: Path, size: int, modified: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
@@ -150,8 +150,7 @@ def _folder_table(folder: Path, role: str) -> Table:
             f"{role}={folder} is not a folder saved by `datasets`; "
             f"for parquet files write {folder}/*.parquet"
         )
-    import datasets  # slow to import, and needed for such folders only
-
+    datasets = _datasets()
     try:
         return _dataset_table(datasets.load_from_disk(str(folder)), str(folder), folder)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -159,14 +158,21 @@ def _folder_table(folder: Path, role: str) -> Table:
 
 
 def _hub_table(where: str, role: str) -> Table:
-    import datasets
-
+    datasets = _datasets()
     name, _, split = where.removeprefix("hub:").partition(":")
     try:
         found = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the library raises many kinds: network, name, split, script
         raise DataError(f"{role}={where} cannot be loaded ({_short(error)})") from error
     return _dataset_table(found, where, Path())
+
+
+def _datasets() -> Any:
+    try:
+        import datasets  # slow, and needed for such sources only
+    except ImportError as error:
+        raise DataError("needs the library `datasets`: pip install fuselab[datasets]") from error
+    return datasets
 
 
 def _dataset_table(dataset: Any, name: str, folder: Path) -> Table:

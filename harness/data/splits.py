@@ -7,7 +7,7 @@ L tokens, B rows; in `caption_NC` C is the most captions of one picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,27 +87,28 @@ class Rows:
     truth: Sequence[dict[str, Any]] | None = None
 
 
+Pieces = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Pixels, uint8 [n, H, W, C], and picture keys, int64 [n], of some pictures after others."""
+
+
 def write_split(
-    folder: Path, name: str, pictures: Iterable[tuple[np.ndarray, np.ndarray]], rows: Rows
+    folder: Path, name: str, pieces: Pieces, shape_hwc: tuple[int, ...], rows: Rows
 ) -> None:
-    """Stores one split; `pictures` yields pieces of (pixels [n, H, W, C], picture keys [n])."""
-    pieces, picture_keys = iter(pictures), []
-    first, key = next(pieces)
+    """Stores one split."""
+    picture_keys: list[np.ndarray] = []
 
-    def pixels() -> Iterable[np.ndarray]:
-        picture_keys.append(key)
-        yield first
-        for more, more_keys in pieces:
-            picture_keys.append(more_keys)
-            yield more
+    def pixels() -> Iterator[np.ndarray]:
+        for images_nHWC, keys in pieces:
+            picture_keys.append(keys)
+            yield images_nHWC
 
-    shape = (len(rows.captions), *first.shape[1:])
+    shape = (len(rows.captions), *shape_hwc)
     write_array(folder / f"{name}.images.npy", pixels(), shape, np.uint8)
     _write(folder / f"{name}.picture.npy", np.concatenate(picture_keys))
     _write(folder / f"{name}.group.npy", np.array([hashed(g.encode()) for g in rows.groups]))
     _write(folder / f"{name}.caption.npy", _caption_keys(rows.captions))
     spoken = {"captions": rows.captions, "truth": rows.truth}
-    (folder / f"{name}.rows.json").write_text(json.dumps(spoken, ensure_ascii=False))
+    (folder / f"{name}.rows.json").write_text(json.dumps(spoken))
 
 
 def write_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
@@ -137,7 +138,7 @@ def read_split(pictures: Path, text: Path, name: str) -> Split:
 
 
 def _open(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # plain view of the map
 
 
 def _write(path: Path, keys: np.ndarray) -> None:

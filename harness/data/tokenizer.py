@@ -6,7 +6,7 @@ Letters: B texts, L tokens, V vocabulary.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +29,12 @@ class Tokenizer:
     """Words to ids and back; every text comes out `length` tokens long."""
 
     backend: tokenizers.Tokenizer
-    """Truncates to `length`; its own padding is off."""
+    """Neither pads nor truncates; both are done here."""
     length: int
     """Tokens of every encoded text: the longest caption of the corpus, or the setting's limit."""
     pad_id: int
+    unknown_id: int
+    """-1 where every text can be spelled."""
     cls_id: int
     sep_id: int
     mask_id: int
@@ -57,15 +59,14 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids, int64 [B, L], and which of them are real, bool [B, L] (the rest is padding)."""
-        ids_BL = torch.from_numpy(self.array(texts).astype(np.int64))
+        ids_BL = torch.from_numpy(self.padded(_encoded(self.backend, texts)).astype(np.int64))
         return ids_BL, ids_BL != self.pad_id
 
-    def array(self, texts: Iterable[str]) -> np.ndarray:
-        """int32 [B, L]: the same ids for storing."""
-        spoken = [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts))]
+    def padded(self, spoken: Sequence[Sequence[int]]) -> np.ndarray:
+        """int32 [B, L]: rows of ids filled up, or cut before their last token, [SEP]."""
         ids_BL = np.full((len(spoken), self.length), self.pad_id, dtype=np.int32)
         for row, ids in zip(ids_BL, spoken, strict=True):
-            row[: len(ids)] = ids
+            row[: len(ids)] = ids if len(ids) <= len(row) else [*ids[: len(row) - 1], ids[-1]]
         return ids_BL
 
     def decode(self, ids: Sequence[int] | Tensor | np.ndarray) -> str:
@@ -75,105 +76,132 @@ class Tokenizer:
 
     def with_length(self, length: int) -> Tokenizer:
         """The same words at another length, for texts that are not captions."""
-        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
-        backend.enable_truncation(max_length=length)
-        return replace(self, backend=backend, length=length)
+        return replace(self, length=length)
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `special.json`."""
         special = {n: getattr(self, n) for n in ("length", *_SPECIAL_FIELDS)}
-        (folder / "tokenizer.json").write_text(self.backend.to_str())
+        (folder / "tokenizer.json").write_text(self.backend.to_str(), "utf-8")
         (folder / "special.json").write_text(json.dumps(special))
 
     @staticmethod
     def load(folder: Path) -> Tokenizer:
         """What `save` wrote."""
         special = json.loads((folder / "special.json").read_text())
-        backend = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text())
+        backend = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
         return Tokenizer(
             backend=backend, **special | {"special_ids": tuple(special["special_ids"])}
         )
 
 
-_SPECIAL_FIELDS = ("pad_id", "cls_id", "sep_id", "mask_id", "special_ids")
+_SPECIAL_FIELDS = ("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id", "special_ids")
 
 
-def make_tokenizer(
-    text: Text, training: Sequence[str], others: Sequence[str]
-) -> tuple[Tokenizer, dict[str, float]]:
-    """The tokenizer of a corpus, and what it did to the captions.
+def tokenized(
+    text: Text, captions: Mapping[str, Sequence[str]]
+) -> tuple[Tokenizer, dict[str, np.ndarray], dict[str, float]]:
+    """The tokenizer of a corpus, the ids [K, L] of each split's captions, and facts.
 
     Words come from the training captions only; the length is that of the longest caption of all
     splits, so that padding, and with it time and bits, does not depend on which rows meet.
     Facts: captions, mean tokens, captions cut to `max_tokens`, share of unknown words.
     """
     if text.tokenizer == "wordpiece":
-        tokenizer = _special(train_wordpiece(training, text.vocabulary))
+        tokenizer = train_wordpiece(captions["train"], text.vocabulary)
     else:
         tokenizer = _pretrained(text.tokenizer)
-    tokenizer.backend.no_padding()
-    tokenizer.backend.no_truncation()
-    spoken = [e.ids for e in tokenizer.backend.encode_batch_fast([*training, *others])]
-    tokens_K = np.array([len(ids) for ids in spoken])
-    unknown_id = tokenizer.backend.token_to_id(
-        getattr(tokenizer.backend.model, "unk_token", "") or ""
-    )
-    unknown = sum(ids.count(unknown_id) for ids in spoken) if unknown_id is not None else 0
+    spoken = {name: _encoded(tokenizer.backend, said) for name, said in captions.items()}
+    tokens_K = np.array([len(ids) for said in spoken.values() for ids in said])
+    unknown_id = tokenizer.unknown_id
+    unknown = sum(ids.count(unknown_id) for said in spoken.values() for ids in said)
     facts = {
-        "captions": len(spoken),
+        "captions": len(tokens_K),
         "tokens_mean": float(tokens_K.mean()),
         "captions_cut": int((tokens_K > text.max_tokens).sum()),
         "unknown_share": unknown / int(tokens_K.sum()),
     }
-    return tokenizer.with_length(int(min(tokens_K.max(), text.max_tokens))), facts
+    tokenizer = tokenizer.with_length(int(min(tokens_K.max(), text.max_tokens)))
+    return tokenizer, {name: tokenizer.padded(said) for name, said in spoken.items()}, facts
 
 
-def train_wordpiece(captions: Iterable[str], vocabulary: int) -> tokenizers.Tokenizer:
-    """A lower-case WordPiece with BERT's rules; the same captions give the same vocabulary."""
-    wordpiece = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
+
+
+def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A lower-case WordPiece with BERT's rules; the same captions give the same vocabulary.
+
+    The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
+    ties between merges, so two trainings differ. Naming them first, as if special, fixes
+    both; the tokenizer is then built anew from the vocabulary, where they are not special.
+    """
+    blank = _wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)))
+    words = _words(blank, captions)
+    letters = sorted({letter for word in words for letter in word})
+    inside = sorted({letter for word in words for letter in word[1:]})
+    first = [*SPECIAL, *letters, *(f"##{letter}" for letter in inside)]
+    if len(first) > vocabulary:
+        raise SettingError(
+            f"text.vocabulary={vocabulary} is less than the letters of the captions need: "
+            f"{len(first)}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary,
+        special_tokens=first,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    blank.train_from_iterator(captions, trainer)
+    ids = range(len(SPECIAL))
+    special = dict(zip(("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id"), ids, strict=True))
+    backend = _wordpiece(blank.get_vocab(with_added_tokens=True))
+    return Tokenizer(backend=backend, length=0, special_ids=tuple(ids), **special)
+
+
+def _wordpiece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    wordpiece = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    wordpiece.add_special_tokens(list(SPECIAL))
     wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     wordpiece.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
-    )
-    wordpiece.train_from_iterator(captions, trainer)
     wordpiece.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return wordpiece
 
 
-def _special(backend: tokenizers.Tokenizer) -> Tokenizer:
-    return Tokenizer(
-        backend=backend,
-        length=0,
-        pad_id=0,
-        cls_id=2,
-        sep_id=3,
-        mask_id=4,
-        special_ids=(0, 1, 2, 3, 4),
-    )
+def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
+    """The different words of the captions, as the model will see them."""
+    words = set()
+    for start in range(0, len(captions), 4096):
+        text = backend.normalizer.normalize_str(" ".join(captions[start : start + 4096]))
+        words |= {word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)}
+    return words
 
 
 def _pretrained(name: str) -> Tokenizer:
     from architectures.encoders import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)
-    needed = {
-        "pad_id": theirs.pad_token_id,
-        "cls_id": theirs.cls_token_id,
-        "sep_id": theirs.sep_token_id,
-        "mask_id": theirs.mask_token_id,
-    }
-    for field, value in needed.items():
-        if value is None:
-            raise SettingError(
-                f"tokenizer {name!r} has no {field.removesuffix('_id')} token; BERT-like ones do"
-            )
-    if needed["pad_id"] == needed["sep_id"]:
-        raise SettingError(f"tokenizer {name!r} pads with its end token; padding must be its own")
+    words = ("pad", "unk", "cls", "sep", "mask")
+    special = {word: getattr(theirs, f"{word}_token_id") for word in words}
+    for word, value in special.items():
+        if value is None and word != "unk":
+            raise SettingError(f"tokenizer {name!r} has no {word} token; BERT-like ones have it")
     backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    if backend.encode("a").ids[-1] != special["sep"] or special["pad"] == special["sep"]:
+        raise SettingError(
+            f"tokenizer {name!r} must end texts with its sep token, and not pad by it"
+        )
     return Tokenizer(
-        backend=backend, length=0, special_ids=tuple(sorted(theirs.all_special_ids)), **needed
+        backend=backend,
+        length=0,
+        pad_id=special["pad"],
+        unknown_id=-1 if special["unk"] is None else special["unk"],
+        cls_id=special["cls"],
+        sep_id=special["sep"],
+        mask_id=special["mask"],
+        special_ids=tuple(sorted(theirs.all_special_ids)),
     )
