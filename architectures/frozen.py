@@ -7,8 +7,8 @@ documentation of a field is the string that stands under it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -62,10 +62,18 @@ class Frozen(BaseModel):
             else:
                 raise SettingError(f"{path}: {head} holds a plain value, it has no field {rest!r}")
         given = {name: getattr(self, name) for name in type(self).model_fields}
-        try:
-            return type(self)(**{**given, head: value})
-        except ValidationError as error:
-            raise SettingError(readable(error)) from None
+        return checked(type(self), {**given, head: value})
+
+
+F = TypeVar("F", bound=Frozen)
+
+
+def checked(kind: type[F], values: Mapping[str, Any]) -> F:
+    """A record of these values. Raises `SettingError` in words where they do not fit."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingError(readable(error)) from None
 
 
 def readable(error: ValidationError) -> str:

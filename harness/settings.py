@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from architectures.frozen import Frozen
+from architectures.frozen import Frozen, checked
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -174,7 +174,7 @@ class Budget(Frozen):
 
     def with_field(self, path: str, value: Any) -> Self:
         """Another unit takes the place of the one that bound before."""
-        return type(self).model_validate({path: value})
+        return checked(type(self), {path: value})
 
 
 class Numerics(Frozen):

@@ -19,7 +19,7 @@ from harness.data.identity import Keys, matches
 from harness.data.masking import Masked, mask_words
 from harness.data.splits import Split
 from harness.data.tokenizer import Tokenizer
-from harness.data.transforms import Augment, augmented
+from harness.data.transforms import Augment, augmented, normalised
 from harness.randomness import stream
 from harness.settings import MLM
 
@@ -66,18 +66,9 @@ class Batch:
 
         return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
 
-    def pixels(
-        self,
-        dtype: torch.dtype = torch.float32,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-    ) -> Tensor:
-        """The images as floats: -1 to 1, or less `mean`, over `std`, given on a scale of 0 to 1."""
-        if mean is None or std is None:
-            return (self.image_BCHW.float() / 127.5 - 1).to(dtype)
-        mean_C = torch.tensor(mean, device=self.image_BCHW.device)[:, None, None]
-        std_C = torch.tensor(std, device=self.image_BCHW.device)[:, None, None]
-        return ((self.image_BCHW.float() / 255 - mean_C) / std_C).to(dtype)
+    def pixels(self) -> Tensor:
+        """The images as floats from -1 to 1."""
+        return normalised(self.image_BCHW)
 
 
 class Batches:

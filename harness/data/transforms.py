@@ -1,4 +1,7 @@
-"""Training augmentation of stored pictures. Letters: B rows, H W height and width, C channels."""
+"""Stored pictures to model input: training augmentation, and bytes to floats.
+
+Letters: B rows, H W height and width, C channels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from architectures.frozen import Frozen
 
@@ -38,6 +42,11 @@ def augmented(images_BHWC: np.ndarray, augment: Augment, rng: np.random.Generato
         flipped_B = flip_B < 0.5
         out_BHWC[flipped_B] = out_BHWC[flipped_B, :, ::-1]
     return out_BHWC
+
+
+def normalised(image_BCHW: Tensor) -> Tensor:
+    """uint8 -> float32 from -1 to 1 (mean and deviation 0.5, as timm's ViTs were trained)."""
+    return image_BCHW.float() / 127.5 - 1
 
 
 def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:

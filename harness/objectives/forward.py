@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from harness.data.batches import Batch
 from harness.objectives import itc, itm
-from harness.objectives.term import Term, classified
+from harness.objectives.term import Term, classified, full
 from harness.settings import Objectives
 
 VERSION = "1"
@@ -54,7 +54,7 @@ def terms(
     if "itc" in active:
         assert text is not None
         image_BE, text_BE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        similarity_BB = image_BE.float() @ text_BE.float().T
+        similarity_BB = full(image_BE) @ full(text_BE).T
         found["itc"] = itc.contrastive(
             similarity_BB, state.temperature, batch.match_BB, objectives.itc.same
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.objectives.term import Term, soft_cross_entropy
+from harness.objectives.term import Term, full, soft_cross_entropy
 
 
 def targets(match_BB: Tensor, same: str) -> tuple[Tensor, Tensor]:
@@ -22,7 +22,7 @@ def targets(match_BB: Tensor, same: str) -> tuple[Tensor, Tensor]:
     own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
     nothing_BB = torch.zeros_like(own_BB)
     if same == "positive":
-        wanted_BB = (match_BB | own_BB).float()
+        wanted_BB = (match_BB | own_BB).double()
         return wanted_BB / wanted_BB.sum(dim=1, keepdim=True), nothing_BB
     left_out_BB = match_BB & ~own_BB if same == "masked" else nothing_BB
     return own_BB.float(), left_out_BB
@@ -31,12 +31,12 @@ def targets(match_BB: Tensor, same: str) -> tuple[Tensor, Tensor]:
 def one_way(logits_BB: Tensor, match_BB: Tensor, same: str) -> Term:
     """Cross-entropy of rows over columns; right where the best column matches the row."""
     targets_BB, left_out_BB = targets(match_BB, same)
-    logits_BB = logits_BB.float().masked_fill(left_out_BB, -torch.inf)
+    logits_BB = full(logits_BB).masked_fill(left_out_BB, -torch.inf)
     best_B1 = logits_BB.argmax(dim=1, keepdim=True)
     own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
     correct = (match_BB | own_BB).gather(1, best_B1).sum()
     items = torch.tensor(len(match_BB), device=logits_BB.device)
-    return Term(soft_cross_entropy(logits_BB, targets_BB), correct, items)
+    return Term(soft_cross_entropy(logits_BB, targets_BB.to(logits_BB)), correct, items)
 
 
 def contrastive(similarity_BB: Tensor, temperature: Tensor, match_BB: Tensor, same: str) -> Term:

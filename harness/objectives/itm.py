@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from architectures.contract import ImageStates, TextStates
+from harness.objectives.term import full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Negatives:
 def draw_rows(logits_BB: Tensor, match_BB: Tensor, generator: torch.Generator | None) -> Tensor:
     """One column per row, drawn by softmax over the columns that do not match; -1 where all do."""
     none_B = match_BB.all(dim=1)
-    weights_BB = logits_BB.float().masked_fill(match_BB, -torch.inf).softmax(dim=1)
+    weights_BB = full(logits_BB).masked_fill(match_BB, -torch.inf).softmax(dim=1)
     # A row without candidates is NaN here; uniform weights keep the draw defined, -1 follows.
     weights_BB = torch.where(none_B[:, None], torch.ones_like(weights_BB), weights_BB)
     drawn_B = torch.multinomial(weights_BB, 1, generator=generator).squeeze(1)

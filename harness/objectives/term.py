@@ -39,9 +39,14 @@ class Term:
         }
 
 
+def full(x: Tensor) -> Tensor:
+    """At least float32: losses are not summed in half precision, and float64 stays exact."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
-    """Cross-entropy and accuracy over the rows whose label is not -100. Losses in float32."""
-    logits_NC = logits_NC.float()
+    """Cross-entropy and accuracy over the rows whose label is not -100."""
+    logits_NC = full(logits_NC)
     loss_sum = F.cross_entropy(logits_NC, labels_N, ignore_index=-100, reduction="sum")
     counted_N = labels_N != -100
     correct = ((logits_NC.argmax(-1) == labels_N) & counted_N).sum()

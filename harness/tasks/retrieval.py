@@ -85,7 +85,8 @@ def _states(
     rows_T, choice_T = split.texts(task.captions)
     images, texts = [], []
     for rows_B in np.array_split(picture_rows, -(-len(picture_rows) // BATCH)):
-        images.append(design.encode_image(normalised(split.images_NHWC[rows_B]).to(device)))
+        image_BCHW = torch.from_numpy(split.images_NHWC[rows_B]).permute(0, 3, 1, 2)
+        images.append(design.encode_image(normalised(image_BCHW.to(device))))
     for chunk in np.array_split(np.arange(len(rows_T)), -(-len(rows_T) // BATCH)):
         ids_BL = torch.from_numpy(split.ids(rows_T[chunk], choice_T[chunk])).to(device)
         texts.append(design.encode_text(ids_BL, ids_BL != corpus.tokenizer.pad_id))

@@ -1,0 +1,45 @@
+"""Free space under outputs/ without touching a result.
+
+Always: checkpoints of runs that ended (done, diverged, out of memory, failed) and what a killed
+process left half-written. Interrupted runs keep theirs, since they go on from it. On request: final
+weights, and the cache of decoded data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.folder import RunFolder
+
+GOES_ON = frozenset({"running", "interrupted", "waiting"})
+
+
+def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[str, float]:
+    """What was removed -> MiB freed. Runs that train right now are left alone."""
+    freed = {"checkpoints": 0.0, "half-written files": 0.0}
+    for path in sorted((outputs / "runs").glob("*")):
+        folder = RunFolder(outputs, path.name)
+        if folder.is_locked():
+            continue
+        freed["half-written files"] += _remove(path.glob(".*.part"))
+        if folder.status()["state"] not in GOES_ON:
+            freed["checkpoints"] += _remove([folder.checkpoint])
+            if weights:
+                freed["weights"] = freed.get("weights", 0.0) + _remove([path / "weights.pt"])
+    if cache:
+        freed["cache"] = (
+            sum(f.stat().st_size for f in (outputs / "cache").rglob("*") if f.is_file()) / 2**20
+        )
+        shutil.rmtree(outputs / "cache", ignore_errors=True)
+    return freed
+
+
+def _remove(files: Iterable[Path]) -> float:
+    bytes_ = 0
+    for file in files:
+        if file.exists():
+            bytes_ += file.stat().st_size
+            file.unlink()
+    return bytes_ / 2**20

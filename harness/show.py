@@ -1,0 +1,192 @@
+"""What the command line prints: tables a person can read. Nothing is computed here."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.progress import clock
+
+if TYPE_CHECKING:
+    from harness.folder import State
+    from harness.plan import Estimate, Plan
+    from harness.results import Results
+    from reports.build import Report
+
+console = Console()
+COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> None:
+    """Print a table; the first column is words, numbers stand right."""
+    made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*map(str, row))
+    console.print(made)
+
+
+def pairs(left: str, right: str, values: Mapping[str, str]) -> None:
+    """Two columns of words."""
+    made = Table(header_style="bold", box=None)
+    made.add_column(left, no_wrap=True)
+    made.add_column(right)
+    for key, value in values.items():
+        made.add_row(key, value)
+    console.print(made)
+
+
+def count(value: float) -> str:
+    """A large number in thousands, millions or billions: 1.23 M."""
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def designs() -> None:
+    """Every design in the registry, a line each."""
+    from architectures import registry
+
+    found = registry.names().values()
+    pairs("design", "what it is", {entry.name: entry.summary for entry in found})
+
+
+VOCABULARY, TEXT_TOKENS = 30_522, 25
+"""BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
+
+
+def costs(scale_name: str) -> None:
+    """Layers, parameters and FLOPs of every design with its default configuration."""
+    from architectures import registry
+    from architectures.backbone import scale
+    from architectures.cost import cost, training_flops
+
+    backbone, rows = scale(scale_name), []
+    for name in registry.names():
+        facts = registry.find(name).facts(registry.config(name, {}), backbone)
+        able = [
+            n for n in registry.OBJECTIVES if (facts.can_align if n == "itc" else facts.can_fuse)
+        ]
+        counted = cost(name, {}, backbone, VOCABULARY, text_tokens=TEXT_TOKENS)
+        layers = f"{facts.text_layers} / {facts.fusion_layers} / {backbone.image_layers}"
+        flops = count(training_flops(counted, able))
+        rows.append((name, layers, count(counted.parameters), flops, ", ".join(able)))
+    columns = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
+    table(
+        columns, rows, f"{scale_name}: {TEXT_TOKENS} tokens, vocabulary {VOCABULARY}, training step"
+    )
+
+
+def design(name: str, scale_name: str) -> None:
+    """One design: its fields with their documentation, slots, and cost by part."""
+    from architectures import registry
+    from architectures.backbone import scale
+    from architectures.cost import cost
+
+    entry, backbone = registry.entry(name), scale(scale_name)
+    cls, config = registry.find(name), registry.config(name, {})
+    facts = cls.facts(config, backbone)
+    console.print(f"[bold]{name}[/]  version {entry.version}\n{entry.summary}\n")
+    fields = cls.Config.model_fields
+    if fields:
+        rows = {f"{n} = {f.default!r}": f.description or "" for n, f in fields.items()}
+        pairs("field = default", "what it does", rows)
+    console.print(f"\nITC reads {facts.itc_reads}." if facts.can_align else f"\n{facts.no_align}.")
+    if not facts.can_fuse:
+        console.print(f"ITM and MLM do not apply: {facts.no_fuse}.")
+    new = cls.slots(config, backbone)
+    pairs("\nslot", "\npretrained layer", {slot: source for slot, source in new.items()})
+    counted = cost(name, {}, backbone, VOCABULARY, text_tokens=TEXT_TOKENS)
+    flops = {"image": counted.image, "text": counted.text, "fusion": counted.fuse}
+    rows = [
+        (part, count(n), count(flops[part].flops) if part in flops else "")
+        for part, n in counted.by_part.items()
+    ]
+    rows.append(("all", count(counted.parameters), ""))
+    title = f"\nCost at {scale_name}, {TEXT_TOKENS} tokens, vocabulary {VOCABULARY}"
+    table(("part", "parameters", "forward FLOPs"), rows, title)
+
+
+def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
+    """Runs with their cost, what is not applicable, and what could be detected."""
+    from harness.folder import RunFolder
+    from harness.statistics.power import smallest_detectable_effect
+
+    study = planned.study
+    console.print(f"[bold]{study.name}[/]: {study.question}\n")
+    seeds, rows, left = len(study.seeds), [], 0.0
+    for found in estimates:
+        runs = [row for row in planned.rows if row.cell == found.cell]
+        states = [RunFolder(outputs, row.spec.train_key()).status()["state"] for row in runs]
+        to_do = sum(state != "done" for state in states)
+        left += found.seconds * to_do
+        rows.append(
+            (found.cell, runs[0].role, f"{seeds - to_do}/{seeds}", count(found.parameters),
+             count(found.flops_per_sample), clock(found.seconds), f"{found.disk_mib * seeds:.1f}")
+        )  # fmt: skip
+    columns = (
+        "cell", "role", "done", "parameters", "FLOPs/sample", "time a run", "disk MiB",
+    )  # fmt: skip
+    table(columns, rows)
+    console.print(
+        f"\n{len(planned.specs)} runs, about {clock(left)} of training left one after another "
+        "(from a measured step; start-up and scoring come on top), "
+        f"{shutil.disk_usage(_existing(outputs)).free / 2**30:.0f} GiB free."
+    )
+    for reason in {f"{r.cell}: {n} not applicable, because {why}": None
+                   for r in planned.rows for n, why in r.spec.not_applicable.items()}:  # fmt: skip
+        console.print(reason, highlight=False)
+    compared = sum(cell.role == "compared" for cell in study.cells)
+    effect = smallest_detectable_effect(compared, seeds, alpha=study.alpha / study.looks)
+    console.print(
+        f"Smallest difference from {study.control!r} that {seeds} seeds find with 80 % chance: "
+        f"{effect:.2f} residual SDs of {study.primary}."
+    )
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def states(found: Mapping[str, State], study: str, argument: str) -> None:
+    """How the runs ended, and what to do next."""
+    counts = Counter(found.values())
+    console.print(", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items()))
+    if set(found.values()) == {"done"}:
+        console.print(f"Next: fuselab report {argument}", highlight=False)
+    else:
+        console.print(f"See fuselab status {argument}; again with --retry-failed.", highlight=False)
+
+
+def status(results: Results) -> None:
+    """Every run of a study: state, step, message."""
+    rows = []
+    for run in results.runs.to_dict("records"):
+        colour = COLOURS.get(str(run["status"]), "red")
+        state = f"[{colour}]{run['status']}[/]"
+        rows.append((run["cell"], run["seed"], state, run["run"], run["message"] or ""))
+    table(("cell", "seed", "state", "run", "message"), rows)
+
+
+def tuning(result: Any) -> None:
+    """Every trial, and what was chosen."""
+    table(result.columns, result.rows)
+
+
+def report(made: Report) -> None:
+    """The verdicts and where the page is."""
+    for line in made.verdicts:
+        console.print(line, highlight=False)
+    if not made.pairing_ok:
+        console.print("[red]The runs are not paired as they should be: see the page.[/]")
+    if not made.learned_ok:
+        console.print("[red]A run is not shown to be above chance: see the page.[/]")
+    console.print(f"Report: {made.page}", highlight=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""Studies are data: products, keys, and words for what is wrong."""
+
+import pytest
+from pydantic import ValidationError
+
+from architectures.frozen import SettingError
+from harness.study import (
+    Budget,
+    Cell,
+    Measure,
+    Numerics,
+    Objectives,
+    Optimizer,
+    Pictures,
+    Retrieval,
+    RunSpec,
+    Scenes,
+    Study,
+    Variant,
+    add_one_in,
+    grid,
+    leave_one_out,
+    scale,
+)
+
+
+def study(**fields: object) -> Study:
+    cells = grid(Variant("split_bert"), text_layers=(2, 6))
+    given = {"name": "s", "question": "?", "cells": cells, "control": "split_bert text_layers=6"}
+    return Study(**{**given, **fields})  # type: ignore[arg-type]
+
+
+def spec(**fields: object) -> RunSpec:
+    given: dict[str, object] = {
+        "design": "split_bert",
+        "config": {"text_layers": 6},
+        "backbone": scale("nano"),
+        "data": Pictures(train="a.parquet"),
+        "objectives": Objectives(),
+        "optimizer": Optimizer(),
+        "budget": Budget(steps=3),
+        "batch_size": 8,
+        "seed": 0,
+        "numerics": Numerics(),
+        "measure": Measure(),
+        "tasks": (Retrieval(),),
+        "versions": {"design": "1", "task/retrieval": "1"},
+        "data_content": "abc",
+    }
+    return RunSpec(**{**given, **fields})  # type: ignore[arg-type]
+
+
+def test_grid_is_the_product_of_fields_and_settings() -> None:
+    cells = grid(Variant("d", a=1), {"objectives.mlm.weight": (0, 1)}, k=(1, 2))
+    assert [cell.name for cell in cells] == [
+        "d a=1 k=1 weight=0", "d a=1 k=1 weight=1", "d a=1 k=2 weight=0", "d a=1 k=2 weight=1",
+    ]  # fmt: skip
+
+
+def test_leave_one_out_and_the_ladder() -> None:
+    full = Cell(variant=Variant("d", pooler=True), label="full")
+    parts = {"ITM": {"objectives.itm.weight": 0.0}, "pooler": {"design.pooler": False}}
+    removed = leave_one_out(full, parts)
+    assert [cell.name for cell in removed] == ["full", "without ITM", "without pooler"]
+    assert removed[1].settings == {"objectives.itm.weight": 0.0}
+    assert removed[2].variant.fields == {"pooler": False} and removed[2].settings == {}
+    ladder = add_one_in(full, parts)
+    assert ladder[2].settings == {"objectives.itm.weight": 0.0}
+    assert ladder[2].variant.fields == {"pooler": False}
+
+
+def test_a_study_survives_json() -> None:
+    asked = study(budget=Budget(steps=3), data=Scenes(objects=(1, 3)))
+    assert Study.model_validate_json(asked.model_dump_json()) == asked
+
+
+def test_a_field_is_reached_by_its_path() -> None:
+    changed = study().with_field("optimizer.learning_rate", 0.5).with_field("budget.steps", 7)
+    assert changed.optimizer.learning_rate == 0.5
+    assert changed.budget == Budget(steps=7)
+    assert study().with_field("backbone", "tiny").backbone == scale("tiny")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("optimiser.learning_rate", 1, "did you mean 'optimizer'"),
+        ("optimizer.learningrate", 1, "did you mean 'learning_rate'"),
+        ("objectives.mml.weight", 1, "did you mean 'mlm'"),
+        ("backbone", "nono", "did you mean 'nano'"),
+        ("backbone.patch_size", 7, "not divisible by patch_size 7"),
+        ("budget.samples", -1, "greater than 0"),
+        ("control", "6+7", "unknown control"),
+        ("seeds", [0, 0], "each once"),
+        ("seeds", [10_000], "also a reporting seed"),
+        ("name", "a/b", "name"),
+        ("batch_size", 1, "greater than or equal to 2"),
+    ],
+)
+def test_what_is_wrong_is_named(path: str, value: object, said: str) -> None:
+    with pytest.raises(SettingError, match=said.replace("+", r"\+")):
+        study().with_field(path, value)
+
+
+def test_a_cell_may_only_change_run_settings_that_exist() -> None:
+    for settings in ({"seeds": [1]}, {"optimizer.lr": 1}):
+        cell = Cell(variant=Variant("d"), settings=settings, label="x")
+        with pytest.raises((SettingError, ValidationError), match=r"unknown"):
+            study(cells=(cell,), control="x")
+
+
+def test_the_train_key_is_what_shapes_the_weights() -> None:
+    key = spec().train_key()
+    same = [
+        {"tasks": ()},
+        {"not_applicable": {"itm": "no fusion"}},
+        {"data": Pictures(train="moved.parquet")},
+        {"versions": {"design": "1", "task/retrieval": "2"}},
+        {"design_file": "own.py"},
+    ]
+    other = [
+        {"seed": 1},
+        {"data_content": "abd"},
+        {"data": Pictures(train="a.parquet", fit="crop")},
+        {"versions": {"design": "2"}},
+        {"numerics": Numerics(threads=2)},
+        {"budget": Budget(steps=4)},
+        {"config": {"text_layers": 5}},
+    ]
+    assert all(spec(**change).train_key() == key for change in same)
+    assert len({key} | {spec(**change).train_key() for change in other}) == 1 + len(other)
+
+
+def test_a_score_key_adds_the_task_and_its_version() -> None:
+    task = Retrieval()
+    keys = {
+        spec().score_key(task),
+        spec().score_key(Retrieval(rerank=4)),
+        spec(versions={"design": "1", "task/retrieval": "2"}).score_key(task),
+        spec(seed=1).score_key(task),
+    }
+    assert len(keys) == 4

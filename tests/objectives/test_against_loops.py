@@ -1,0 +1,127 @@
+"""Every objective equals a version written with loops, in value and gradient."""
+
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from harness.objectives import itc, itm
+from harness.objectives.term import classified
+
+# settings are quick: matrices of at most 8 x 8
+quick = settings(max_examples=40, deadline=None)
+
+
+@st.composite
+def similarities(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, float]:
+    size = draw(st.integers(2, 8))
+    seed = draw(st.integers(0, 2**31))
+    drawing = torch.Generator().manual_seed(seed)
+    cosine = torch.rand(size, size, generator=drawing, dtype=torch.float64) * 2 - 1
+    match = torch.rand(size, size, generator=drawing) < draw(st.sampled_from([0.0, 0.2, 0.6]))
+    match.fill_diagonal_(True)
+    return cosine, match, draw(st.floats(0.03, 0.5))
+
+
+def one_way_by_loops(
+    cosine: torch.Tensor, match: torch.Tensor, temperature: torch.Tensor, same: str
+) -> torch.Tensor:
+    size, total = len(cosine), torch.zeros((), dtype=torch.float64)
+    for i in range(size):
+        kept = [j for j in range(size) if j == i or same != "masked" or not match[i, j]]
+        denominator = sum(torch.exp(cosine[i, j] / temperature) for j in kept)
+        right = [j for j in kept if j == i or (same == "positive" and match[i, j])]
+        for j in right:
+            probability = torch.exp(cosine[i, j] / temperature) / denominator
+            total = total - torch.log(probability) / len(right)
+    return total
+
+
+@quick
+@given(similarities(), st.sampled_from(["positive", "masked", "negative"]))
+def test_itc(drawn: tuple[torch.Tensor, torch.Tensor, float], same: str) -> None:
+    cosine, match, temperature = drawn
+    results = []
+    for loops in (False, True):
+        x = cosine.clone().requires_grad_()
+        t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+        if loops:
+            both = one_way_by_loops(x, match, t, same) + one_way_by_loops(x.T, match.T, t, same)
+            loss = both / (2 * len(x))
+        else:
+            loss = itc.contrastive(x, t, match, same).loss
+        loss.backward()
+        results.append((loss.detach(), x.grad, t.grad))
+    for ours, naive in zip(*results, strict=True):
+        torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+def test_itc_is_exact_in_float32_too() -> None:
+    drawing = torch.Generator().manual_seed(0)
+    cosine = torch.rand(16, 16, generator=drawing) * 2 - 1
+    match = torch.eye(16, dtype=torch.bool)
+    ours = itc.contrastive(cosine, torch.tensor(0.03), match, "positive").loss
+    exact = itc.contrastive(
+        cosine.double(), torch.tensor(0.03, dtype=torch.float64), match, "positive"
+    ).loss
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_itc_counts_any_matching_column_as_right() -> None:
+    match = torch.tensor([[True, True], [False, True]])
+    cosine = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    term = itc.contrastive(cosine, torch.tensor(0.1), match, "positive")
+    # rows: image 0 -> text 1 matches, image 1 -> text 1; columns: text 0 ties, argmax image 0
+    assert (int(term.correct), int(term.items)) == (4, 4)
+
+
+@quick
+@given(similarities())
+def test_drawn_negatives_never_match(drawn: tuple[torch.Tensor, torch.Tensor, float]) -> None:
+    cosine, match, temperature = drawn
+    drawing = torch.Generator().manual_seed(1)
+    found = itm.draw_negatives(cosine / temperature, match, drawing)
+    for i in range(len(match)):
+        text, image = int(found.text_for_image_B[i]), int(found.image_for_text_B[i])
+        assert (text == -1) == bool(match[i].all())
+        assert (image == -1) == bool(match[:, i].all())
+        assert text == -1 or not match[i, text]
+        assert image == -1 or not match[image, i]
+
+
+def test_hard_negatives_follow_the_softmax() -> None:
+    logits = torch.tensor([[5.0, 2.0, 1.0, 0.0]]).expand(4, 4)
+    match = torch.eye(4, dtype=torch.bool)
+    drawing = torch.Generator().manual_seed(0)
+    draws = torch.stack([itm.draw_rows(logits, match, drawing)[0] for _ in range(4000)])
+    weights = [math.exp(x) for x in (2.0, 1.0, 0.0)]
+    for j, weight in enumerate(weights, 1):
+        share = weight / sum(weights)
+        spread = 4 * math.sqrt(share * (1 - share) / 4000)
+        assert abs(float((draws == j).float().mean()) - share) < spread
+
+
+def test_the_same_generator_draws_the_same() -> None:
+    logits, match = torch.zeros(8, 8), torch.eye(8, dtype=torch.bool)
+    first, second = (
+        itm.draw_negatives(logits, match, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(first.image_for_text_B, second.image_for_text_B)
+    assert torch.equal(first.text_for_image_B, second.text_for_image_B)
+
+
+@pytest.mark.parametrize("labels", [[0, -100, 2, 1], [-100, -100, -100, -100]])
+def test_classified_leaves_out_unlabelled_rows(labels: list[int]) -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    term = classified(logits, torch.tensor(labels))
+    kept = [(row, label) for row, label in zip(logits, labels, strict=True) if label >= 0]
+    naive = sum(
+        (-row[label] + torch.logsumexp(row, 0) for row, label in kept), start=torch.zeros(())
+    )
+    torch.testing.assert_close(term.loss, naive / max(len(kept), 1))
+    assert int(term.items) == len(kept)
+    assert int(term.correct) == sum(int(row.argmax()) == label for row, label in kept)
+    term.loss.backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
