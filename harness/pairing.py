@@ -1,0 +1,93 @@
+"""Did the runs that are compared see the same batches, and start from the same weights?
+
+Read by way of `harness.results`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from harness.results import Results
+
+LARGEST_DIFFERENCE = 0.01
+"""Of the binding unit, as a share of the control's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of the pairing certificate."""
+
+    ok: bool
+    text: str
+
+
+def pairing(results: Results) -> list[Finding]:
+    """What makes the runs of one seed comparable, and what does not, seed by seed.
+
+    Batches are compared over the measured steps that two runs have in common; initial weights
+    by role, over the roles they have in common.
+    """
+    return [
+        *_same_digests(results, "batches"),
+        *_same_digests(results, "roles"),
+        *_same_code(results.runs),
+        *_same_budget(results),
+    ]
+
+
+def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
+    """Steps or roles are in the order measured, so the first that differs comes first."""
+    found = results.digests[results.digests["kind"] == kind]
+    named = results.runs[["run", "seed", "cell"]].merge(found, on="run")
+    where, what = ("step ", "batches") if kind == "batches" else ("", "initial weights")
+    for seed, runs in named.groupby("seed"):
+        cells = runs["cell"].nunique()
+        shared = runs.groupby("name", sort=False)["digest"].agg(["nunique", "size"])
+        shared = shared[shared["size"] > 1]
+        if cells < 2:
+            continue
+        broken = list(shared.index[shared["nunique"] > 1])
+        if broken:
+            some = runs[runs["name"] == broken[0]].groupby("digest", sort=False)["cell"].agg(list)
+            groups = " / ".join(", ".join(cells) for cells in some)
+            text = f"seed {seed}: {what} differ from {where}{broken[0]} on: {groups}"
+            if kind == "roles":
+                text = f"seed {seed}: {what} differ in {len(broken)} roles, {broken[0]}: {groups}"
+            yield Finding(False, text)
+        else:
+            share = f"{len(shared)} {'measured steps' if kind == 'batches' else 'shared roles'}"
+            yield Finding(True, f"seed {seed}: {cells} cells have the same {what} ({share})")
+
+
+def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
+    known = runs.dropna(subset=["code"])
+    trained = known.groupby("code", sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+    if len(trained) > 1:
+        groups = "; ".join(f"{code}: {', '.join(cells)}" for code, cells in trained.items())
+        yield Finding(False, f"trained by different code: {groups}")
+    elif len(trained):
+        yield Finding(True, f"all runs were trained by the same code ({trained.index[0]})")
+
+
+def _same_budget(results: Results) -> Iterator[Finding]:
+    """The binding unit actually spent by runs that are done, against the control's."""
+    study, runs = results.study["study"], results.runs
+    unit = next(name for name, much in study["budget"].items() if much is not None)
+    done = runs[(runs["status"] == "done") & (runs["role"] == "compared")]
+    spent = done.groupby("cell", sort=False)[f"ledger.{unit}"].mean()
+    if study["control"] not in spent or len(spent) < 2:
+        return
+    control = spent[study["control"]]
+    apart = spent[(spent / control - 1).abs() > LARGEST_DIFFERENCE]
+    for cell, much in apart.items():
+        yield Finding(
+            False, f"{cell}: {much:,.0f} {unit}, the control {study['control']} {control:,.0f}"
+        )
+    if apart.empty:
+        text = f"the binding unit, {unit}, is within {LARGEST_DIFFERENCE:.0%} of the control's"
+        yield Finding(True, text)

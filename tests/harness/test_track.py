@@ -1,0 +1,135 @@
+"""What run folders say, into MLflow and back: the same tables, nothing twice."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from architectures.frozen import SettingError
+from harness.results import Results, load, load_from_mlflow
+from harness.track import Tracker, TrackingError, default_uri, ui_command
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",  # mlflow 3.17
+)
+ByHand = Callable[..., dict[str, Any]]
+STATES = {(2, 0): "waiting", (2, 1): "diverged", (6, 0): "interrupted"}
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An empty store: to create its schema takes seconds, to copy it nothing."""
+    outputs = tmp_path_factory.mktemp("schema")
+    Tracker(outputs)
+    return (outputs / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, schema: bytes) -> Path:
+    (tmp_path / "mlflow.db").write_bytes(schema)
+    return tmp_path
+
+
+def read_back(outputs: Path) -> Results:
+    return load_from_mlflow(default_uri(outputs), "by_hand")
+
+
+def same(one: Results, other: Results) -> None:
+    assert one.study == other.study
+    pd.testing.assert_frame_equal(one.runs, other.runs)
+    pd.testing.assert_frame_equal(one.curves, other.curves)
+    pd.testing.assert_frame_equal(one.digests, other.digests)
+
+
+def rows_of_store(outputs: Path) -> dict[str, int]:
+    with sqlite3.connect(outputs / "mlflow.db") as store:
+        count = {
+            table: store.execute(f"select count(*) from {table}").fetchone()[0]
+            for table in ("experiments", "runs", "metrics", "params", "tags")
+        }
+    store.close()
+    return count
+
+
+def test_folders_and_store_give_the_same_tables(outputs: Path, by_hand: ByHand) -> None:
+    study = by_hand(outputs, states=STATES)
+    Tracker(outputs).publish(study)
+    folders = load(outputs, "by_hand")
+    assert folders.curves["value"].isna().any(), "a run that diverged is among them"
+    assert set(folders.runs["status"]) == {"waiting", "diverged", "interrupted", "done"}
+    same(folders, read_back(outputs))
+
+
+def test_publishing_again_changes_nothing(outputs: Path, by_hand: ByHand) -> None:
+    study = by_hand(outputs, states=STATES)
+    Tracker(outputs).publish(study)
+    before = rows_of_store(outputs)
+    Tracker(outputs).publish(study)
+    assert rows_of_store(outputs) == before
+
+
+def test_a_kill_between_metrics_and_tags_repeats_nothing(outputs: Path, by_hand: ByHand) -> None:
+    study = by_hand(outputs)
+    Tracker(outputs).publish(study)
+    before = rows_of_store(outputs)
+    with sqlite3.connect(outputs / "mlflow.db") as store:
+        store.execute("delete from tags where key in ('fuselab.digest', 'fuselab.step')")
+    store.close()
+    Tracker(outputs).publish(study)
+    assert rows_of_store(outputs) == before
+
+
+def test_a_run_that_went_on_has_every_step_once(outputs: Path, by_hand: ByHand) -> None:
+    tracker = Tracker(outputs)
+    tracker.publish(by_hand(outputs, seeds=(0,), layers=(6,), states={(6, 0): "interrupted"},
+                            points=3))  # fmt: skip
+    half = read_back(outputs)
+    assert half.curves["step"].max() == 20 and half.runs["status"].tolist() == ["interrupted"]
+    study = by_hand(outputs, seeds=(0,), layers=(6,))
+    tracker.publish(study, [study["rows"][0]["run"]])
+    same(load(outputs, "by_hand"), read_back(outputs))
+    with sqlite3.connect(outputs / "mlflow.db") as store:
+        steps = store.execute("select step from metrics where key = 'val/loss' order by step")
+        assert [step for (step,) in steps] == [0, 10, 20, 30, 40]
+    store.close()
+
+
+def test_the_store_can_be_rebuilt(outputs: Path, by_hand: ByHand, schema: bytes) -> None:
+    study = by_hand(outputs, states=STATES)
+    Tracker(outputs).publish(study)
+    before = rows_of_store(outputs)
+    (outputs / "mlflow.db").write_bytes(schema)
+    assert Tracker(outputs).publish_all() == ["by_hand"]
+    assert rows_of_store(outputs) == before
+
+
+def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_path: Path) -> None:
+    tracker = Tracker(outputs)
+    tracker.publish(by_hand(outputs))
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("<p>so it is</p>")
+    tracker.log_report("by_hand", tmp_path / "report")
+    assert list(outputs.glob("mlartifacts/by_hand/*/artifacts/report/index.html"))
+
+
+def test_an_unknown_study_names_the_known(outputs: Path, by_hand: ByHand) -> None:
+    Tracker(outputs).publish(by_hand(outputs))
+    with pytest.raises(SettingError, match="did you mean 'by_hand'"):
+        load_from_mlflow(default_uri(outputs), "by-hand")
+
+
+def test_a_store_out_of_reach_is_said_within_seconds(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 .*published later"):
+        Tracker(tmp_path, "http://127.0.0.1:9")
+    assert time.monotonic() - begun < 20
+
+
+def test_the_page_is_served_to_this_machine_only(tmp_path: Path) -> None:
+    command = " ".join(ui_command(tmp_path, port=5001))
+    assert "--host 127.0.0.1 --port 5001" in command
+    assert f"sqlite:///{tmp_path}/mlflow.db" in command
