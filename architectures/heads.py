@@ -19,8 +19,7 @@ from architectures.backbone import Backbone
 from architectures.blocks import EPS
 from architectures.contract import Facts, FusionDesign
 from architectures.frozen import nearest
-
-OBJECTIVES = ("itc", "itm", "mlm")
+from architectures.registry import OBJECTIVES
 
 
 class ITCHead(nn.Module):

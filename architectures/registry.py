@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DESIGNS = Path(__file__).parent / "designs"
 OBJECTIVES = ("itc", "itm", "mlm")
+"""What heads exist for, in the order in which they are put on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

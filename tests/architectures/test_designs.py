@@ -4,6 +4,8 @@ Endpoints and other fields worth testing are added to FIELDS; a design that is n
 with its default configuration.
 """
 
+import copy
+
 import pytest
 import torch
 
@@ -206,6 +208,27 @@ def test_heads_are_those_that_apply(make, name, fields):
     design = make(name, fields)
     assert ("itc" in design.heads) == design.facts(design.config, design.backbone).can_align
     assert ("mlm" in design.heads) == ("itm" in design.heads) == can_fuse(design)
+    if can_fuse(design):  # tied, also in a twin
+        for one in (design, copy.deepcopy(design)):
+            assert one.heads["mlm"].decoder.weight is one.word_embedding().weight
+
+
+@every_design
+@pytest.mark.parametrize("packed", [False, True])
+def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fields, packed):
+    design = make(name, fields, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        image, text = states(design, batch, packed)
+        features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+        loss = (features[0] @ features[1].T).float().logsumexp(1).sum()
+        if can_fuse(design):
+            loss = loss + design.fuse(image, text).pooled_BD[:, 0].float().sum()
+    loss.backward()
+    assert features[0].dtype == torch.float32
+    assert all(p.grad.dtype == torch.float32 for p in design.image.parameters())
+    exact = make(name, fields, dtype=torch.float32)
+    wanted = exact.heads["itc"](*(s.pooled_BD for s in states(exact, batch)))
+    assert (features[1] - wanted[1]).abs().mean() < 0.02
 
 
 def test_shared_parts_start_bit_identical(make):
