@@ -172,8 +172,10 @@ def _curves(lines: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def quiet_mlflow() -> ModuleType:
     """mlflow, told to send nothing, and to give up on a dead server within seconds."""
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    quiet = {"LOGGING_LEVEL": "WARNING", "ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    brief = {"HTTP_REQUEST_TIMEOUT": "10", "HTTP_REQUEST_MAX_RETRIES": "1"}
+    for name, value in (quiet | brief).items():
+        os.environ.setdefault(f"MLFLOW_{name}", value)
     import mlflow
 
     return mlflow

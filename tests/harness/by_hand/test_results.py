@@ -80,7 +80,7 @@ def test_an_unknown_study_names_the_known(tmp_path: Path, by_hand: ByHand) -> No
 def test_no_torch_and_no_mlflow_to_read_folders() -> None:
     code = "import sys, harness.results; sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
     assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
     )
 
 
