@@ -122,7 +122,8 @@ def _notes(
     if len(seeds) == 1:
         notes.append("one seed in all: differences without intervals")
     missing = [
-        f"{designs[d]} seed {seeds[s]}" for d, s in zip(*np.nonzero(np.isnan(scores_DS)), strict=True)
+        f"{designs[d]} seed {seeds[s]}"
+        for d, s in zip(*np.nonzero(np.isnan(scores_DS)), strict=True)
     ]
     if missing:
         notes.append(f"missing cells: least squares on what is there ({', '.join(missing)})")

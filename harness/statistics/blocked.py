@@ -91,7 +91,9 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
     pairs = [(name, control) for name in model.designs if name != control and control in rows]
     return Analysis(
         control=control,
-        means={name: float(np.nanmean(rows[name])) if name in rows else math.nan for name in scores},
+        means={
+            name: float(np.nanmean(rows[name])) if name in rows else math.nan for name in scores
+        },
         seeds={name: int(np.isfinite(rows.get(name, [])).sum()) for name in scores},
         mse=model.mse,
         df=model.df,

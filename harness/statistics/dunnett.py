@@ -17,14 +17,17 @@ from scipy import optimize, special, stats
 
 FloatArray = npt.NDArray[np.float64]
 
-NODES = 160
+# Against 400 nodes each: relative error of a tail of at least 1e-10 below 5e-6, for 1-30 contrasts.
+SCALE_NODES = 160
+CONTROL_NODES = 64
 NEGLIGIBLE = 1e-15
 
 
 @lru_cache(maxsize=1)
-def _unit_nodes() -> tuple[FloatArray, FloatArray]:
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    return (nodes + 1) / 2, weights / 2
+def _control_nodes() -> tuple[FloatArray, FloatArray]:
+    """Values and probability weights of the control's own standard normal deviation."""
+    nodes, weights = np.polynomial.legendre.leggauss(CONTROL_NODES)
+    return 9 * nodes, 9 * weights * stats.norm.pdf(9 * nodes)
 
 
 @lru_cache(maxsize=256)
@@ -33,9 +36,10 @@ def _scale_nodes(df: int) -> tuple[FloatArray, FloatArray]:
     law = stats.chi(df, scale=1 / math.sqrt(df))
     # Even in the logarithm: a large statistic is exceeded where the estimate happens to be tiny.
     low, high = math.log(law.ppf(NEGLIGIBLE)), math.log(law.isf(NEGLIGIBLE))
-    at, weights = _unit_nodes()
-    scale = np.exp(low + (high - low) * at)
-    return scale, weights * (high - low) * scale * law.pdf(scale)
+    nodes, weights = np.polynomial.legendre.leggauss(SCALE_NODES)
+    half = (high - low) / 2
+    scale = np.exp(low + half * (nodes + 1))
+    return scale, half * weights * scale * law.pdf(scale)
 
 
 def dunnett_tail(statistic: float, contrasts: int, df: int) -> float:
@@ -45,10 +49,10 @@ def dunnett_tail(statistic: float, contrasts: int, df: int) -> float:
     degree of freedom.
     """
     if contrasts < 1 or df < 1:
-        raise ValueError(f"Dunnett's test needs a contrast and a degree of freedom: {contrasts=}, {df=}")
-    at, weights_X = _unit_nodes()
-    control_X = -9 + 18 * at
-    weights_X = weights_X * 18 * np.exp(-(control_X**2) / 2) / math.sqrt(2 * math.pi)
+        raise ValueError(
+            f"Dunnett's test needs a contrast and a degree of freedom: {contrasts=}, {df=}"
+        )
+    control_X, weights_X = _control_nodes()
     scale_S, weights_S = _scale_nodes(df)
     reach_S1 = math.sqrt(2) * abs(statistic) * scale_S[:, None]
     # One contrast exceeds its limits; written as a small number, so that small p keep their digits.

@@ -22,9 +22,7 @@ Rule = Literal["larger", "pooled"]
 DRAWS = 100_000
 
 
-def _standard_errors(
-    designs: int, seeds: int, rule: Rule, rng: np.random.Generator
-) -> FloatArray:
+def _standard_errors(designs: int, seeds: int, rule: Rule, rng: np.random.Generator) -> FloatArray:
     """Draws of the standard error of a contrast, in residual SDs.
 
     The sum of squares behind the MSE splits into the contrast's own, with S - 1 degrees of

@@ -103,9 +103,7 @@ def _undecided(
     return Verdict(kind="undecided", more_seeds=more, device_hours=hours, text=text)
 
 
-def _more_seeds(
-    analysis: Analysis, contrast: Contrast, region: float, seed_cap: int
-) -> int | None:
+def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap: int) -> int | None:
     residual_sd = contrast.seed_sd / math.sqrt(2)
 
     def chance(seeds: int) -> float:
