@@ -121,7 +121,7 @@ def test_one_seed_and_no_spread() -> None:
 
 def test_curves_that_cannot_be_averaged_are_refused() -> None:
     with pytest.raises(ValueError, match="curve 1 is not finite at point 2"):
-        mean_band([[1, 2, 3], [1, 2, math.nan]])
+        mean_band([[1.0, 2.0, 3.0], [1.0, 2.0, math.nan]])
     shapes: list[tuple[int, ...]] = [(3,), (0, 4), (3, 0)]
     for shape in shapes:
         with pytest.raises(ValueError, match="shape"):
