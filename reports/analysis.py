@@ -1,0 +1,179 @@
+"""From the results table to the answer: verdicts, floors, what is missing, what was learned.
+
+Works on records: no file is read and nothing is drawn here. Scores are in the study's own units.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.statistics.blocked import Analysis, analyse
+from harness.statistics.intervals import proportion_lower_bound
+from harness.statistics.power import smallest_detectable_effect
+from harness.statistics.verdicts import Verdict, verdict
+from reports.drawing import colours
+
+if TYPE_CHECKING:
+    from harness.results import Results
+
+LEVEL = re.compile(r"level\.(?P<task>[^.]+)\.(?P<level>[^.]+)\.successes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a study's runs say about its primary score."""
+
+    primary: str
+    region: float
+    """Half-width of the region of practical equivalence."""
+    analysis: Analysis
+    verdicts: dict[str, Verdict]
+    """One for each compared cell that has a contrast, in the study's order."""
+    floors: dict[str, float]
+    """Mean score of each floor; no test."""
+    detectable: float
+    """Smallest difference found with 80 % chance at these seeds; nan where it cannot be known."""
+    missing: tuple[str, ...]
+    """Runs without a score: cell, seed, status and message."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The verdicts in words, one line per compared cell."""
+        control = self.analysis.control
+        return tuple(f"{cell} against {control}: {v.text}" for cell, v in self.verdicts.items())
+
+
+def answer(results: Results) -> Answer:
+    """The blocked analysis of the primary score among compared cells, with its verdicts.
+
+    Only runs that are done count. Raises ValueError where the primary score or another column that
+    this needs is not in the results table.
+    """
+    study, runs = results.study["study"], results.runs
+    primary, region = study["primary"], float(study["equal_within"])
+    need(runs, ("cell", "role", "seed", "status", "message", primary), "the runs table")
+    scored = runs[(runs["status"] == "done") & runs[primary].map(math.isfinite)]
+    compared = runs[runs["role"] == "compared"]
+    scores: dict[str, dict[int, float]] = {cell: {} for cell in compared["cell"].unique()}
+    for run in scored[scored["role"] == "compared"].to_dict("records"):
+        scores[run["cell"]][int(run["seed"])] = float(run[primary])
+    found = analyse(scores, study["control"], alpha=study["alpha"], looks=study["looks"])
+    seconds = _seconds_per_run(scored, found)
+    floors = runs.loc[runs["role"] == "floor", "cell"].unique()
+    return Answer(
+        primary=primary,
+        region=region,
+        analysis=found,
+        verdicts={
+            contrast.design: verdict(found, contrast.design, region, seconds_per_run=seconds)
+            for contrast in found.contrasts
+        },
+        floors={cell: float(scored.loc[scored["cell"] == cell, primary].mean()) for cell in floors},
+        detectable=_detectable(found),
+        missing=tuple(_missing(runs.drop(scored.index))),
+    )
+
+
+def need(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
+    """Raise ValueError naming the columns that a table lacks."""
+    if lacking := [name for name in columns if name not in table.columns]:
+        have = ", ".join(map(str, table.columns)) or "none"
+        raise ValueError(f"{what} lacks the column(s) {', '.join(lacking)}; it has: {have}")
+
+
+def _seconds_per_run(scored: pd.DataFrame, found: Analysis) -> dict[str, float] | None:
+    """Mean device-seconds of a run of each cell; None where any compared cell has no time."""
+    if "ledger.device_seconds" not in scored:
+        return None
+    seconds = scored.groupby("cell")["ledger.device_seconds"].mean().dropna().to_dict()
+    cells = {found.control, *(contrast.design for contrast in found.contrasts)}
+    return {str(cell): seconds[cell] for cell in cells} if cells <= seconds.keys() else None
+
+
+def _detectable(found: Analysis) -> float:
+    seeds = [contrast.seeds for contrast in found.contrasts if contrast.has_interval]
+    if not seeds:
+        return math.nan
+    effect = smallest_detectable_effect(found.designs_compared, min(seeds), alpha=found.alpha)
+    return effect * math.sqrt(found.mse)
+
+
+def _missing(runs: pd.DataFrame) -> list[str]:
+    lines = []
+    for run in runs.to_dict("records"):
+        why = run["status"] if run["status"] != "done" else "done, but without this score"
+        said = f" ({run['message']})" if isinstance(run["message"], str) and run["message"] else ""
+        lines.append(f"{run['cell']}, seed {run['seed']}: {why}{said}")
+    return lines
+
+
+def scored_runs(results: Results, found: Answer) -> pd.DataFrame:
+    """The runs table with what figures need beside it: one row per cell and seed.
+
+    Adds `score` (nan unless done), `score_name`, `axis` and `axis_name`, `colour`, `is_control`,
+    and for compared cells `delta`, `lower`, `upper`, `verdict` against the control, and `region`.
+    """
+    study, runs = results.study["study"], results.runs
+    axis, contrasts = study["axis"], {c.design: c for c in found.analysis.contrasts}
+    table = runs.copy()
+    table["score"] = table[found.primary].where(table["status"] == "done").astype(float)
+    table["score_name"] = found.primary
+    # A run that never started does not know its place; without that column cells stand side by
+    # side under their names.
+    table["axis"] = table.groupby("cell")[axis if axis in table else "cell"].transform("first")
+    table["axis_name"] = axis if axis in table else "cell"
+    table["colour"] = table["cell"].map(colours(table))
+    table["is_control"] = table["cell"] == study["control"]
+    for name in ("delta", "lower", "upper"):
+        known = {cell: getattr(contrast, name) for cell, contrast in contrasts.items()}
+        table[name] = table["cell"].map(known).astype(float)
+    kinds = {cell: verdict.kind for cell, verdict in found.verdicts.items()}
+    table["verdict"] = [kinds.get(cell, "") for cell in table["cell"]]
+    table["region"] = found.region
+    return table
+
+
+def coloured_curves(results: Results, scored: pd.DataFrame) -> pd.DataFrame:
+    """The curves with each run's status and its cell's colour."""
+    beside = scored[["cell", "seed", "status", "colour"]]
+    return results.curves.merge(beside, on=["cell", "seed"], how="left", validate="many_to_one")
+
+
+def learned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Per finished run and level: share of items right, its lower 95 % bound, chance, and ok.
+
+    ok is True where the one-sided exact bound lies above the chance or majority level. Shares are
+    in [0, 1]. A level that does not apply to a run (no items) has no row.
+    """
+    rows = []
+    levels = [match for column in runs.columns if (match := LEVEL.fullmatch(str(column)))]
+    for run in runs[runs["status"] == "done"].to_dict("records"):
+        for match in levels:
+            stem = match.group(0).removesuffix("successes")
+            right, items, chance = (run[stem + part] for part in ("successes", "items", "chance"))
+            if not items > 0:
+                continue
+            bound = proportion_lower_bound(int(right), int(items))
+            who = {key: run[key] for key in ("cell", "role", "seed", "run")}
+            what = {"task": match["task"], "level": match["level"], "items": int(items)}
+            share = {"share": right / items, "lower_bound": bound, "chance": chance}
+            rows.append({**who, **what, **share, "ok": bool(bound > chance)})
+    columns = ("cell", "role", "seed", "run", "task", "level", "items", "share")
+    return pd.DataFrame(rows, columns=[*columns, "lower_bound", "chance", "ok"])
+
+
+def all_learned(runs: pd.DataFrame) -> bool:
+    """Whether every run of a compared cell is done, has levels, and beats chance in all of them."""
+    compared = runs[runs["role"] == "compared"]
+    table = learned(compared)
+    return bool(
+        len(compared)
+        and (compared["status"] == "done").all()
+        and set(compared["run"]) == set(table["run"])
+        and table["ok"].all()
+    )

@@ -1,0 +1,223 @@
+"""The report's tables: numbers for CSV files, and the same as text for page and terminal.
+
+`comparison`, `ledger`, `scores`, `tuning_choices` and `analysis.learned` give plain numbers under
+plain column names; `shown` turns any of them into text under headings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.statistics.blocked import Contrast
+from harness.statistics.verdicts import Verdict
+from reports.analysis import Answer
+from reports.drawing import in_words
+
+COSTS = {
+    "parameters": "ledger.parameters",
+    "flops_per_sample": "ledger.flops_per_sample",
+    "samples_per_second": "samples_per_second",
+}
+SUMS = ("tuning_trials", "tuning_seconds", "attempts")
+LEDGER = (
+    "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
+    "peak_mib", "parameters", "trainable", "flops_per_sample", "forward_flops",
+)  # fmt: skip
+
+
+def comparison(runs: pd.DataFrame, found: Answer) -> pd.DataFrame:
+    """One row per cell: seeds, failures, scores, the contrast with its verdict, and costs.
+
+    Scores are means and SDs over finished runs: `score` by the design's own protocol, and beside it
+    every column that varies the primary score (`..._itc`: ITC alone, `..._reranked`). Costs carry
+    their ratio to the control's.
+    """
+    contrasts = {contrast.design: contrast for contrast in found.analysis.contrasts}
+    rows = [
+        _counts(group)
+        | _scores(group, found.primary)
+        | _contrast(cell, contrasts, found)
+        | _costs(group)
+        for cell, group in runs.groupby("cell", sort=False)
+    ]
+    table = pd.DataFrame(rows)
+    control = table.loc[table["cell"] == found.analysis.control].iloc[0]
+    for name in COSTS:
+        place = list(table.columns).index(name) + 1
+        table.insert(place, f"{name}_ratio", table[name] / control[name])
+    return table
+
+
+def _counts(runs: pd.DataFrame) -> dict[str, Any]:
+    status = runs["status"].value_counts(sort=False)
+    failed = [f"{count} {name}" for name, count in status.items() if name != "done"]
+    return {
+        "cell": runs["cell"].iloc[0],
+        "role": runs["role"].iloc[0],
+        "seeds_done": int((runs["status"] == "done").sum()),
+        "seeds_asked": len(runs),
+        "not_done": ", ".join(failed),
+    }
+
+
+def _scores(runs: pd.DataFrame, primary: str) -> dict[str, Any]:
+    done = runs[runs["status"] == "done"]
+    found: dict[str, Any] = {}
+    for column in [c for c in runs.columns if c == primary or c.startswith(f"{primary}_")]:
+        name = "score" + column.removeprefix(primary)
+        found |= {name: done[column].mean(), f"{name}_sd": done[column].std(ddof=1)}
+    protocol = f"{primary.partition('/')[0]}/protocol"
+    if protocol in done:
+        found["protocol"] = ", ".join(done[protocol].dropna().unique())
+    return found
+
+
+def _contrast(cell: object, contrasts: Mapping[str, Contrast], found: Answer) -> dict[str, Any]:
+    names = ("delta", "lower", "upper", "p_adjusted")
+    contrast = contrasts.get(str(cell))
+    numbers = {name: getattr(contrast, name) if contrast else math.nan for name in names}
+    return numbers | {"verdict": _verdict(str(cell), contrast, found)}
+
+
+def _verdict(cell: str, contrast: Contrast | None, found: Answer) -> str:
+    if cell in found.floors:
+        return "floor, not tested"
+    if cell == found.analysis.control:
+        return "control"
+    if contrast is None:
+        return "no score to compare"
+    verdict = found.verdicts[cell]
+    if verdict.kind == "undecided":
+        return f"undecided: {still_needed(verdict)}"
+    if verdict.kind == "equal":
+        off = contrast.lower > 0 or contrast.upper < 0
+        return f"equal within {found.region:g}" + (", although not zero" if off else "")
+    return verdict.kind
+
+
+def still_needed(verdict: Verdict) -> str:
+    """What an undecided verdict says it would take, without the word and the chance."""
+    return verdict.text.removeprefix("undecided: ").partition(" for an ")[0].partition(" (more")[0]
+
+
+def _costs(runs: pd.DataFrame) -> dict[str, Any]:
+    done = runs[runs["status"] == "done"]
+    speed = done["ledger.samples"] / done["ledger.train_seconds"]
+    done = done.assign(samples_per_second=speed)
+    return {name: done[column].mean() for name, column in COSTS.items()}
+
+
+def ledger(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: what a finished run spent on average, and attempts and tuning in all."""
+    rows = []
+    for cell, group in runs.groupby("cell", sort=False):
+        done = group[group["status"] == "done"]
+        means = {name: done[f"ledger.{name}"].mean() for name in LEDGER}
+        sums = {name: group[f"ledger.{name}"].sum() for name in SUMS}
+        rows.append({"cell": cell, "runs": len(done)} | means | sums)
+    return pd.DataFrame(rows)
+
+
+def scores(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every task's every score: mean and SD over the finished runs of each cell."""
+    done = runs[runs["status"] == "done"]
+    names = [
+        name
+        for name in runs.columns
+        if "/" in name and "." not in name and pd.api.types.is_numeric_dtype(runs[name])
+    ]
+    rows = []
+    for cell in runs["cell"].unique():
+        values = done.loc[done["cell"] == cell, names]
+        spread = {f"{name}_sd": value for name, value in values.std(ddof=1).items()}
+        both = values.mean().to_dict() | spread
+        rows.append({"cell": cell} | {k: both[k] for n in names for k in (n, f"{n}_sd")})
+    return pd.DataFrame(rows)
+
+
+def tuning_choices(tuning: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per cell of what tuning did and chose; nested records become dotted columns."""
+    rows = [{"cell": cell} | dict(record) for cell, record in tuning.items()]
+    return pd.json_normalize(rows)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of this room as text under headings: mean ± SD and interval in one column each."""
+    texts: dict[str, list[str]] = {}
+    for column in table.columns:
+        if column in JOINED or (column.endswith("_sd") and column[:-3] in table):
+            continue
+        cells = [_text(row, column) for row in table.to_dict("records")]
+        texts[HEADINGS.get(column, in_words(column))] = cells
+    return pd.DataFrame(texts)
+
+
+def _text(row: dict[Hashable, Any], column: str) -> str:
+    value = row[column]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if value is None or not math.isfinite(value):
+        return "–"
+    if column == "seeds_done":
+        more = f" ({row['not_done']})" if row["not_done"] else ""
+        return f"{value} of {row['seeds_asked']}{more}"
+    if column == "delta":
+        return f"{value:+.2f} [{row['lower']:+.2f}, {row['upper']:+.2f}]"
+    if f"{column}_sd" in row:
+        sd = row[f"{column}_sd"]
+        return f"{value:.2f} ± {sd:.2f}" if math.isfinite(sd) else f"{value:.2f}"
+    text = FORMATS.get(column, _number)(value)
+    ratio = row.get(f"{column}_ratio", math.nan)
+    return f"{text} (×{ratio:.2f})" if math.isfinite(ratio) else text
+
+
+def _number(value: float) -> str:
+    """Three digits, and a unit prefix from ten thousand on: 12.3 M."""
+    if abs(value) < 10_000:
+        return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}"
+    raise AssertionError(value)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+JOINED = {
+    "seeds_asked", "not_done", "lower", "upper", "parameters_ratio", "flops_per_sample_ratio",
+    "samples_per_second_ratio", "run", "role", "protocol",
+}  # fmt: skip
+FORMATS: dict[str, Callable[[float], str]] = {
+    "share": _share,
+    "lower_bound": _share,
+    "chance": _share,
+    "p_adjusted": _p,
+    "seed": str,
+}
+HEADINGS = {
+    "seeds_done": "seeds done",
+    "score": "own protocol",
+    "score_itc": "ITC alone",
+    "score_reranked": "re-ranked",
+    "delta": "difference to control",
+    "p_adjusted": "adjusted p",
+    "flops_per_sample": "training FLOPs a sample",
+    "forward_flops": "forward FLOPs a pair",
+    "samples_per_second": "samples/s",
+    "lower_bound": "lower 95% bound",
+    "flops": "training FLOPs",
+    "peak_mib": "peak MiB",
+    "ok": "above chance",
+}

@@ -1,0 +1,78 @@
+"""The report's folder: whole, the same every time, and made without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.results import Results
+from reports import build as building
+from reports.build import Report, build
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_writes_page_figures_and_tables(report: Report) -> None:
+    names = {path.name for path in report.files}
+    assert report.page.name == "page.html" and report.page in report.files
+    assert names == set(contents(report.page.parent))
+    assert {"allocation.png", "curves.svg", "cost.png", "comparison.csv", "ledger.csv"} <= names
+    assert len(report.verdicts) == 2
+    assert not report.learned_ok  # one run diverged
+    table = pd.read_csv(report.page.with_name("comparison.csv")).set_index("cell")
+    assert table.loc["2+10", "parameters"] == 860_000  # numbers, not text
+    assert list(report.page.parent.parent.iterdir()) == [report.page.parent]
+
+
+def test_the_same_results_give_the_same_bytes(
+    report: Report, results: Results, tmp_path: Path
+) -> None:
+    build(results, tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(report.page.parent)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_replaces_the_report_before_it(results: Results, tmp_path: Path) -> None:
+    report = build(results, tmp_path / "r", tuning={"6+6": {"trials": 1}})
+    assert (tmp_path / "r" / "tuning.csv").exists()
+    assert build(results, tmp_path / "r").page == report.page
+    assert not (tmp_path / "r" / "tuning.csv").exists()  # nothing of an older report stays
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_failure_leaves_the_old_report(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(results, tmp_path / "r")
+    before = contents(tmp_path / "r")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(building.Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        build(results, tmp_path / "r")
+    monkeypatch.undo()
+    assert contents(tmp_path / "r") == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "r"]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_never_replaces_a_folder_that_is_no_report(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a report"):
+        build(results, tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_report_loads_neither_torch_nor_ray_nor_mlflow() -> None:
+    heavy = ("torch", "ray", "mlflow", "matplotlib.pyplot", "transformers", "optuna")
+    code = f"import sys, reports.build; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

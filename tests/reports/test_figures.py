@@ -1,0 +1,142 @@
+"""Every figure that there is, found by file: what holds for any of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from harness.results import Results
+from reports.analysis import answer, coloured_curves, scored_runs
+from reports.drawing import colours
+from reports.gallery import Picture, pictures, saved
+
+PICTURES = pictures()
+every_figure = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+
+
+def table_for(picture: Picture, results: Results) -> pd.DataFrame:
+    runs = scored_runs(results, answer(results))
+    return runs if picture.table == "runs" else coloured_curves(results, runs)
+
+
+def texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Every text that is really drawn (ticks out of view are not), and its place in pixels."""
+    drawn: dict[Text, None] = {}
+    draw = Text.draw
+
+    def noted(text: Text, *args: Any, **more: Any) -> None:
+        drawn[text] = None
+        draw(text, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", noted)
+        figure.draw_without_rendering()
+    return [
+        (t.get_text(), t.get_window_extent())
+        for t in drawn
+        if t.get_visible() and t.get_text().strip()
+    ]
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that touch, and texts that are cut by the edge of the figure."""
+    placed = texts(figure)
+    assert len(placed) > 3
+    cut = [(t, "edge") for t, box in placed if not figure.bbox.contains(*box.min)]
+    cut += [(t, "edge") for t, box in placed if not figure.bbox.contains(*box.max)]
+    return cut + [
+        (one[0], other[0])
+        for one, other in itertools.combinations(placed, 2)
+        if one[1].padded(-0.5).overlaps(other[1].padded(-0.5))
+    ]
+
+
+def test_the_page_starts_with_the_three_figures_of_a_study() -> None:
+    assert [picture.name for picture in PICTURES][:3] == ["allocation", "curves", "cost"]
+
+
+@every_figure
+def test_draws_with_a_run_missing(picture: Picture, results: Results) -> None:
+    table = table_for(picture, results)[list(picture.needs)]  # and needs no other columns
+    figure = picture.drawn(table)
+    assert not overlapping(figure)
+    assert len(picture.caption(table)) > 20
+    assert saved(figure, "svg").startswith(b"<?xml")
+
+
+@every_figure
+def test_draws_one_cell(picture: Picture, make: Callable[..., Results]) -> None:
+    made = make({"6+6": 6.0}, seeds=1, control="6+6")
+    assert not overlapping(picture.drawn(table_for(picture, made)))
+
+
+@every_figure
+def test_draws_before_anything_is_done(picture: Picture, results: Results) -> None:
+    runs = results.runs.assign(status="waiting")
+    known = [c for c in runs.columns if "/" in c or c.startswith(("level.", "ledger."))]
+    runs[known] = np.nan
+    waiting = Results(study=results.study, runs=runs, curves=results.curves.iloc[:0])
+    picture.drawn(table_for(picture, waiting)).draw_without_rendering()
+
+
+@every_figure
+def test_thirteen_cells_with_names_that_do_not_overlap(
+    picture: Picture, make: Callable[..., Results]
+) -> None:
+    names = {f"split_bert text_layers={k}": float(k) for k in range(13)}
+    made = make(names, seeds=5, floor="dual_encoder", control="split_bert text_layers=6")
+    assert not overlapping(picture.drawn(table_for(picture, made)))
+
+
+def test_names_under_the_axis_do_not_overlap(make: Callable[..., Results]) -> None:
+    names = {f"a design with a long name, number {k}": float(k) for k in range(13)}
+    made = make(names, floor="dual_encoder", control="a design with a long name, number 3")
+    made.study["study"]["axis"] = "no such column"
+    allocation = next(picture for picture in PICTURES if picture.name == "allocation")
+    assert not overlapping(allocation.drawn(table_for(allocation, made)))
+
+
+@every_figure
+def test_values_that_are_not_finite(picture: Picture, results: Results) -> None:
+    table = table_for(picture, results)
+    numbers = table.select_dtypes("float").columns.difference(["axis", "region", "samples"])
+    table.loc[table.index[::4], numbers] = np.nan
+    if picture.table == "curves":
+        table.loc[table.index[1::5], "value"] = np.inf
+    picture.drawn(table).draw_without_rendering()
+
+
+@every_figure
+def test_names_the_columns_it_lacks(picture: Picture, results: Results) -> None:
+    table = table_for(picture, results)
+    for column in picture.needs:
+        with pytest.raises(
+            ValueError, match=f"figure '{picture.name}' lacks the column.* {column}"
+        ):
+            picture.drawn(table.drop(columns=column))
+
+
+def test_colours_are_ordered_along_a_numeric_axis() -> None:
+    cells = ["c", "a", "b", "floor"]
+    table = pd.DataFrame({"cell": cells, "axis": [12.0, 0.0, 6.0, 0.0]})
+    table["role"] = ["compared"] * 3 + ["floor"]
+    numeric = colours(table)
+    brightness = [sum(bytes.fromhex(numeric[cell][1:])) for cell in "abc"]
+    assert brightness == sorted(brightness) and len(set(numeric.values())) == 4
+    assert colours(table.iloc[[2, 0, 3, 1]]) == numeric  # the axis orders, not the rows
+    assert colours(table.assign(axis=["x", "y", "z", "w"])) != numeric
+
+
+@pytest.mark.parametrize("cells", [1, 7, 8, 30])
+def test_no_two_compared_cells_share_a_colour(cells: int) -> None:
+    names = [f"cell {i}" for i in range(cells)]
+    table = pd.DataFrame({"cell": names, "role": "compared", "axis": names})
+    assert len(set(colours(table).values())) == cells

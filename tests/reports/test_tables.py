@@ -1,0 +1,108 @@
+"""Tables by records whose numbers are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from harness.results import Results
+from reports import tables
+from reports.analysis import answer, learned
+
+
+@pytest.fixture
+def compared(results: Results) -> pd.DataFrame:
+    return tables.comparison(results.runs, answer(results)).set_index("cell")
+
+
+def test_counts_failures_and_statuses(compared: pd.DataFrame) -> None:
+    row = compared.loc["10+2"]
+    assert (row["seeds_done"], row["seeds_asked"], row["not_done"]) == (2, 3, "1 diverged")
+    assert compared.loc["6+6", "not_done"] == ""
+
+
+def test_means_and_sds_over_finished_runs(results: Results, compared: pd.DataFrame) -> None:
+    scores = results.runs.loc[results.runs["cell"] == "6+6", "retrieval/mean_recall"]
+    assert compared.loc["6+6", "score"] == pytest.approx(scores.mean())
+    assert compared.loc["6+6", "score_sd"] == pytest.approx(scores.std(ddof=1))
+    assert compared.loc["6+6", "score_reranked"] == compared.loc["6+6", "score"]
+    floor = compared.loc["dual encoder"]
+    assert math.isnan(floor["score_reranked"]) and floor["score"] == floor["score_itc"]
+    assert floor["protocol"] == "ITC alone"
+
+
+def test_costs_are_ratios_to_the_control(compared: pd.DataFrame) -> None:
+    assert compared.loc["6+6", "parameters_ratio"] == 1
+    assert compared.loc["2+10", "parameters_ratio"] == pytest.approx(860 / 780)
+    assert compared.loc["2+10", "samples_per_second"] == pytest.approx(16_000 / 42)
+    assert compared.loc["2+10", "samples_per_second_ratio"] == pytest.approx(46 / 42)
+
+
+def test_verdicts_in_words(results: Results, compared: pd.DataFrame) -> None:
+    assert compared.loc["6+6", "verdict"] == "control"
+    assert compared.loc["dual encoder", "verdict"] == "floor, not tested"
+    assert compared.loc["2+10", "verdict"] == "worse"
+    results.runs.loc[results.runs["cell"] == "2+10", "status"] = "failed"
+    again = tables.comparison(results.runs, answer(results)).set_index("cell")
+    assert again.loc["2+10", "verdict"] == "no score to compare"
+    assert again.loc["2+10", "not_done"] == "3 failed"
+
+
+def test_equal_but_not_zero_is_said(make: Callable[..., Results]) -> None:
+    made = make({"a": 1.0, "b": 2.0}, seeds=5, control="b")
+    a = made.runs["cell"] == "a"
+    made.runs.loc[~a, "retrieval/mean_recall"] = [50.0, 51.0, 52.0, 53.0, 54.0]
+    made.runs.loc[a, "retrieval/mean_recall"] = [50.5, 51.52, 52.49, 53.51, 54.5]
+    table = tables.comparison(made.runs, answer(made)).set_index("cell")
+    assert table.loc["a", "verdict"] == "equal within 1, although not zero"
+
+
+def test_ledger_means_and_sums(results: Results) -> None:
+    results.runs["ledger.attempts"] = [1.0, 2, 3] * 4
+    table = tables.ledger(results.runs).set_index("cell")
+    assert table.loc["6+6", "train_seconds"] == 46
+    assert table.loc["6+6", "attempts"] == 6
+    assert table.loc["10+2", "runs"] == 2
+
+
+def test_scores_hold_every_task_score_once(results: Results) -> None:
+    table = tables.scores(results.runs)
+    assert "retrieval/i2t_r_at_1" in table and "retrieval/i2t_r_at_1_sd" in table
+    assert not [c for c in table if c.startswith(("level.", "ledger.")) or "protocol" in c]
+
+
+def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
+    found = answer(results)
+    numbers = tables.comparison(results.runs, found)
+    before = numbers.copy()
+    text = tables.shown(numbers).set_index("cell")
+    pd.testing.assert_frame_equal(numbers, before)
+    assert text.map(lambda value: isinstance(value, str)).all(axis=None)
+    assert text.loc["10+2", "seeds done"] == "2 of 3 (1 diverged)"
+    assert text.loc["2+10", "parameters"] == "860 k (×1.10)"
+    contrast = found.analysis.contrasts[0]
+    interval = f"{contrast.delta:+.2f} [{contrast.lower:+.2f}, {contrast.upper:+.2f}]"
+    assert text.loc["2+10", "difference to control"] == interval
+    assert text.loc["6+6", "difference to control"] == "–"
+    levels = tables.shown(learned(results.runs))
+    assert levels["share"].iloc[0] == "7.8%" and set(levels["above chance"]) == {"yes"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(250, "250"), (0.0123, "0.0123"), (16_000, "16 k"), (3.456e8, "346 M"), (1e12, "1 T")],
+)
+def test_numbers(value: float, text: str) -> None:
+    table = pd.DataFrame({"steps": [value]})
+    assert tables.shown(table).iloc[0, 0] == text
+
+
+def test_tuning_choices() -> None:
+    choice = {"trials": 8, "chosen": {"optimizer.learning_rate": 1e-3}}
+    table = tables.tuning_choices({"6+6": choice})
+    assert table.to_dict("records") == [
+        {"cell": "6+6", "trials": 8, "chosen.optimizer.learning_rate": 1e-3}
+    ]
