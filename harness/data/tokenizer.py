@@ -125,7 +125,10 @@ def tokenized(
 
 
 def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
+    different = list(dict.fromkeys(texts))  # captions repeat
+    found = backend.encode_batch_fast(different)
+    ids = {text: encoding.ids for text, encoding in zip(different, found, strict=True)}
+    return [ids[text] for text in texts]
 
 
 def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
@@ -136,7 +139,7 @@ def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     both; the tokenizer is then built anew from the vocabulary, where they are not special.
     """
     blank = _wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)))
-    words = _words(blank, captions)
+    words = _words(blank, list(dict.fromkeys(captions)))
     letters = sorted({letter for word in words for letter in word})
     inside = sorted({letter for word in words for letter in word[1:]})
     first = [*SPECIAL, *letters, *(f"##{letter}" for letter in inside)]
