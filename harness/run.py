@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import json
 import os
 import pickle
 import time
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from architectures import cost, graph, registry, slots
+from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from harness import numerics
 from harness.code import code_digest
@@ -104,14 +107,23 @@ def build_design(spec: RunSpec, vocabulary: int) -> FusionDesign:
 
 def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
     """Parameters and FLOPs of a run's design, with the heads of its objectives."""
-    return cost.cost(
-        spec.design,
-        spec.config,
-        spec.backbone,
-        corpus.tokenizer.vocabulary,
-        text_tokens=corpus.tokenizer.length,
-        objectives=spec.objectives.active(),
-    )
+    words = corpus.tokenizer
+    parts = (spec.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
+    return _cost(*parts, words.length, spec.objectives.active())
+
+
+# Counting and tracing take a second or two of torch's meta device: once per design and process.
+@functools.lru_cache(maxsize=64)
+def _cost(
+    name: str, config: str, backbone: Backbone, words: int, length: int, active: tuple[str, ...]
+) -> cost.Cost:
+    fields = json.loads(config)
+    return cost.cost(name, fields, backbone, words, text_tokens=length, objectives=active)
+
+
+@functools.lru_cache(maxsize=64)
+def _graph(name: str, config: str, backbone: Backbone, words: int) -> dict[str, Any]:
+    return graph.graph(name, json.loads(config), backbone, words)
 
 
 class _Run:
@@ -185,10 +197,9 @@ class _Run:
                 "facts": dataclasses.asdict(facts),
             },
         )
-        write_json(
-            self.folder.graph,
-            graph.graph(spec.design, spec.config, spec.backbone, corpus.tokenizer.vocabulary),
-        )
+        words = corpus.tokenizer.vocabulary
+        drawn = _graph(spec.design, json.dumps(spec.config), spec.backbone, words)
+        write_json(self.folder.graph, drawn)
 
     def _resume(self, trainer: Trainer) -> None:
         """Go on from the checkpoint; measurements after it are forgotten and made again."""

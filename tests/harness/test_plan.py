@@ -1,0 +1,84 @@
+"""A plan is checked before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from architectures.frozen import SettingError
+from harness.folder import read_json
+from harness.plan import estimates, plan, prepared, write_study
+from harness.study import Cell, Study, Variant
+
+
+def with_variant(study: Study, variant: Variant) -> Study:
+    cell = Cell(variant=variant, label="x")
+    return study.model_copy(update={"cells": (cell,), "control": "x"})
+
+
+def test_every_cell_and_seed_is_a_run_seed_by_seed(tiny: Study, outputs: Path) -> None:
+    planned = plan(tiny, outputs)
+    assert [(r.cell, r.seed) for r in planned.rows][:3] == [("k1", 0), ("k1", 1), ("k2", 0)]
+    assert [spec.seed for spec in planned.specs] == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_a_design_cannot_serve_is_said_and_off(tiny: Study, outputs: Path) -> None:
+    floor = plan(tiny, outputs).rows[-1]
+    assert floor.spec.objectives.active() == ("itc",)
+    assert set(floor.spec.not_applicable) == {"itm", "mlm"}
+
+
+def test_defaults_written_out_are_the_same_run(tiny: Study, outputs: Path) -> None:
+    bare = tiny.with_field("backbone.text_layers", 8)
+    one = plan(with_variant(bare, Variant("split_bert")), outputs)
+    other = plan(with_variant(bare, Variant("split_bert", text_layers=6)), outputs)
+    assert one.specs[0].train_key() == other.specs[0].train_key()
+
+
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        (Variant("split_bret"), "did you mean 'split_bert'"),
+        (Variant("split_bert", text_layer=1), "did you mean 'text_layers'"),
+        (Variant("split_bert", text_layers=4), "take 0 to 3"),
+        (Variant("split_bert", text_layers=-1), "greater than or equal to 0"),
+    ],
+)
+def test_a_cell_that_cannot_be_built_is_named(
+    tiny: Study, outputs: Path, variant: Variant, said: str
+) -> None:
+    with pytest.raises(SettingError, match=said) as caught:
+        plan(with_variant(tiny, variant), outputs)
+    assert "cell 'x'" in str(caught.value)
+
+
+def test_no_objective_left(tiny: Study, outputs: Path) -> None:
+    bare = with_variant(tiny, Variant("dual_encoder")).with_field("objectives.itc.weight", 0)
+    with pytest.raises(SettingError, match="no objective applies"):
+        plan(bare, outputs)
+
+
+def test_a_batch_larger_than_the_data(tiny: Study, outputs: Path) -> None:
+    planned = plan(tiny.with_field("batch_size", 97), outputs)
+    with pytest.raises(SettingError, match="96 pictures"):
+        prepared(planned, outputs)
+
+
+def test_captions_longer_than_the_position_table(tiny: Study, outputs: Path) -> None:
+    with pytest.raises(SettingError, match="max_positions"):
+        plan(tiny.with_field("data.text.max_tokens", 65), outputs)
+
+
+def test_estimates_measure_a_step_of_every_cell(tiny: Study, outputs: Path) -> None:
+    found = estimates(plan(tiny, outputs), outputs)
+    assert [e.cell for e in found] == ["k1", "k2", "dual_encoder"]
+    assert found[0].flops_per_sample > found[1].flops_per_sample > found[2].flops_per_sample
+    assert all(e.seconds > 0 and e.parameters > 0 and e.measured_rows == 8 for e in found)
+    assert not (outputs / "runs").exists()
+
+
+def test_the_study_is_written_down(tiny: Study, outputs: Path) -> None:
+    planned = plan(tiny, outputs)
+    write_study(planned, outputs)
+    written = read_json(outputs / "studies" / "tiny" / "study.json")
+    assert Study.model_validate(written["study"]) == tiny
+    assert [row["run"] for row in written["rows"]] == [r.spec.train_key() for r in planned.rows]

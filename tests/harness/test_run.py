@@ -1,0 +1,236 @@
+"""One spec, one run: the same bits every time, also after a kill; failures are named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.budget import checkpoints_of, grid_of, steps_of
+from harness.folder import RunFolder, read_json
+from harness.plan import plan
+from harness.run import execute, load_data, training_batches
+from harness.settings import Budget, Measure
+from harness.study import RunSpec, Study
+
+
+def spec_of(study: Study, outputs: Path, cell: int = 0) -> RunSpec:
+    return plan(study, outputs).rows[cell * len(study.seeds)].spec
+
+
+def final(folder: RunFolder) -> tuple[list[object], object, object]:
+    """All that must be equal to the last bit: curves, scores, weights and digests."""
+    curves = [(line["step"], line["samples"], line["values"]) for line in folder.metric_lines()]
+    scores = {p.name: read_json(p) for p in sorted(folder.scores.glob("*.json"))}
+    weights = torch.load(folder.path / "weights.pt", weights_only=True)
+    bits = {name: value.numpy().tobytes() for name, value in weights.items()}
+    return curves, (scores, read_json(folder.certificate)), bits
+
+
+def test_a_run_fills_its_folder(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    assert execute(spec, outputs) == "done"
+    folder = RunFolder(outputs, spec.train_key())
+    assert RunSpec.model_validate(read_json(folder.spec)) == spec
+    lines = folder.metric_lines()
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
+    assert {"val/itc_loss", "val/itm_accuracy", "val/mlm_loss", "val/loss"} <= lines[0][
+        "values"
+    ].keys()
+    assert {"train/loss", "train/grad_norm", "train/temperature"} <= lines[1]["values"].keys()
+    ledger = read_json(folder.ledger)
+    assert (ledger["steps"], ledger["samples"], ledger["attempts"]) == (6, 48, 1)
+    assert ledger["flops"] == 48 * ledger["flops_per_sample"] > 0
+    assert 0 < ledger["train_seconds"] < ledger["device_seconds"]
+    scores = read_json(folder.scores / "retrieval.json")
+    assert scores["protocol"] == "re-ranked"
+    assert {"mean_recall", "mean_recall_itc", "mean_recall_reranked"} <= scores["values"].keys()
+    validation = read_json(folder.scores / "validation.json")["levels"]
+    assert validation["itm_accuracy"]["items"] == 3 * 24
+    assert not folder.checkpoint.exists() and not list(folder.path.glob(".*"))
+
+
+def test_twice_the_same_bits(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    first = final(RunFolder(outputs, spec.train_key()))
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "cache").symlink_to((outputs / "cache").resolve())
+    execute(spec, again)
+    assert final(RunFolder(again, spec.train_key())) == first
+
+
+def test_batches_and_shared_weights_are_paired(tiny: Study, outputs: Path) -> None:
+    certificates = []
+    for cell in (0, 1):
+        spec = spec_of(tiny, outputs, cell)
+        execute(spec, outputs)
+        certificates.append(read_json(RunFolder(outputs, spec.train_key()).certificate))
+    one, other = certificates
+    assert one["batches"] == other["batches"] and len(set(one["batches"].values())) == 4
+    shared = one["roles"].keys() & other["roles"].keys()
+    assert {"embeddings.word.weight", "layers.2.mlp.inner.weight"} <= shared
+    assert all(one["roles"][role] == other["roles"][role] for role in shared)
+    assert one["facts"]["text_layers"] == 1 and other["facts"]["text_layers"] == 2
+
+
+def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    whole = final(RunFolder(outputs, spec.train_key()))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cache").symlink_to((outputs / "cache").resolve())
+    folder = RunFolder(other, spec.train_key())
+
+    from harness.trainer import Trainer
+
+    steps = Trainer.one_step
+
+    def stopping(self: Trainer) -> None:
+        steps(self)
+        if self.step in (1, 3, 5):
+            folder.stop_file.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "one_step", stopping)
+        states = [execute(spec, other) for _ in range(4)]
+    assert states == ["interrupted"] * 3 + ["done"]
+    assert final(folder) == whole
+    assert read_json(folder.ledger)["attempts"] == 4
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from harness.run import execute
+from harness.study import RunSpec
+import harness.trainer, time
+
+step = harness.trainer.Trainer.one_step
+def slow(self):
+    time.sleep(0.25)
+    step(self)
+harness.trainer.Trainer.one_step = slow
+execute(RunSpec.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_nothing(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    whole = final(RunFolder(outputs, spec.train_key()))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cache").symlink_to((outputs / "cache").resolve())
+    folder = RunFolder(other, spec.train_key())
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "spec.json"), str(other)]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 50
+        while not folder.checkpoint.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert folder.status()["state"] == "interrupted"
+    assert not (folder.path / "weights.pt").exists()
+    assert execute(spec, other) == "done"
+    assert final(folder) == whole
+
+
+def test_a_done_run_only_makes_missing_scores(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    folder = RunFolder(outputs, spec.train_key())
+    before = folder.metrics.stat().st_mtime_ns
+    score = read_json(folder.scores / "retrieval.json")
+    changed = spec.with_field("tasks", (spec.tasks[0].with_field("rerank", 2),))
+    assert changed.train_key() == spec.train_key()
+    assert execute(changed, outputs) == "done"
+    assert folder.metrics.stat().st_mtime_ns == before
+    assert read_json(folder.scores / "retrieval.json")["score_key"] != score["score_key"]
+    assert execute(spec, outputs) == "done"
+    assert read_json(folder.scores / "retrieval.json") == score
+
+
+def test_a_loss_that_is_not_finite_is_diverged(tiny: Study, outputs: Path) -> None:
+    wild = tiny.with_field("optimizer.learning_rate", 1e30).with_field("optimizer.clip_norm", 0)
+    spec = spec_of(wild, outputs)
+    assert execute(spec, outputs) == "diverged"
+    status = RunFolder(outputs, spec.train_key()).status()
+    assert status["state"] == "diverged" and "step" in status["message"]
+
+
+def test_a_failure_is_named_and_kept(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    broken = spec.model_copy(update={"config": {"text_layers": 99}})
+    assert execute(broken, outputs) == "failed"
+    folder = RunFolder(outputs, broken.train_key())
+    assert "text_layers is 99" in folder.status()["message"]
+    assert "Traceback" in (folder.path / "traceback.txt").read_text()
+
+
+def test_no_space_left_leaves_nothing_half_written(
+    tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(tiny, outputs)
+    save = torch.save
+
+    def full(*args: object, **more: object) -> None:
+        save(*args, **more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert execute(spec, outputs) == "failed"
+    folder = RunFolder(outputs, spec.train_key())
+    assert "No space left" in folder.status()["message"]
+    assert not folder.checkpoint.exists() and not list(folder.path.glob(".*"))
+    monkeypatch.undo()
+    assert execute(spec, outputs) == "done"
+
+
+def test_bfloat16_trains_and_keeps_weights_in_float32(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny.with_field("numerics.dtype", "bfloat16"), outputs)
+    assert execute(spec, outputs) == "done"
+    folder = RunFolder(outputs, spec.train_key())
+    weights = torch.load(folder.path / "weights.pt", weights_only=True)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert all(np.isfinite(list(line["values"].values())).all() for line in folder.metric_lines())
+
+
+def test_the_digest_chain_is_of_what_was_fed(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    batches = training_batches(spec, load_data(spec, outputs))
+    chain = ""
+    for step in range(6):
+        chain = batches.after(chain, batches.at(step))
+    assert read_json(RunFolder(outputs, spec.train_key()).certificate)["batches"]["6"] == chain
+
+
+def test_budget_to_steps_and_grid() -> None:
+    assert steps_of(Budget(samples=65), 64) == 2
+    assert steps_of(Budget(steps=7), 64) == 7
+    assert grid_of(10, 4) == (0, 2, 5, 8, 10)
+    assert grid_of(2, 10) == (0, 1, 2)
+    assert checkpoints_of(10, Measure(points=10, checkpoints=2)) == {5, 10}
+    assert max(checkpoints_of(7, Measure(points=3, checkpoints=3))) == 7
+
+
+def test_metrics_are_json_lines(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    folder = RunFolder(outputs, spec.train_key())
+    whole = folder.metric_lines()
+    with folder.metrics.open("a") as file:
+        file.write(json.dumps(whole[0])[:20])  # a process died while it wrote
+    assert folder.metric_lines() == whole
