@@ -56,12 +56,13 @@ def _plain_errors() -> Iterator[None]:
     from pydantic import ValidationError
 
     from architectures.frozen import readable
+    from harness.folder import Locked, TrackingError
 
     try:
         yield
     except ValidationError as error:
         _fail(readable(error))
-    except (SettingError, OSError) as error:
+    except (SettingError, OSError, TrackingError, Locked) as error:
         _fail(str(error))
 
 
@@ -190,7 +191,7 @@ def tune(
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
-    """Equal tuning of every cell: same trials, same table of draws; `run --tuned` uses the choice."""
+    """Tune every cell equally: same trials, same draws; `run --tuned` uses the choice."""
     with _plain_errors():
         from harness import show
 
@@ -261,14 +262,13 @@ def clean(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 5000,
-    tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Open MLflow's page on the study's store, bound to the loopback address."""
     with _plain_errors():
-        from harness.track import Tracker
+        from harness.track import ui_command
 
-        command = Tracker(outputs.resolve(), tracking).ui_command(port)
+        command = ui_command(outputs.resolve(), port)
         typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
         sys.stdout.flush()
         os.execvp(command[0], command)

@@ -39,6 +39,10 @@ class Locked(RuntimeError):
     """Another process trains this run right now."""
 
 
+class TrackingError(RuntimeError):
+    """The tracking store cannot be used. Run folders are untouched: publish again later."""
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary file to write; it becomes `path` when the block ends well.

@@ -12,17 +12,18 @@ print(lab.results(STUDY.name).runs[["cell", "seed", "retrieval/mean_recall"]])
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures.frozen import SettingError
-from harness.folder import State, read_json
-from harness.study import RunSpec, Study
+from harness.folder import State
+from harness.study import Study
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.plan import Plan, PlannedRun
     from harness.results import Results
+    from harness.tune import TuningResult
 
 
 class Lab:
@@ -35,9 +36,12 @@ class Lab:
     def plan(self, study: Study, *, design_file: str = "", tuned: bool = False) -> Plan:
         """Every run of a study, checked; nothing is trained. See `plan.plan`."""
         from harness.plan import plan
-        from harness.tune import tuned as chosen
 
-        settings = chosen(study, self.outputs) if tuned else {}
+        settings = {}
+        if tuned:
+            from harness.tune import tuned as chosen
+
+            settings = chosen(study, self.outputs)
         return plan(study, self.outputs, design_file=design_file, tuned=settings)
 
     def run(
@@ -55,36 +59,33 @@ class Lab:
         goes to `schedule.run_all`: local, retry_failed, address, gpu_share. Finished runs are
         skipped and interrupted ones go on, so the same call again completes a study.
         """
-        from harness.plan import prepared, write_study
-
         planned = self.plan(study, design_file=design_file, tuned=tuned)
-        keys = {
-            row.spec.train_key(): f"{row.cell} seed {row.seed}"
-            for row in planned.rows
-            if fnmatch.fnmatchcase(row.cell, only or "*")
-        }
-        if not keys:
+        rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell, only or "*")]
+        if not rows:
             cells = ", ".join(cell.name for cell in study.cells)
             raise SettingError(f"--only {only!r} fits no cell; cells: {cells}")
-        prepared(planned, self.outputs)
-        write_study(planned, self.outputs)
-        specs = [spec for spec in planned.specs if spec.train_key() in keys]
-        return self.run_specs(study.name, specs, keys, **how)
+        return self.run_planned(planned, rows, **how)
 
-    def run_specs(
-        self, study: str, specs: list[RunSpec], labels: Mapping[str, str], **how: Any
+    def run_planned(
+        self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
-        """Run specs that belong to a study which is written down, and publish what they give."""
+        """Run the rows of a plan (default: all), and publish what they give as they go."""
+        from harness.plan import prepared, write_study
         from harness.schedule import run_all
         from harness.track import Tracker
 
-        tracker = Tracker(self.outputs, self.tracking)
-        described = read_json(self.outputs / "studies" / study / "study.json")
-
-        def publish(keys: Any) -> None:
-            tracker.publish(described, keys)
-
-        return run_all(specs, self.outputs, labels=labels, on_change=publish, **how)
+        prepared(planned, self.outputs)
+        tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
+        described = write_study(planned, self.outputs)
+        rows = planned.rows if rows is None else rows
+        labels = {row.spec.train_key(): f"{row.cell} seed {row.seed}" for row in rows}
+        return run_all(
+            [spec for spec in planned.specs if spec.train_key() in labels],
+            self.outputs,
+            labels=labels,
+            on_change=lambda keys: tracker.publish(described, keys),
+            **how,
+        )
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""
@@ -95,15 +96,20 @@ class Lab:
             return results.load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
         return results.load(self.outputs, study)
 
-    def tune(self, study: Study, *, design_file: str = "", **how: Any) -> Any:
-        """Tune every cell equally; see `tune.tune`."""
+    def tune(self, study: Study, *, design_file: str = "", **how: Any) -> TuningResult:
+        """Tune every cell equally; `how` goes to `schedule.run_all`. See `tune.tune`."""
         from harness import tune
 
-        return tune.tune(study, self.outputs, design_file=design_file, **how)
+        def runner(planned: Plan) -> dict[str, State]:
+            return self.run_planned(planned, **how)
+
+        return tune.tune(study, self.outputs, runner, design_file=design_file)
 
     def tuning(self, study: str) -> dict[str, Any] | None:
-        """What tuning chose for a study, or None where it was not tuned."""
-        return read_json(self.outputs / "studies" / study / "tuning" / "choice.json")
+        """What tuning chose for each cell of a study, or None where it was not tuned."""
+        from harness.tune import choices
+
+        return choices(study, self.outputs)
 
     def log_report(self, study: str, folder: Path) -> None:
         """Put the report's files beside the study in the tracking store."""

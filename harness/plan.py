@@ -132,8 +132,8 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
     return objectives, reasons
 
 
-def write_study(planned: Plan, outputs: Path) -> None:
-    """`studies/<name>/study.json`: the study as asked, and which run answers which cell."""
+def write_study(planned: Plan, outputs: Path) -> dict[str, Any]:
+    """Write `studies/<name>/study.json`: the study, and which run answers which cell. Returns it."""
     rows = [
         {
             "cell": row.cell,
@@ -149,7 +149,9 @@ def write_study(planned: Plan, outputs: Path) -> None:
     ]
     study = planned.study.model_dump(mode="json")
     path = outputs / "studies" / planned.study.name / "study.json"
-    write_json(path, {"study": study, "rows": rows})
+    described = {"study": study, "rows": rows}
+    write_json(path, described)
+    return described
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

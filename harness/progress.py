@@ -107,6 +107,11 @@ class Screen:
         self._spoke = time.monotonic()
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """A line that is only needed where there are no bars."""
+        if not self._live:
+            self.say(text)
+
     def show(self, counts: Mapping[str, int], lines: Sequence[Line], left: float | None) -> None:
         """`counts`: state -> runs, of all runs asked for."""
         if self._live:

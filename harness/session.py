@@ -174,6 +174,7 @@ class Session:
         self.states[key] = "running"
         self._pace.begin(key, self._status(key).get("checkpoint_step") or 0)
         self._busy[pool.start(self._runs[key], fresh=key in self._fresh)] = key
+        self._screen.note(f"{self._labels[key]}: started")
 
     def _take(self, pool: Pool) -> list[str]:
         """Wait a moment for answers and act on them; the runs that answered."""
@@ -241,7 +242,7 @@ class Session:
         """Show progress, and tell the hook what changed."""
         found = {key: self._status(key) for key in [*ended, *self._busy.values()]}
         steps = {key: found[key].get("step", 0) for key in self._busy.values()}
-        to_go = {k: self._steps[k] - steps.get(k, 0) for k in [*self.waiting, *steps]}
+        to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
         at_once = min(len(to_go), pool.slots(self._runs[next(iter(to_go))])) if to_go else 1
         lines = [
             Line(self._labels[k], step, self._steps[k], self._pace.left({k: step}, to_go[k], 1))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.folder import State
     from harness.plan import Estimate, Plan
     from harness.results import Results
-    from reports.build import Report
+    from harness.tune import TuningResult
 
 console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
@@ -97,13 +97,12 @@ def design(name: str, scale_name: str) -> None:
     console.print(f"[bold]{name}[/]  version {entry.version}\n{entry.summary}\n")
     fields = cls.Config.model_fields
     if fields:
-        rows = {f"{n} = {f.default!r}": f.description or "" for n, f in fields.items()}
-        pairs("field = default", "what it does", rows)
+        said = {f"{n} = {f.default!r}": f.description or "" for n, f in fields.items()}
+        pairs("field = default", "what it does", said)
     console.print(f"\nITC reads {facts.itc_reads}." if facts.can_align else f"\n{facts.no_align}.")
     if not facts.can_fuse:
         console.print(f"ITM and MLM do not apply: {facts.no_fuse}.")
-    new = cls.slots(config, backbone)
-    pairs("\nslot", "\npretrained layer", {slot: source for slot, source in new.items()})
+    pairs("\nslot", "\npretrained layer", cls.slots(config, backbone))
     counted = cost(name, {}, backbone, VOCABULARY, text_tokens=TEXT_TOKENS)
     flops = {"image": counted.image, "text": counted.text, "fusion": counted.fuse}
     rows = [
@@ -176,13 +175,13 @@ def status(results: Results) -> None:
     table(("cell", "seed", "state", "run", "message"), rows)
 
 
-def tuning(result: Any) -> None:
+def tuning(result: TuningResult) -> None:
     """Every trial, and what was chosen."""
     table(result.columns, result.rows)
 
 
-def report(made: Report) -> None:
-    """The verdicts and where the page is."""
+def report(made: Any) -> None:
+    """The verdicts and where the page is; `made`: `reports.build.Report`."""
     for line in made.verdicts:
         console.print(line, highlight=False)
     if not made.pairing_ok:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.folder import RunFolder, read_json, write_json
+from harness.folder import RunFolder, TrackingError, read_json, write_json
 from harness.results import Record, covered_lines, metric_of, quiet_mlflow, record_of
 from harness.study import digest
 
@@ -40,10 +40,6 @@ ENDED: Mapping[str, str] = {
 UNKEYED = ("tasks", "not_applicable", "design_file", "versions")
 """Fields of a spec that may differ between two studies that share a run; MLflow's parameters
 cannot be changed."""
-
-
-class TrackingError(RuntimeError):
-    """The tracking store cannot be used. Run folders are untouched: publish again later."""
 
 
 def default_uri(outputs: Path) -> str:

@@ -57,9 +57,7 @@ class Trainer:
         self.device = torch.device(spec.numerics.device)
         self.design = design.to(self.device).train()
         self.state = ObjectiveState(spec.objectives).to(self.device)
-        self.optimizer = adamw.build(
-            spec.optimizer, self.design, self.state, fused=self.device.type == "cuda"
-        )
+        self.optimizer = adamw.build(spec.optimizer, self.design, self.state, fused=True)
         self.validation = [batch.to(self.device) for batch in validation]
         self.step = 0
         self.steps = steps_of(spec.budget, spec.batch_size)

@@ -120,7 +120,7 @@ def test_the_train_key_is_what_shapes_the_weights() -> None:
     ]
     other = [
         {"seed": 1},
-        {"data_content": "abd"},
+        {"data_content": "abcd"},
         {"data": Pictures(train="a.parquet", fit="crop")},
         {"versions": {"design": "2"}},
         {"numerics": Numerics(threads=2)},

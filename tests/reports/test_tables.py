@@ -71,6 +71,9 @@ def test_ledger_means_and_sums(results: Results) -> None:
 def test_scores_hold_every_task_score_once(results: Results) -> None:
     table = tables.scores(results.runs)
     assert "retrieval/i2t_r_at_1" in table and "retrieval/i2t_r_at_1_sd" in table
+    results.runs["retrieval/i2t_r_at_10"] = results.runs["retrieval/i2t_r_at_5"] = 0.5
+    ranks = [c for c in tables.scores(results.runs) if "r_at" in c and "_sd" not in c]
+    assert ranks == [f"retrieval/i2t_r_at_{k}" for k in (1, 5, 10)]
     assert not [c for c in table if c.startswith(("level.", "ledger.")) or "protocol" in c]
 
 
@@ -93,7 +96,14 @@ def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(250, "250"), (0.0123, "0.0123"), (16_000, "16 k"), (3.456e8, "346 M"), (1e12, "1 T")],
+    [
+        (250, "250"),
+        (0.0123, "0.0123"),
+        (1113.4, "1113"),
+        (16_000, "16 k"),
+        (3.456e8, "346 M"),
+        (1e12, "1 T"),
+    ],
 )
 def test_numbers(value: float, text: str) -> None:
     table = pd.DataFrame({"steps": [value]})
