@@ -16,7 +16,7 @@ from harness.statistics.blocked import Analysis, analyse
 from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
-from reports.drawing import colours
+from reports.drawing import colours, counted
 
 if TYPE_CHECKING:
     from harness.results import Results
@@ -151,7 +151,8 @@ def learned(runs: pd.DataFrame) -> pd.DataFrame:
     in [0, 1]. A level that does not apply to a run (no items) has no row.
     """
     rows = []
-    levels = [match for column in runs.columns if (match := LEVEL.fullmatch(str(column)))]
+    columns_in_order = sorted(runs.columns, key=counted)
+    levels = [match for column in columns_in_order if (match := LEVEL.fullmatch(column))]
     for run in runs[runs["status"] == "done"].to_dict("records"):
         for match in levels:
             stem = match.group(0).removesuffix("successes")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.results import Results, pairing
 from reports import tables
-from reports.analysis import all_learned, answer, coloured_curves, learned, scored_runs
+from reports.analysis import Answer, all_learned, answer, coloured_curves, learned, scored_runs
 from reports.gallery import pictures, saved
 from reports.page import page
 
@@ -42,18 +42,18 @@ class Report:
 def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = None) -> Report:
     """Write the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose. The same results give the same bytes. Raises
-    FileExistsError where the folder holds something that is not a report.
+    `tuning`: cell -> what its tuning did and chose (`harness.tune.choices`). The same results
+    give the same bytes. Raises FileExistsError where the folder holds something that is not a
+    report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
     found = answer(results)
     findings = pairing(results)
-    chosen = None if tuning is None else tables.tuning_choices(tuning)
+    chosen = tables.tuning_choices(tuning) if tuning else None
     runs = scored_runs(results, found)
     inputs = {"runs": runs, "curves": coloured_curves(results, runs)}
-    drawn, files = [], _tables(results, runs, chosen)
-    files["comparison.csv"] = _csv(tables.comparison(results.runs, found))
+    drawn, files = [], _tables(results, found, chosen)
     for picture in pictures():
         table = inputs[picture.table]
         figure = picture.drawn(table)
@@ -71,10 +71,11 @@ def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = 
     )
 
 
-def _tables(results: Results, runs: pd.DataFrame, chosen: pd.DataFrame | None) -> dict[str, bytes]:
+def _tables(results: Results, found: Answer, chosen: pd.DataFrame | None) -> dict[str, bytes]:
     files = {
-        "runs.csv": runs,
+        "runs.csv": results.runs,
         "curves.csv": results.curves,
+        "comparison.csv": tables.comparison(results.runs, found),
         "scores.csv": tables.scores(results.runs),
         "ledger.csv": tables.ledger(results.runs),
         "learned.csv": learned(results.runs),

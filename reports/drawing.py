@@ -5,6 +5,7 @@ Colours are safe for colour-blind readers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -56,6 +57,11 @@ def in_words(column: str) -> str:
     """A column as a label: `retrieval/mean_recall` is "retrieval mean recall"."""
     plain = column.removeprefix("set.").removeprefix("config.").removeprefix("val/")
     return plain.replace("_", " ").replace("/", " ")
+
+
+def counted(column: str) -> list[str | int]:
+    """Sorting key under which `r_at_5` comes before `r_at_10`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", column)]
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:

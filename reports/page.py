@@ -70,7 +70,9 @@ def sentences(found: Answer, seeds_asked: int) -> list[str]:
     """The answer, no stronger than its verdicts."""
     control, score = found.analysis.control, in_words(found.primary)
     if not found.verdicts:
-        return [f"No verdict: no cell and the control, {control}, have scores to compare yet."]
+        who = "no other cell has a" if found.analysis.seeds[control] else "it has no"
+        why = f"the control is {control}, and {who} score to compare"
+        return [f"No verdict: {why}.", *_limits(found, seeds_asked)]
     kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
     for cell, verdict in found.verdicts.items():
         kinds[verdict.kind].append(cell)

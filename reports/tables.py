@@ -15,7 +15,7 @@ import pandas as pd
 from harness.statistics.blocked import Contrast
 from harness.statistics.verdicts import Verdict
 from reports.analysis import Answer
-from reports.drawing import in_words
+from reports.drawing import counted, in_words
 
 COSTS = {
     "parameters": "ledger.parameters",
@@ -127,7 +127,7 @@ def scores(runs: pd.DataFrame) -> pd.DataFrame:
     done = runs[runs["status"] == "done"]
     names = [
         name
-        for name in runs.columns
+        for name in sorted(runs.columns, key=counted)
         if "/" in name and "." not in name and pd.api.types.is_numeric_dtype(runs[name])
     ]
     rows = []
@@ -139,10 +139,15 @@ def scores(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tuning_choices(tuning: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per cell of what tuning did and chose; nested records become dotted columns."""
-    rows = [{"cell": cell} | dict(record) for cell, record in tuning.items()]
-    return pd.json_normalize(rows)
+def tuning_choices(tuning: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per cell: trials made and done, what they cost, the lowest score and its settings."""
+    rows = [
+        {"cell": cell}
+        | {name: record[name] for name in ("trials", "done", "device_seconds")}
+        | {"lowest_score": record["score"], **record["chosen"]}
+        for cell, record in tuning.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +173,8 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
         more = f" ({row['not_done']})" if row["not_done"] else ""
         return f"{value} of {row['seeds_asked']}{more}"
     if column == "delta":
-        return f"{value:+.2f} [{row['lower']:+.2f}, {row['upper']:+.2f}]"
+        interval = f" [{row['lower']:+.2f}, {row['upper']:+.2f}]"
+        return f"{value:+.2f}" + (interval if math.isfinite(row["lower"]) else "")
     if f"{column}_sd" in row:
         sd = row[f"{column}_sd"]
         return f"{value:.2f} ± {sd:.2f}" if math.isfinite(sd) else f"{value:.2f}"
@@ -178,9 +184,10 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, and a unit prefix from ten thousand on: 12.3 M."""
+    """At least three digits, and a unit prefix from ten thousand on: 12.3 M."""
     if abs(value) < 10_000:
-        return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
+        whole = abs(value) >= 100 or float(value).is_integer()
+        return f"{value:.0f}" if whole else f"{value:.3g}"
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g} {prefix}"

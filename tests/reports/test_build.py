@@ -39,10 +39,10 @@ def test_the_same_results_give_the_same_bytes(
 
 @pytest.mark.usefixtures("without_figures")
 def test_replaces_the_report_before_it(results: Results, tmp_path: Path) -> None:
-    report = build(results, tmp_path / "r", tuning={"6+6": {"trials": 1}})
-    assert (tmp_path / "r" / "tuning.csv").exists()
-    assert build(results, tmp_path / "r").page == report.page
-    assert not (tmp_path / "r" / "tuning.csv").exists()  # nothing of an older report stays
+    first = build(results, tmp_path / "r")
+    (first.folder / "old.csv").write_text("of an earlier version")
+    assert build(results, tmp_path / "r").page == first.page
+    assert not (first.folder / "old.csv").exists()
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -69,6 +69,17 @@ def test_never_replaces_a_folder_that_is_no_report(results: Results, tmp_path: P
     with pytest.raises(FileExistsError, match="is not a report"):
         build(results, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_study_that_only_waits_has_a_report(results: Results, tmp_path: Path) -> None:
+    runs = results.runs[[c for c in results.runs if not c.startswith(("level.", "retrieval/"))]]
+    known = {c: float("nan") for c in runs if c.startswith("ledger.")}
+    runs = runs.assign(status="waiting", text_layers=None, code=None, **known)
+    runs["retrieval/mean_recall"] = float("nan")
+    waits = Results(results.study, runs, results.curves.iloc[:0], results.digests.iloc[:0])
+    report = build(waits, tmp_path / "r")
+    assert report.verdicts == () and not report.learned_ok
+    assert "12 runs gave no score" in report.page.read_text()
 
 
 def test_a_report_loads_neither_torch_nor_ray_nor_mlflow() -> None:

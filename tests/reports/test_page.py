@@ -16,6 +16,10 @@ from reports.analysis import answer
 from reports.build import Report, build
 from reports.page import page, sentences
 
+TUNED = {"trials": 8, "done": 8, "device_seconds": 90.0, "score": 1.5} | {
+    "chosen": {"optimizer.learning_rate": 0.00123}
+}
+
 
 @pytest.fixture
 def text(report: Report) -> str:
@@ -52,9 +56,9 @@ def test_a_broken_pairing_is_loud(results: Results) -> None:
 
 @pytest.mark.usefixtures("without_figures")
 def test_tuning_is_shown_where_there_is_some(results: Results, tmp_path: Path) -> None:
-    chosen = {"6+6": {"trials": 8, "optimizer.learning_rate": 0.00123}}
-    tuned = build(results, tmp_path / "tuned", tuning=chosen)
+    tuned = build(results, tmp_path / "tuned", tuning={"6+6": TUNED})
     assert "<h2>Tuning</h2>" in tuned.page.read_text()
+    assert "<h2>Tuning</h2>" not in build(results, tmp_path / "not", tuning={}).page.read_text()
     assert "0.00123" in (tmp_path / "tuned" / "tuning.csv").read_text()
 
 
@@ -65,8 +69,11 @@ def test_sentences_are_no_stronger_than_the_verdicts(make: Callable[..., Results
     first, second, third = sentences(answer(made), 3)
     assert first == "On retrieval mean recall, no cell is shown to differ from b."
     assert second.startswith("Undecided: a and c (") and "80% chance of being found" in third
+    made.runs.loc[made.runs["cell"] != "b", "status"] = "failed"
+    none = "No verdict: the control is b, and no other cell has a score to compare."
+    assert sentences(answer(made), 3) == [none, "6 runs gave no score and are left out."]
     made.runs["status"] = "failed"
-    assert sentences(answer(made), 3)[0].startswith("No verdict")
+    assert "and it has no score to compare" in sentences(answer(made), 3)[0]
 
 
 @pytest.mark.slow

@@ -94,6 +94,13 @@ def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
     assert levels["share"].iloc[0] == "7.8%" and set(levels["above chance"]) == {"yes"}
 
 
+def test_one_seed_has_a_difference_without_an_interval(make: Callable[..., Results]) -> None:
+    made = make({"a": 1.0, "b": 2.0}, seeds=1, control="b")
+    row = tables.shown(tables.comparison(made.runs, answer(made))).set_index("cell").loc["a"]
+    assert "nan" not in " ".join(row) and "[" not in row["difference to control"]
+    assert "share one seed" in row["verdict"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -111,8 +118,9 @@ def test_numbers(value: float, text: str) -> None:
 
 
 def test_tuning_choices() -> None:
-    choice = {"trials": 8, "chosen": {"optimizer.learning_rate": 1e-3}}
+    cost = {"trials": 8, "done": 7, "device_seconds": 90.0}
+    choice = cost | {"score": 1.5, "chosen": {"optimizer.learning_rate": 1e-3}}
     table = tables.tuning_choices({"6+6": choice})
     assert table.to_dict("records") == [
-        {"cell": "6+6", "trials": 8, "chosen.optimizer.learning_rate": 1e-3}
+        {"cell": "6+6", **cost, "lowest_score": 1.5, "optimizer.learning_rate": 1e-3}
     ]
