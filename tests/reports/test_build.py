@@ -71,6 +71,7 @@ def test_never_replaces_a_folder_that_is_no_report(results: Results, tmp_path: P
     assert (tmp_path / "thesis.txt").exists()
 
 
+@pytest.mark.usefixtures("without_figures")  # test_figures.py draws them
 def test_a_study_that_only_waits_has_a_report(results: Results, tmp_path: Path) -> None:
     runs = results.runs[[c for c in results.runs if not c.startswith(("level.", "retrieval/"))]]
     known = {c: float("nan") for c in runs if c.startswith("ledger.")}
