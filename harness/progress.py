@@ -35,25 +35,33 @@ class Line:
 
 
 class Pace:
-    """Seconds per step from what this session saw, start-up, measuring and scoring included."""
+    """Seconds per step, measuring and scoring included, from what this session saw."""
 
     def __init__(self) -> None:
-        self._began: dict[str, tuple[float, int]] = {}
+        self._since: dict[str, tuple[float, int]] = {}
+        self._moving: set[str] = set()
         self._seconds, self._steps = 0.0, 0
 
     def begin(self, key: str, step: int) -> None:
         """An attempt at a run begins, at the step of its checkpoint."""
-        self._began[key] = (time.monotonic(), step)
+        self._since[key] = (time.monotonic(), step)
 
     def end(self, key: str, step: int) -> None:
         """An attempt ended."""
+        self._moving.add(key)  # too short to be seen moving: its start-up counts
         seconds, steps = self._so_far(key, step)
-        del self._began[key]
+        self._moving.remove(key)
+        del self._since[key]
         self._seconds, self._steps = self._seconds + seconds, self._steps + steps
 
     def _so_far(self, key: str, step: int) -> tuple[float, int]:
-        when, first = self._began[key]
-        return time.monotonic() - when, max(step - first, 0)
+        """Counted from when the run was first seen moving: start-up says nothing of the rest."""
+        now, (when, first) = time.monotonic(), self._since[key]
+        if key not in self._moving and step > first:
+            self._moving.add(key)
+            self._since[key] = (now, step)
+            return 0.0, 0
+        return (now - when, step - first) if step > first else (0.0, 0)
 
     def left(self, running: Mapping[str, int], steps_to_go: int, at_once: int) -> float | None:
         """Seconds until `steps_to_go` are made, `at_once` runs at a time; None: not known yet.

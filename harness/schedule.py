@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
-from harness.folder import State
+from harness.folder import Locked, State
 from harness.session import Hook, OutOfMemory, ProcessDied, Session
 from harness.study import RunSpec
 
@@ -113,7 +113,11 @@ def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
     if _in_doubt:
         return None
     _in_doubt = True
-    state = _work(work)(spec, outputs)
+    try:
+        state = _work(work)(spec, outputs)
+    except Locked:
+        _in_doubt = False
+        raise
     gc.collect()
     _in_doubt = state not in ("done", "interrupted")
     return state

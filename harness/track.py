@@ -65,8 +65,9 @@ class Tracker:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._mlflow = quiet_mlflow()
         self.outputs, self.uri = outputs.resolve(), uri or default_uri(outputs)
-        # A store of our own keeps its files beside it; any other one says itself where they go.
-        self._files = None if uri else (self.outputs / "mlartifacts").as_uri()
+        # Beside a store in a file; a server says itself where files go.
+        in_a_file = self.uri.startswith("sqlite:")
+        self._files = (self.outputs / "mlartifacts").as_uri() if in_a_file else None
         self.outputs.mkdir(parents=True, exist_ok=True)
         try:
             self._client = self._mlflow.MlflowClient(tracking_uri=self.uri)

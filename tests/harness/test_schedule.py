@@ -180,13 +180,18 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 2
 
 
-def test_time_left() -> None:
+def test_time_left_leaves_out_the_start() -> None:
     pace = Pace()
     assert pace.left({}, 10, 1) is None and clock(None) == "?"
     pace.begin("a", 5)
+    time.sleep(0.2)
+    assert pace.left({"a": 6}, 20, 2) is None, "seen moving for the first time"
     time.sleep(0.05)
-    left = pace.left({"a": 10}, 20, 2)
-    assert left is not None and 0.1 <= left < 0.2  # 0.05 s for 5 steps; 20 to go, two at a time
+    left = pace.left({"a": 11}, 20, 2)
+    assert left is not None and 0.1 <= left < 0.3  # 0.05 s for 5 steps; 20 to go, two at a time
+    pace.end("a", 11)
+    pace.begin("b", 0)
+    assert pace.left({"b": 0}, 20, 2) == pytest.approx(left, rel=0.5)
 
 
 # -- with Ray
