@@ -58,6 +58,7 @@ class Ledger:
     forward_flops: float = 0.0
     """Forward FLOPs of one pair through towers and fusion."""
     tuning_trials: int = 0
+    """Trials of the cell's tuning; known to the study, not to the run."""
     tuning_seconds: float = 0.0
     attempts: int = 0
 

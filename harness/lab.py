@@ -37,12 +37,12 @@ class Lab:
         """Every run of a study, checked; nothing is trained. See `plan.plan`."""
         from harness.plan import plan
 
-        settings = {}
+        tuning = {}
         if tuned:
             from harness.tune import tuned as chosen
 
-            settings = chosen(study, self.outputs)
-        return plan(study, self.outputs, design_file=design_file, tuned=settings)
+            tuning = chosen(study, self.outputs)
+        return plan(study, self.outputs, design_file=design_file, tuning=tuning)
 
     def run(
         self,

@@ -37,6 +37,8 @@ class Plan:
 
     study: Study
     rows: tuple[PlannedRun, ...]
+    tuning: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Cell -> what its tuning did and chose (`tune.choices`); empty where nothing was tuned."""
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -50,9 +52,10 @@ def plan(
     outputs: Path,
     *,
     design_file: str = "",
-    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+    tuning: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """The runs of a study. `tuned`: cell -> settings chosen by tuning, put over the study's own.
+    """The runs of a study. `tuning`: what `tune.tuned` gives; the settings that it chose for a cell
+    are put over the study's own.
 
     Raises `SettingError` naming the cell where a design cannot be built as asked.
     """
@@ -61,7 +64,7 @@ def plan(
     rows = []
     for cell in study.cells:
         try:
-            spec = _spec(study, cell, (tuned or {}).get(cell.name, {}), design_file)
+            spec = _spec(study, cell, tuning[cell.name]["chosen"] if tuning else {}, design_file)
         except SettingError as error:
             raise SettingError(f"study {study.name!r}, cell {cell.name!r}: {error}") from None
         for seed in study.seeds:
@@ -73,7 +76,7 @@ def plan(
                     spec=spec.model_copy(update={"seed": seed}),
                 )
             )
-    return Plan(study=study, rows=tuple(rows))
+    return Plan(study=study, rows=tuple(rows), tuning=tuning or {})
 
 
 def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) -> RunSpec:
@@ -133,7 +136,7 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
 
 
 def write_study(planned: Plan, outputs: Path) -> dict[str, Any]:
-    """Write `studies/<name>/study.json`: the study, and which run answers which cell. Returns it."""
+    """Write `studies/<name>/study.json`: the study, and which run answers which cell; return it."""
     rows = [
         {
             "cell": row.cell,
@@ -144,6 +147,10 @@ def write_study(planned: Plan, outputs: Path) -> dict[str, Any]:
             "config": row.spec.config,
             "settings": next(c.settings for c in planned.study.cells if c.name == row.cell),
             "not_applicable": row.spec.not_applicable,
+            "tuning": {
+                name: planned.tuning.get(row.cell, {}).get(name, 0)
+                for name in ("trials", "device_seconds")
+            },
         }
         for row in planned.rows
     ]

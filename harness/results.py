@@ -300,6 +300,9 @@ def _row(study: str, row: Mapping[str, Any], record: Record) -> dict[str, Any]:
         "not_applicable": "; ".join(f"{what}: {why}" for what, why in why_not),
         **{name: facts.get(name) for name in FACTS},
         **record.values,
+        # A run does not know that its settings were tuned; the study does.
+        "ledger.tuning_trials": row["tuning"]["trials"],
+        "ledger.tuning_seconds": row["tuning"]["device_seconds"],
         **{f"{task}/protocol": protocol for task, protocol in record.protocols.items()},
         "batches": chain[max(chain, key=int)] if chain else None,
         "code": record.certificate.get("code"),

@@ -103,9 +103,9 @@ def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") 
     return result
 
 
-def tuned(study: Study, outputs: Path) -> dict[str, dict[str, float]]:
-    """What tuning chose: cell -> settings. Raises SettingError where the study was not tuned, or
-    was tuned when it asked for something else."""
+def tuned(study: Study, outputs: Path) -> dict[str, dict[str, Any]]:
+    """Cell -> what its tuning did and chose, its settings under `chosen`. Raises SettingError where
+    the study was not tuned, or was tuned when it asked for something else."""
     command = f"run `fuselab tune {study.name}` first"
     choice = read_json(_folder(study, outputs) / "choice.json")
     if choice is None:
@@ -118,7 +118,7 @@ def tuned(study: Study, outputs: Path) -> dict[str, dict[str, float]]:
             )
         if cell.name not in choice["cells"]:
             raise SettingError(f"no trial of cell {cell.name!r} came to an end: {command}")
-    return {cell.name: choice["cells"][cell.name]["chosen"] for cell in study.cells}
+    return {cell.name: choice["cells"][cell.name] for cell in study.cells}
 
 
 def choices(study: str, outputs: Path) -> dict[str, dict[str, Any]] | None:

@@ -82,3 +82,15 @@ def test_the_study_is_written_down(tiny: Study, outputs: Path) -> None:
     written = read_json(outputs / "studies" / "tiny" / "study.json")
     assert Study.model_validate(written["study"]) == tiny
     assert [row["run"] for row in written["rows"]] == [r.spec.train_key() for r in planned.rows]
+
+
+def test_tuned_settings_are_put_over_the_studys_own(tiny: Study, outputs: Path) -> None:
+    cells = [cell.name for cell in tiny.cells]
+    chosen = {"optimizer.learning_rate": 0.5}
+    tuning = {name: {"chosen": chosen, "trials": 4, "device_seconds": 2.5} for name in cells}
+    planned = plan(tiny, outputs, tuning=tuning)
+    assert {spec.optimizer.learning_rate for spec in planned.specs} == {0.5}
+    row = write_study(planned, outputs)["rows"][0]
+    assert row["tuning"] == {"trials": 4, "device_seconds": 2.5}
+    untuned = write_study(plan(tiny, outputs), outputs)["rows"][0]
+    assert untuned["tuning"] == {"trials": 0, "device_seconds": 0}

@@ -87,7 +87,7 @@ def write_study(
             rows.append(
                 {"cell": cell.name, "role": cell.role, "seed": seed, "run": spec.train_key(),
                  "design": spec.design, "config": spec.config, "settings": cell.settings,
-                 "not_applicable": {}}
+                 "not_applicable": {}, "tuning": {"trials": 8, "device_seconds": 60.5}}
             )  # fmt: skip
     path = outputs / "studies" / study.name / "study.json"
     write_json(path, json.loads(json.dumps({"study": study.model_dump(mode="json"), "rows": rows})))
