@@ -100,16 +100,10 @@ class ITM(Frozen):
 
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor in the total loss; 0 turns the objective off."""
-    negatives: Literal["hard", "random"] = "hard"
-    """Drawn by ITC similarity, or uniformly; matching rows are never drawn."""
-    hard_after: Share = 0.0
-    """Share of the budget with uniform negatives before hard ones, a stage of their own as in
-    UNITER; 0: hard from the first step, as in ALBEF. From scratch a short budget needs it: hard
-    negatives differ in one word, and ITM stays at the majority."""
-
-    def at(self, progress: float) -> ITM:
-        """The settings that hold after this share of the budget."""
-        return self if progress >= self.hard_after else self.with_field("negatives", "random")
+    hard_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Chance that a negative is drawn by ITC similarity and not uniformly: 1 as ALBEF, 0 as ViLT.
+    From scratch a short budget needs both kinds: hard negatives alone differ in one word, and ITM
+    stays at the majority. Matching rows are never drawn."""
 
 
 class MLM(Frozen):

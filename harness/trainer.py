@@ -26,7 +26,6 @@ from harness.objectives.forward import ObjectiveState, terms, total
 from harness.objectives.term import Term
 from harness.objectives.validation import curve_values, validate
 from harness.randomness import torch_seed
-from harness.settings import Objectives
 from harness.study import RunSpec
 
 VERSION = "1"
@@ -108,7 +107,7 @@ class Trainer:
             group["lr"] = adamw.learning_rate(spec.optimizer, step, self.steps)
         self.state.before_step()
         with self.precision():
-            found = terms(self.design, self.state, batch, self._objectives, negatives=drawing)
+            found = terms(self.design, self.state, batch, spec.objectives, negatives=drawing)
             loss = total(found, spec.objectives)
         self._note_memory()
         loss.backward()
@@ -120,13 +119,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
         self._count(batch, found, norm)
-
-    @property
-    def _objectives(self) -> Objectives:
-        """The settings that hold in the coming step."""
-        objectives = self.spec.objectives
-        now = objectives.itm.at(self.step / self.steps)
-        return objectives.model_copy(update={"itm": now})
 
     def _clip(self) -> torch.Tensor:
         """The gradient's norm before clipping; clipping by it where the settings say so."""

@@ -75,11 +75,11 @@ def _drawn(
     objectives: Objectives,
     generator: torch.Generator,
 ) -> itm.Negatives:
-    if objectives.itm.negatives == "hard" and similarity_BB is not None:
-        logits_BB = similarity_BB.detach() / state.temperature.detach()
-    else:
+    if similarity_BB is None:  # without ITC there is nothing to be hard by
         logits_BB = torch.zeros(match_BB.shape, device=match_BB.device)
-    return itm.draw_negatives(logits_BB, match_BB, generator)
+    else:
+        logits_BB = similarity_BB.detach() / state.temperature.detach()
+    return itm.draw_negatives(logits_BB, match_BB, objectives.itm.hard_share, generator)
 
 
 def matching(

@@ -24,24 +24,35 @@ class Negatives:
     text_for_image_B: Tensor
 
 
-def draw_rows(logits_BB: Tensor, match_BB: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One column per row, drawn by softmax over the columns that do not match; -1 where all do."""
-    none_B = match_BB.all(dim=1)
-    weights_BB = full(logits_BB).masked_fill(match_BB, -torch.inf).softmax(dim=1)
-    # A row without candidates is NaN here; uniform weights keep the draw defined, -1 follows.
-    weights_BB = torch.where(none_B[:, None], torch.ones_like(weights_BB), weights_BB)
-    drawn_B = torch.multinomial(weights_BB, 1, generator=generator).squeeze(1)
-    return torch.where(none_B, -1, drawn_B)
+def draw_rows(
+    logits_BB: Tensor, match_BB: Tensor, hard_share: float, generator: torch.Generator | None
+) -> Tensor:
+    """One column per row among those that do not match, or -1 where all do.
+
+    Drawn by the softmax of the logits with chance `hard_share`, else uniformly.
+    """
+    none_B1 = match_BB.all(dim=1, keepdim=True)
+    hard_BB = full(logits_BB).masked_fill(match_BB, -torch.inf).softmax(dim=1)
+    free_BB = (~match_BB).to(hard_BB.dtype)
+    uniform_BB = free_BB / free_BB.sum(dim=1, keepdim=True)
+    weights_BB = hard_share * hard_BB + (1 - hard_share) * uniform_BB
+    # A row without candidates is NaN here; equal weights keep the draw defined, -1 follows.
+    weights_BB = torch.where(none_B1, torch.ones_like(weights_BB), weights_BB)
+    drawn_B1 = torch.multinomial(weights_BB, 1, generator=generator)
+    return torch.where(none_B1, -1, drawn_B1).squeeze(1)
 
 
 @torch.no_grad()
 def draw_negatives(
-    logits_BB: Tensor, match_BB: Tensor, generator: torch.Generator | None = None
+    logits_BB: Tensor,
+    match_BB: Tensor,
+    hard_share: float,
+    generator: torch.Generator | None = None,
 ) -> Negatives:
-    """Negatives for both sides. `logits_BB`: images by texts, after temperature; zeros: uniform."""
+    """Negatives for both sides. `logits_BB`: images by texts, after temperature."""
     return Negatives(
-        image_for_text_B=draw_rows(logits_BB.T, match_BB.T, generator),
-        text_for_image_B=draw_rows(logits_BB, match_BB, generator),
+        image_for_text_B=draw_rows(logits_BB.T, match_BB.T, hard_share, generator),
+        text_for_image_B=draw_rows(logits_BB, match_BB, hard_share, generator),
     )
 
 

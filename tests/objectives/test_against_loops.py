@@ -82,7 +82,7 @@ def test_itc_counts_any_matching_column_as_right() -> None:
 def test_drawn_negatives_never_match(drawn: tuple[torch.Tensor, torch.Tensor, float]) -> None:
     cosine, match, temperature = drawn
     drawing = torch.Generator().manual_seed(1)
-    found = itm.draw_negatives(cosine / temperature, match, drawing)
+    found = itm.draw_negatives(cosine / temperature, match, 0.5, drawing)
     for i in range(len(match)):
         text, image = int(found.text_for_image_B[i]), int(found.image_for_text_B[i])
         assert (text == -1) == bool(match[i].all())
@@ -91,14 +91,15 @@ def test_drawn_negatives_never_match(drawn: tuple[torch.Tensor, torch.Tensor, fl
         assert image == -1 or not match[image, i]
 
 
-def test_hard_negatives_follow_the_softmax() -> None:
+@pytest.mark.parametrize("hard_share", [1.0, 0.25, 0.0])
+def test_negatives_follow_their_distribution(hard_share: float) -> None:
     logits = torch.tensor([[5.0, 2.0, 1.0, 0.0]]).expand(4, 4)
     match = torch.eye(4, dtype=torch.bool)
     drawing = torch.Generator().manual_seed(0)
-    draws = torch.stack([itm.draw_rows(logits, match, drawing)[0] for _ in range(4000)])
+    draws = torch.stack([itm.draw_rows(logits, match, hard_share, drawing)[0] for _ in range(4000)])
     weights = [math.exp(x) for x in (2.0, 1.0, 0.0)]
     for j, weight in enumerate(weights, 1):
-        share = weight / sum(weights)
+        share = hard_share * weight / sum(weights) + (1 - hard_share) / 3
         spread = 4 * math.sqrt(share * (1 - share) / 4000)
         assert abs(float((draws == j).float().mean()) - share) < spread
 
@@ -106,7 +107,7 @@ def test_hard_negatives_follow_the_softmax() -> None:
 def test_the_same_generator_draws_the_same() -> None:
     logits, match = torch.zeros(8, 8), torch.eye(8, dtype=torch.bool)
     first, second = (
-        itm.draw_negatives(logits, match, torch.Generator().manual_seed(3)) for _ in range(2)
+        itm.draw_negatives(logits, match, 1.0, torch.Generator().manual_seed(3)) for _ in range(2)
     )
     assert torch.equal(first.image_for_text_B, second.image_for_text_B)
     assert torch.equal(first.text_for_image_B, second.text_for_image_B)
