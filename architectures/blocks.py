@@ -5,35 +5,45 @@ norms and MLPs never see padding that was packed away. A layer's order and const
 post-norm residual, epsilon 1e-12, exact GELU, dropout on hidden states and on attention (Devlin et
 al. 2019; the cross-attention sub-layer between self-attention and MLP as in salesforce/ALBEF).
 
-Shape suffixes: B rows, L text positions, R positions read, P image tokens, T flat tokens, D width,
-E width of what is read, H heads, Q queries, K keys.
+Shape suffixes: B rows, U different images, L text positions, R positions read, P image tokens, T
+flat tokens, D width, E width of what is read, H heads, Q queries, K keys.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.contract import Layout
+from architectures.contract import ImageStates, Layout
 
 EPS = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Read:
-    """What attention reads: flat text tokens with their layout, or image tokens by rows."""
+    """What attention reads: flat text tokens with their layout, or tokens of different images."""
 
     states: Tensor
-    """(T, D) with a layout, (B, P, E) without."""
+    """(T, D) with a layout, (U, P, E) without."""
     layout: Layout | None = None
+    by_row: Callable[[Tensor], Tensor] | None = None
+    """Without a layout: keys or values of each image (U, P, D) -> of each row (B, P, D)."""
+
+    @classmethod
+    def of_image(cls, image: ImageStates) -> Read:
+        """Keys and values are made once per image, however many rows show it."""
+        return cls(states=image.distinct_UPD, by_row=image.by_row)
 
     def rows(self, projected: Tensor) -> Tensor:
         """Keys or values by rows."""
-        return projected if self.layout is None else self.layout.unpack(projected)
+        if self.layout is not None:
+            return self.layout.unpack(projected)
+        return projected if self.by_row is None else self.by_row(projected)
 
     @property
     def bias_B11K(self) -> Tensor | None:
@@ -140,7 +150,7 @@ class Layer(nn.Module):
         self,
         x_TD: Tensor,
         layout: Layout,
-        image_BPE: Tensor | None = None,
+        image: ImageStates | None = None,
         *,
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
@@ -154,8 +164,8 @@ class Layer(nn.Module):
         mixed_TD = self.self_attention(asking_TD, asking, Read(states=x_TD, layout=layout))
         x_TD = self.self_norm(asking_TD + self.dropout(mixed_TD))
         if self.crosses:
-            if image_BPE is None:
+            if image is None:
                 raise TypeError("this layer has cross-attention and needs image tokens")
-            mixed_TD = self.cross_attention(x_TD, asking, Read(states=image_BPE), keep=keep)
+            mixed_TD = self.cross_attention(x_TD, asking, Read.of_image(image), keep=keep)
             x_TD = self.cross_norm(x_TD + self.dropout(mixed_TD))
         return self.mlp_norm(x_TD + self.dropout(self.mlp(x_TD)))

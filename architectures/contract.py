@@ -1,7 +1,8 @@
 """The words that every design, objective and task use: states, what a design can do, the class.
 
-Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
-C channels, I images of one row, Q queries, T all text tokens of a batch (flat).
+Shape suffixes: B batch rows, U different images, P image tokens, L text positions, R positions
+read, D width, H heads, C channels, I images of one row, Q queries, T all text tokens of a batch
+(flat).
 """
 
 from __future__ import annotations
@@ -21,29 +22,47 @@ from architectures.frozen import Frozen
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageStates:
-    """What an image tower says. `tokens_BPD` starts with the class token."""
+    """What an image tower says: U different images, and B rows that each show one of them.
 
-    tokens_BPD: Tensor
+    ITM fuses an image several times. What a layer makes of image tokens alone (keys, values) need
+    be made once per image, so `take` repeats no tokens: it only notes the rows.
+    """
+
+    distinct_UPD: Tensor
+    """Tokens of each different image, the class token first."""
+    rows_B: Tensor | None = None
+    """Which image each row shows; None: U = B, every row its own."""
     pooled_BD: Tensor
     """What the ITC head reads."""
     layers: tuple[Tensor, ...] = ()
-    """Output of every block, only where a design asks for them."""
+    """Output of every block (U, P, D), only where a design asks for them."""
+
+    @functools.cached_property
+    def tokens_BPD(self) -> Tensor:
+        """Tokens by rows."""
+        return self.by_row(self.distinct_UPD)
+
+    def by_row(self, x_UPD: Tensor) -> Tensor:
+        """(U, P, D) -> (B, P, D)."""
+        return x_UPD if self.rows_B is None else x_UPD.index_select(0, self.rows_B)
 
     def take(self, rows_N: Tensor) -> ImageStates:
         """The states of some rows, in that order; rows may repeat."""
         return ImageStates(
-            tokens_BPD=self.tokens_BPD.index_select(0, rows_N),
+            distinct_UPD=self.distinct_UPD,
+            rows_B=rows_N if self.rows_B is None else self.rows_B[rows_N],
             pooled_BD=self.pooled_BD.index_select(0, rows_N),
-            layers=tuple(layer.index_select(0, rows_N) for layer in self.layers),
+            layers=self.layers,
         )
 
     @staticmethod
     def join(parts: Sequence[ImageStates]) -> ImageStates:
         """Rows of all parts, one after another."""
+        layers = [[part.by_row(layer) for layer in part.layers] for part in parts]
         return ImageStates(
-            tokens_BPD=torch.cat([part.tokens_BPD for part in parts]),
+            distinct_UPD=torch.cat([part.tokens_BPD for part in parts]),
             pooled_BD=torch.cat([part.pooled_BD for part in parts]),
-            layers=tuple(torch.cat(each) for each in zip(*(p.layers for p in parts), strict=True)),
+            layers=tuple(torch.cat(each) for each in zip(*layers, strict=True)),
         )
 
 

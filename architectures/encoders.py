@@ -55,7 +55,7 @@ class ImageTower(nn.Module):
             layers = tuple(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
         else:
             tokens_BPD = self.vit.forward_features(image_BCHW)
-        return ImageStates(tokens_BPD=tokens_BPD, pooled_BD=tokens_BPD[:, 0], layers=layers)
+        return ImageStates(distinct_UPD=tokens_BPD, pooled_BD=tokens_BPD[:, 0], layers=layers)
 
     def load(self, backbone: Backbone) -> None:
         """Takes the weights that `backbone.vision_weights` names; `random` changes nothing.

@@ -51,7 +51,8 @@ class Ledger:
     device_seconds: float = 0.0
     """Wall time of the whole run on its device, over all its attempts."""
     peak_mib: float = 0.0
-    """Largest memory held: resident memory on the CPU, allocated memory on a GPU."""
+    """Largest memory seen at the end of a forward pass: allocated on a GPU, on the CPU resident in
+    the process, which a worker that did other runs before may still hold from them."""
     parameters: int = 0
     trainable: int = 0
     flops_per_sample: float = 0.0

@@ -21,4 +21,7 @@ def prepare(numerics: Numerics) -> None:
         torch.cuda.reset_peak_memory_stats()
     torch.set_num_threads(numerics.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Deterministic mode also fills every new tensor with NaN, to show reads of what was never
+    # written; that is two thousand small writes a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(0)

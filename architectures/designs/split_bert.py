@@ -103,7 +103,7 @@ class SplitBert(FusionDesign):
             kept: list[Tensor] | None = [] if f"layers.{j}" in keep_attention else None
             last = j == len(self.layers) - 1
             at_BR = read_at_BR if last else None
-            x_TD = layer(x_TD, layout, image.tokens_BPD, read_at_BR=at_BR, keep=kept)
+            x_TD = layer(x_TD, layout, image, read_at_BR=at_BR, keep=kept)
             if kept:
                 attention[f"layers.{j}"] = kept[0]
         if read_at_BR is None:

@@ -1,4 +1,6 @@
-"""Scenes drawn with numpy: smooth-edged shapes on a light, slightly noisy ground.
+"""Scenes drawn with numpy: smooth-edged shapes on a grey, slightly noisy ground.
+
+Grey is what normalisation takes to zero, so that a patch without an object says nothing.
 
 Letters: M scenes, N most objects of a scene, S side in pixels, D side of one shape's stamp.
 """
@@ -20,6 +22,8 @@ RGB = {
 }  # fmt: skip
 _RADIUS = {"small": 0.1, "large": 0.15}
 """Share of the picture's side. Cells are a third of a side apart, so that objects do not touch."""
+_ALONE = 1.8
+"""How much larger an object is that has the picture to itself."""
 _SCALES = (0.95, 1.0, 1.05)
 _JITTER = 0.03
 """Farthest an object stands from the middle of its cell, as a share of the side."""
@@ -42,14 +46,18 @@ def place(layout: Layout, rng: np.random.Generator) -> Placed:
     jitter_MN2 = rng.uniform(-_JITTER, _JITTER, size=middle_MN2.shape)
     scale_MN = np.array(_SCALES)[rng.integers(len(_SCALES), size=layout.cell_MN.shape)]
     radius = np.array([_RADIUS[size] for size in SIZES])
-    return Placed(middle_MN2 + jitter_MN2, radius[layout.size_MN] * scale_MN)
+    radius_MN = radius[layout.size_MN] * scale_MN
+    if layout.cell_MN.shape[1] == 1:
+        radius_MN = radius_MN * _ALONE
+    edge_MN1 = radius_MN[:, :, None]  # nothing is cut off by the picture's edge
+    return Placed((middle_MN2 + jitter_MN2).clip(edge_MN1, 1 - edge_MN1), radius_MN)
 
 
 def draw(
     layout: Layout, placed: Placed, side: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Pieces of uint8 [m, S, S, 3], small enough to hold, that are M pictures together."""
-    ground_M3 = rng.integers(205, 250, size=(len(layout), 3))
+    ground_M3 = rng.integers(126, 131, size=(len(layout), 3))
     paint_MN3 = np.array([RGB[colour] for colour in COLOURS])[layout.colour_MN]
     paint_MN3 = paint_MN3 + rng.integers(-12, 13, size=paint_MN3.shape)
     step = max(1, 2**23 // (side * side * 3))

@@ -26,15 +26,14 @@ SYNONYMS = {
     "bottom": ("lower",),
     "centre": ("middle",),
 }
-_PLAIN = 0.75
+_PLAIN = 0.9
 """Chance that a word is not replaced by a synonym: a masked word stays guessable."""
 _ONE = (
     "a {size} {colour} {shape} at {place}",
     "{size} {colour} {shape} {place}",
-    "{place} a {colour} {shape} {size}",
+    "{place} a {size} {colour} {shape}",
     "{colour} {shape} of {size} size {place}",
-    "{place} {shape} {colour} and {size}",
-    "{size} {shape} in {colour} at {place}",
+    "the {size} {colour} {shape} is {place}",
 )
 _TWO = ("{a} {where} {b}", "a {a} {where} a {b}", "the {a} is {where} the {b}")
 
