@@ -237,7 +237,7 @@ def report(
         results = lab.results(name, from_tracking=from_tracking)
         made = build(results, lab.outputs / "reports" / name, tuning=lab.tuning(name))
         lab.log_report(name, made.folder)
-        show.report(made)
+        show.report(made, levels=require_learned)
     if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
         raise typer.Exit(1)
 

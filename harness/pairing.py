@@ -60,8 +60,18 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
                 text = f"seed {seed}: {what} differ in {len(broken)} roles, {broken[0]}: {groups}"
             yield Finding(False, text)
         else:
-            share = f"{len(shared)} {'measured steps' if kind == 'batches' else 'shared roles'}"
+            share = f"{len(shared)} measured steps"
+            if kind == "roles":
+                share = f"{len(shared)} shared roles, {_shared_sizes(runs, shared.index)}"
             yield Finding(True, f"seed {seed}: {cells} cells have the same {what} ({share})")
+
+
+def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:
+    """Which share of its parameters each cell has in common with another one."""
+    sizes = runs.groupby("cell", sort=False)["size"].sum()
+    common = runs[runs["name"].isin(shared)].groupby("cell", sort=False)["size"].sum()
+    least, most = (common / sizes).min(), (common / sizes).max()
+    return f"{least:.0%} to {most:.0%} of a cell's parameters"
 
 
 def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:

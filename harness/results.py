@@ -76,6 +76,7 @@ DIGESTS = {
     "kind": "batches: the chain at a measured step; roles: the initial weights of a role",
     "name": "the step, or the role",
     "digest": "hexadecimal",
+    "size": "roles: how many parameters",
 }
 MEASURED = ("step", "samples", "seconds", "name", "value")
 FACTS = ("text_layers", "fusion_layers", "itc_reads")
@@ -328,7 +329,7 @@ def _all_curves(
 
 def _digests(records: Mapping[str, Record]) -> pd.DataFrame:
     rows = [
-        (run, kind, name, digest)
+        (run, kind, name, digest, record.certificate.get("sizes", {}).get(name, 0))
         for run, record in records.items()
         for kind in ("batches", "roles")
         for name, digest in record.certificate.get(kind, {}).items()

@@ -192,6 +192,7 @@ class _Run:
             {
                 "batches": old.get("batches", {}),
                 "roles": slots.role_digests(design),
+                "sizes": {role: p.numel() for role, p in design.named_parameters()},
                 "code": code_digest(),
                 "data": corpus.content,
                 "facts": dataclasses.asdict(facts),

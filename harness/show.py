@@ -180,8 +180,21 @@ def tuning(result: TuningResult) -> None:
     table(result.columns, result.rows)
 
 
-def report(made: Any) -> None:
-    """The verdicts and where the page is; `made`: `reports.build.Report`."""
+COMPARED = 8
+"""Columns of the comparison that a terminal has room for; the page has all."""
+
+
+def report(made: Any, *, levels: bool) -> None:
+    """The comparison, the verdicts and where the page is; `made`: `reports.build.Report`.
+
+    `levels`: also what every run got right, beside chance.
+    """
+    if levels:
+        table(made.levels.columns, made.levels.itertuples(index=False))
+        console.print()
+    short = made.comparison.iloc[:, :COMPARED]
+    table(short.columns, short.itertuples(index=False))
+    console.print()
     for line in made.verdicts:
         console.print(line, highlight=False)
     if not made.pairing_ok:

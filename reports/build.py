@@ -33,6 +33,10 @@ class Report:
     """Whether every finding of the pairing certificate holds."""
     learned_ok: bool
     """Whether every compared run is done and above chance in all that applies to it."""
+    comparison: pd.DataFrame
+    """The comparison table as text."""
+    levels: pd.DataFrame
+    """What every run got right, its lower bound and chance, as text."""
 
     @property
     def folder(self) -> Path:
@@ -61,6 +65,7 @@ def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = 
         files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(figure, "png")}
         drawn.append({"title": picture.title, "caption": picture.caption(table), "svg": svg})
     files[PAGE] = page(results, found, drawn, findings, chosen).encode()
+    comparison = tables.comparison(results.runs, found)
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
@@ -68,6 +73,8 @@ def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = 
         verdicts=found.lines,
         pairing_ok=all(finding.ok for finding in findings),
         learned_ok=all_learned(results.runs),
+        comparison=tables.shown(comparison),
+        levels=tables.shown(learned(results.runs)),
     )
 
 

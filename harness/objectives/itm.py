@@ -36,8 +36,9 @@ def draw_rows(
     free_BB = (~match_BB).to(hard_BB.dtype)
     uniform_BB = free_BB / free_BB.sum(dim=1, keepdim=True)
     weights_BB = hard_share * hard_BB + (1 - hard_share) * uniform_BB
-    # A row without candidates is NaN here; equal weights keep the draw defined, -1 follows.
-    weights_BB = torch.where(none_B1, torch.ones_like(weights_BB), weights_BB)
+    # NaN: a row without candidates (-1 follows), or a model that has diverged (its loss says so).
+    # Equal weights keep the draw defined.
+    weights_BB = torch.where(weights_BB.isfinite(), weights_BB, 1.0)
     drawn_B1 = torch.multinomial(weights_BB, 1, generator=generator)
     return torch.where(none_B1, -1, drawn_B1).squeeze(1)
 

@@ -91,10 +91,11 @@ def _make(layers: dict[str, float], *, seeds: int = 3, floor: str = "", control:
     runs = [_run(row, layers.get(row["cell"], 12.0), rng) for row in study["rows"]]
     curves = [line for run in runs for line in _curves(run, rng)]
     digests = [
-        {"run": run["run"], "kind": kind, "name": name, "digest": f"{kind} of seed {run['seed']}"}
+        {"run": run["run"], "kind": kind, "name": name, "digest": f"{kind} of seed {run['seed']}",
+         "size": 100}
         for run in runs
         for kind, name in (("batches", "250"), ("roles", "image.patch"))
-    ]
+    ]  # fmt: skip
     tables = (pd.DataFrame(rows) for rows in (runs, curves, digests))
     return Results(study, *tables)
 

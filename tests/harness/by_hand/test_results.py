@@ -127,3 +127,14 @@ def test_what_breaks_the_pairing_is_named(
 
 def test_half_a_percent_of_the_budget_is_no_difference(tmp_path: Path, by_hand: ByHand) -> None:
     assert change(tmp_path, by_hand(tmp_path), 1, ledger={"samples": 643}) == []
+
+
+def test_the_share_of_paired_parameters_is_said(tmp_path: Path, by_hand: Any) -> None:
+    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
+    for run, extra in zip(sorted((tmp_path / "runs").iterdir()), ("own.a", "own.b"), strict=True):
+        certificate = read_json(run / "certificate.json")
+        certificate["roles"] = {"embeddings": "same", extra: run.name}
+        certificate["sizes"] = {"embeddings": 75, extra: 25}
+        write_json(run / "certificate.json", certificate)
+    said = [finding.text for finding in pairing(load(tmp_path, "by_hand"))]
+    assert any("1 shared roles, 75% to 75% of a cell's parameters" in text for text in said)
