@@ -62,16 +62,17 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
         else:
             share = f"{len(shared)} measured steps"
             if kind == "roles":
-                share = f"{len(shared)} shared roles, {_shared_sizes(runs, shared.index)}"
+                share = f"{len(shared)} shared roles{_shared_sizes(runs, shared.index)}"
             yield Finding(True, f"seed {seed}: {cells} cells have the same {what} ({share})")
 
 
 def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:
-    """Which share of its parameters each cell has in common with another one."""
+    """Which share of its parameters a cell has in common with another one, at the least."""
     sizes = runs.groupby("cell", sort=False)["size"].sum()
+    if not sizes.all():
+        return ""
     common = runs[runs["name"].isin(shared)].groupby("cell", sort=False)["size"].sum()
-    least, most = (common / sizes).min(), (common / sizes).max()
-    return f"{least:.0%} to {most:.0%} of a cell's parameters"
+    return f", {(common / sizes).min():.0%} of a cell's parameters or more"
 
 
 def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:

@@ -143,7 +143,7 @@ class Objectives(Frozen):
 class Optimizer(Frozen):
     """AdamW with linear warm-up and cosine decay tied to the budget."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """Peak learning rate."""
     final_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Learning rate at the end, as a share of the peak."""

@@ -95,7 +95,7 @@ class Tuning(Frozen):
     """Equal tuning: the same trials, drawn from the same table, for every cell."""
 
     space: dict[str, Range] = {
-        "optimizer.learning_rate": Range(low=3e-4, high=5e-3, log=True),
+        "optimizer.learning_rate": Range(low=1e-4, high=2e-3, log=True),
         "optimizer.weight_decay": Range(low=1e-3, high=0.2, log=True),
         "optimizer.warmup_share": Range(low=0.02, high=0.3),
     }

@@ -7,15 +7,17 @@ captions name relations. k = 12 has no fusion left and is a dual encoder, scored
 
 Guess: a broad plateau from 2+10 to 8+4, a drop towards 12+0, and 0+12 behind because ITC then reads
 words without context.
-Cost: 65 runs; hours on two cores at nano. Larger: --set backbone=small and numerics.device=cuda.
+Cost: 70 runs, about 18 hours on two cores at nano. Larger: --set backbone=small --set
+numerics.device=cuda.
 Command: fuselab run layer_allocation
 """
 
 from harness.study import (
+    ITM,
     Budget,
     Cell,
     Measure,
-    Optimizer,
+    Objectives,
     Scenes,
     Study,
     Text,
@@ -38,7 +40,7 @@ STUDY = Study(
     data=Scenes(train=50_000, val=1_024, test=1_024, objects=(1, 3), text=Text(max_tokens=40)),
     budget=Budget(samples=256_000),
     batch_size=64,
-    optimizer=Optimizer(learning_rate=1e-3),
+    objectives=Objectives(itm=ITM(hard_share=0.5)),
     measure=Measure(points=20, items=1_024),
     seeds=(0, 1, 2, 3, 4),
     equal_within=1.0,
