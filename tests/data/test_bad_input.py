@@ -117,10 +117,20 @@ def test_a_file_damaged_inside(tmp_path: Path, parquet: Write) -> None:
     assert f"{train} is damaged" in refused(Pictures(train=str(train)), tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path: Path, parquet: Write) -> None:
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, parquet: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = Path(parquet(image=[png()], caption=["a"]))
     train.chmod(0)
+    if os.access(train, os.R_OK):  # root may read everything
+        opened = Path.open
+
+        def denied(path: Path, *how: Any, **more: Any) -> Any:
+            if path == train:
+                raise PermissionError(13, "Permission denied", str(train))
+            return opened(path, *how, **more)
+
+        monkeypatch.setattr(Path, "open", denied)
     assert f"cannot read {train} (Permission denied)" in refused(
         Pictures(train=str(train)), tmp_path
     )
