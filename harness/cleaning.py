@@ -7,11 +7,12 @@ weights, and the cache of decoded data.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.folder import RunFolder
+from harness.folder import Locked, RunFolder, read_json
 
 GOES_ON = frozenset({"running", "interrupted", "waiting"})
 
@@ -21,10 +22,10 @@ def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[
     freed = {"checkpoints": 0.0, "half-written files": 0.0}
     for path in sorted((outputs / "runs").glob("*")):
         folder = RunFolder(outputs, path.name)
-        if folder.is_locked():
-            continue
-        freed["half-written files"] += _remove(path.glob(".*.part"))
-        if folder.status()["state"] not in GOES_ON:
+        with contextlib.suppress(Locked, NotADirectoryError), folder.lock():
+            freed["half-written files"] += _remove(path.rglob(".*.part"))
+            if read_json(folder.status_file, {}).get("state", "waiting") in GOES_ON:
+                continue
             freed["checkpoints"] += _remove([folder.checkpoint])
             if weights:
                 freed["weights"] = freed.get("weights", 0.0) + _remove([path / "weights.pt"])

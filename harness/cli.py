@@ -166,7 +166,8 @@ def run(
         from harness import show
 
         asked, file = _study(study, set_)
-        states = _lab(outputs, tracking).run(
+        lab = _lab(outputs, tracking)
+        states = lab.run(
             asked,
             design_file=file,
             tuned=tuned,
@@ -176,7 +177,7 @@ def run(
             address=address,
             gpu_share=gpu_share,
         )
-        show.states(states, asked.name, study)
+        show.states(states, study, lab.notes(asked.name))
     if any(state != "done" for state in states.values()):
         raise typer.Exit(1)
 
@@ -209,7 +210,7 @@ def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
         from harness import show
         from harness.results import load
 
-        show.status(load(outputs, _name(study)))
+        show.status(load(outputs, _name(study)), outputs)
 
 
 @app.command()
@@ -236,8 +237,8 @@ def report(
         name = _name(study)
         results = lab.results(name, from_tracking=from_tracking)
         made = build(results, lab.outputs / "reports" / name, tuning=lab.tuning(name))
-        lab.log_report(name, made.folder)
         show.report(made, levels=require_learned)
+        lab.log_report(name, made.folder)
     if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
         raise typer.Exit(1)
 
@@ -255,20 +256,23 @@ def clean(
     """Free space: checkpoints of runs that have ended; results, curves and reports always stay."""
     from harness.cleaning import clean as cleaned
 
-    for what, mib in cleaned(outputs, weights=weights, cache=cache).items():
-        typer.echo(f"{what}: {mib:.1f} MiB freed")
+    with _plain_errors():
+        for what, mib in cleaned(outputs, weights=weights, cache=cache).items():
+            typer.echo(f"{what}: {mib:.1f} MiB freed")
 
 
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 5000,
+    tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Open MLflow's page on the study's store, bound to the loopback address."""
     with _plain_errors():
         from harness.track import ui_command
 
-        command = ui_command(outputs.resolve(), port)
+        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+        command = ui_command(outputs.resolve(), port, tracking)
         typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
         sys.stdout.flush()
         os.execvp(command[0], command)

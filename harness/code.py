@@ -14,10 +14,11 @@ _TRAIN = (
 
 
 @functools.cache
-def code_digest() -> str:
-    """Sixteen hex characters over the training sources' names and bytes."""
+def code_digest(design_file: str = "") -> str:
+    """Sixteen hex characters over the training sources' names and bytes, and the file of the
+    user's own design where there is one."""
     root = Path(__file__).parent.parent
-    found = hashlib.sha256()
+    found = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
     for part in _TRAIN:
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:

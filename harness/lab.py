@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures.frozen import SettingError
-from harness.folder import State
+from harness.folder import State, read_json
 from harness.study import Study
 
 if TYPE_CHECKING:
@@ -70,22 +70,29 @@ class Lab:
         self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
-        from harness.plan import prepared, write_study
+        from harness.plan import notes_of, prepared, write_study
         from harness.schedule import run_all
         from harness.track import Tracker
 
-        prepared(planned, self.outputs)
+        notes = notes_of(prepared(planned, self.outputs))
         tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
-        described = write_study(planned, self.outputs)
+        described = write_study(planned, self.outputs, notes)
         rows = planned.rows if rows is None else rows
         labels = {row.spec.train_key(): f"{row.cell} seed {row.seed}" for row in rows}
-        return run_all(
+        states = run_all(
             [spec for spec in planned.specs if spec.train_key() in labels],
             self.outputs,
             labels=labels,
             on_change=lambda keys: tracker.publish(described, keys),
             **how,
         )
+        # Also the runs that were done before: of another study, or for another store.
+        tracker.publish(described)
+        return states
+
+    def notes(self, study: str) -> list[str]:
+        """What a reader should know of the data of a study that was run."""
+        return read_json(self.outputs / "studies" / study / "study.json", {}).get("notes", [])
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""

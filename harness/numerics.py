@@ -6,17 +6,18 @@ import os
 
 import torch
 
+from architectures.frozen import SettingError
 from harness.settings import Numerics
 
 
 def prepare(numerics: Numerics) -> None:
     """Threads, determinism and seed of this process, whatever ran in it before.
 
-    Raises `RuntimeError` where the asked-for device is not there.
+    Raises `SettingError` where the asked-for device is not there.
     """
     if numerics.device == "cuda":
         if not torch.cuda.is_available():
-            raise RuntimeError("numerics.device is cuda, but torch finds no GPU here")
+            raise SettingError("numerics.device is cuda, but torch finds no GPU here")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.cuda.reset_peak_memory_stats()
     torch.set_num_threads(numerics.threads)

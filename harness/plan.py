@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,12 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
     return objectives, reasons
 
 
-def write_study(planned: Plan, outputs: Path) -> dict[str, Any]:
+def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
+    """What a reader should know of the data: captions cut, splits that share something."""
+    return list(dict.fromkeys(note for corpus in corpora.values() for note in corpus.notes))
+
+
+def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Write `studies/<name>/study.json`: the study, and which run answers which cell; return it."""
     rows = [
         {
@@ -156,7 +161,7 @@ def write_study(planned: Plan, outputs: Path) -> dict[str, Any]:
     ]
     study = planned.study.model_dump(mode="json")
     path = outputs / "studies" / planned.study.name / "study.json"
-    described = {"study": study, "rows": rows}
+    described = {"study": study, "rows": rows, "notes": list(notes)}
     write_json(path, described)
     return described
 
@@ -184,8 +189,12 @@ COMFORTABLE_FLOPS = 1e12
 def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
     """Decode the data of every cell once, before any worker starts; cell -> corpus.
 
-    Raises `SettingError` where a batch is larger than the data, besides what loading raises.
+    Raises `SettingError` where a batch is larger than the data or a design cannot be built, besides
+    what loading raises.
     """
+    import torch
+
+    from architectures import encoders
     from harness.run import load_data
 
     corpora = {}
@@ -197,6 +206,10 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
                     f"cell {row.cell!r}: batch_size {row.spec.batch_size} is larger than the "
                     f"training data, {len(corpus.train)} pictures"
                 )
+            spec, words = row.spec, corpus.tokenizer.vocabulary
+            encoders.check_text(spec.backbone, words)
+            with torch.device("meta"):  # no weights are made, but what is asked for must exist
+                registry.construct(spec.design, spec.config, spec.backbone, words)
     return corpora
 
 

@@ -52,25 +52,17 @@ def execute(spec: RunSpec, outputs: Path) -> State:
         folder.stop_file.unlink(missing_ok=True)
         write_json(folder.spec, spec.model_dump(mode="json"))
         begun = time.time()
+        run = _Run(spec, folder, outputs)
         try:
-            return _Run(spec, folder, outputs).go()
+            return run.go()
         except DivergedError as error:
-            return _ended(folder, "diverged", str(error))
+            return run.ended("diverged", str(error))
         except (torch.OutOfMemoryError, MemoryError) as error:
-            return _ended(folder, "out_of_memory", f"{type(error).__name__}: {error}")
+            return run.ended("out_of_memory", f"{type(error).__name__}: {error}")
         except KeyboardInterrupt:
-            return _ended(folder, "interrupted", f"stopped after {time.time() - begun:.0f} s")
+            return run.ended("interrupted", f"stopped after {time.time() - begun:.0f} s")
         except Exception as error:
-            (folder.path / "traceback.txt").write_text(traceback.format_exc())
-            return _ended(folder, "failed", f"{type(error).__name__}: {error}")
-
-
-def _ended(folder: RunFolder, state: State, message: str) -> State:
-    # With a full disk the status cannot be written either; the folder then still says `running`
-    # without an owner, which reads as interrupted.
-    with contextlib.suppress(OSError):
-        folder.set_status(state, message)
-    return state
+            return run.ended("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def load_data(spec: RunSpec, outputs: Path) -> Corpus:
@@ -132,6 +124,19 @@ class _Run:
     def __init__(self, spec: RunSpec, folder: RunFolder, outputs: Path) -> None:
         self.spec, self.folder, self.outputs = spec, folder, outputs
         self.started = time.time()
+        self.trainer: Trainer | None = None
+
+    def ended(self, state: State, message: str, trace: str = "") -> State:
+        """Note how the run ended before its end, and what it had spent."""
+        # With a full disk nothing can be written; the folder then still says `running` without an
+        # owner, which reads as interrupted.
+        with contextlib.suppress(OSError):
+            if self.trainer:
+                write_json(self.folder.ledger, self.trainer.ledger.as_json())
+            if trace:
+                (self.folder.path / "traceback.txt").write_text(trace)
+            self.folder.set_status(state, message)
+        return state
 
     def go(self) -> State:
         was = read_json(self.folder.status_file, {}).get("state")
@@ -156,6 +161,8 @@ class _Run:
             return "interrupted"
         self._score(design, corpus, device)
         self.folder.set_status("done")
+        # Only now: a run that is stopped while it is scored goes on from here.
+        self.folder.checkpoint.unlink(missing_ok=True)
         return "done"
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
@@ -165,7 +172,7 @@ class _Run:
             corpus.val, corpus.tokenizer, spec.measure.items, spec.batch_size, spec.objectives.mlm
         )
         self._certify(design, corpus)
-        trainer = Trainer(spec, design, training_batches(spec, corpus), checked)
+        trainer = self.trainer = Trainer(spec, design, training_batches(spec, corpus), checked)
         self._resume(trainer)
         self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)
@@ -179,7 +186,6 @@ class _Run:
         write_json(folder.ledger, trainer.ledger.as_json())
         with atomic_file(folder.path / "weights.pt") as part:
             torch.save(trainer.design.state_dict(), part)
-        folder.checkpoint.unlink(missing_ok=True)
         return True
 
     def _certify(self, design: FusionDesign, corpus: Corpus) -> None:
@@ -187,13 +193,16 @@ class _Run:
         spec = self.spec
         facts = type(design).facts(design.config, design.backbone)
         old = read_json(self.folder.certificate, {})
+        code = code_digest(spec.design_file)
+        if self.folder.checkpoint.exists() and code not in old.get("code", code).split("+"):
+            code = f"{old['code']}+{code}"  # begun by one, gone on by another
         write_json(
             self.folder.certificate,
             {
                 "batches": old.get("batches", {}),
                 "roles": slots.role_digests(design),
                 "sizes": {role: p.numel() for role, p in design.named_parameters()},
-                "code": code_digest(),
+                "code": code,
                 "data": corpus.content,
                 "facts": dataclasses.asdict(facts),
             },
@@ -218,7 +227,9 @@ class _Run:
         if trainer.step == 0:
             kept = []
         folder.rewrite_metrics(kept)
-        folder.set_status("running", steps=trainer.steps, step=trainer.step)
+        folder.set_status(
+            "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
+        )
 
     def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
         counted = counted_cost(self.spec, corpus)
@@ -256,7 +267,11 @@ class _Run:
         terms = trainer.validated or trainer.validate()
         labels = torch.cat([b.mask_labels_BR.flatten() for b in trainer.validation])
         words = labels[labels != -100].tolist()
-        chances = {"itm": 2 / 3, "mlm": majority_level(words)}
+        chances = {"mlm": majority_level(words)}
+        if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds
+            pairs = sum(len(batch) for batch in trainer.validation)
+            rows = int(terms["itm"].items)
+            chances["itm"] = max(pairs, rows - pairs) / rows
         for name, term in terms.items():
             if name in chances:
                 levels[f"{name}_accuracy"] = {

@@ -8,6 +8,7 @@ first Ctrl-C starts nothing new and asks what runs for a checkpoint, the second 
 from __future__ import annotations
 
 import collections
+import contextlib
 import shlex
 import signal
 import sys
@@ -223,7 +224,8 @@ class Session:
             self._fresh.add(key)
 
     def _fail(self, key: str, state: State, message: str) -> None:
-        self._folders[key].set_status(state, message)
+        with contextlib.suppress(OSError):  # no space left: it then reads as interrupted
+            self._folders[key].set_status(state, message)
         self._settle(key, state, message)
 
     def _settle(self, key: str, state: State, message: str) -> None:

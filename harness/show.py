@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.progress import clock
@@ -120,7 +121,7 @@ def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
     from harness.statistics.power import smallest_detectable_effect
 
     study = planned.study
-    console.print(f"[bold]{study.name}[/]: {study.question}\n")
+    console.print(f"[bold]{study.name}[/]: {escape(study.question)}\n")
     seeds, rows, left = len(study.seeds), [], 0.0
     for found in estimates:
         runs = [row for row in planned.rows if row.cell == found.cell]
@@ -155,8 +156,10 @@ def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
-def states(found: Mapping[str, State], study: str, argument: str) -> None:
-    """How the runs ended, and what to do next."""
+def states(found: Mapping[str, State], argument: str, notes: Iterable[str]) -> None:
+    """How the runs ended, what is to be known of the data, and what to do next."""
+    for note in notes:
+        console.print(f"Data: {note}", highlight=False, markup=False)
     counts = Counter(found.values())
     console.print(", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items()))
     if set(found.values()) == {"done"}:
@@ -165,14 +168,20 @@ def states(found: Mapping[str, State], study: str, argument: str) -> None:
         console.print(f"See fuselab status {argument}; again with --retry-failed.", highlight=False)
 
 
-def status(results: Results) -> None:
+def status(results: Results, outputs: Path) -> None:
     """Every run of a study: state, step, message."""
+    from harness.folder import RunFolder, read_json
+
     rows = []
     for run in results.runs.to_dict("records"):
         colour = COLOURS.get(str(run["status"]), "red")
         state = f"[{colour}]{run['status']}[/]"
-        rows.append((run["cell"], run["seed"], state, run["run"], run["message"] or ""))
-    table(("cell", "seed", "state", "run", "message"), rows)
+        noted = read_json(RunFolder(outputs, run["run"]).status_file, {})
+        step = f"{noted['step']}/{noted['steps']}" if noted.get("steps") else ""
+        rows.append(
+            (run["cell"], run["seed"], state, step, run["run"], escape(run["message"] or ""))
+        )
+    table(("cell", "seed", "state", "step", "run", "message"), rows)
 
 
 def tuning(result: TuningResult) -> None:

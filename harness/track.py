@@ -47,11 +47,12 @@ def default_uri(outputs: Path) -> str:
     return f"sqlite:///{outputs.resolve() / 'mlflow.db'}"
 
 
-def ui_command(outputs: Path, port: int = 5000) -> list[str]:
-    """The command that serves MLflow's page on the default store, to this machine only."""
+def ui_command(outputs: Path, port: int = 5000, uri: str | None = None) -> list[str]:
+    """The command that serves MLflow's page on a store (default: the outputs folder's own), to
+    this machine only."""
     return [
         sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", default_uri(outputs), "--workers", "1",
+        "--backend-store-uri", uri or default_uri(outputs), "--workers", "1",
         "--default-artifact-root", (outputs.resolve() / "mlartifacts").as_uri(),
     ]  # fmt: skip
 

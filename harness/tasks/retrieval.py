@@ -53,7 +53,7 @@ def why_not(facts: Facts, objectives: Objectives) -> str:
 
 @torch.no_grad()
 def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.device) -> Scores:
-    """Score one split. `chance` of a level is the mean of both directions."""
+    """Score one split. A level pools the queries of both directions."""
     image, text, match_IT = _states(design, corpus, task, device)
     image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
     similarity_IT = image_IE.float() @ text_TE.float().T
@@ -173,10 +173,11 @@ def _percent(hits: dict[str, np.ndarray]) -> float:
 def _level(hits: dict[str, np.ndarray], match_IT: Tensor, k: int) -> dict[str, float]:
     match = match_IT.cpu().numpy()
     pooled = np.concatenate([hits[f"i2t_{k}"], hits[f"t2i_{k}"]])
-    chance = 0.5 * (
-        recall_chance(k, match.sum(1), match.shape[1])
-        + recall_chance(k, match.sum(0), match.shape[0])
-    )
+    images, texts = match.shape
+    chance = (
+        images * recall_chance(k, match.sum(1), texts)
+        + texts * recall_chance(k, match.sum(0), images)
+    ) / (images + texts)
     return {"successes": int(pooled.sum()), "items": len(pooled), "chance": float(chance)}
 
 

@@ -162,6 +162,55 @@ def test_a_done_run_only_makes_missing_scores(tiny: Study, outputs: Path) -> Non
     assert read_json(folder.scores / "retrieval.json") == score
 
 
+def test_a_failure_while_scoring_trains_nothing_again(
+    tiny: Study, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(tiny, outputs)
+    execute(spec, outputs)
+    whole = final(RunFolder(outputs, spec.train_key()))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cache").symlink_to((outputs / "cache").resolve())
+
+    from harness.tasks import retrieval
+    from harness.trainer import Trainer
+
+    def broken(*given: object) -> None:
+        raise RuntimeError("no score today")
+
+    monkeypatch.setattr(retrieval, "score", broken)
+    assert execute(spec, other) == "failed"
+    folder = RunFolder(other, spec.train_key())
+    assert "no score today" in folder.status()["message"] and folder.checkpoint.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "one_step", broken)
+    assert execute(spec, other) == "done"
+    assert final(folder) == whole and not folder.checkpoint.exists()
+
+
+def test_code_that_changed_half_way_is_certified_as_both(
+    tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import run
+
+    spec = spec_of(tiny, outputs)
+    folder = RunFolder(outputs, spec.train_key())
+    measure = run.Trainer.measure
+
+    def stopping(self: run.Trainer) -> dict[str, float]:
+        if self.step == 2:
+            folder.stop_file.touch()
+        return measure(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Trainer, "measure", stopping)
+        patch.setattr(run, "code_digest", lambda file: "old")
+        assert execute(spec, outputs) == "interrupted"
+    monkeypatch.setattr(run, "code_digest", lambda file: "new")
+    assert execute(spec, outputs) == "done"
+    assert read_json(folder.certificate)["code"] == "old+new"
+
+
 def test_a_loss_that_is_not_finite_is_diverged(tiny: Study, outputs: Path) -> None:
     wild = tiny.with_field("optimizer.learning_rate", 1e30).with_field("optimizer.clip_norm", 0)
     spec = spec_of(wild, outputs)
