@@ -44,8 +44,11 @@ class TrackingError(RuntimeError):
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary file to write; it becomes `path` when the block ends well.
+
+    `durable` waits for the disk, as a checkpoint must before an older one is given up; progress
+    that is noted every second need not survive a power cut.
 
     Readers see the old content or the whole new one, never a part. Where writing fails, for
     instance because no space is left, the temporary file is removed.
@@ -54,8 +57,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

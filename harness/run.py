@@ -184,7 +184,7 @@ class _Run:
                 return False
         self._write_validation(trainer)
         write_json(folder.ledger, trainer.ledger.as_json())
-        with atomic_file(folder.path / "weights.pt") as part:
+        with atomic_file(folder.path / "weights.pt", durable=True) as part:
             torch.save(trainer.design.state_dict(), part)
         return True
 
@@ -256,7 +256,7 @@ class _Run:
             certificate["batches"][str(measurement.step)] = trainer.chain
             write_json(folder.certificate, certificate)
         if measurement.checkpoint:
-            with atomic_file(folder.checkpoint) as part:
+            with atomic_file(folder.checkpoint, durable=True) as part:
                 torch.save(trainer.snapshot(), part)
             write_json(folder.ledger, ledger.as_json())
             folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)

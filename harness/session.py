@@ -28,6 +28,8 @@ Hook = Callable[[Sequence[str]], object]
 """Called in the driver with the train keys of runs whose state or checkpoint changed."""
 
 POLL_SECONDS = 1.0
+TELL_SECONDS = 60.0
+"""How long news of a run that goes on waits for others: telling costs time that runs need."""
 DEATHS_FORGIVEN = 2
 """How often a run whose process died is started again by one command."""
 STOP_SECONDS = 60.0
@@ -120,6 +122,7 @@ class Session:
         self._fresh = {key for key in self.waiting if self.states[key] in RETRIED}
         self._deaths: collections.Counter[str] = collections.Counter()
         self._told: dict[str, object] = {}
+        self._spoke = time.monotonic()
         self._untold: set[str] = set()
         self._asked = False
         self._pace, self._screen = Pace(), Screen()
@@ -256,8 +259,16 @@ class Session:
 
     def _tell(self, marks: Mapping[str, object]) -> None:
         """Call the hook for what changed. Its failure ends no run: `finish` calls it again."""
-        changed = [key for key, mark in marks.items() if self._told.get(key) != mark]
-        self._told.update(marks)
+        now = time.monotonic()
+        patient = now - self._spoke < TELL_SECONDS
+        changed = [
+            key
+            for key, mark in marks.items()
+            if self._told.get(key) != mark and not (patient and self.states[key] == "running")
+        ]
+        if changed:
+            self._spoke = now
+        self._told.update({key: marks[key] for key in changed})
         if not changed or not self._on_change:
             return
         if self._untold:

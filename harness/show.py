@@ -28,7 +28,10 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = ""
     """Print a table; the first column is words, numbers stand right."""
     made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        first = i == 0  # names stay whole; what is right of them may fold
+        made.add_column(
+            column, justify="left" if first else "right", overflow="fold", no_wrap=first
+        )
     for row in rows:
         made.add_row(*map(str, row))
     console.print(made)
