@@ -5,7 +5,7 @@ and the dual encoder as a floor.
 
 Guess: on scenes this simple, one word of the caption says one thing of the picture, so a few fusion
 layers do: 10+2 within noise of 6+6.
-Cost: about six minutes on two cores.
+Cost: about seven minutes on two cores.
 Command: make demo, or fuselab run demo && fuselab report demo
 """
 
