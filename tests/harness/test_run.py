@@ -24,6 +24,14 @@ def spec_of(study: Study, outputs: Path, cell: int = 0) -> RunSpec:
     return plan(study, outputs).rows[cell * len(study.seeds)].spec
 
 
+def elsewhere(outputs: Path, tmp_path: Path) -> Path:
+    """A second outputs folder, on the same decoded data."""
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "cache").symlink_to((outputs / "cache").resolve())
+    return other
+
+
 def final(folder: RunFolder) -> tuple[list[object], object, object]:
     """All that must be equal to the last bit: curves, scores, weights and digests."""
     curves = [(line["step"], line["samples"], line["values"]) for line in folder.metric_lines()]
@@ -60,9 +68,7 @@ def test_twice_the_same_bits(tiny: Study, outputs: Path, tmp_path: Path) -> None
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
     first = final(RunFolder(outputs, spec.train_key()))
-    again = tmp_path / "again"
-    again.mkdir()
-    (again / "cache").symlink_to((outputs / "cache").resolve())
+    again = elsewhere(outputs, tmp_path)
     execute(spec, again)
     assert final(RunFolder(again, spec.train_key())) == first
 
@@ -85,9 +91,7 @@ def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: P
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
     whole = final(RunFolder(outputs, spec.train_key()))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "cache").symlink_to((outputs / "cache").resolve())
+    other = elsewhere(outputs, tmp_path)
     folder = RunFolder(other, spec.train_key())
 
     from harness.trainer import Trainer
@@ -128,9 +132,7 @@ def test_a_killed_process_loses_nothing(tiny: Study, outputs: Path, tmp_path: Pa
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
     whole = final(RunFolder(outputs, spec.train_key()))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "cache").symlink_to((outputs / "cache").resolve())
+    other = elsewhere(outputs, tmp_path)
     folder = RunFolder(other, spec.train_key())
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
     command = [sys.executable, "-c", KILLED, str(tmp_path / "spec.json"), str(other)]
@@ -168,9 +170,7 @@ def test_a_failure_while_scoring_trains_nothing_again(
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
     whole = final(RunFolder(outputs, spec.train_key()))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "cache").symlink_to((outputs / "cache").resolve())
+    other = elsewhere(outputs, tmp_path)
 
     from harness.tasks import retrieval
     from harness.trainer import Trainer
