@@ -5,13 +5,40 @@ No torch here: studies are data, and listing them must stay quick.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from architectures.frozen import Frozen, nearest
 
 Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextKind:
+    """What sets one published text encoder apart from another, sizes aside."""
+
+    eps: float
+    """Of every norm."""
+    act: Literal["gelu", "quick_gelu"] = "gelu"
+    first_position: int = 0
+    """Row of the position table that the first token takes."""
+    types: int = 2
+    """Rows of the token type table, of which row 0 is used; 0: no table."""
+    pre_norm: bool = False
+    """Norms stand before each sub-layer, and one at the end; embeddings are not normed."""
+    causal: bool = False
+    """A token reads those before it only, and the last one stands for the text."""
+
+
+TextName = Literal["bert", "roberta", "distilbert", "clip"]
+TEXT_KINDS: dict[TextName, TextKind] = {
+    "bert": TextKind(eps=1e-12),
+    "roberta": TextKind(eps=1e-5, first_position=2, types=1),
+    "distilbert": TextKind(eps=1e-12, types=0),
+    "clip": TextKind(eps=1e-5, act="quick_gelu", types=0, pre_norm=True, causal=True),
+}
 
 
 class Backbone(Frozen):
@@ -35,8 +62,12 @@ class Backbone(Frozen):
     """Blocks of the image tower."""
     image_heads: Positive = 12
     """Attention heads of the image tower."""
+    image_norm_eps: Annotated[float, Field(gt=0)] | None = None
+    """Epsilon of the image tower's norms; None: the named model's own."""
+    text: TextName = "bert"
+    """Kind of text encoder, and of the layers of every fusion stack."""
     text_weights: str = "random"
-    """`random`, or a local folder or hub name of a BERT, whose configuration is then used."""
+    """`random`, or a local folder or hub name of a text encoder, whose sizes are then used."""
     text_width: Positive = 768
     """Hidden size of text and fusion layers."""
     text_layers: Positive = 12
@@ -67,6 +98,11 @@ class Backbone(Frozen):
             if width % heads:
                 raise ValueError(f"{part}_width {width} is not divisible by {part}_heads {heads}")
         return self
+
+    @property
+    def text_kind(self) -> TextKind:
+        """Constants of the text encoder."""
+        return TEXT_KINDS[self.text]
 
     @property
     def patches(self) -> int:

@@ -1,9 +1,10 @@
 """The one attention, MLP and norm of every text and fusion stack: designs differ in fusion only.
 
-Tokens of text are flat (T x D) and only attention needs rows, which `Layout` gives; linear layers,
-norms and MLPs never see padding that was packed away. A layer's order and constants are BERT's:
-post-norm residual, epsilon 1e-12, exact GELU, dropout on hidden states and on attention (Devlin et
-al. 2019; the cross-attention sub-layer between self-attention and MLP as in salesforce/ALBEF).
+Tokens are flat (T x D) and only attention needs rows, which `Layout` gives; linear layers, norms
+and MLPs never see padding that was packed away. Order and constants of a layer are those of the
+backbone's kind of text encoder: BERT's are post-norm residual, epsilon 1e-12, exact GELU, dropout
+on hidden states and on attention (Devlin et al. 2019; cross-attention between self-attention and
+MLP as in salesforce/ALBEF), CLIP's are pre-norm, causal, quick GELU (Radford et al. 2021).
 
 Shape suffixes: B rows, U different images, L text positions, R positions read, P image tokens, T
 flat tokens, D width, E width of what is read, H heads, Q queries, K keys.
@@ -13,20 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates, Layout
 
-EPS = 1e-12
+Step = Literal["self", "cross", "cross_mlp", "mlp"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Read:
-    """What attention reads: flat text tokens with their layout, or tokens of different images."""
+    """What attention reads: flat tokens with their layout, or tokens of different images."""
 
     states: Tensor
     """(T, D) with a layout, (U, P, E) without."""
@@ -35,9 +37,12 @@ class Read:
     """Without a layout: keys or values of each image (U, P, D) -> of each row (B, P, D)."""
 
     @classmethod
-    def of_image(cls, image: ImageStates) -> Read:
-        """Keys and values are made once per image, however many rows show it."""
-        return cls(states=image.distinct_UPD, by_row=image.by_row)
+    def of_image(cls, image: ImageStates, tokens_UPE: Tensor | None = None) -> Read:
+        """Keys and values are made once per image, however many rows show it. `tokens_UPE` stands
+        in for the image's own tokens (a projection of them, or an earlier layer).
+        """
+        states = image.distinct_UPD if tokens_UPE is None else tokens_UPE
+        return cls(states=states, by_row=image.by_row)
 
     def rows(self, projected: Tensor) -> Tensor:
         """Keys or values by rows."""
@@ -54,9 +59,11 @@ class Read:
 class Attention(nn.Module):
     """Multi-head attention of flat queries to whatever is read, itself or the other modality."""
 
-    def __init__(self, width: int, heads: int, *, reads: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, *, reads: int, dropout: float, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(reads, width)
         self.value = nn.Linear(reads, width)
@@ -68,36 +75,71 @@ class Attention(nn.Module):
         """(T, D) queries -> (T, D). `keep` receives the probabilities (B, H, Q, K), before dropout;
         they are part of the graph, so gradients with respect to them can be taken.
         """
-        q = self._heads(asking.unpack(self.query(asking_TD)))
-        k = self._heads(read.rows(self.key(read.states)))
-        v = self._heads(read.rows(self.value(read.states)))
+        q = heads_of(asking.unpack(self.query(asking_TD)), self.heads)
+        k = heads_of(read.rows(self.key(read.states)), self.heads)
+        v = heads_of(read.rows(self.value(read.states)), self.heads)
         bias = read.bias_B11K
-        bias = None if bias is None else bias.to(q.dtype)
+        if self.causal:
+            later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
+            bias = later_QK if bias is None else bias + later_QK
         dropout = self.dropout if self.training else 0.0
-        if keep is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        else:
-            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-            probabilities = (scores if bias is None else scores + bias).softmax(-1)
-            keep.append(probabilities)
-            mixed = F.dropout(probabilities, dropout) @ v
-        return self.output(asking.pack(mixed.transpose(1, 2).flatten(2)))
+        return self.output(asking.pack(attend(q, k, v, bias, dropout, keep)))
 
-    def _heads(self, x_BLD: Tensor) -> Tensor:
-        rows, length, width = x_BLD.shape
-        return x_BLD.view(rows, length, self.heads, width // self.heads).transpose(1, 2)
+
+def heads_of(x_BLD: Tensor, heads: int) -> Tensor:
+    """(B, L, D) -> (B, H, L, D / H), a view."""
+    return x_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    dropout: float,
+    keep: list[Tensor] | None,
+) -> Tensor:
+    """Attention of queries (B, H, Q, d) to keys and values (B, H, K, d) -> (B, Q, H * d).
+
+    `bias` is added to the scores; `keep` receives the probabilities (B, H, Q, K).
+    """
+    bias = None if bias is None else bias.to(q.dtype)
+    if keep is None:
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    else:
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        probabilities = (scores if bias is None else scores + bias).softmax(-1)
+        keep.append(probabilities)
+        mixed = F.dropout(probabilities, dropout) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's approximation of GELU."""
+    return x * torch.sigmoid(1.702 * x)
 
 
 class MLP(nn.Module):
-    """Linear, exact GELU, Linear."""
+    """Linear, GELU (exact, or CLIP's quick one), Linear."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, act: str = "gelu") -> None:
         super().__init__()
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
+        self.act = F.gelu if act == "gelu" else quick_gelu
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        return self.outer(F.gelu(self.inner(x_TD)))
+        return self.outer(self.act(self.inner(x_TD)))
+
+
+class Pooler(nn.Linear):
+    """Linear and tanh on the first token (BERT's)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+
+    def forward(self, first_BD: Tensor) -> Tensor:
+        return super().forward(first_BD).tanh()
 
 
 class Embeddings(nn.Module):
@@ -107,65 +149,126 @@ class Embeddings(nn.Module):
 
     def __init__(self, backbone: Backbone, vocabulary: int) -> None:
         super().__init__()
-        self.word = nn.Embedding(vocabulary, backbone.text_width)
-        self.position = nn.Embedding(backbone.max_positions, backbone.text_width)
-        self.token_type = nn.Embedding(2, backbone.text_width)
-        self.norm = nn.LayerNorm(backbone.text_width, eps=EPS)
+        kind, width = backbone.text_kind, backbone.text_width
+        self.first_position = kind.first_position
+        self.word = nn.Embedding(vocabulary, width)
+        self.position = nn.Embedding(backbone.max_positions, width)
+        self.token_type = nn.Embedding(kind.types, width) if kind.types else None
+        self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = nn.Dropout(backbone.dropout)
 
     def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
         """(B, L) ids -> (T, D). Raises ValueError where a text is longer than the table."""
-        length, longest = ids_BL.shape[1], self.position.num_embeddings
+        length, first = ids_BL.shape[1], self.first_position
+        longest = self.position.num_embeddings - first
         if length > longest:
             raise ValueError(
-                f"a text of {length} tokens is longer than max_positions = {longest}; "
+                f"a text of {length} tokens is longer than max_positions = {longest + first}"
+                f"{f' - {first}' if first else ''}; "
                 "lower the data's max_tokens or raise the backbone's max_positions"
             )
-        place_LD = self.position.weight[:length] + self.token_type.weight[0]
+        place_LD = self.position.weight[first : first + length]
+        if self.token_type is not None:
+            place_LD = place_LD + self.token_type.weight[0]
         words_TD = self.word(layout.pack(ids_BL.unsqueeze(-1)).squeeze(-1))
-        places_TD = layout.pack(place_LD.expand(len(ids_BL), -1, -1))
-        return self.dropout(self.norm(words_TD + places_TD))
+        x_TD = words_TD + layout.pack(place_LD.expand(len(ids_BL), -1, -1))
+        return self.dropout(x_TD if self.norm is None else self.norm(x_TD))
 
 
 class Layer(nn.Module):
-    """Self-attention, then cross-attention where it reads another modality, then the MLP."""
+    """Self-attention, then cross-attention where it reads another modality, then the MLP.
+
+    `order` moves the steps: LXMERT crosses first, ViLBERT has an MLP after each attention.
+    """
 
     node: ClassVar[str] = "layer"
 
-    def __init__(self, backbone: Backbone, *, reads: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        reads: int | None = None,
+        order: tuple[Step, ...] = ("self", "cross", "mlp"),
+    ) -> None:
         """`reads`: width of the other modality's tokens; None: there is no cross-attention."""
         super().__init__()
-        width, heads, dropout = backbone.text_width, backbone.text_heads, backbone.dropout
-        self.self_attention = Attention(width, heads, reads=width, dropout=dropout)
-        self.self_norm = nn.LayerNorm(width, eps=EPS)
-        if reads is not None:
-            self.cross_attention = Attention(width, heads, reads=reads, dropout=dropout)
-            self.cross_norm = nn.LayerNorm(width, eps=EPS)
+        kind, width, dropout = backbone.text_kind, backbone.text_width, backbone.dropout
+        self.pre_norm = kind.pre_norm
         self.crosses = reads is not None
-        self.mlp = MLP(width, backbone.text_mlp)
-        self.mlp_norm = nn.LayerNorm(width, eps=EPS)
+        self.order = order if self.crosses else tuple(s for s in order if s in ("self", "mlp"))
+
+        def attention(read: int, causal: bool) -> Attention:
+            return Attention(width, backbone.text_heads, reads=read, dropout=dropout, causal=causal)
+
+        self.self_attention = attention(width, kind.causal)
+        self.self_norm = nn.LayerNorm(width, eps=kind.eps)
+        if reads is not None:
+            self.cross_attention = attention(reads, False)
+            self.cross_norm = nn.LayerNorm(width, eps=kind.eps)
+        if "cross_mlp" in self.order:
+            self.cross_mlp = MLP(width, backbone.text_mlp, kind.act)
+            self.cross_mlp_norm = nn.LayerNorm(width, eps=kind.eps)
+        self.mlp = MLP(width, backbone.text_mlp, kind.act)
+        self.mlp_norm = nn.LayerNorm(width, eps=kind.eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
         x_TD: Tensor,
         layout: Layout,
-        image: ImageStates | None = None,
+        read: Read | None = None,
         *,
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
     ) -> Tensor:
-        """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask, all are
-        still read. `keep` receives the cross-attention probabilities.
+        """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask from
+        self-attention on, all are still read. `read`: the other modality. `keep` receives the
+        cross-attention probabilities, of a layer without cross-attention those of self-attention.
         """
-        asking_TD, asking = x_TD, layout
-        if read_at_BR is not None:
-            asking_TD, asking = layout.at(x_TD, read_at_BR)
-        mixed_TD = self.self_attention(asking_TD, asking, Read(states=x_TD, layout=layout))
-        x_TD = self.self_norm(asking_TD + self.dropout(mixed_TD))
-        if self.crosses:
-            if image is None:
-                raise TypeError("this layer has cross-attention and needs image tokens")
-            mixed_TD = self.cross_attention(x_TD, asking, Read.of_image(image), keep=keep)
-            x_TD = self.cross_norm(x_TD + self.dropout(mixed_TD))
-        return self.mlp_norm(x_TD + self.dropout(self.mlp(x_TD)))
+        if self.crosses and read is None:
+            raise TypeError("this layer has cross-attention and needs what it reads")
+        for step in self.order:
+            norm: nn.Module = getattr(self, NORMS[step])
+            h_TD = norm(x_TD) if self.pre_norm else x_TD
+            if step == "self":
+                own = Read(states=h_TD, layout=layout)
+                if read_at_BR is not None:
+                    x_TD, asking = layout.at(x_TD, read_at_BR)
+                    h_TD = layout.at(h_TD, read_at_BR)[0] if self.pre_norm else x_TD
+                    layout = asking
+                found_TD = self.self_attention(
+                    h_TD, layout, own, keep=None if self.crosses else keep
+                )
+            elif step == "cross":
+                assert read is not None
+                found_TD = self.cross_attention(h_TD, layout, read, keep=keep)
+            else:
+                found_TD = getattr(self, step)(h_TD)
+            x_TD = x_TD + self.dropout(found_TD)
+            x_TD = x_TD if self.pre_norm else norm(x_TD)
+        return x_TD
+
+
+NORMS: dict[Step, str] = {
+    "self": "self_norm",
+    "cross": "cross_norm",
+    "cross_mlp": "cross_mlp_norm",
+    "mlp": "mlp_norm",
+}
+
+
+def with_first(read_at_BR: Tensor | None) -> Tensor | None:
+    """The positions that a last layer computes: [CLS], for `Fused.pooled_BD`, then those named."""
+    if read_at_BR is None:
+        return None
+    return torch.cat([read_at_BR.new_zeros(len(read_at_BR), 1), read_at_BR], dim=1)
+
+
+def text_read(x_TD: Tensor, layout: Layout, at_BR: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a last layer made of the positions of `with_first`: `text_BRD` without the first, and
+    the first (B, D). Without positions: all of them, and the first.
+    """
+    if at_BR is None:
+        return layout.unpack(x_TD), layout.first(x_TD)
+    x_BRD = x_TD.view(*at_BR.shape, -1)
+    return x_BRD[:, 1:], x_BRD[:, 0]

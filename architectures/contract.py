@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
@@ -21,7 +22,20 @@ from architectures.frozen import Frozen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageStates:
+class _States:
+    """What both kinds of states have: a vector of each row for ITC, made when it is first read."""
+
+    pooled: Tensor | Callable[[], Tensor]
+    """What the ITC head reads (B, D), or how to make it: a joint stack needs a pass of its own."""
+
+    @functools.cached_property
+    def pooled_BD(self) -> Tensor:
+        """What the ITC head reads."""
+        return self.pooled if isinstance(self.pooled, Tensor) else self.pooled()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageStates(_States):
     """What an image tower says: U different images, and B rows that each show one of them.
 
     ITM fuses an image several times. What a layer makes of image tokens alone (keys, values) need
@@ -32,8 +46,6 @@ class ImageStates:
     """Tokens of each different image, the class token first."""
     rows_B: Tensor | None = None
     """Which image each row shows; None: U = B, every row its own."""
-    pooled_BD: Tensor
-    """What the ITC head reads."""
     layers: tuple[Tensor, ...] = ()
     """Output of every block (U, P, D), only where a design asks for them."""
 
@@ -51,7 +63,7 @@ class ImageStates:
         return ImageStates(
             distinct_UPD=self.distinct_UPD,
             rows_B=rows_N if self.rows_B is None else self.rows_B[rows_N],
-            pooled_BD=self.pooled_BD.index_select(0, rows_N),
+            pooled=lambda: self.pooled_BD.index_select(0, rows_N),
             layers=self.layers,
         )
 
@@ -61,7 +73,7 @@ class ImageStates:
         layers = [[part.by_row(layer) for layer in part.layers] for part in parts]
         return ImageStates(
             distinct_UPD=torch.cat([part.tokens_BPD for part in parts]),
-            pooled_BD=torch.cat([part.pooled_BD for part in parts]),
+            pooled=torch.cat([part.pooled_BD for part in parts]),
             layers=tuple(torch.cat(each) for each in zip(*layers, strict=True)),
         )
 
@@ -78,6 +90,8 @@ class Layout:
     """True where there is a word, False at padding."""
     flat_T: Tensor | None = None
     """Packed: index into B*L of each kept token, ascending. None: nothing is left out."""
+    complete: bool = False
+    """Known to have no padding, so that attention needs no mask (image tokens)."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
@@ -85,6 +99,19 @@ class Layout:
         if not packed:
             return cls(is_real_BL=is_real_BL)
         return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
+
+    @classmethod
+    def full(cls, rows: int, length: int, device: torch.device) -> Layout:
+        """The layout of rows without padding: image tokens, flat."""
+        real_BL = torch.ones(rows, length, dtype=torch.bool, device=device)
+        return cls(is_real_BL=real_BL, complete=True)
+
+    @classmethod
+    def beside(cls, text: Layout, tokens: int) -> Layout:
+        """The layout of each text followed by as many image tokens, packed where the text is."""
+        rows_BP = text.is_real_BL.new_ones(len(text.is_real_BL), tokens)
+        is_real_BN = torch.cat([text.is_real_BL, rows_BP], dim=1)
+        return cls.of(is_real_BN, packed=text.flat_T is not None)
 
     def pack(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) -> (T, D)."""
@@ -109,8 +136,8 @@ class Layout:
         index_N = (starts_B[:, None] + positions_BR).flatten()
         if self.flat_T is not None:
             index_N = (self.is_real_BL.flatten().cumsum(0) - 1)[index_N]
-        layout = Layout(is_real_BL=torch.ones_like(positions_BR, dtype=torch.bool))
-        return x_TD.index_select(0, index_N), layout
+        real_BR = torch.ones_like(positions_BR, dtype=torch.bool)
+        return x_TD.index_select(0, index_N), Layout(is_real_BL=real_BR, complete=True)
 
     def first(self, x_TD: Tensor) -> Tensor:
         """The tokens at position 0 ([CLS]), (B, D)."""
@@ -118,25 +145,31 @@ class Layout:
             return x_TD.view(*self.is_real_BL.shape, -1)[:, 0]
         return self.at(x_TD, torch.zeros_like(self.is_real_BL[:, :1], dtype=torch.int64))[0]
 
+    def last(self, x_TD: Tensor) -> Tensor:
+        """The last word of each row (CLIP's end of text), (B, D)."""
+        return self.at(x_TD, self.is_real_BL.sum(1, keepdim=True) - 1)[0]
+
     def mean(self, x_TD: Tensor) -> Tensor:
         """The mean over each row's words, (B, D)."""
         weight_BL1 = self.is_real_BL.to(x_TD.dtype)[..., None]
         return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
 
     @functools.cached_property
-    def key_bias_B11L(self) -> Tensor:
-        """Added to attention scores: 0 at words, -10000 at padding (a weight of exactly 0)."""
+    def key_bias_B11L(self) -> Tensor | None:
+        """Added to attention scores: 0 at words, -10000 at padding (a weight of exactly 0); None
+        where there is no padding.
+        """
+        if self.complete:
+            return None
         return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextStates:
+class TextStates(_States):
     """What a text encoder says. `tokens_TD` is flat; `tokens_BLD` gives it by rows."""
 
     tokens_TD: Tensor
     layout: Layout
-    pooled_BD: Tensor
-    """What the ITC head reads."""
     layers: tuple[Tensor, ...] = ()
     """Output of every layer, flat, only where a design asks for them."""
 
@@ -159,7 +192,7 @@ class TextStates:
         return TextStates(
             tokens_TD=rows(self.tokens_TD),
             layout=layout,
-            pooled_BD=self.pooled_BD.index_select(0, rows_N),
+            pooled=lambda: self.pooled_BD.index_select(0, rows_N),
             layers=tuple(rows(layer) for layer in self.layers),
         )
 
@@ -171,7 +204,7 @@ class TextStates:
         return TextStates(
             tokens_TD=torch.cat([part.tokens_TD for part in parts]),
             layout=Layout.of(is_real_BL, packed=packed),
-            pooled_BD=torch.cat([part.pooled_BD for part in parts]),
+            pooled=torch.cat([part.pooled_BD for part in parts]),
             layers=tuple(torch.cat(each) for each in zip(*(p.layers for p in parts), strict=True)),
         )
 
@@ -185,15 +218,23 @@ class Fused:
 
     text_BRD: Tensor
     image_BPD: Tensor | None
-    """Image tokens after fusion, or None where the design does not change them."""
+    """Image tokens after fusion; None where the design does not change them, or where `read_at_BR`
+    said that text alone is read.
+    """
     pooled_BD: Tensor
     """What the ITM head and the classifiers of tasks read; `Facts.pooled_width` wide."""
     attention: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Attention probabilities (B, H, L, P) of the layers named by `keep_attention`."""
+    """Attention probabilities of text to image tokens (B, H, L, P), class token first, of the
+    layers named by `keep_attention`. Rows sum to 1 where text reads the image alone, to less where
+    one softmax covers words and image tokens.
+    """
 
 
 class DesignConfig(Frozen):
     """Base of every design's configuration; a variant changes fields of it."""
+
+    new_part_rate: Annotated[float, Field(gt=0)] = 1.0
+    """Learning-rate multiple of parts that no pretrained model has, ITC and ITM heads included."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +251,8 @@ class Facts:
     """Layers of text alone."""
     fusion_layers: int
     """Layers in which the modalities meet."""
+    image_layers: int
+    """Layers of image alone."""
     pooled_width: int
     """Width of `Fused.pooled_BD`."""
 
@@ -281,12 +324,29 @@ class FusionDesign(nn.Module, ABC):
         """The table that the MLM head is tied to."""
 
     def new_parts(self) -> frozenset[str]:
-        """Name prefixes of parts that no pretrained model has (for learning-rate multiples)."""
+        """Name prefixes of parts that no pretrained model has, heads left aside."""
         return frozenset()
+
+    def rates(self) -> Mapping[str, float]:
+        """Name prefix -> learning-rate multiple; parts that no prefix names have 1."""
+        rate = self.config.new_part_rate
+        return dict.fromkeys([*sorted(self.new_parts()), "heads.itc.", "heads.itm."], rate)
+
+    def crossings(self) -> tuple[str, ...]:
+        """Names of the layers in which text reads image tokens, lowest first."""
+        return ()
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        """Layer slot (module name) -> source layer in the pretrained model, or `fresh`."""
+        """Layer slot (module name) -> source layer in the pretrained text encoder, or `fresh`.
+        Sources in another model begin with its prefix of `other_weights`.
+        """
+        return {}
+
+    def other_weights(self) -> Mapping[str, str]:
+        """Prefix of sources -> folder, hub name or `random`, of text encoders besides the
+        backbone's.
+        """
         return {}
 
 

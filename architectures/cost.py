@@ -54,7 +54,9 @@ class Cost:
     parameters: int
     trainable: int
     by_part: Mapping[str, int]
-    """Parameters of `image`, `text`, `fusion` and `heads`; the tied word embedding is text's."""
+    """Parameters of `image`, `text`, `fusion` and `heads`, each with the first that uses it; the
+    tied word embedding is text's.
+    """
     text_tokens: int
     """Positions of a text, padding included."""
     masked: int
@@ -94,7 +96,8 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
     masked = math.ceil(MASKED_SHARE * text_tokens)
     dtype = next(design.parameters()).dtype
     pixels = torch.zeros(size, device="meta", dtype=dtype)
-    image, image_pass = _count(design, lambda: design.encode_image(pixels))
+    with _modules_used(design) as used_by_image:
+        image, image_pass = _count(design, lambda: design.encode_image(pixels))
     with _modules_used(design) as used_by_text:
         text, text_pass = _count(design, lambda: design.encode_text(ids_BL, ids_BL == 0))
 
@@ -113,12 +116,14 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
             words = fused.text_BRD[0, :masked]
             head_passes["mlm"] = _count(design, lambda: heads["mlm"](words))[1]
     if "itc" in heads:
-        both = (image.pooled_BD, text.pooled_BD)
-        head_passes["itc"] = _count(design, lambda: heads["itc"](*both))[1]
+        # What ITC reads is made when it is first read: a joint stack's own pass is ITC's.
+        head_passes["itc"] = _count(design, lambda: heads["itc"](image.pooled_BD, text.pooled_BD))[
+            1
+        ]
     return Cost(
         parameters=sum(p.numel() for p in design.parameters()),
         trainable=sum(p.numel() for p in design.parameters() if p.requires_grad),
-        by_part=_parts(design, used_by_text),
+        by_part=_parts(design, used_by_image, used_by_text),
         text_tokens=text_tokens,
         masked=masked,
         image=image_pass,
@@ -185,15 +190,13 @@ def _modules_used(design: nn.Module) -> Iterator[set[int]]:
         hook.remove()
 
 
-def _parts(design: nn.Module, used_by_text: set[int]) -> dict[str, int]:
+def _parts(design: nn.Module, used_by_image: set[int], used_by_text: set[int]) -> dict[str, int]:
+    """Parameters by who first uses them: the image's encoder, the text's, else fusion."""
     parts = dict.fromkeys(("image", "text", "fusion", "heads"), 0)
     for role, parameter in design.named_parameters():
-        part = role.partition(".")[0]
-        if part not in ("image", "heads"):
-            # A table that is read without its module's call belongs to the parent's part.
-            owner = role.rpartition(".")[0]
-            modules = (owner, owner.rpartition(".")[0])
-            by_text = any(m and id(design.get_submodule(m)) in used_by_text for m in modules)
-            part = "text" if by_text else "fusion"
-        parts[part] += parameter.numel()
+        # A table that is read without its module's call belongs to the parent's part.
+        owner = role.rpartition(".")[0]
+        near = {id(design.get_submodule(m)) for m in (owner, owner.rpartition(".")[0]) if m}
+        part = "image" if near & used_by_image else "text" if near & used_by_text else "fusion"
+        parts["heads" if role.startswith("heads.") else part] += parameter.numel()
     return parts

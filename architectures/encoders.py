@@ -10,7 +10,7 @@ Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
 from __future__ import annotations
 
 import contextlib
-import re
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.backbone import Backbone
-from architectures.blocks import EPS
+from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import ImageStates
 from architectures.frozen import SettingError, nearest
+from architectures.published.bert import bert_tensors
 
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
 """Keys of a checkpoint's classifier, which a tower has no use for."""
@@ -33,15 +33,19 @@ class ImageTower(nn.Module):
 
     node: ClassVar[str] = "image tower"
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
+        """`blocks`: how many of the lowest blocks it has; None: all of the backbone's."""
         super().__init__()
+        eps = backbone.image_norm_eps
+        norms = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
         self.vit = _vit(
             backbone.vision,
+            **norms,
             img_size=backbone.image_size,
             patch_size=backbone.patch_size,
             in_chans=backbone.image_channels,
             embed_dim=backbone.image_width,
-            depth=backbone.image_layers,
+            depth=backbone.image_layers if blocks is None else blocks,
             num_heads=backbone.image_heads,
         )
 
@@ -55,7 +59,14 @@ class ImageTower(nn.Module):
             layers = tuple(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
         else:
             tokens_BPD = self.vit.forward_features(image_BCHW)
-        return ImageStates(distinct_UPD=tokens_BPD, pooled_BD=tokens_BPD[:, 0], layers=layers)
+        return ImageStates(distinct_UPD=tokens_BPD, pooled=tokens_BPD[:, 0], layers=layers)
+
+    def embed(self, image_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) normalised pixels -> tokens before the first block: class token, then
+        patches, with their positions.
+        """
+        vit = self.vit
+        return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(image_BCHW))))
 
     def load(self, backbone: Backbone) -> None:
         """Takes the weights that `backbone.vision_weights` names; `random` changes nothing.
@@ -67,7 +78,12 @@ class ImageTower(nn.Module):
             return
         source = f"vision_weights {backbone.vision_weights!r}"
         state = _vision_state(backbone)
-        state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+        depth = len(self.vit.blocks)
+        state = {
+            key: value
+            for key, value in state.items()
+            if not key.startswith(CLASSIFIER) and _block_of(key) < depth
+        }
         own = self.vit.state_dict()
         if "pos_embed" in state and "pos_embed" in own:
             prefix = own["pos_embed"].shape[1] - backbone.patches
@@ -80,6 +96,11 @@ class ImageTower(nn.Module):
             state["patch_embed.proj.weight"] = adapted
         _check_keys(source, own, state)
         self.vit.load_state_dict(state)
+
+
+def _block_of(key: str) -> int:
+    """The block that a key of a checkpoint belongs to; -1: none."""
+    return int(key.split(".")[1]) if key.startswith("blocks.") else -1
 
 
 def _vit(name: str, **sizes: Any) -> Any:
@@ -163,38 +184,6 @@ SIZES = {
 }
 """Field of `Backbone` -> field of BERT's configuration."""
 
-ROLES = (
-    (r"^bert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
-    (r"^bert\.embeddings\.token_type_embeddings\.", "embeddings.token_type."),
-    (r"^bert\.embeddings\.LayerNorm\.", "embeddings.norm."),
-    (r"^bert\.encoder\.layer\.(\d+)\.", r"layers.\1."),
-    (r"\.attention\.self\.(query|key|value)\.", r".self_attention.\1."),
-    (r"\.attention\.output\.dense\.", ".self_attention.output."),
-    (r"\.attention\.output\.LayerNorm\.", ".self_norm."),
-    (r"\.crossattention\.self\.(query|key|value)\.", r".cross_attention.\1."),
-    (r"\.crossattention\.output\.dense\.", ".cross_attention.output."),
-    (r"\.crossattention\.output\.LayerNorm\.", ".cross_norm."),
-    (r"\.intermediate\.dense\.", ".mlp.inner."),
-    (r"(layers\.\d+)\.output\.dense\.", r"\1.mlp.outer."),
-    (r"(layers\.\d+)\.output\.LayerNorm\.", r"\1.mlp_norm."),
-    (r"^cls\.predictions\.transform\.dense\.", "heads.mlm.dense."),
-    (r"^cls\.predictions\.transform\.LayerNorm\.", "heads.mlm.norm."),
-    (r"^cls\.predictions\.decoder\.", "heads.mlm.decoder."),
-    (r"^cls\.predictions\.bias$", "heads.mlm.decoder.bias"),
-)
-"""BERT's names -> our roles."""
-
-
-def role_of(name: str) -> str:
-    """Our role of a parameter of BERT.
-
-    >>> role_of("bert.encoder.layer.3.attention.self.query.weight")
-    'layers.3.self_attention.query.weight'
-    """
-    for pattern, role in ROLES:
-        name = re.sub(pattern, role, name)
-    return name
-
 
 def bert_config(source: str) -> Any:
     """The configuration of a BERT: a local folder, or a hub name.
@@ -211,7 +200,7 @@ def bert_config(source: str) -> Any:
         raise SettingError(f"text_weights {source!r}: no configuration found: {said}") from None
     if config.model_type != "bert":
         raise SettingError(f"text_weights {source!r} is a {config.model_type}, not a bert")
-    ours = {"hidden_act": "gelu", "layer_norm_eps": EPS, "type_vocab_size": 2}
+    ours = {"hidden_act": "gelu", "layer_norm_eps": TEXT_KINDS["bert"].eps, "type_vocab_size": 2}
     for field, value in ours.items():
         if getattr(config, field) != value:
             raise SettingError(
@@ -270,7 +259,7 @@ def text_tensors(source: str) -> dict[str, Tensor]:
     if lacking:
         raise SettingError(f"text_weights {source!r} lack {', '.join(lacking)}")
     headless = any(key.startswith("cls.predictions.transform") for key in missing)
-    state = {role_of(key): value for key, value in model.state_dict().items()}
+    state = bert_tensors(model.state_dict())
     return {k: v for k, v in state.items() if not (headless and k.startswith("heads."))}
 
 

@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.contract import FusionDesign
+from architectures.blocks import Read
+from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.slots import FRESH
 
 TEXT_TOKENS = 8
@@ -61,15 +62,15 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
     image = design.encode_image(torch.zeros(size, device="meta"))
     trace.phase = "text"
     text = design.encode_text(ids_BL, ids_BL == 0)
-    if "itc" in heads:
-        trace.phase = "heads"
-        heads["itc"](image.pooled_BD, text.pooled_BD)
     if design.facts(design.config, backbone).can_fuse:
         trace.phase = "fusion"
         fused = design.fuse(image, text)
         trace.phase = "heads"
         heads["itm"](fused.pooled_BD)
         heads["mlm"](fused.text_BRD[0])
+    if "itc" in heads:  # last: what it reads may be made only now, by layers of the fusion stack
+        trace.phase = "heads"
+        heads["itc"](image.pooled_BD, text.pooled_BD)
 
 
 def _node(design: FusionDesign, role: str, phase: str, table: Mapping[str, str]) -> dict[str, Any]:
@@ -146,9 +147,9 @@ class _Trace(TorchDispatchMode):
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Tensors of nested arguments; states are looked into, layouts are not."""
+    """Tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
-        fields = getattr(leaf, "__dict__", {}) if hasattr(leaf, "pooled_BD") else {"": leaf}
-        leaves += tree_leaves(list(fields.values()))
+        looked_into = isinstance(leaf, ImageStates | TextStates | Read)
+        leaves += tree_leaves(list(vars(leaf).values())) if looked_into else [leaf]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

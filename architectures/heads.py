@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.blocks import EPS
 from architectures.contract import Facts, FusionDesign
 from architectures.frozen import nearest
 from architectures.registry import OBJECTIVES
@@ -64,11 +63,11 @@ class MLMHead(nn.Module):
 
     node: ClassVar[str] = "head"
 
-    def __init__(self, word: nn.Embedding) -> None:
+    def __init__(self, word: nn.Embedding, eps: float) -> None:
         super().__init__()
         vocabulary, width = word.weight.shape
         self.dense = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.norm = nn.LayerNorm(width, eps=eps)
         self.decoder = nn.Linear(width, vocabulary)
         self.decoder.weight = word.weight
 
@@ -99,5 +98,5 @@ def build(design: FusionDesign, facts: Facts, objectives: Collection[str]) -> nn
         elif name == "itm":
             heads[name] = ITMHead(facts.pooled_width)
         else:
-            heads[name] = MLMHead(design.word_embedding())
+            heads[name] = MLMHead(design.word_embedding(), backbone.text_kind.eps)
     return heads

@@ -130,16 +130,25 @@ def build(
 
     encoders.check_text(backbone, vocabulary)
     design = construct(name, fields, backbone, vocabulary, objectives)
-    slots.redraw(design, draw, std=backbone.init_std)
+    table = dict(design.slots(design.config, backbone))
+
+    def drawn_as(role: str) -> str:
+        return slots.source_role(role, design, table) or role
+
+    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as)
     for tower in design.modules():
         if isinstance(tower, encoders.ImageTower):
             tower.load(backbone)
-    if backbone.text_weights != "random":
-        source = encoders.text_tensors(backbone.text_weights)
-        table = dict(design.slots(design.config, backbone))
-        if "heads.mlm.dense.weight" in source:
-            table["heads.mlm"] = "heads.mlm"
-        slots.load_slots(design, source, table)
+    for prefix, folder in {"": backbone.text_weights, **design.other_weights()}.items():
+        if folder == "random":
+            continue
+        source = {prefix + role: value for role, value in encoders.text_tensors(folder).items()}
+        own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
+        if not prefix:
+            own = {s: x for s, x in own.items() if not x.startswith(tuple(design.other_weights()))}
+            if "heads.mlm.dense.weight" in source:
+                own["heads.mlm"] = "heads.mlm"
+        slots.load_slots(design, source, own)
     return design
 
 

@@ -8,7 +8,8 @@ else they hold (DomainBed's seeds, which hash the method's name, pair nothing).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,13 +21,70 @@ from architectures.frozen import SettingError
 Draw = Callable[[str], np.random.Generator]
 
 FRESH = "fresh"
+
+Rule = Literal["first", "last", "every_other", "copies", "random"] | tuple[int | None, ...]
+"""Which pretrained layers a stack starts from, lowest slot first.
+
+`first`, `last`: that many of the lowest or highest layers. `every_other`: every second layer,
+counted down from the highest (X-VLM: layers 13, 15, ..., 23 of BERT-large). `copies`: the highest
+layers, each of them twice (ALBEF's stack for NLVR2). `random`: none, all are drawn fresh. A list:
+the layer of every slot, counted from 0; repeats make copies, null a fresh layer.
+"""
 TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 """Parameters of a timm ViT that are tables rather than layers."""
 
 
+def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:
+    """The source layer of each of `count` slots, of a pretrained stack of `there`; None: fresh.
+
+    Raises `SettingError` that names `field` where the rule does not give that many.
+
+    >>> choose("every_other", 6, 12, "fusion_from")
+    (1, 3, 5, 7, 9, 11)
+    """
+    if isinstance(rule, tuple):
+        wrong = [layer for layer in rule if layer is not None and not 0 <= layer < there]
+        if len(rule) != count or wrong:
+            raise SettingError(
+                f"{field} {list(rule)} must name {count} layers from 0 to {there - 1}"
+                f"{f', not {wrong[0]}' if wrong else f', not {len(rule)}'}"
+            )
+        return rule
+    longest = {"first": there, "last": there, "every_other": (there + 1) // 2, "copies": 2 * there}
+    if count > longest.get(rule, count):
+        raise SettingError(
+            f"{field} {rule!r} gives at most {longest[rule]} layers of {there}, but {count} are "
+            "needed; take copies, random, or a list"
+        )
+    top = range(there)[::-1]
+    found: dict[str, Sequence[int | None]] = {
+        "first": range(count),
+        "last": top[:count][::-1],
+        "every_other": top[::2][:count][::-1],
+        "copies": [layer for layer in top for _ in range(2)][:count][::-1],
+        "random": [None] * count,
+    }
+    return tuple(found[rule])
+
+
+def named(
+    stack: str, sources: Iterable[int | None], source_stack: str = "layers"
+) -> dict[str, str]:
+    """Slot -> source of a stack's layers, as `FusionDesign.slots` gives them."""
+    return {
+        f"{stack}.{slot}": FRESH if layer is None else f"{source_stack}.{layer}"
+        for slot, layer in enumerate(sources)
+    }
+
+
 @torch.no_grad()
-def redraw(model: nn.Module, draw: Draw, *, std: float) -> None:
+def redraw(
+    model: nn.Module, draw: Draw, *, std: float, source_of: Callable[[str], str] = str
+) -> None:
     """Draws every weight of a model anew, in float32, tied weights once.
+
+    `source_of`: role -> the role by whose name it is drawn. Two slots that start from the same
+    pretrained layer start alike without pretrained weights too.
 
     Matrices and embeddings N(0, std), biases 0, norms 1 and 0, patch embedding N(0, 1/fan_in) in
     variance, tables of the image tower N(0, 0.02), ITC and ITM heads uniform(+-1/sqrt(fan_in)) as
@@ -34,18 +92,19 @@ def redraw(model: nn.Module, draw: Draw, *, std: float) -> None:
     what a library drew for it from the global generator.
     """
     for role, parameter, owner in _parameters(model):
+        drawn_as = source_of(role)
         if role.endswith(".gamma"):  # a layer scale: its constructor's constant is its start
             continue
         shape = tuple(parameter.shape)
         if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):
             bound = owner.in_features**-0.5
-            values = draw(role).random(shape, dtype=np.float32) * (2 * bound) - bound
+            values = draw(drawn_as).random(shape, dtype=np.float32) * (2 * bound) - bound
         elif isinstance(owner, nn.LayerNorm):
             values = np.full(shape, float(role.endswith(".weight")), np.float32)
         elif role.endswith(".bias") and isinstance(owner, nn.Linear | nn.Conv2d):
             values = np.zeros(shape, np.float32)
         else:
-            values = draw(role).standard_normal(shape, np.float32) * _scale(role, owner, std)
+            values = draw(drawn_as).standard_normal(shape, np.float32) * _scale(role, owner, std)
         parameter.copy_(torch.from_numpy(np.asarray(values, np.float32)))
 
 
@@ -91,16 +150,16 @@ def paired_share(model: nn.Module, other: nn.Module) -> float:
 def load_slots(
     design: FusionDesign, source: Mapping[str, Tensor], table: Mapping[str, str]
 ) -> None:
-    """Copies pretrained layers into the slots that a design's table gives them.
+    """Copies pretrained layers into the slots that a table gives them.
 
-    `source` is keyed by role (`encoders.text_tensors`). Parts named by `design.new_parts()` keep
-    what was drawn. Raises `SettingError` that lists what the source lacks or holds in another size.
+    `source` is keyed by role (`encoders.text_tensors`). Slots that are `fresh`, and parts named by
+    `design.new_parts()`, keep what was drawn. Raises `SettingError` that lists what the source
+    lacks or holds in another size.
     """
     wrong = []
-    new = tuple(design.new_parts())
     for role, parameter in design.named_parameters():
-        found = _source_of(role, table)
-        if found is None or role.startswith(new):
+        found = source_role(role, design, table)
+        if found is None:
             continue
         tensor = source.get(found)
         if tensor is None:
@@ -111,12 +170,16 @@ def load_slots(
             parameter.copy_(tensor)
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise SettingError(f"text_weights {design.backbone.text_weights!r} do not fit: {shown}")
+        raise SettingError(f"the pretrained weights do not fit {design.name}: {shown}")
 
 
-def _source_of(role: str, table: Mapping[str, str]) -> str | None:
-    """The source's name of a role: its slot's source layer and the rest of the role."""
+def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:
+    """The source's name of a role: its slot's source layer and the rest of the role. None where
+    it starts fresh.
+    """
+    if role.startswith(tuple(design.new_parts())):
+        return None
     for slot, layer in table.items():
-        if role.startswith(f"{slot}.") and layer != FRESH:
-            return layer + role[len(slot) :]
+        if role.startswith(f"{slot}."):
+            return None if layer == FRESH else layer + role[len(slot) :]
     return None

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.checkpoints import albef_tensors, load_whole
+from architectures.checkpoints import load_whole
 from architectures.contract import FusionDesign
 from architectures.encoders import resize_positions
+from architectures.published.albef import albef_tensors
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from architectures.contract import FusionDesign
 from harness.settings import Optimizer
 
 
@@ -23,21 +24,34 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
     return settings.learning_rate * (settings.final_share + (1 - settings.final_share) * cosine)
 
 
-def build(settings: Optimizer, *modules: nn.Module, fused: bool) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of the modules, shared ones once.
+def build(
+    settings: Optimizer, design: FusionDesign, state: nn.Module, *, fused: bool
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters of a design and of the objectives' state, shared ones
+    once; every group holds its `rate`, a multiple of the schedule's learning rate.
 
     Decay is for matrices, embeddings and position tables; biases, norms and the temperature (one
     dimension or none) have none. ALBEF also decays its temperature; we do not.
     """
-    seen: dict[int, nn.Parameter] = {
-        id(p): p for module in modules for p in module.parameters() if p.requires_grad
+    rates = design.rates()
+    named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {
+        (1.0, settings.weight_decay): [],
+        (1.0, 0.0): [],
     }
-    matrices = [p for p in seen.values() if p.ndim > 1]
-    vectors = [p for p in seen.values() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    for role, parameter in named:
+        if parameter.requires_grad:
+            rate = next((r for prefix, r in rates.items() if role.startswith(prefix)), 1.0)
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=fused
+        [
+            {"params": parameters, "weight_decay": decay, "rate": rate}
+            for (rate, decay), parameters in groups.items()
+            if parameters
+        ],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        fused=fused,
     )

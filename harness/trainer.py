@@ -103,8 +103,9 @@ class Trainer:
         torch.manual_seed(torch_seed(spec.seed, "dropout", step))
         drawing = torch.Generator(self.device)
         drawing.manual_seed(torch_seed(spec.seed, "itm negatives", step))
+        rate = adamw.learning_rate(spec.optimizer, step, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = adamw.learning_rate(spec.optimizer, step, self.steps)
+            group["lr"] = rate * group["rate"]
         self.state.before_step()
         with self.precision():
             found = terms(self.design, self.state, batch, spec.objectives, negatives=drawing)
@@ -156,7 +157,8 @@ class Trainer:
             )
             steps = self.step - self._last_measured()
             values["train/grad_norm"] = float(self.norm_sum) / steps
-            values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            group = self.optimizer.param_groups[0]
+            values["train/learning_rate"] = group["lr"] / group["rate"]
         values["train/temperature"] = float(self.state.temperature.detach())
         self.sums = {}
         self.norm_sum = torch.zeros((), device=self.device)

@@ -1,7 +1,8 @@
 """Two towers that meet only in the contrastive loss: the floor under every fusion design.
 
-CLIP's role (Radford et al. 2021; ALIGN, Jia et al. 2021) with this project's towers: the same image
-tower and BERT stack as the fusion designs, so that its shared parts start from the same weights.
+CLIP (Radford et al. 2021; ALIGN, Jia et al. 2021) with this project's towers: the same image tower
+and text stack as the fusion designs, so that its shared parts start from the same weights. With
+`backbone.text = "clip"` and a CLIP ViT it is CLIP itself.
 """
 
 from __future__ import annotations
@@ -13,30 +14,28 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings, Layer
-from architectures.contract import (
-    DesignConfig,
-    Facts,
-    Fused,
-    FusionDesign,
-    ImageStates,
-    Layout,
-    TextStates,
+from architectures.blocks import Layer
+from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
+from architectures.towers import (
+    TowersConfig,
+    TwoTowers,
+    image_layers,
+    itc_reads,
+    stack_slots,
+    text_layers,
 )
-from architectures.encoders import ImageTower
-from architectures.frozen import SettingError
 
 NO_FUSION = "its towers meet only in the contrastive loss"
 
 
-class DualEncoderConfig(DesignConfig):
-    """How deep the text tower is."""
+class DualEncoderConfig(TowersConfig):
+    """How deep the towers are."""
 
     text_layers: Annotated[int, Field(ge=1)] | None = None
     """Layers of the text tower, the lowest of the backbone's stack; None: all of them."""
 
 
-class DualEncoder(FusionDesign):
+class DualEncoder(TwoTowers):
     """Image tower and text tower without fusion, ITC only (CLIP, ALIGN)."""
 
     name: ClassVar[str] = "dual_encoder"
@@ -44,41 +43,22 @@ class DualEncoder(FusionDesign):
     Config: ClassVar[type[DesignConfig]] = DualEncoderConfig
 
     def __init__(self, config: DualEncoderConfig, backbone: Backbone, vocabulary: int) -> None:
-        super().__init__(config, backbone, vocabulary)
-        depth = self.facts(config, backbone).text_layers
-        self.image = ImageTower(backbone)
-        self.embeddings = Embeddings(backbone, vocabulary)
-        self.layers = nn.ModuleList(Layer(backbone) for _ in range(depth))
+        depth = text_layers(self.name, config.text_layers, backbone)
+        layers = nn.ModuleList(Layer(backbone) for _ in range(depth))
+        super().__init__(config, backbone, vocabulary, layers=layers)
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
         assert isinstance(config, DualEncoderConfig)
-        n = backbone.text_layers
-        depth = n if config.text_layers is None else config.text_layers
-        if depth > n:
-            raise SettingError(
-                f"dual_encoder: text_layers is {depth}, but the backbone's stack has {n} layers: "
-                f"take 1 to {n}"
-            )
+        depth = text_layers(cls.name, config.text_layers, backbone)
         return Facts(
             no_fuse=NO_FUSION,
-            itc_reads=f"[CLS] after text layer {depth - 1}",
+            itc_reads=itc_reads(cls.name, config, backbone, depth),
             text_layers=depth,
             fusion_layers=0,
+            image_layers=image_layers(cls.name, config, backbone),
             pooled_width=backbone.text_width,
         )
-
-    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        return self.image(image_BCHW)
-
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
-        layout = Layout.of(text_is_real_BL, packed=packed)
-        x_TD = self.embeddings(ids_BL, layout)
-        for layer in self.layers:
-            x_TD = layer(x_TD, layout)
-        return TextStates(tokens_TD=x_TD, layout=layout, pooled_BD=layout.first(x_TD))
 
     def fuse(
         self,
@@ -90,11 +70,6 @@ class DualEncoder(FusionDesign):
     ) -> Fused:
         raise TypeError(f"dual_encoder cannot fuse: {NO_FUSION}")
 
-    def word_embedding(self) -> nn.Embedding:
-        return self.embeddings.word
-
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        depth = cls.facts(config, backbone).text_layers
-        stack = {f"layers.{j}": f"layers.{j}" for j in range(depth)}
-        return {"embeddings": "embeddings", **stack}
+        return stack_slots(cls.facts(config, backbone).text_layers)

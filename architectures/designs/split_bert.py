@@ -7,36 +7,32 @@ should be in the middle was never shown: `text_layers` moves it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings, Layer
-from architectures.contract import (
-    DesignConfig,
-    Facts,
-    Fused,
-    FusionDesign,
-    ImageStates,
-    Layout,
-    TextStates,
-)
-from architectures.encoders import ImageTower
-from architectures.frozen import SettingError
+from architectures.blocks import Layer
+from architectures.contract import DesignConfig, Facts
+from architectures.one_way import OneWay, OneWayConfig, crosses
+from architectures.slots import Rule, choose, named
+from architectures.towers import image_layers, itc_reads, not_causal, text_layers
 
 
-class SplitBertConfig(DesignConfig):
+class SplitBertConfig(OneWayConfig):
     """Where the stack is divided."""
 
     text_layers: Annotated[int, Field(ge=0)] = 6
     """Layers of text alone, k; the remaining n - k layers of the backbone's stack fuse."""
+    text_from: Rule = "first"
+    """Pretrained layers that the text layers start from."""
+    fusion_from: Rule = "last"
+    """Pretrained layers that the fusion layers start from."""
 
 
-class SplitBert(FusionDesign):
+class SplitBert(OneWay):
     """Lower layers of one BERT read text, upper layers also read the image (ALBEF at 6+6)."""
 
     name: ClassVar[str] = "split_bert"
@@ -45,85 +41,36 @@ class SplitBert(FusionDesign):
     config: SplitBertConfig
 
     def __init__(self, config: SplitBertConfig, backbone: Backbone, vocabulary: int) -> None:
-        super().__init__(config, backbone, vocabulary)
-        self.image = ImageTower(backbone)
-        self.embeddings = Embeddings(backbone, vocabulary)
-        self.layers = nn.ModuleList(
-            Layer(backbone, reads=backbone.image_width if j >= config.text_layers else None)
-            for j in range(backbone.text_layers)
-        )
+        facts = self.facts(config, backbone)
+        k, m = facts.text_layers, facts.fusion_layers
+        reads = [backbone.image_width if crosses(config, i, m) else None for i in range(m)]
+        layers = nn.ModuleList(Layer(backbone, reads=width) for width in [*[None] * k, *reads])
+        super().__init__(config, backbone, vocabulary, layers=layers)
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
         assert isinstance(config, SplitBertConfig)
-        k, n = config.text_layers, backbone.text_layers
-        if k > n:
-            raise SettingError(
-                f"split_bert: text_layers is {k}, but the backbone's stack has {n} layers: "
-                f"take 0 to {n}"
-            )
+        not_causal(cls.name, backbone)
+        k = text_layers(cls.name, config.text_layers, backbone)
+        n = backbone.text_layers
         return Facts(
             no_fuse="" if k < n else f"text_layers = {k} leaves no fusion layer",
-            itc_reads=f"[CLS] after text layer {k - 1}" if k else
-            "mean of the embedded words (without a text layer [CLS] holds no words)",
+            itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=n - k,
+            image_layers=image_layers(cls.name, config, backbone),
             pooled_width=backbone.text_width,
-        )  # fmt: skip
-
-    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        return self.image(image_BCHW)
-
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
-        layout = Layout.of(text_is_real_BL, packed=packed)
-        x_TD = self.embeddings(ids_BL, layout)
-        for layer in self.layers[: self.config.text_layers]:
-            x_TD = layer(x_TD, layout)
-        pooled_BD = layout.first(x_TD) if self.config.text_layers else layout.mean(x_TD)
-        return TextStates(tokens_TD=x_TD, layout=layout, pooled_BD=pooled_BD)
-
-    def fuse(
-        self,
-        image: ImageStates,
-        text: TextStates,
-        *,
-        read_at_BR: Tensor | None = None,
-        keep_attention: Collection[str] = (),
-    ) -> Fused:
-        first = self.config.text_layers
-        if first == len(self.layers):
-            raise TypeError(f"split_bert cannot fuse: text_layers = {first} leaves no fusion layer")
-        x_TD, layout = text.tokens_TD, text.layout
-        if read_at_BR is not None:  # position 0 is always read, for `pooled_BD`
-            read_at_BR = torch.cat([read_at_BR.new_zeros(len(read_at_BR), 1), read_at_BR], dim=1)
-        attention: dict[str, Tensor] = {}
-        for j, layer in enumerate(self.layers[first:], first):
-            kept: list[Tensor] | None = [] if f"layers.{j}" in keep_attention else None
-            last = j == len(self.layers) - 1
-            at_BR = read_at_BR if last else None
-            x_TD = layer(x_TD, layout, image, read_at_BR=at_BR, keep=kept)
-            if kept:
-                attention[f"layers.{j}"] = kept[0]
-        if read_at_BR is None:
-            text_BRD, pooled_BD = layout.unpack(x_TD), layout.first(x_TD)
-        else:
-            x_BRD = x_TD.view(*read_at_BR.shape, -1)
-            text_BRD, pooled_BD = x_BRD[:, 1:], x_BRD[:, 0]
-        return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=pooled_BD, attention=attention)
-
-    def word_embedding(self) -> nn.Embedding:
-        return self.embeddings.word
-
-    def new_parts(self) -> frozenset[str]:
-        return frozenset(
-            f"layers.{j}.{part}."
-            for j in range(self.config.text_layers, len(self.layers))
-            for part in ("cross_attention", "cross_norm")
         )
+
+    def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
+        return self.stack("layers")[self.text_depth :]
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        stack = {f"layers.{j}": f"layers.{j}" for j in range(backbone.text_layers)}
-        return {"embeddings": "embeddings", **stack}
+        assert isinstance(config, SplitBertConfig)
+        k, n = config.text_layers, backbone.text_layers
+        sources = [
+            *choose(config.text_from, k, n, "text_from"),
+            *choose(config.fusion_from, n - k, n, "fusion_from"),
+        ]
+        return {"embeddings": "embeddings", **named("layers", sources)}

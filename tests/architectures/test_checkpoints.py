@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from architectures.checkpoints import albef_tensors, load_whole
+from architectures.checkpoints import load_whole
 from architectures.frozen import SettingError
+from architectures.published.albef import albef_tensors
 from architectures.slots import role_digests
 
 BERT, LAYER = "text_encoder.bert.embeddings.", "text_encoder.bert.encoder.layer."

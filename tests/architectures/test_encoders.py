@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from architectures import encoders
 from architectures.encoders import ImageTower, backbone_from, resize_positions
 from architectures.frozen import SettingError
+from architectures.published.bert import RULES
+from architectures.published.names import renamed
 
 BERT = transformers.BertConfig(
     vocab_size=50,
@@ -57,7 +59,7 @@ def test_gradients_equal_berts(make, batch, bert):
     ours = {role: p.grad for role, p in design.named_parameters()}
     for name, parameter in model.named_parameters():
         if not name.startswith("pooler"):
-            grad = ours[encoders.role_of(f"bert.{name}")]
+            grad = ours[renamed(f"bert.{name}", RULES)]
             torch.testing.assert_close(grad, parameter.grad, rtol=1e-4, atol=1e-4)
 
 

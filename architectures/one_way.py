@@ -1,0 +1,102 @@
+"""One-way fusion: text states walk through layers that read the image tower's tokens.
+
+ALBEF's direction (Li et al. 2021): image tokens never change. What a design adds is which layers
+are of text alone, which fuse, and where their weights come from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import Layer, Pooler, Read, text_read, with_first
+from architectures.contract import Fused, ImageStates, TextStates
+from architectures.towers import TowersConfig, TwoTowers, Types
+
+
+class OneWayConfig(TowersConfig):
+    """How text reads the image."""
+
+    cross_every: Annotated[int, Field(ge=1)] = 1
+    """Cross-attention in every j-th fusion layer, counted from the top; 1: in each."""
+    type_embeddings: bool = False
+    """Add a learnt row to text tokens and another to image tokens where they meet."""
+    pooler: bool = False
+    """Linear and tanh on [CLS] before the ITM head and the classifiers of tasks."""
+
+
+def crosses(config: OneWayConfig, place: int, count: int) -> bool:
+    """Whether fusion layer `place` of `count` has cross-attention; the last one always has."""
+    return (count - 1 - place) % config.cross_every == 0
+
+
+class OneWay(TwoTowers, ABC):
+    """Text states read image tokens in the layers of `fusion_stack`.
+
+    Roles: those of `TwoTowers`, `types`, `pooler`, and the fusion layers as the design names them.
+    """
+
+    config: OneWayConfig
+
+    def __init__(
+        self, config: OneWayConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
+    ) -> None:
+        super().__init__(config, backbone, vocabulary, layers=layers)
+        self.types = (
+            Types(backbone.text_width, backbone.image_width) if config.type_embeddings else None
+        )
+        self.pooler = Pooler(backbone.text_width) if config.pooler else None
+
+    @abstractmethod
+    def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
+        """Name and module of every fusion layer, lowest first; empty: it cannot fuse."""
+
+    def stack(self, name: str) -> list[tuple[str, Layer]]:
+        """Role and module of every layer of a list of layers."""
+        layers = cast(Iterable[Layer], getattr(self, name))
+        return [(f"{name}.{j}", layer) for j, layer in enumerate(layers)]
+
+    def crossings(self) -> tuple[str, ...]:
+        return tuple(name for name, layer in self.fusion_stack() if layer.crosses)
+
+    def fuse(
+        self,
+        image: ImageStates,
+        text: TextStates,
+        *,
+        read_at_BR: Tensor | None = None,
+        keep_attention: Collection[str] = (),
+    ) -> Fused:
+        stack = self.fusion_stack()
+        if not stack:
+            raise TypeError(
+                f"{self.name} cannot fuse: {self.facts(self.config, self.backbone).no_fuse}"
+            )
+        x_TD, layout, read = text.tokens_TD, text.layout, Read.of_image(image)
+        if self.types is not None:
+            x_TD = x_TD + self.types.text_D
+            read = Read.of_image(image, image.distinct_UPD + self.types.image_D)
+        at_BR = with_first(read_at_BR)
+        attention: dict[str, Tensor] = {}
+        for name, layer in stack:
+            kept: list[Tensor] | None = [] if name in keep_attention else None
+            last = layer is stack[-1][1]
+            x_TD = layer(x_TD, layout, read, read_at_BR=at_BR if last else None, keep=kept)
+            if kept and layer.crosses:
+                attention[name] = kept[0]
+        text_BRD, first_BD = text_read(x_TD, layout, at_BR)
+        pooled_BD = first_BD if self.pooler is None else self.pooler(first_BD)
+        return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=pooled_BD, attention=attention)
+
+    def new_parts(self) -> frozenset[str]:
+        crossing = (
+            f"{name}.{part}."
+            for name in self.crossings()
+            for part in ("cross_attention", "cross_norm")
+        )
+        return frozenset({*crossing, "types.", "pooler."})

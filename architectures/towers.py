@@ -1,0 +1,158 @@
+"""What most designs begin with: an image tower, and a text tower of BERT-like layers."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import Embeddings
+from architectures.contract import DesignConfig, FusionDesign, ImageStates, Layout, TextStates
+from architectures.encoders import ImageTower
+from architectures.frozen import SettingError
+
+
+class TowersConfig(DesignConfig):
+    """What the two towers are before they meet."""
+
+    image_layers: Annotated[int, Field(ge=1)] | None = None
+    """Blocks of the image tower, the lowest of the backbone's; METER leaves the last one out. None:
+    all of them."""
+    itc_layer: Annotated[int, Field(ge=0)] | None = None
+    """Text layer, counted from 0, whose [CLS] the ITC head reads; None: the last of text alone."""
+
+
+class TwoTowers(FusionDesign, ABC):
+    """Image tower and text tower, each for itself.
+
+    A design that stands on this sets the layers of text alone and writes `fuse`. Roles: `image`,
+    `embeddings`, `layers.j`.
+    """
+
+    config: TowersConfig
+    keeps_layers: ClassVar[bool] = False
+    """Whether the states hold the output of every layer of both towers."""
+
+    def __init__(
+        self, config: TowersConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
+    ) -> None:
+        """`layers`: the stack named `layers`, of which the lowest are of text alone."""
+        super().__init__(config, backbone, vocabulary)
+        facts = self.facts(config, backbone)
+        self.text_depth = facts.text_layers
+        self.image = ImageTower(backbone, blocks=facts.image_layers)
+        self.embeddings = Embeddings(backbone, vocabulary)
+        self.layers = layers
+        self.text_norm = (
+            nn.LayerNorm(backbone.text_width, eps=backbone.text_kind.eps)
+            if backbone.text_kind.pre_norm
+            else None
+        )
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        return self.image(image_BCHW, every_layer=self.keeps_layers)
+
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        layout = Layout.of(text_is_real_BL, packed=packed)
+        x_TD = self.embeddings(ids_BL, layout)
+        itc_layer = self.config.itc_layer
+        aligned_TD, outputs = None, []
+        for j, layer in enumerate(self.layers[: self.text_depth]):
+            x_TD = layer(x_TD, layout)
+            outputs += [x_TD] if self.keeps_layers else []
+            aligned_TD = x_TD if j == itc_layer else aligned_TD
+        if self.text_norm is not None:
+            x_TD = self.text_norm(x_TD)
+        pooled_BD = self._pooled(x_TD if aligned_TD is None else aligned_TD, layout)
+        return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled_BD, layers=tuple(outputs))
+
+    def _pooled(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        if self.backbone.text_kind.causal:
+            return layout.last(x_TD)
+        # Without a layer [CLS] has seen no word yet.
+        return layout.first(x_TD) if self.text_depth else layout.mean(x_TD)
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.embeddings.word
+
+
+def image_layers(name: str, config: TowersConfig, backbone: Backbone) -> int:
+    """Blocks of the image tower. Raises `SettingError` where the backbone has fewer."""
+    asked, there = config.image_layers, backbone.image_layers
+    if asked is not None and asked > there:
+        raise SettingError(
+            f"{name}: image_layers is {asked}, but the backbone's image tower has {there}: "
+            f"take 1 to {there}"
+        )
+    return asked or there
+
+
+def text_layers(name: str, asked: int | None, backbone: Backbone) -> int:
+    """Layers of text alone; None: the whole stack. Raises `SettingError` where it has fewer."""
+    there = backbone.text_layers
+    if asked is not None and asked > there:
+        raise SettingError(
+            f"{name}: text_layers is {asked}, but the backbone's stack has {there} layers: "
+            f"take 0 to {there}"
+        )
+    return there if asked is None else asked
+
+
+def itc_reads(name: str, config: TowersConfig, backbone: Backbone, depth: int) -> str:
+    """Which text states ITC reads, in words. Raises `SettingError` for a layer it has not."""
+    layer = config.itc_layer
+    if layer is not None and layer >= depth:
+        raise SettingError(
+            f"{name}: itc_layer is {layer}, but text has {depth} layers of its own"
+            + (f": take 0 to {depth - 1}" if depth else "; leave it out")
+        )
+    if not depth:
+        return "mean of the embedded words (without a text layer [CLS] holds no words)"
+    token = "the last word" if backbone.text_kind.causal else "[CLS]"
+    return f"{token} after text layer {depth - 1 if layer is None else layer}"
+
+
+def not_causal(name: str, backbone: Backbone) -> None:
+    """Raises `SettingError` where fusion layers would be those of a causal text tower."""
+    if backbone.text_kind.causal:
+        raise SettingError(
+            f"{name}: the layers of text {backbone.text!r} see earlier words only and cannot fuse; "
+            "take bert, roberta or distilbert, or the design dual_encoder"
+        )
+
+
+class Types(nn.Module):
+    """A learnt row for text and another for the image, added to their tokens where they meet."""
+
+    def __init__(self, text_width: int, image_width: int) -> None:
+        super().__init__()
+        self.text = nn.Embedding(1, text_width)
+        self.image = nn.Embedding(1, image_width)
+
+    @property
+    def text_D(self) -> Tensor:
+        return self.text.weight[0]
+
+    @property
+    def image_D(self) -> Tensor:
+        return self.image.weight[0]
+
+
+def stack_slots(depth: int) -> Mapping[str, str]:
+    """Slots of a text tower that starts as the pretrained one: embeddings and layers 0..depth-1."""
+    return {"embeddings": "embeddings", **{f"layers.{j}": f"layers.{j}" for j in range(depth)}}
+
+
+def project_needed(name: str, backbone: Backbone) -> None:
+    """Raises `SettingError` where widths differ and no projection would bring them together."""
+    if backbone.image_width != backbone.text_width:
+        raise SettingError(
+            f"{name}: image_width {backbone.image_width} and text_width {backbone.text_width} "
+            "differ; make them equal, or turn projections on"
+        )
