@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.contract import ImageStates, Layout
+from architectures.contract import ImageStates
+from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
 

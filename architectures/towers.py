@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.blocks import Embeddings
-from architectures.contract import DesignConfig, FusionDesign, ImageStates, Layout, TextStates
+from architectures.contract import DesignConfig, FusionDesign, ImageStates, TextStates
 from architectures.encoders import ImageTower
 from architectures.frozen import SettingError
+from architectures.layout import Layout
 
 
 class TowersConfig(DesignConfig):

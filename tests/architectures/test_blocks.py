@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures.contract import Layout
+from architectures.layout import Layout
 
 
 def linear(weights, name, x: Tensor) -> Tensor:

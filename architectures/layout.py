@@ -1,0 +1,98 @@
+"""Where tokens stand in a batch: rows with padding, or flat without it.
+
+Shape suffixes: B rows, L positions, R positions read, T flat tokens, D width, N any list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where text tokens stand: padded (every position kept) or packed (padding left out).
+
+    Linear layers, norms and MLPs run on the flat tokens (T x D); only attention needs rows. Packed
+    and padded give the same values at real positions.
+    """
+
+    is_real_BL: Tensor
+    """True where there is a word, False at padding."""
+    flat_T: Tensor | None = None
+    """Packed: index into B*L of each kept token, ascending. None: nothing is left out."""
+    complete: bool = False
+    """Known to have no padding, so that attention needs no mask (image tokens)."""
+
+    @classmethod
+    def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
+        """The layout of a batch. Packing needs the number of real tokens, so it waits for it."""
+        if not packed:
+            return cls(is_real_BL=is_real_BL)
+        return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
+
+    @classmethod
+    def full(cls, rows: int, length: int, device: torch.device) -> Layout:
+        """The layout of rows without padding: image tokens, flat."""
+        real_BL = torch.ones(rows, length, dtype=torch.bool, device=device)
+        return cls(is_real_BL=real_BL, complete=True)
+
+    @classmethod
+    def beside(cls, text: Layout, tokens: int) -> Layout:
+        """The layout of each text followed by as many image tokens, packed where the text is."""
+        rows_BP = text.is_real_BL.new_ones(len(text.is_real_BL), tokens)
+        is_real_BN = torch.cat([text.is_real_BL, rows_BP], dim=1)
+        return cls.of(is_real_BN, packed=text.flat_T is not None)
+
+    def pack(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) -> (T, D)."""
+        flat = x_BLD.flatten(0, 1)
+        return flat if self.flat_T is None else flat.index_select(0, self.flat_T)
+
+    def unpack(self, x_TD: Tensor) -> Tensor:
+        """(T, D) -> (B, L, D), zeros where padding was left out."""
+        rows, length = self.is_real_BL.shape
+        if self.flat_T is None:
+            return x_TD.view(rows, length, x_TD.shape[-1])
+        full = x_TD.new_zeros(rows * length, x_TD.shape[-1])
+        return full.index_copy(0, self.flat_T, x_TD).view(rows, length, -1)
+
+    def at(self, x_TD: Tensor, positions_BR: Tensor) -> tuple[Tensor, Layout]:
+        """The tokens at some positions of each row, (B * R, D), and their own layout.
+
+        A position that is padding gives an undefined token.
+        """
+        rows, length = self.is_real_BL.shape
+        starts_B = torch.arange(0, rows * length, length, device=x_TD.device)
+        index_N = (starts_B[:, None] + positions_BR).flatten()
+        if self.flat_T is not None:
+            index_N = (self.is_real_BL.flatten().cumsum(0) - 1)[index_N]
+        real_BR = torch.ones_like(positions_BR, dtype=torch.bool)
+        return x_TD.index_select(0, index_N), Layout(is_real_BL=real_BR, complete=True)
+
+    def first(self, x_TD: Tensor) -> Tensor:
+        """The tokens at position 0 ([CLS]), (B, D)."""
+        if self.flat_T is None:
+            return x_TD.view(*self.is_real_BL.shape, -1)[:, 0]
+        return self.at(x_TD, torch.zeros_like(self.is_real_BL[:, :1], dtype=torch.int64))[0]
+
+    def last(self, x_TD: Tensor) -> Tensor:
+        """The last word of each row (CLIP's end of text), (B, D)."""
+        return self.at(x_TD, self.is_real_BL.sum(1, keepdim=True) - 1)[0]
+
+    def mean(self, x_TD: Tensor) -> Tensor:
+        """The mean over each row's words, (B, D)."""
+        weight_BL1 = self.is_real_BL.to(x_TD.dtype)[..., None]
+        return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
+
+    @functools.cached_property
+    def key_bias_B11L(self) -> Tensor | None:
+        """Added to attention scores: 0 at words, -10000 at padding (a weight of exactly 0); None
+        where there is no padding.
+        """
+        if self.complete:
+            return None
+        return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
