@@ -23,6 +23,7 @@ from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import ImageStates
 from architectures.frozen import SettingError, nearest
 from architectures.published.bert import bert_tensors
+from architectures.published.clip import clip_tensors
 
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
 """Keys of a checkpoint's classifier, which a tower has no use for."""
@@ -126,9 +127,12 @@ def _vision_state(backbone: Backbone) -> dict[str, Tensor]:
 
         return timm.create_model(backbone.vision, pretrained=True, num_classes=0).state_dict()
     path = Path(backbone.vision_weights).expanduser()
+    if path.is_dir():
+        return _clip_vision(backbone, path)
     if not path.is_file():
         raise SettingError(
-            f"vision_weights {str(path)!r} is not a file; give `random`, `hub` or a checkpoint"
+            f"vision_weights {str(path)!r} is not a file; give `random`, `hub`, a checkpoint, or "
+            "the folder of a CLIP"
         )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -139,6 +143,44 @@ def _vision_state(backbone: Backbone) -> dict[str, Tensor]:
         if wrapper in state and isinstance(state[wrapper], Mapping):
             state = state[wrapper]
     return dict(state)
+
+
+def _clip_vision(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
+    """The image tower of a folder of CLIPModel or CLIPVisionModel, by timm's names.
+
+    Raises `SettingError` where the folder has none, lacks weights, or differs in heads, activation
+    or epsilon.
+    """
+    from transformers import AutoConfig, CLIPVisionModel
+
+    source = f"vision_weights {str(folder)!r}"
+    try:
+        with _quiet():
+            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (OSError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise SettingError(f"{source}: no configuration found: {said}") from None
+    if kind not in ("clip", "clip_vision_model"):
+        raise SettingError(f"{source} is the folder of a {kind}, not of a CLIP")
+    with _quiet():
+        model, info = CLIPVisionModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+    if info["missing_keys"]:
+        raise SettingError(f"{source} lack {', '.join(sorted(info['missing_keys']))}")
+    config = model.config
+    both = {  # what no tensor's shape tells
+        "image_heads": (backbone.image_heads, config.num_attention_heads),
+        "image_norm_eps": (backbone.image_norm_eps or 1e-5, config.layer_norm_eps),
+        "quick GELU": ("quickgelu" in backbone.vision, config.hidden_act == "quick_gelu"),
+    }
+    wrong = [
+        f"{what}: {ours} here, {its} there" for what, (ours, its) in both.items() if ours != its
+    ]
+    if wrong:
+        raise SettingError(f"{source} differ from vision {backbone.vision!r}: {'; '.join(wrong)}")
+    found = clip_tensors({f"vision_model.{k}": v for k, v in model.state_dict().items()})
+    return {role.removeprefix("image.vit."): value for role, value in found.items()}
 
 
 def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:

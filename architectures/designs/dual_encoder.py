@@ -72,4 +72,5 @@ class DualEncoder(TwoTowers):
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        return stack_slots(cls.facts(config, backbone).text_layers)
+        norm = {"text_norm": "text_norm"} if backbone.text_kind.pre_norm else {}
+        return {**stack_slots(cls.facts(config, backbone).text_layers), **norm}
