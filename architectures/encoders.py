@@ -1,7 +1,7 @@
-"""Image tower (timm), and BERT's sizes, weights and tokenizers (transformers): the only import of
-either, inside functions, so that a tool that only lists designs stays quick.
+"""Image tower (timm), and sizes, weights and tokenizers of text encoders (transformers): the only
+import of either, inside functions, so that a tool that only lists designs stays quick.
 
-Nothing is looked up on a hub unless the backbone names one: `vision_weights="hub"`, or
+Nothing is looked up on a hub unless a setting names one: `vision_weights="hub"`, or
 `text_weights` that is no folder.
 
 Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from architectures.backbone import TEXT_KINDS, Backbone
+from architectures.backbone import Backbone, TextName
+from architectures.checkpoints import check_keys, resize_positions
 from architectures.contract import ImageStates
-from architectures.frozen import SettingError, nearest
-from architectures.published.bert import bert_tensors
+from architectures.frozen import SettingError, checked, nearest
+from architectures.published import bert, distilbert, roberta
 from architectures.published.clip import clip_tensors
+from architectures.published.text_format import SIZES, TextFormat
 
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
 """Keys of a checkpoint's classifier, which a tower has no use for."""
@@ -35,7 +37,9 @@ class ImageTower(nn.Module):
     node: ClassVar[str] = "image tower"
 
     def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
-        """`blocks`: how many of the lowest blocks it has; None: all of the backbone's."""
+        """`blocks`: how many of the lowest blocks it has; None: all of the backbone's. More than
+        those start fresh; without any there is no final norm either.
+        """
         super().__init__()
         eps = backbone.image_norm_eps
         norms = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
@@ -49,9 +53,27 @@ class ImageTower(nn.Module):
             depth=backbone.image_layers if blocks is None else blocks,
             num_heads=backbone.image_heads,
         )
+        self.left_out: tuple[str, ...] = ()
+        if blocks == 0:
+            self.vit.norm = nn.Identity()
+            self.left_out = ("norm.",)
 
-    def forward(self, image_BCHW: Tensor, *, every_layer: bool = False) -> ImageStates:
-        """(B, C, H, W) normalised pixels -> states; `layers` are raw block outputs."""
+    def leave_out(self, *parts: str) -> None:
+        """Takes parts of the ViT away; a checkpoint's weights of them are passed over."""
+        for part in parts:
+            owner, _, name = part.rpartition(".")
+            setattr(self.vit.get_submodule(owner), name, None)
+        self.left_out += parts
+
+    def forward(
+        self, image_BCHW: Tensor, *, every_layer: bool = False, embed_only: bool = False
+    ) -> ImageStates:
+        """(B, C, H, W) normalised pixels -> states; `layers` are raw block outputs. `embed_only`:
+        tokens before the first block, for ITC their mean (the class token has seen nothing yet).
+        """
+        if embed_only:
+            embedded_BPD = self.embed(image_BCHW)
+            return ImageStates(distinct_UPD=embedded_BPD, pooled=embedded_BPD.mean(1))
         layers: tuple[Tensor, ...] = ()
         if every_layer:
             tokens_BPD, outputs = self.vit.forward_intermediates(
@@ -83,9 +105,16 @@ class ImageTower(nn.Module):
         state = {
             key: value
             for key, value in state.items()
-            if not key.startswith(CLASSIFIER) and _block_of(key) < depth
+            if not key.startswith((*CLASSIFIER, *self.left_out)) and _block_of(key) < depth
         }
-        own = self.vit.state_dict()
+        own = {
+            key: value
+            for key, value in self.vit.state_dict().items()
+            if _block_of(key) < backbone.image_layers
+        }
+        scales = [key for key in own if key.endswith(".gamma")]
+        if not any(key.endswith(".gamma") for key in state):  # without scales is with scales of 1
+            state |= {key: torch.ones_like(own[key]) for key in scales}
         if "pos_embed" in state and "pos_embed" in own:
             prefix = own["pos_embed"].shape[1] - backbone.patches
             state["pos_embed"] = resize_positions(state["pos_embed"], backbone.patches, prefix)
@@ -95,8 +124,8 @@ class ImageTower(nn.Module):
 
             adapted = adapt_input_conv(backbone.image_channels, weight, weight.shape[1])
             state["patch_embed.proj.weight"] = adapted
-        _check_keys(source, own, state)
-        self.vit.load_state_dict(state)
+        check_keys(source, own, state)
+        self.vit.load_state_dict(state, strict=False)
 
 
 def _block_of(key: str) -> int:
@@ -151,23 +180,13 @@ def _clip_vision(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
     Raises `SettingError` where the folder has none, lacks weights, or differs in heads, activation
     or epsilon.
     """
-    from transformers import AutoConfig, CLIPVisionModel
-
     source = f"vision_weights {str(folder)!r}"
-    try:
-        with _quiet():
-            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise SettingError(f"{source}: no configuration found: {said}") from None
+    kind = _found("AutoConfig", str(folder), f"{source}: no configuration found").model_type
     if kind not in ("clip", "clip_vision_model"):
         raise SettingError(f"{source} is the folder of a {kind}, not of a CLIP")
-    with _quiet():
-        model, info = CLIPVisionModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    if info["missing_keys"]:
-        raise SettingError(f"{source} lack {', '.join(sorted(info['missing_keys']))}")
+    model, missing = _model("CLIPVisionModel", str(folder))
+    if missing:
+        raise SettingError(f"{source} lack {', '.join(sorted(missing))}")
     config = model.config
     both = {  # what no tensor's shape tells
         "image_heads": (backbone.image_heads, config.num_attention_heads),
@@ -183,126 +202,84 @@ def _clip_vision(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
     return {role.removeprefix("image.vit."): value for role, value in found.items()}
 
 
-def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
-    """A ViT's position table for another square grid: the first `prefix` rows are kept, the grid
-    is resized bicubic without antialiasing (salesforce/ALBEF's rule).
-    """
-    kept_1PD, grid_1PD = table_1PD[:, :prefix], table_1PD[:, prefix:]
-    if grid_1PD.shape[1] == patches:
-        return table_1PD
-    old, new = round(grid_1PD.shape[1] ** 0.5), round(patches**0.5)
-    grid_1DHW = grid_1PD.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", align_corners=False)
-    return torch.cat([kept_1PD, grid_1DHW.flatten(2).transpose(1, 2)], dim=1)
+# ---- text encoders -------------------------------------------------------------------------------
 
-
-def _check_keys(source: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    sizes = [
-        f"{key} {tuple(state[key].shape)}, here {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if own[key].shape != state[key].shape
-    ]
-    said = [
-        f"{what}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        for what, keys in (
-            ("missing", sorted(own.keys() - state.keys())),
-            ("unexpected", sorted(state.keys() - own.keys())),
-            ("of another size", sizes),
-        )
-        if keys
-    ]
-    if said:
-        raise SettingError(f"{source} does not fit the image tower; {'; '.join(said)}")
-
-
-# ---- BERT ---------------------------------------------------------------------------------------
-
-SIZES = {
-    "text_width": "hidden_size",
-    "text_layers": "num_hidden_layers",
-    "text_heads": "num_attention_heads",
-    "text_mlp": "intermediate_size",
-    "max_positions": "max_position_embeddings",
+FORMATS: dict[TextName, TextFormat] = {
+    "bert": bert.FORMAT,
+    "roberta": roberta.FORMAT,
+    "distilbert": distilbert.FORMAT,
 }
-"""Field of `Backbone` -> field of BERT's configuration."""
+"""How each kind of text encoder is kept in a folder."""
 
 
-def bert_config(source: str) -> Any:
-    """The configuration of a BERT: a local folder, or a hub name.
+def text_config(source: str, field: str = "text_weights") -> tuple[TextName, Any]:
+    """Kind and configuration of the text encoder in a local folder, or of a hub name.
 
-    Raises `SettingError` where there is none, or it is not a BERT whose layers are ours.
+    `field`: the setting that named it. Raises `SettingError` where there is none, or its layers are
+    not ours.
     """
-    from transformers import AutoConfig
-
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(source, local_files_only=Path(source).is_dir())
-    except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise SettingError(f"text_weights {source!r}: no configuration found: {said}") from None
-    if config.model_type != "bert":
-        raise SettingError(f"text_weights {source!r} is a {config.model_type}, not a bert")
-    ours = {"hidden_act": "gelu", "layer_norm_eps": TEXT_KINDS["bert"].eps, "type_vocab_size": 2}
-    for field, value in ours.items():
-        if getattr(config, field) != value:
-            raise SettingError(
-                f"text_weights {source!r}: {field} is {getattr(config, field)!r}, "
-                f"but text layers are built with {value!r}"
-            )
-    return config
+    said = f"{field} {source!r}"
+    config = _found("AutoConfig", source, f"{said}: no configuration found").get_text_config()
+    for kind, form in FORMATS.items():
+        if form.model_type == config.model_type:
+            form.check(config, said)
+            return kind, config
+    raise SettingError(f"{said} is a {config.model_type}; known: {', '.join(FORMATS)}")
 
 
 def backbone_from(backbone: Backbone, text: str) -> Backbone:
-    """The backbone with the sizes and weights of a BERT (a local folder, or a hub name)."""
-    config = bert_config(text)
-    sizes = {field: getattr(config, theirs) for field, theirs in SIZES.items()}
-    return Backbone(**{**dict(backbone), **sizes, "text_weights": text})
+    """The backbone with kind, sizes and weights of a text encoder (a local folder, or a hub name).
+
+    Raises `SettingError` like `text_config`.
+    """
+    kind, config = text_config(text)
+    sizes = {f: getattr(config, t) for f, t in FORMATS[kind].sizes.items() if f != "vocabulary"}
+    return checked(Backbone, {**dict(backbone), **sizes, "text": kind, "text_weights": text})
 
 
 def check_text(backbone: Backbone, vocabulary: int) -> None:
-    """Raises `SettingError` where a backbone's sizes are not those of its `text_weights`."""
-    source = backbone.text_weights
-    if source == "random":
-        return
-    config = bert_config(source)
-    wrong = [
-        f"{field} is {getattr(backbone, field)}, {theirs} there is {getattr(config, theirs)}"
-        for field, theirs in SIZES.items()
-        if getattr(backbone, field) != getattr(config, theirs)
-    ]
-    if vocabulary != config.vocab_size:
-        wrong.append(
-            f"the tokenizer has {vocabulary} words, vocab_size there is {config.vocab_size} "
-            f"(set the data's text.tokenizer to {source!r})"
-        )
-    if wrong:
-        raise SettingError(
-            f"the backbone and its text_weights {source!r} differ: {'; '.join(wrong)}"
-        )
+    """Raises `SettingError` where a backbone's kind or sizes are not those of `text_weights`."""
+    if backbone.text_weights != "random":
+        ours = {field: getattr(backbone, field) for field in SIZES if field != "vocabulary"}
+        check_sizes(backbone.text_weights, backbone.text, {**ours, "vocabulary": vocabulary})
+
+
+def check_sizes(
+    source: str,
+    kind: TextName,
+    ours: Mapping[str, int],
+    *,
+    field: str = "text_weights",
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Raises `SettingError` where the text encoder that a setting names is of another kind, or its
+    sizes differ from ours (by the names of `Backbone`, and `vocabulary`).
+
+    `called`: what a design calls a size that is not the backbone's.
+    """
+    found, config = text_config(source, field)
+    if found != kind:
+        hint = f"; set the backbone's text to {found!r}" if field == "text_weights" else ""
+        raise SettingError(f"{field} {source!r} is a {found}, not a {kind}{hint}")
+    if wrong := FORMATS[kind].differing(config, ours, called):
+        hint = f" (set the data's text.tokenizer to {source!r})" if "vocabulary" in wrong else ""
+        raise SettingError(f"{field} {source!r} does not fit: {wrong}{hint}")
 
 
 def text_tensors(source: str) -> dict[str, Tensor]:
-    """The weights of a BERT, by our roles; those of its MLM head too, where it has one.
+    """The weights of a text encoder, by our roles; those of its MLM head too, where it has one.
 
-    Reads folders (or hub names) of BertModel, BertForMaskedLM and BertForPreTraining. Raises
-    `SettingError` that lists encoder weights the folder lacks.
+    Raises `SettingError` that lists encoder weights the folder (or hub name) lacks.
     """
-    from transformers import BertForMaskedLM
-
-    with _quiet():
-        model, info = BertForMaskedLM.from_pretrained(
-            source,
-            local_files_only=Path(source).is_dir(),
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    missing = set(info["missing_keys"])
-    lacking = sorted(key for key in missing if not key.startswith("cls."))
-    if lacking:
-        raise SettingError(f"text_weights {source!r} lack {', '.join(lacking)}")
-    headless = any(key.startswith("cls.predictions.transform") for key in missing)
-    state = bert_tensors(model.state_dict())
-    return {k: v for k, v in state.items() if not (headless and k.startswith("heads."))}
+    form = FORMATS[text_config(source)[0]]
+    model, missing = _model(form.reader, source)
+    state = model.state_dict()
+    absent = form.roles({key: state[key] for key in missing})
+    if lacking := sorted(role for role in absent if not role.startswith("heads.")):
+        raise SettingError(f"the weights {source!r} lack {', '.join(lacking)}")
+    headless = "heads.mlm.dense.weight" in absent
+    found = form.roles(state)
+    return {k: v for k, v in found.items() if not (headless and k.startswith("heads."))}
 
 
 def load_tokenizer(name: str) -> Any:
@@ -310,14 +287,37 @@ def load_tokenizer(name: str) -> Any:
 
     Raises `SettingError` where there is none.
     """
-    from transformers import AutoTokenizer
+    return _found("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
+
+
+def _found(reader: str, source: str, said: str) -> Any:
+    """What a class of transformers finds in a local folder, or by a hub name.
+
+    Raises `SettingError` that begins with `said`.
+    """
+    import transformers
 
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
+            return getattr(transformers, reader).from_pretrained(
+                source, local_files_only=Path(source).is_dir()
+            )
     except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise SettingError(f"tokenizer {name!r} cannot be loaded: {said}") from None
+        raise SettingError(f"{said}: {str(error).splitlines()[0]}") from None
+
+
+def _model(reader: str, source: str) -> tuple[Any, Collection[str]]:
+    """A model of a class of transformers, in float32, and the weights that its folder lacks."""
+    import transformers
+
+    with _quiet():
+        model, info = getattr(transformers, reader).from_pretrained(
+            source,
+            local_files_only=Path(source).is_dir(),
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    return model, info["missing_keys"]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from architectures.backbone import TEXT_KINDS
 from architectures.published.names import tensors
+from architectures.published.text_format import TextFormat
 
 RULES = (
     (r"^bert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
@@ -33,3 +35,15 @@ RULES = (
 def bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of BertModel under `bert.`, with or without `cls.` (its MLM head), by role."""
     return tensors(state, RULES)
+
+
+FORMAT = TextFormat(
+    model_type="bert",
+    reader="BertForMaskedLM",
+    constants={
+        "hidden_act": "gelu",
+        "layer_norm_eps": TEXT_KINDS["bert"].eps,
+        "type_vocab_size": TEXT_KINDS["bert"].types,
+    },
+    roles=bert_tensors,
+)

@@ -1,0 +1,49 @@
+"""DistilBERT's checkpoints (Sanh et al. 2019, as transformers names them) by our roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from architectures.published.names import tensors
+from architectures.published.text_format import TextFormat
+
+RULES = (
+    (r"^distilbert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
+    (r"^distilbert\.embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^distilbert\.transformer\.layer\.(\d+)\.", r"layers.\1."),
+    (r"\.attention\.q_lin\.", ".self_attention.query."),
+    (r"\.attention\.k_lin\.", ".self_attention.key."),
+    (r"\.attention\.v_lin\.", ".self_attention.value."),
+    (r"\.attention\.out_lin\.", ".self_attention.output."),
+    (r"\.sa_layer_norm\.", ".self_norm."),
+    (r"\.ffn\.lin1\.", ".mlp.inner."),
+    (r"\.ffn\.lin2\.", ".mlp.outer."),
+    (r"\.output_layer_norm\.", ".mlp_norm."),
+    (r"^vocab_transform\.", "heads.mlm.dense."),
+    (r"^vocab_layer_norm\.", "heads.mlm.norm."),
+    (r"^vocab_projector\.", "heads.mlm.decoder."),
+)
+"""DistilBERT's names -> our roles."""
+
+
+def distilbert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of DistilBertModel under `distilbert.`, its MLM head too, by role."""
+    return tensors(state, RULES)
+
+
+FORMAT = TextFormat(
+    model_type="distilbert",
+    reader="DistilBertForMaskedLM",
+    constants={"activation": "gelu"},
+    roles=distilbert_tensors,
+    sizes={
+        "text_width": "dim",
+        "text_layers": "n_layers",
+        "text_heads": "n_heads",
+        "text_mlp": "hidden_dim",
+        "max_positions": "max_position_embeddings",
+        "vocabulary": "vocab_size",
+    },
+)

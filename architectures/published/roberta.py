@@ -1,0 +1,45 @@
+"""RoBERTa's checkpoints (Liu et al. 2019, as transformers names them) by our roles.
+
+Layers are BERT's. The position table has two rows that no word takes: words count from the row
+after padding's, which is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from architectures.backbone import TEXT_KINDS
+from architectures.published import bert
+from architectures.published.names import tensors
+from architectures.published.text_format import TextFormat
+
+KIND = TEXT_KINDS["roberta"]
+RULES = (
+    (r"^roberta\.", "bert."),
+    *bert.RULES,
+    (r"^lm_head\.dense\.", "heads.mlm.dense."),
+    (r"^lm_head\.layer_norm\.", "heads.mlm.norm."),
+    (r"^lm_head\.decoder\.", "heads.mlm.decoder."),
+    (r"^lm_head\.bias$", "heads.mlm.decoder.bias"),
+)
+"""RoBERTa's names -> our roles."""
+
+
+def roberta_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of RobertaModel under `roberta.`, with or without `lm_head.`, by role."""
+    return tensors(state, RULES)
+
+
+FORMAT = TextFormat(
+    model_type="roberta",
+    reader="RobertaForMaskedLM",
+    constants={
+        "hidden_act": "gelu",
+        "layer_norm_eps": KIND.eps,
+        "type_vocab_size": KIND.types,
+        "pad_token_id": KIND.first_position - 1,
+    },
+    roles=roberta_tensors,
+)
