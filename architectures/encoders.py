@@ -14,7 +14,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,6 @@ CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
 class ImageTower(nn.Module):
     """A timm ViT without its classifier: all tokens after the final norm, class token first."""
 
-    node: ClassVar[str] = "image tower"
-
     def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
         """`blocks`: how many of the lowest blocks it has; None: all of the backbone's. More than
         those start fresh; without any there is no final norm either.
@@ -53,6 +51,9 @@ class ImageTower(nn.Module):
             depth=backbone.image_layers if blocks is None else blocks,
             num_heads=backbone.image_heads,
         )
+        self.vit.patch_embed.node = "patches"
+        for block in self.vit.blocks:
+            block.node = "layer"
         self.left_out: tuple[str, ...] = ()
         if blocks == 0:
             self.vit.norm = nn.Identity()

@@ -4,8 +4,8 @@ Nobody draws the graph by hand: the design is run once on the meta device, every
 names of the parts it comes from, and a part that is called is joined to where its inputs come
 from. So a new design has a diagram without a line of its own.
 
-A part is a module whose class has `node`, its kind in words (`ImageTower`, `Embeddings`, `Layer`
-and the heads); parts inside a part are not shown.
+A part is a module with `node`, its kind in words (`Embeddings`, `Layer`, blocks of the image tower,
+heads); of parts inside parts only the innermost are shown.
 """
 
 from __future__ import annotations
@@ -34,13 +34,18 @@ def graph(
     """The graph of a design: `design`, `nodes` and `edges`, ready for `json.dumps`.
 
     A node: `id` (its role), `kind`, `phase` (image, text, fusion or heads: where it was first
-    called), `layers`, `width`, attention `heads`, `parameters`, and `source` (the pretrained layer
-    that its slot is given, or `fresh`). An edge: `from`, `to` and `as`: `input`, or `reads` where
-    a layer looks at another modality. Raises `SettingError` like `registry.build`.
+    called), `width`, attention `heads`, `parameters`, `slot` (the pretrained layer that it would
+    start from, or `fresh`) and `source` (the same, where weights are given). An edge: `from`, `to`
+    and `as`: `input`, or `reads` where a layer looks at another modality. Raises `SettingError`
+    like `registry.build`.
     """
     with torch.device("meta"):
         design = registry.construct(name, fields, backbone, vocabulary)
-    nodes = {id(m): role for role, m in design.named_modules() if _kind(m)}
+    nodes = {
+        id(m): role
+        for role, m in design.named_modules()
+        if _kind(m) and not any(_kind(inner) for inner in m.modules() if inner is not m)
+    }
     trace = _Trace(nodes)
     with trace.watching(design), trace, torch.no_grad():
         _run(design, trace)
@@ -75,21 +80,20 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
 
 def _node(design: FusionDesign, role: str, phase: str, table: Mapping[str, str]) -> dict[str, Any]:
     module, backbone = design.get_submodule(role), design.backbone
-    kind = _kind(module)
-    part = "image" if kind == "image tower" else "text"
-    source = table.get(role, FRESH)
-    weights = getattr(backbone, "vision_weights" if part == "image" else "text_weights")
-    if part == "image" and weights != "random":
-        source = backbone.vision
+    kind, part = _kind(module), "image" if role.startswith("image.") else "text"
+    slot = table.get(role, backbone.vision if part == "image" else FRESH)
+    weights = backbone.vision_weights if part == "image" else backbone.text_weights
+    for prefix, other in design.other_weights().items():
+        weights = other if slot.startswith(prefix) else weights
     return {
         "id": role,
         "kind": kind,
         "phase": phase,
-        "layers": backbone.image_layers if kind == "image tower" else int(kind == "layer"),
         "width": getattr(backbone, f"{part}_width"),
-        "heads": getattr(backbone, f"{part}_heads") if kind in ("image tower", "layer") else 0,
+        "heads": getattr(backbone, f"{part}_heads") if kind == "layer" else 0,
         "parameters": sum(p.numel() for p in module.parameters()),
-        "source": source if weights != "random" else FRESH,
+        "slot": slot,
+        "source": slot if weights != "random" else FRESH,
     }
 
 

@@ -12,23 +12,30 @@ def test_split_bert_reads_the_image_from_its_fusion_layers(small):
     found = graph("split_bert", {"text_layers": 6}, small, 50)
     edges = {(e["from"], e["to"], e["as"]) for e in found["edges"]}
     stack = {(f"layers.{j}", f"layers.{j + 1}", "input") for j in range(7)}
-    reads = {("image", f"layers.{j}", "reads") for j in (6, 7)}
+    tower = {
+        ("image.vit.patch_embed", "image.vit.blocks.0", "input"),
+        ("image.vit.blocks.0", "image.vit.blocks.1", "input"),
+    }
+    reads = {("image.vit.blocks.1", f"layers.{j}", "reads") for j in (6, 7)}
     heads = {
-        ("image", "heads.itc", "input"),
+        ("image.vit.blocks.1", "heads.itc", "input"),
         ("layers.5", "heads.itc", "input"),
         ("layers.7", "heads.itm", "input"),
         ("layers.7", "heads.mlm", "input"),
     }
-    assert edges == stack | reads | heads | {("embeddings", "layers.0", "input")}
+    assert edges == tower | stack | reads | heads | {("embeddings", "layers.0", "input")}
     phases = {node["id"]: node["phase"] for node in found["nodes"]}
-    assert (phases["image"], phases["layers.5"], phases["layers.6"]) == ("image", "text", "fusion")
+    assert [phases[n] for n in ("image.vit.blocks.1", "layers.5", "layers.6")] == [
+        "image", "text", "fusion"
+    ]  # fmt: skip
 
 
 def test_sources_follow_the_slot_table(small):
     named = small.with_field("text_weights", "somewhere")
     nodes = {n["id"]: n for n in graph("split_bert", {}, named, 50)["nodes"]}
     assert nodes["layers.7"]["source"] == "layers.7"
-    assert nodes["image"]["source"] == nodes["heads.itm"]["source"] == "fresh"
+    assert nodes["image.vit.blocks.0"]["source"] == nodes["heads.itm"]["source"] == "fresh"
+    assert nodes["image.vit.blocks.0"]["slot"] == small.vision
 
 
 @pytest.mark.parametrize("name", registry.names())
