@@ -110,9 +110,30 @@ def attend(
     else:
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         probabilities = (scores if bias is None else scores + bias).softmax(-1)
-        keep.append(probabilities)
+        if isinstance(keep, WordsToImage):
+            probabilities = keep.take(probabilities)
+        else:
+            keep.append(probabilities)
         mixed = F.dropout(probabilities, dropout) @ v
     return mixed.transpose(1, 2).flatten(2)
+
+
+class WordsToImage(list[Tensor]):
+    """Keeps, of one softmax over words and the image tokens after them, what words give to image
+    tokens, (B, H, L, P): a part of the graph, like any probabilities that are kept.
+    """
+
+    def __init__(self, length: int) -> None:
+        """`length`: text positions L, which come first."""
+        super().__init__()
+        self.length = length
+
+    def take(self, probabilities: Tensor) -> Tensor:
+        """The same probabilities (B, H, Q, K), made of the kept part and the rest."""
+        to_words, to_image = probabilities.tensor_split([self.length], dim=-1)
+        of_words, of_image = to_image.tensor_split([self.length], dim=-2)
+        self.append(of_words)
+        return torch.cat([to_words, torch.cat([of_words, of_image], dim=-2)], dim=-1)
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -162,6 +162,8 @@ class Facts:
     """Why ITM and MLM do not apply; empty: it can fuse."""
     itc_reads: str = ""
     """Which states the ITC heads read, in words."""
+    itc_widths: tuple[int, int] | None = None
+    """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
     text_layers: int
     """Layers of text alone."""
     fusion_layers: int

@@ -94,7 +94,8 @@ def build(design: FusionDesign, facts: Facts, objectives: Collection[str]) -> nn
     heads = nn.ModuleDict()
     for name in applicable(facts, objectives):
         if name == "itc":
-            heads[name] = ITCHead(backbone.image_width, backbone.text_width, backbone.itc_width)
+            widths = facts.itc_widths or (backbone.image_width, backbone.text_width)
+            heads[name] = ITCHead(*widths, backbone.itc_width)
         elif name == "itm":
             heads[name] = ITMHead(facts.pooled_width)
         else:

@@ -1,0 +1,256 @@
+"""Joint stacks: words and image tokens in one sequence, [text | image], under one softmax.
+
+What such designs share: how the two are put together and taken apart again, the walk through the
+stack, and the pass of a modality alone that ITC needs (VLMo). `ViTStack` is a stack of ViT blocks
+over word and patch embeddings, the common part of ViLT and VLMo.
+
+Shape suffixes: B rows, U different images, P image tokens, L text positions, N = L + P, R positions
+read, T flat tokens, D width, H heads, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import Embeddings, Pooler, WordsToImage, text_read, with_first
+from architectures.contract import (
+    DesignConfig,
+    Facts,
+    FusionDesign,
+    Fused,
+    ImageStates,
+    TextStates,
+)
+from architectures.encoders import ImageTower
+from architectures.layout import Layout
+from architectures.slots import FRESH
+from architectures.towers import Types, not_causal
+from architectures.vit_blocks import ViTBlock
+
+NO_ALIGN = (
+    "words and patches meet in the first layer; separate_passes gives each modality a pass of its "
+    "own"
+)
+Step = Callable[..., Tensor]
+"""A layer: (tokens, layout, read_at_BR=, keep=) -> tokens."""
+Modality = Literal["text", "image"]
+NOTHING: Mapping[str, list[Tensor]] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """The sequence [text | image] of every row, flat; packed where the text is."""
+
+    text: Layout
+    image_tokens: int
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        return Layout.beside(self.text, self.image_tokens)
+
+    @property
+    def length(self) -> int:
+        """Text positions; image tokens come after them."""
+        return self.text.is_real_BL.shape[1]
+
+    def join(self, text_TD: Tensor, image_BPD: Tensor) -> Tensor:
+        """(T, D) and (B, P, D) -> (T + B * P, D)."""
+        return self.layout.pack(torch.cat([self.text.unpack(text_TD), image_BPD], dim=1))
+
+    def split(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """What `join` put together."""
+        text_BLD, image_BPD = self.layout.unpack(x_TD).tensor_split([self.length], dim=1)
+        return self.text.pack(text_BLD), image_BPD
+
+    def read(self, x_TD: Tensor, at_BR: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What a last layer made, as `Fused` wants it: `text_BRD`, the first token (B, D), and
+        image tokens where all positions were computed. `at_BR`: the positions of `with_first`.
+        """
+        image_BPD = None
+        if at_BR is None:
+            x_TD, image_BPD = self.split(x_TD)
+        return *text_read(x_TD, self.text, at_BR), image_BPD
+
+
+def walk(
+    stack: Mapping[str, Step],
+    x_TD: Tensor,
+    layout: Layout,
+    at_BR: Tensor | None,
+    keep: Mapping[str, list[Tensor]] = NOTHING,
+) -> Tensor:
+    """Tokens through a stack, lowest layer first; with `at_BR` the last layer computes those
+    positions only. `keep`: name of a layer -> what receives its attention probabilities.
+    """
+    last = next(reversed(stack))
+    for name, layer in stack.items():
+        read_at_BR = at_BR if name == last else None
+        x_TD = layer(x_TD, layout, read_at_BR=read_at_BR, keep=keep.get(name))
+    return x_TD
+
+
+def walk_alone(stack: Mapping[str, Step], x_TD: Tensor, layout: Layout) -> Tensor:
+    """One modality through a stack by itself: its first token (B, D)."""
+    first_B1 = torch.zeros_like(layout.is_real_BL[:, :1], dtype=torch.int64)
+    return walk(stack, x_TD, layout, first_B1)
+
+
+def keepers(names: Collection[str], stack: Collection[str], length: int) -> dict[str, WordsToImage]:
+    """What receives the attention of text to image tokens, by layer; `length`: text positions."""
+    return {name: WordsToImage(length) for name in stack if name in names}
+
+
+class ViTStackConfig(DesignConfig):
+    """What the one stack is."""
+
+    layers: Annotated[int, Field(ge=1)] | None = None
+    """Blocks; None: as many as the backbone's image tower has. Those above its own start fresh."""
+    type_embeddings: bool = True
+    """Add a learnt row to text tokens and another to image tokens."""
+    pooler: bool = True
+    """Linear and tanh on [CLS] before the ITM head and the classifiers of tasks."""
+    separate_passes: bool = False
+    """For ITC, run each modality through the stack by itself too."""
+
+
+class ViTStack(FusionDesign, ABC):
+    """Word embeddings and patch embeddings in one stack of ViT blocks.
+
+    Roles: `image.vit.blocks.j` (the image tower's own), `embeddings`, `types`, `pooler`, and, where
+    text and image widths differ, `text_projection` into the stack and `text_output` back.
+    """
+
+    config: ViTStackConfig
+
+    def __init__(self, config: ViTStackConfig, backbone: Backbone, vocabulary: int) -> None:
+        super().__init__(config, backbone, vocabulary)
+        width, text_width = backbone.image_width, backbone.text_width
+        self.image = ImageTower(backbone, blocks=depth(config, backbone))
+        self.image.vit.blocks = nn.ModuleList(
+            ViTBlock(block, dropout=backbone.dropout) for block in self.image.vit.blocks
+        )
+        self.embeddings = Embeddings(backbone, vocabulary)
+        self.text_projection: nn.Module = nn.Identity()
+        self.text_output: nn.Module = nn.Identity()
+        if width != text_width:
+            self.text_projection = nn.Linear(text_width, width)
+            self.text_output = nn.Linear(width, text_width)
+        self.types = Types(width, width) if config.type_embeddings else None
+        self.pooler = Pooler(width) if config.pooler else None
+
+    @abstractmethod
+    def alone(self, modality: Modality, length: int) -> Sequence[Step]:
+        """The layers as one modality of so many positions goes through them."""
+
+    @abstractmethod
+    def together(self, joint: Joint, *, text_last: bool) -> Sequence[Step]:
+        """The layers as both go through them; `text_last`: the last one computes text alone."""
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        states = self.image(image_BCHW, embed_only=True)
+        if not self.config.separate_passes:
+            return states
+        return dataclasses.replace(states, pooled=lambda: self._image_alone(states.distinct_UPD))
+
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        layout = Layout.of(text_is_real_BL, packed=packed)
+        x_TD = self.embeddings(ids_BL, layout)
+        if self.config.separate_passes:
+            return TextStates(
+                tokens_TD=x_TD, layout=layout, pooled=lambda: self._text_alone(x_TD, layout)
+            )
+        return TextStates(tokens_TD=x_TD, layout=layout, pooled=layout.mean(x_TD))
+
+    def fuse(
+        self,
+        image: ImageStates,
+        text: TextStates,
+        *,
+        read_at_BR: Tensor | None = None,
+        keep_attention: Collection[str] = (),
+    ) -> Fused:
+        joint = Joint(text.layout, image.distinct_UPD.shape[1])
+        image_BPD = image.by_row(self._patches(image.distinct_UPD))
+        x_TD = joint.join(self._words(text.tokens_TD), image_BPD)
+        at_BR = with_first(read_at_BR)
+        stack = self._named(self.together(joint, text_last=at_BR is not None))
+        keep = keepers(keep_attention, stack, joint.length)
+        x_TD = self.image.vit.norm(walk(stack, x_TD, joint.layout, at_BR, keep))
+        text_BRD, first_BD, out_BPD = joint.read(x_TD, at_BR)
+        return Fused(
+            text_BRD=self.text_output(text_BRD),
+            image_BPD=out_BPD,
+            pooled_BD=first_BD if self.pooler is None else self.pooler(first_BD),
+            attention={name: found[0] for name, found in keep.items()},
+        )
+
+    def crossings(self) -> tuple[str, ...]:
+        return tuple(f"image.vit.blocks.{j}" for j in range(len(self.image.vit.blocks)))
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.embeddings.word
+
+    def new_parts(self) -> frozenset[str]:
+        table = self.slots(self.config, self.backbone)
+        fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
+        return frozenset({*fresh, "types.", "pooler.", "text_projection.", "text_output."})
+
+    @classmethod
+    def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
+        assert isinstance(config, ViTStackConfig)
+        above = range(backbone.image_layers, depth(config, backbone))
+        return {"embeddings": "embeddings", **{f"image.vit.blocks.{j}": FRESH for j in above}}
+
+    def _named(self, steps: Sequence[Step]) -> dict[str, Step]:
+        return dict(zip(self.crossings(), steps, strict=True))
+
+    def _words(self, text_TD: Tensor) -> Tensor:
+        x_TD = self.text_projection(text_TD)
+        return x_TD if self.types is None else x_TD + self.types.text_D
+
+    def _patches(self, embedded_UPD: Tensor) -> Tensor:
+        x_UPD = self.embeddings.dropout(embedded_UPD)
+        return x_UPD if self.types is None else x_UPD + self.types.image_D
+
+    def _text_alone(self, text_TD: Tensor, layout: Layout) -> Tensor:
+        stack = self._named(self.alone("text", layout.is_real_BL.shape[1]))
+        return self.image.vit.norm(walk_alone(stack, self._words(text_TD), layout))
+
+    def _image_alone(self, embedded_BPD: Tensor) -> Tensor:
+        x_BPD = self._patches(embedded_BPD)
+        rows, length, _ = x_BPD.shape
+        layout = Layout.full(rows, length, x_BPD.device)
+        stack = self._named(self.alone("image", length))
+        return self.image.vit.norm(walk_alone(stack, x_BPD.flatten(0, 1), layout))
+
+
+def depth(config: ViTStackConfig, backbone: Backbone) -> int:
+    """Blocks of the stack."""
+    return config.layers or backbone.image_layers
+
+
+def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Facts:
+    """Facts of a `ViTStack`. Raises `SettingError` for a causal text encoder."""
+    not_causal(name, backbone)
+    own = "[CLS] and the class token, each after a pass of its modality alone"
+    return Facts(
+        no_align="" if config.separate_passes else NO_ALIGN,
+        itc_reads=own if config.separate_passes else "",
+        itc_widths=(backbone.image_width, backbone.image_width),
+        text_layers=0,
+        fusion_layers=depth(config, backbone),
+        image_layers=0,
+        pooled_width=backbone.image_width,
+    )

@@ -1,0 +1,131 @@
+"""A ViT's blocks on flat tokens, so that words and image tokens can share them.
+
+The block is timm's own, part by part, with its names, sizes, norms and activation: only attention
+runs here, by rows that a `Layout` gives, with a mask, a bias, and for the positions that are read.
+
+Shape suffixes: B rows, R positions read, T flat tokens, D width, H heads, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from architectures.blocks import attend, heads_of
+from architectures.frozen import SettingError
+from architectures.layout import Layout
+
+
+class LayerScale(nn.Module):
+    """A learnt factor of every channel (Touvron et al. 2021), all of one value at the start."""
+
+    def __init__(self, width: int, value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), value))
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return x_TD * self.gamma
+
+
+class ViTBlock(nn.Module):
+    """Pre-norm block of a ViT; dropout as in every layer of text and fusion stacks."""
+
+    node: ClassVar[str] = "layer"
+
+    def __init__(
+        self, block: Any, *, dropout: float = 0.0, drop_path: float = 0.0, layer_scale: float = 0.0
+    ) -> None:
+        """`block`: timm's, whose parts are taken. `drop_path`: chance that a row leaves out a
+        sub-layer in training (Huang et al. 2016). `layer_scale`: start of a factor on sub-layers;
+        0: that of the named model, which mostly has none. Raises `SettingError` for another kind of
+        block.
+        """
+        super().__init__()
+        attn = block.attn
+        if type(block).__name__ != "Block" or not hasattr(attn, "qkv") or attn.gate is not None:
+            raise SettingError(
+                f"image blocks of kind {type(block).__name__} cannot take words too; set the "
+                "backbone's vision to a plain ViT, for example vit_base_patch16_224"
+            )
+        for part in ("norm1", "attn", "ls1", "norm2", "mlp", "ls2"):
+            setattr(self, part, getattr(block, part))
+        if layer_scale:
+            width = self.attn.proj.out_features
+            self.ls1, self.ls2 = LayerScale(width, layer_scale), LayerScale(width, layer_scale)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = drop_path
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        layout: Layout,
+        *,
+        read_at_BR: Tensor | None = None,
+        bias_1HQK: Tensor | None = None,
+        expert: Callable[[Tensor], Tensor] | None = None,
+        keep: list[Tensor] | None = None,
+    ) -> Tensor:
+        """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask, all are
+        still read. `bias_1HQK`: added to the scores of all positions. `expert`: stands in for
+        `norm2` and `mlp`. `keep` receives the attention probabilities.
+        """
+        found_TD = self._attention(self.norm1(x_TD), layout, read_at_BR, bias_1HQK, keep)
+        if read_at_BR is not None:
+            x_TD, layout = layout.at(x_TD, read_at_BR)
+        x_TD = x_TD + self._branch(self.ls1(found_TD), layout)
+        found_TD = self.mlp(self.norm2(x_TD)) if expert is None else expert(x_TD)
+        return x_TD + self._branch(self.ls2(found_TD), layout)
+
+    def _attention(
+        self,
+        h_TD: Tensor,
+        layout: Layout,
+        read_at_BR: Tensor | None,
+        bias_1HQK: Tensor | None,
+        keep: list[Tensor] | None,
+    ) -> Tensor:
+        attn, key_bias = self.attn, layout.key_bias_B11L
+        if read_at_BR is None:
+            asking = layout
+            parts = attn.qkv(h_TD).chunk(3, dim=-1)
+        else:
+            asking_TD, asking = layout.at(h_TD, read_at_BR)
+            parts = self._asked(h_TD, asking_TD)
+            bias_1HQK = None if bias_1HQK is None else _rows_of(bias_1HQK, read_at_BR)
+        rows = (asking, layout, layout)
+        q, k, v = (
+            heads_of(of.unpack(x), attn.num_heads) for of, x in zip(rows, parts, strict=True)
+        )
+        bias = key_bias if bias_1HQK is None else bias_1HQK
+        if key_bias is not None and bias_1HQK is not None:
+            bias = bias_1HQK + key_bias
+        dropout = self.dropout.p if self.training else 0.0
+        mixed = attend(attn.q_norm(q), attn.k_norm(k), v, bias, dropout, keep)
+        return attn.proj(attn.norm(asking.pack(mixed)))
+
+    def _asked(self, h_TD: Tensor, asking_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of some tokens, keys and values of all, by the parts of the one matrix."""
+        qkv = self.attn.qkv
+        width = qkv.out_features // 3
+        bias = (None, None) if qkv.bias is None else qkv.bias.split([width, 2 * width])
+        query, both = qkv.weight.split([width, 2 * width])
+        k, v = F.linear(h_TD, both, bias[1]).chunk(2, dim=-1)
+        return F.linear(asking_TD, query, bias[0]), k, v
+
+    def _branch(self, found_TD: Tensor, layout: Layout) -> Tensor:
+        """What a sub-layer adds, in training without some of it."""
+        found_TD = self.dropout(found_TD)
+        if not self.training or not self.drop_path:
+            return found_TD
+        rows, length = layout.is_real_BL.shape
+        kept_B11 = found_TD.new_empty(rows, 1, 1).bernoulli_(1 - self.drop_path)
+        return found_TD * layout.pack(kept_B11.expand(rows, length, 1)) / (1 - self.drop_path)
+
+
+def _rows_of(bias_1HQK: Tensor, read_at_BR: Tensor) -> Tensor:
+    """The bias of the positions read, (B, H, R, K)."""
+    return bias_1HQK[0][:, read_at_BR].transpose(0, 1)
