@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.blocks import Layer, Pooler, Read, text_read, with_first
 from architectures.contract import Fused, ImageStates, TextStates
+from architectures.slots import FRESH
 from architectures.towers import TowersConfig, TwoTowers, Types
 
 
@@ -30,9 +31,10 @@ class OneWayConfig(TowersConfig):
     """Linear and tanh on [CLS] before the ITM head and the classifiers of tasks."""
 
 
-def crosses(config: OneWayConfig, place: int, count: int) -> bool:
-    """Whether fusion layer `place` of `count` has cross-attention; the last one always has."""
-    return (count - 1 - place) % config.cross_every == 0
+def fusion_layers(config: OneWayConfig, backbone: Backbone, count: int) -> list[Layer]:
+    """New fusion layers, lowest first; the last one always has cross-attention."""
+    crosses = [above % config.cross_every == 0 for above in reversed(range(count))]
+    return [Layer(backbone, reads=backbone.image_width if cross else None) for cross in crosses]
 
 
 class OneWay(TwoTowers, ABC):
@@ -47,10 +49,10 @@ class OneWay(TwoTowers, ABC):
         self, config: OneWayConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
     ) -> None:
         super().__init__(config, backbone, vocabulary, layers=layers)
-        self.types = (
-            Types(backbone.text_width, backbone.image_width) if config.type_embeddings else None
-        )
-        self.pooler = Pooler(backbone.text_width) if config.pooler else None
+        fuses = self.facts(config, backbone).can_fuse
+        text, image = backbone.text_width, backbone.image_width
+        self.types = Types(text, image) if fuses and config.type_embeddings else None
+        self.pooler = Pooler(text) if fuses and config.pooler else None
 
     @abstractmethod
     def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
@@ -99,4 +101,6 @@ class OneWay(TwoTowers, ABC):
             for name in self.crossings()
             for part in ("cross_attention", "cross_norm")
         )
-        return frozenset({*crossing, "types.", "pooler."})
+        table = self.slots(self.config, self.backbone)
+        fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
+        return frozenset({*crossing, *fresh, "types.", "pooler."})

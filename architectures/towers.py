@@ -61,10 +61,11 @@ class TwoTowers(FusionDesign, ABC):
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
         layout = Layout.of(text_is_real_BL, packed=packed)
-        x_TD = self.embeddings(ids_BL, layout)
+        embeddings, layers = self.text_encoder()
+        x_TD = embeddings(ids_BL, layout)
         itc_layer = self.config.itc_layer
         aligned_TD, outputs = None, []
-        for j, layer in enumerate(self.layers[: self.text_depth]):
+        for j, layer in enumerate(layers[: self.text_depth]):
             x_TD = layer(x_TD, layout)
             outputs += [x_TD] if self.keeps_layers else []
             aligned_TD = x_TD if j == itc_layer else aligned_TD
@@ -79,8 +80,12 @@ class TwoTowers(FusionDesign, ABC):
         # Without a layer [CLS] has seen no word yet.
         return layout.first(x_TD) if self.text_depth else layout.mean(x_TD)
 
+    def text_encoder(self) -> tuple[Embeddings, nn.ModuleList]:
+        """Embeddings, and the stack whose lowest layers are of text alone."""
+        return self.embeddings, self.layers
+
     def word_embedding(self) -> nn.Embedding:
-        return self.embeddings.word
+        return self.text_encoder()[0].word
 
 
 def image_layers(name: str, config: TowersConfig, backbone: Backbone) -> int:

@@ -16,7 +16,7 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.blocks import Layer
 from architectures.contract import DesignConfig, Facts
-from architectures.one_way import OneWay, OneWayConfig, crosses
+from architectures.one_way import OneWay, OneWayConfig, fusion_layers
 from architectures.slots import Rule, choose, named
 from architectures.towers import image_layers, itc_reads, not_causal, text_layers
 
@@ -43,8 +43,8 @@ class SplitBert(OneWay):
     def __init__(self, config: SplitBertConfig, backbone: Backbone, vocabulary: int) -> None:
         facts = self.facts(config, backbone)
         k, m = facts.text_layers, facts.fusion_layers
-        reads = [backbone.image_width if crosses(config, i, m) else None for i in range(m)]
-        layers = nn.ModuleList(Layer(backbone, reads=width) for width in [*[None] * k, *reads])
+        text = [Layer(backbone) for _ in range(k)]
+        layers = nn.ModuleList([*text, *fusion_layers(config, backbone, m)])
         super().__init__(config, backbone, vocabulary, layers=layers)
 
     @classmethod
@@ -70,7 +70,7 @@ class SplitBert(OneWay):
         assert isinstance(config, SplitBertConfig)
         k, n = config.text_layers, backbone.text_layers
         sources = [
-            *choose(config.text_from, k, n, "text_from"),
-            *choose(config.fusion_from, n - k, n, "fusion_from"),
+            *choose(config.text_from, k, n, f"{cls.name}: text_from"),
+            *choose(config.fusion_from, n - k, n, f"{cls.name}: fusion_from"),
         ]
         return {"embeddings": "embeddings", **named("layers", sources)}
