@@ -106,6 +106,7 @@ def construct(
 
     cls, settings = find(name), config(name, fields)
     facts = cls.facts(settings, backbone)
+    cls.slots(settings, backbone)  # raises where a rule does not give the layers that are needed
     design = cls(settings, backbone, vocabulary)
     design.heads = heads.build(design, facts, objectives)
     return design

@@ -23,15 +23,19 @@ Draw = Callable[[str], np.random.Generator]
 FRESH = "fresh"
 
 Rule = Literal["first", "last", "every_other", "copies", "random"] | tuple[int | None, ...]
-"""Which pretrained layers a stack starts from, lowest slot first.
-
-`first`, `last`: that many of the lowest or highest layers. `every_other`: every second layer,
-counted down from the highest (X-VLM: layers 13, 15, ..., 23 of BERT-large). `copies`: the highest
-layers, each of them twice (ALBEF's stack for NLVR2). `random`: none, all are drawn fresh. A list:
-the layer of every slot, counted from 0; repeats make copies, null a fresh layer.
-"""
+"""Which pretrained layers a stack starts from, lowest slot first; `RULES` says it in words."""
+RULES = {
+    "first": "as many as are needed, the lowest layers",
+    "last": "the highest layers",
+    "every_other": "every second layer, counted down from the highest (X-VLM)",
+    "copies": "the highest layers, each of them twice (ALBEF for two images)",
+    "random": "none, all are drawn fresh",
+    "a list": "the layer of every slot, counted from 0; repeats make copies, null a fresh layer",
+}
 TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 """Parameters of a timm ViT that are tables rather than layers."""
+CONSTANTS = (".gamma", ".scaled_factor", ".beta")
+"""Scales of a layer or a bridge, whose constructor's constant is their start."""
 
 
 def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:
@@ -93,7 +97,7 @@ def redraw(
     """
     for role, parameter, owner in _parameters(model):
         drawn_as = source_of(role)
-        if role.endswith(".gamma"):  # a layer scale: its constructor's constant is its start
+        if role.endswith(CONSTANTS):
             continue
         shape = tuple(parameter.shape)
         if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):

@@ -75,12 +75,18 @@ def _study(name: str, changes: list[str] | None) -> tuple[Study, str]:
     from harness.study_files import load
 
     study, file = load(name, STUDIES)
+    for path, value in _changes(changes):
+        study = study.with_field(path, value)
+    return study, file
+
+
+def _changes(changes: list[str] | None) -> Iterator[tuple[str, Any]]:
+    """Field and value of every `--set`."""
     for change in changes or []:
         path, equals, text = change.partition("=")
         if not equals:
             raise SettingError(f"--set {change}: write it as field=value")
-        study = study.with_field(path, _value(text))
-    return study, file
+        yield path, _value(text)
 
 
 def _value(text: str) -> Any:
@@ -100,6 +106,10 @@ def _lab(outputs: Path, tracking: str | None) -> Lab:
 @app.command()
 def designs(
     name: Annotated[str, typer.Argument(help="Show one design: fields, slots, cost.")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the design, as `text_layers=3`; repeatable."),
+    ] = None,
     cost: Annotated[bool, typer.Option("--cost", help="Parameters and FLOPs of each.")] = False,
     scale: Annotated[str, typer.Option(help="Backbone that costs are counted for.")] = "nano",
     file: Annotated[Path | None, typer.Option(help="Your own file with designs.")] = None,
@@ -107,14 +117,19 @@ def designs(
     """List the fusion designs, or show one."""
     with _plain_errors():
         from architectures import registry
-        from harness import show
+        from harness import show_designs as show
 
         if file:
             registry.load_file(file)
-        if name:
-            show.design(name, scale)
+        fields = dict(_changes(set_))
+        if fields and not name:
+            raise SettingError("--set changes a field of one design: name the design too")
+        if name and cost:
+            show.costs([(name, each) for each in ([{}, fields] if fields else [{}])], scale)
+        elif name:
+            show.design(name, fields, scale)
         elif cost:
-            show.costs(scale)
+            show.costs([(each, {}) for each in registry.names()], scale)
         else:
             show.designs()
 

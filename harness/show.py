@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,14 +24,15 @@ console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> None:
-    """Print a table; the first column is words, numbers stand right."""
-    made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+def table(
+    columns: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Container[str] = ()
+) -> None:
+    """Print a table; the first column and those named are words, numbers stand right."""
+    made = Table(header_style="bold", box=None)
     for i, column in enumerate(columns):
         first = i == 0  # names stay whole; what is right of them may fold
-        made.add_column(
-            column, justify="left" if first else "right", overflow="fold", no_wrap=first
-        )
+        side: Literal["left", "right"] = "left" if first or column in words else "right"
+        made.add_column(column, justify=side, overflow="fold", no_wrap=first)
     for row in rows:
         made.add_row(*map(str, row))
     console.print(made)
@@ -53,69 +54,6 @@ def count(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
     return f"{value:.3g}"
-
-
-def designs() -> None:
-    """Every design in the registry, a line each."""
-    from architectures import registry
-
-    found = registry.names().values()
-    pairs("design", "what it is", {entry.name: entry.summary for entry in found})
-
-
-VOCABULARY, TEXT_TOKENS = 30_522, 25
-"""BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
-
-
-def costs(scale_name: str) -> None:
-    """Layers, parameters and FLOPs of every design with its default configuration."""
-    from architectures import registry
-    from architectures.backbone import scale
-    from architectures.cost import cost, training_flops
-
-    backbone, rows = scale(scale_name), []
-    for name in registry.names():
-        facts = registry.find(name).facts(registry.config(name, {}), backbone)
-        able = [
-            n for n in registry.OBJECTIVES if (facts.can_align if n == "itc" else facts.can_fuse)
-        ]
-        counted = cost(name, {}, backbone, VOCABULARY, text_tokens=TEXT_TOKENS)
-        layers = f"{facts.text_layers} / {facts.fusion_layers} / {backbone.image_layers}"
-        flops = count(training_flops(counted, able))
-        rows.append((name, layers, count(counted.parameters), flops, ", ".join(able)))
-    columns = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
-    table(
-        columns, rows, f"{scale_name}: {TEXT_TOKENS} tokens, vocabulary {VOCABULARY}, training step"
-    )
-
-
-def design(name: str, scale_name: str) -> None:
-    """One design: its fields with their documentation, slots, and cost by part."""
-    from architectures import registry
-    from architectures.backbone import scale
-    from architectures.cost import cost
-
-    entry, backbone = registry.entry(name), scale(scale_name)
-    cls, config = registry.find(name), registry.config(name, {})
-    facts = cls.facts(config, backbone)
-    console.print(f"[bold]{name}[/]  version {entry.version}\n{entry.summary}\n")
-    fields = cls.Config.model_fields
-    if fields:
-        said = {f"{n} = {f.default!r}": f.description or "" for n, f in fields.items()}
-        pairs("field = default", "what it does", said)
-    console.print(f"\nITC reads {facts.itc_reads}." if facts.can_align else f"\n{facts.no_align}.")
-    if not facts.can_fuse:
-        console.print(f"ITM and MLM do not apply: {facts.no_fuse}.")
-    pairs("\nslot", "\npretrained layer", cls.slots(config, backbone))
-    counted = cost(name, {}, backbone, VOCABULARY, text_tokens=TEXT_TOKENS)
-    flops = {"image": counted.image, "text": counted.text, "fusion": counted.fuse}
-    rows = [
-        (part, count(n), count(flops[part].flops) if part in flops else "")
-        for part, n in counted.by_part.items()
-    ]
-    rows.append(("all", count(counted.parameters), ""))
-    title = f"\nCost at {scale_name}, {TEXT_TOKENS} tokens, vocabulary {VOCABULARY}"
-    table(("part", "parameters", "forward FLOPs"), rows, title)
 
 
 def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:

@@ -3,11 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 from typer.testing import CliRunner
 
+from architectures import registry
+from architectures.contract import DesignConfig
 from harness.cli import app
+from harness.show import console
+from harness.show_designs import words_of
 
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
 
@@ -27,6 +33,22 @@ STUDY = Study(
     seeds=(0, 1),
     measure=Measure(points=1, items=16),
 )
+"""
+
+PICKY = """
+from architectures.designs.dual_encoder import DualEncoder
+from architectures.frozen import SettingError
+
+class Picky(DualEncoder):
+    \"""Own design of a user.\"""
+
+    name = "picky"
+    version = "1"
+    Config = DualEncoder.Config
+
+    @classmethod
+    def facts(cls, config, backbone):
+        raise SettingError("picky: it wants more; take base")
 """
 
 
@@ -54,11 +76,66 @@ def test_designs_and_one_design() -> None:
     assert "objectives" in said("designs", "--cost")
 
 
+def words(text: str) -> list[str]:
+    """Lines without the padding of columns."""
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 100)
+    changes = ["text_layers=6", "fusion_from=every_other", "cross_every=2", "itc_layer=3"]
+    shown = words(said("designs", "split_bert", *(x for c in changes for x in ("--set", c))))
+    assert "cross_every = 2 (whole number from 1; default 1)" in shown
+    assert "itc_layer = 3 (whole number from 0, or null; default null)" in shown
+    assert "ITC reads [CLS] after text layer 3" in shown
+    assert "layers.6 layers.1 pretrained" in shown and "layers.11 layers.11 pretrained" in shown
+    assert "layers.7.cross_attention, cross_norm - fresh" in shown
+    assert not any("layers.6.cross_attention" in line for line in shown)
+    assert "split_bert 6 / 6 / 4 2.86 M 350 M itc, itm, mlm" in shown
+    assert "image 214 k 7.37 M" in shown and "all 2.86 M 56.9 M" in shown
+    dual = words(said("designs", "dual_encoder"))
+    assert "ITM, MLM not applicable, because its towers meet only in the contrastive loss" in dual
+
+
+def test_types_of_fields_in_words() -> None:
+    class Config(DesignConfig):
+        kind: Literal["add", "gated"] = "add"
+        share: Annotated[float, Field(gt=0, le=1)] | None = None
+        places: tuple[int, ...] = ()
+
+    schema = Config.model_json_schema()["properties"]
+    said = {name: words_of(schema[name], {}) for name in ("kind", "share", "places")}
+    assert said == {
+        "kind": "add, gated",
+        "share": "number above 0 to 1, or null",
+        "places": "list of (whole number)",
+    }
+
+
+def test_a_design_that_a_scale_cannot_build_keeps_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_own", {})
+    file = tmp_path / "own.py"
+    file.write_text(PICKY)
+    shown = " ".join(words(said("designs", "--cost", "--file", str(file))))
+    assert "picky - - - not at this scale" in shown and "split_bert 6 / 6 / 4" in shown
+    assert "picky cannot be built at nano: it wants more; take base" in shown
+    assert "picky own Own design of a user." in words(said("designs", "--file", str(file)))
+    two = " ".join(words(said("designs", "split_bert", "--cost", "--set", "text_layers=0")))
+    assert "split_bert 6 / 6 / 4" in two and "0 / 12 / 4" in two
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
         (["designs", "split_bret"], "did you mean 'split_bert'"),
         (["designs", "--cost", "--scale", "nono"], "did you mean 'nano'"),
+        (["designs", "split_bert", "--set", "text_layer=3"], "did you mean 'text_layers'"),
+        (["designs", "split_bert", "--cost", "--set", "text_layer=3"], "did you mean"),
+        (["designs", "split_bert", "--set", "text_layers=many"], "valid integer"),
+        (["designs", "split_bert", "--set", "fusion_from=[1,2]"], "must name 6 layers"),
+        (["designs", "--set", "text_layers=3"], "name the design too"),
         (["plan", "dmo"], "did you mean 'demo'"),
         (["plan", "nowhere/own.py"], "there is no such file"),
         (["plan", "demo", "--set", "batch_sise=4"], "did you mean 'batch_size'"),

@@ -1,0 +1,260 @@
+"""What `fuselab designs` prints: all designs, what they cost, and one design from its fields to its
+parts. torch is imported only where something is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from harness.show import console, count, table
+
+if TYPE_CHECKING:
+    from architectures.backbone import Backbone
+    from architectures.contract import DesignConfig, Facts, FusionDesign
+    from architectures.cost import Cost
+
+VOCABULARY, TEXT_TOKENS = 30_522, 25
+"""BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
+COSTS = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
+Fields = Mapping[str, Any]
+
+
+def designs() -> None:
+    """Every design in the registry, a line each."""
+    from architectures import registry
+
+    found = registry.names().values()
+    table(
+        ("design", "family", "what it is"),
+        [(entry.name, entry.family, escape(entry.summary)) for entry in found],
+        words=("family", "what it is"),
+    )
+    console.print(
+        "\nfuselab designs NAME shows one; --cost what each costs; --file adds your own.",
+        highlight=False,
+    )
+
+
+def costs(asked: Sequence[tuple[str, Fields]], scale_name: str) -> None:
+    """Layers, parameters, FLOPs and objectives of designs with some fields changed; what cannot be
+    built at this scale is told below, with its reason.
+    """
+    from architectures import registry
+    from architectures.backbone import scale
+    from architectures.frozen import SettingError
+
+    backbone, rows, reasons = scale(scale_name), [], []
+    for name, fields in asked:
+        registry.config(name, fields)  # a mistyped field is no matter of scale
+        label = _label(name, fields)
+        try:
+            rows.append(_cost_row(label, *_counted(name, fields, backbone)))
+        except SettingError as error:
+            rows.append((label, "-", "-", "-", "not at this scale"))
+            reasons.append((name, str(error).removeprefix(f"{name}: ")))
+    table(COSTS, rows, words=("objectives",))
+    console.print(f"\n{_conditions(backbone)}; FLOPs forward and backward.", highlight=False)
+    for name, reason in reasons:
+        _say(f"{name} cannot be built at {scale_name}: {reason}")
+
+
+def design(name: str, fields: Fields, scale_name: str) -> None:
+    """One design: its fields with their documentation, what it serves, its slots and its cost."""
+    from architectures import registry
+    from architectures.backbone import scale
+
+    entry, backbone = registry.entry(name), scale(scale_name)
+    facts, built, counted = _counted(name, fields, backbone)
+    console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}")
+    console.print(f"{escape(entry.summary)}\n")
+    _fields(built.config)
+    _objectives(facts)
+    _slots(built)
+    console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", highlight=False)
+    table(COSTS, [_cost_row(_label(name, fields), facts, built, counted)], words=("objectives",))
+    console.print()
+    table(("part", "parameters", "forward FLOPs"), _parts(counted))
+    console.print()
+    _say(
+        f"Forward: one image, one text, every position; ITC, one ITM row, MLM at {counted.masked} "
+        "positions. FLOPs/sample: a training step of these objectives, forward and backward."
+    )
+
+
+def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, FusionDesign, Cost]:
+    """What a design says of itself, the design on the meta device, and its cost."""
+    import torch
+
+    from architectures import registry
+    from architectures.cost import measure
+
+    with torch.device("meta"):
+        built = registry.construct(name, fields, backbone, VOCABULARY)
+    return built.facts(built.config, backbone), built, measure(built, text_tokens=TEXT_TOKENS)
+
+
+def _cost_row(label: str, facts: Facts, built: FusionDesign, counted: Cost) -> tuple[str, ...]:
+    from architectures.cost import training_flops
+
+    layers = f"{facts.text_layers} / {facts.fusion_layers} / {facts.image_layers}"
+    flops = count(training_flops(counted, list(built.heads)))
+    return (label, layers, count(counted.parameters), flops, ", ".join(built.heads))
+
+
+def _label(name: str, fields: Fields) -> str:
+    """The name, and what was changed in lines below it."""
+    return "\n  ".join([name, *(f"{field} = {_json(value)}" for field, value in fields.items())])
+
+
+def _conditions(backbone: Backbone) -> str:
+    return (
+        f"{backbone.scale}: {backbone.image_size} px, {TEXT_TOKENS} tokens, "
+        f"vocabulary {VOCABULARY:,}"
+    )
+
+
+def _parts(counted: Cost) -> Iterator[tuple[str, ...]]:
+    heads = sum(one.flops for one in counted.heads.values())
+    flops = {
+        "image": counted.image.flops,
+        "text": counted.text.flops,
+        "fusion": counted.fuse.flops,
+        "heads": heads,
+    }
+    for part, parameters in counted.by_part.items():
+        yield part, count(parameters), count(flops[part])
+    yield "all", count(counted.parameters), count(sum(flops.values()))
+
+
+# ---- Configuration -------------------------------------------------------------------------------
+
+
+def _fields(config: DesignConfig) -> None:
+    """Every field, the design's own first: value, what it may be, and its documentation."""
+    from architectures import slots
+
+    cls, schema = type(config), type(config).model_json_schema()
+    properties, others = schema["properties"], schema.get("$defs", {})
+    own = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})]
+    names = [name for name in dict.fromkeys(own) if name in cls.model_fields]
+    console.print("[bold]Configuration[/]  change it with --set field=value")
+    ruled = False
+    for name in names:
+        field, value = cls.model_fields[name], getattr(config, name)
+        rule = field.annotation == slots.Rule
+        ruled |= rule
+        kind = "a rule of pretrained layers" if rule else words_of(properties[name], others)
+        changed = "" if value == field.default else f"; default {_json(field.default)}"
+        console.print(
+            f"  [bold]{name} = {escape(_json(value))}[/]   [dim]({escape(kind + changed)})[/]",
+            highlight=False,
+        )
+        # Documentation speaks Python; on the command line None is null.
+        _say(re.sub(r"\bNone\b", "null", field.description or ""), indent=6)
+    if ruled:
+        console.print("  Rules of pretrained layers", highlight=False)
+        for word, said in slots.RULES.items():
+            _say(f"{word}: {said}", indent=6)
+
+
+def _say(text: str, *, indent: int = 0) -> None:
+    """Words as a paragraph, without markup."""
+    margin = " " * indent
+    filled = textwrap.fill(
+        text, console.width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
+    console.print(filled, highlight=False, markup=False, soft_wrap=True)
+
+
+def _json(value: Any) -> str:
+    """A value as `--set` takes it: words bare, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """What a field may be, in words, from its JSON schema.
+
+    >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
+    'whole number from 1, or null'
+    """
+    if "$ref" in schema:
+        return words_of(others[schema["$ref"].rpartition("/")[2]], others)
+    if "anyOf" in schema:
+        return ", or ".join(words_of(one, others) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(_json, schema["enum"]))
+    if "const" in schema:
+        return _json(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of ({words_of(schema.get('items', {}), others)})"
+    kinds = {"integer": "whole number", "boolean": "true or false", "string": "text"}
+    bounds = {
+        "minimum": "from",
+        "exclusiveMinimum": "above",
+        "maximum": "to",
+        "exclusiveMaximum": "below",
+    }
+    kind = schema.get("type", "anything")
+    said = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
+    return " ".join([kinds.get(kind, kind), *said])
+
+
+def _objectives(facts: Facts) -> None:
+    console.print("\n[bold]Objectives[/]")
+    itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
+    console.print(f"  ITC       {escape(itc)}", highlight=False)
+    fuse = "apply" if facts.can_fuse else _why_not(facts.no_fuse)
+    console.print(f"  ITM, MLM  {escape(fuse)}", highlight=False)
+
+
+def _why_not(reason: str) -> str:
+    return f"not applicable, because {reason}"
+
+
+# ---- Slots ---------------------------------------------------------------------------------------
+
+
+def _slots(built: FusionDesign) -> None:
+    console.print("\n[bold]Slots[/]")
+    table(("slot", "source layer", "starts"), slot_rows(built), words=("source layer", "starts"))
+    others = "".join(f", {prefix}* from {x}" for prefix, x in built.other_weights().items())
+    console.print()
+    _say(
+        "pretrained: from the backbone's vision_weights and text_weights"
+        f"{others}. Where those are random, as at {built.backbone.scale}, slots of one source "
+        "still start alike."
+    )
+
+
+def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
+    """Slot, source layer, fresh or pretrained: of every part of a design, heads left aside. Fresh
+    parts inside a pretrained slot stand under it.
+    """
+    from architectures.slots import FRESH
+
+    slots = dict(built.slots(built.config, built.backbone))
+    roles = [role for role, _ in built.named_parameters()]
+    new = [p for p in sorted(built.new_parts()) if any(role.startswith(p) for role in roles)]
+    yield "image", built.backbone.vision, "pretrained"
+    for slot, source in slots.items():
+        fresh = source == FRESH
+        yield slot, "-" if fresh else source, "fresh" if fresh else "pretrained"
+        inside = [part[len(slot) + 1 :].rstrip(".") for part in new if part.startswith(f"{slot}.")]
+        if inside and not fresh and inside != [""]:
+            yield f"  {slot}.{', '.join(inside)}", "-", "fresh"
+    known = ("image.", "heads.", *(f"{slot}." for slot in slots))
+    rest = [role for role in roles if not role.startswith(known)]
+    for part in dict.fromkeys(_part(role, new) for role in rest):
+        yield part, "-", "fresh"
+
+
+def _part(role: str, new: Sequence[str]) -> str:
+    """The part that a role belongs to, as the design names it, else its top module."""
+    named = next((part.rstrip(".") for part in new if role.startswith(part)), "")
+    return named or role.partition(".")[0]
