@@ -16,8 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette ("Color Universal Design", 2008), yellow left out: too pale on white.
-DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette ("Color Universal Design", 2008), yellow left out: too pale on white;
+# then wine, olive and sand of Paul Tol's "muted" scheme, so that ten families have a colour each.
+DISTINCT = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255",
+    "#999933", "#DDCC77",
+)  # fmt: skip
 FLOORS = ("#767676", "#a0a0a0", "#555555")
 
 
