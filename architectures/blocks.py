@@ -242,14 +242,19 @@ class Layer(nn.Module):
         *,
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
+        spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
     ) -> Tensor:
         """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask from
         self-attention on, all are still read. `read`: the other modality. `keep` receives the
         cross-attention probabilities, of a layer without cross-attention those of self-attention.
+        `spread`: the tokens are those of different images; before any step but self-attention it
+        gives those of every row, with their layout.
         """
         if self.crosses and read is None:
             raise TypeError("this layer has cross-attention and needs what it reads")
         for step in self.order:
+            if spread is not None and step != "self":
+                (x_TD, layout), spread = spread(x_TD), None
             norm: nn.Module = getattr(self, NORMS[step])
             h_TD = norm(x_TD) if self.pre_norm else x_TD
             if step == "self":

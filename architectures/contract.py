@@ -164,6 +164,8 @@ class Facts:
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    fusion_reads: str = ""
+    """Which layers of the towers each fusion layer reads, in words; empty: their last."""
     text_layers: int
     """Layers of text alone."""
     fusion_layers: int
