@@ -49,7 +49,7 @@ class Backbone(Frozen):
     vision: str = "vit_base_patch16_224"
     """A ViT by timm's name; the sizes below override the named model's own."""
     vision_weights: str = "random"
-    """`random`, `hub` (timm's published weights) or the path of a local checkpoint."""
+    """`random`, `hub` (timm's published weights), or a local checkpoint or folder of a CLIP."""
     image_size: Positive = 256
     """Pixels on a side."""
     image_channels: Annotated[int, Field(ge=1, le=4)] = 3

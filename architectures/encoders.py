@@ -23,8 +23,7 @@ from architectures.backbone import Backbone, TextName
 from architectures.checkpoints import check_keys, resize_positions
 from architectures.contract import ImageStates
 from architectures.frozen import SettingError, checked, nearest
-from architectures.published import bert, distilbert, roberta
-from architectures.published.clip import clip_tensors
+from architectures.published import bert, clip, distilbert, roberta
 from architectures.published.text_format import SIZES, TextFormat
 
 CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
@@ -199,7 +198,7 @@ def _clip_vision(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
     ]
     if wrong:
         raise SettingError(f"{source} differ from vision {backbone.vision!r}: {'; '.join(wrong)}")
-    found = clip_tensors({f"vision_model.{k}": v for k, v in model.state_dict().items()})
+    found = clip.clip_tensors({f"vision_model.{k}": v for k, v in model.state_dict().items()})
     return {role.removeprefix("image.vit."): value for role, value in found.items()}
 
 
@@ -209,6 +208,7 @@ FORMATS: dict[TextName, TextFormat] = {
     "bert": bert.FORMAT,
     "roberta": roberta.FORMAT,
     "distilbert": distilbert.FORMAT,
+    "clip": clip.FORMAT,
 }
 """How each kind of text encoder is kept in a folder."""
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from architectures.backbone import TEXT_KINDS
 from architectures.published.names import joined_qkv, tensors
+from architectures.published.text_format import TextFormat
 
 RULES = (
     (r"self_attn\.q_proj\.", "self_attention.query."),
@@ -55,3 +57,19 @@ def clip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             weight = found[f"{head}.weight"]
             found[f"{head}.bias"] = weight.new_zeros(len(weight))
     return found
+
+
+def _text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of CLIPTextModel, by role."""
+    return clip_tensors({f"text_model.{name}": value for name, value in state.items()})
+
+
+FORMAT = TextFormat(
+    model_type="clip_text_model",
+    reader="CLIPTextModel",
+    constants={
+        "hidden_act": TEXT_KINDS["clip"].act,
+        "layer_norm_eps": TEXT_KINDS["clip"].eps,
+    },
+    roles=_text,
+)

@@ -1,5 +1,7 @@
 """CLIP from pixels and ids against transformers' CLIPModel, weights through the published names."""
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -7,6 +9,7 @@ import transformers
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.checkpoints import load_whole
+from architectures.encoders import backbone_from
 from architectures.frozen import SettingError
 from architectures.published.clip import clip_tensors
 
@@ -96,14 +99,32 @@ def test_gradients_of_every_parameter_equal_clips(clip, design, batch):
             close(gradient, theirs[role], 1e-4)
 
 
-@pytest.mark.parametrize("part", ["whole", "vision_model"])
-def test_a_folder_gives_the_image_tower(clip, batch, make, tmp_path, part):
-    model = clip if part == "whole" else clip.vision_model
-    model.save_pretrained(tmp_path)
-    sizes = {**dict(TOWERS), "vision_weights": str(tmp_path)}
-    made = make("dual_encoder", {}, dtype=torch.float32, **sizes)
-    wanted = clip.vision_model(batch[0]).pooler_output
-    close(made.encode_image(batch[0]).pooled_BD, wanted)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "towers"])
+def test_folders_give_both_towers(clip, batch, make, tmp_path, whole):
+    images, ids, real = batch
+    for part in ("vision_model", "text_model"):
+        model = clip if whole else getattr(clip, part)
+        model.save_pretrained(tmp_path / part)
+    weights = {
+        "vision_weights": str(tmp_path / "vision_model"),
+        "text_weights": str(tmp_path / "text_model"),
+    }
+    assert backbone_from(TOWERS, weights["text_weights"]).text == "clip"
+    made = make("dual_encoder", {}, dtype=torch.float32, **{**dict(TOWERS), **weights})
+    wanted = clip(pixel_values=images, input_ids=ids, attention_mask=real.long())
+    text = made.encode_text(ids, real).tokens_BLD[real]
+    close(text, wanted.text_model_output.last_hidden_state[real])
+    last = made.image(images, every_layer=True).layers[-1]
+    close(last, wanted.vision_model_output.last_hidden_state)
+    close(made.encode_image(images).pooled_BD, clip.vision_model(images).pooler_output)
+
+
+def test_a_text_encoder_of_another_activation(clip, make, tmp_path):
+    clip.text_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    with pytest.raises(SettingError, match="hidden_act is 'gelu'"):
+        make("dual_encoder", {}, **{**dict(TOWERS), "text_weights": str(tmp_path)})
 
 
 def test_what_no_shape_tells_is_checked(clip, make, tmp_path):
