@@ -36,8 +36,6 @@ TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 """Parameters of a timm ViT that are tables rather than layers."""
 CONSTANTS = (".gamma", ".scaled_factor", ".beta")
 """Scales of a layer or a bridge, whose constructor's constant is their start."""
-CONSTANTS = (".gamma", ".scaled_factor", ".beta")
-"""Scales of a layer or a bridge, whose constructor's constant is their start."""
 
 
 def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:
