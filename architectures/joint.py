@@ -26,8 +26,8 @@ from architectures.blocks import Embeddings, Pooler, WordsToImage, text_read, wi
 from architectures.contract import (
     DesignConfig,
     Facts,
-    FusionDesign,
     Fused,
+    FusionDesign,
     ImageStates,
     TextStates,
 )
@@ -92,7 +92,7 @@ def walk(
     """Tokens through a stack, lowest layer first; with `at_BR` the last layer computes those
     positions only. `keep`: name of a layer -> what receives its attention probabilities.
     """
-    last = next(reversed(stack))
+    last = list(stack)[-1]
     for name, layer in stack.items():
         read_at_BR = at_BR if name == last else None
         x_TD = layer(x_TD, layout, read_at_BR=read_at_BR, keep=keep.get(name))

@@ -8,7 +8,6 @@ Shape suffixes: B rows, R positions read, T flat tokens, D width, H heads, Q que
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -45,14 +44,14 @@ class ViTBlock(nn.Module):
         block.
         """
         super().__init__()
-        attn = block.attn
-        if type(block).__name__ != "Block" or not hasattr(attn, "qkv") or attn.gate is not None:
+        kind = type(block).__name__
+        if kind != "Block" or getattr(block.attn, "gate", None) is not None:
             raise SettingError(
-                f"image blocks of kind {type(block).__name__} cannot take words too; set the "
-                "backbone's vision to a plain ViT, for example vit_base_patch16_224"
+                f"image blocks of kind {kind} cannot take words too; set the backbone's vision to a "
+                "plain ViT, for example vit_base_patch16_224"
             )
-        for part in ("norm1", "attn", "ls1", "norm2", "mlp", "ls2"):
-            setattr(self, part, getattr(block, part))
+        self.norm1, self.attn, self.ls1 = block.norm1, block.attn, block.ls1
+        self.norm2, self.mlp, self.ls2 = block.norm2, block.mlp, block.ls2
         if layer_scale:
             width = self.attn.proj.out_features
             self.ls1, self.ls2 = LayerScale(width, layer_scale), LayerScale(width, layer_scale)
@@ -66,18 +65,21 @@ class ViTBlock(nn.Module):
         *,
         read_at_BR: Tensor | None = None,
         bias_1HQK: Tensor | None = None,
-        expert: Callable[[Tensor], Tensor] | None = None,
         keep: list[Tensor] | None = None,
+        own_mlp: bool = True,
     ) -> Tensor:
         """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask, all are
-        still read. `bias_1HQK`: added to the scores of all positions. `expert`: stands in for
-        `norm2` and `mlp`. `keep` receives the attention probabilities.
+        still read. `bias_1HQK`: added to the scores of all positions. `keep` receives the attention
+        probabilities. Without `own_mlp` it stops after attention: `add` takes what stands in.
         """
         found_TD = self._attention(self.norm1(x_TD), layout, read_at_BR, bias_1HQK, keep)
         if read_at_BR is not None:
             x_TD, layout = layout.at(x_TD, read_at_BR)
         x_TD = x_TD + self._branch(self.ls1(found_TD), layout)
-        found_TD = self.mlp(self.norm2(x_TD)) if expert is None else expert(x_TD)
+        return self.add(x_TD, self.mlp(self.norm2(x_TD)), layout) if own_mlp else x_TD
+
+    def add(self, x_TD: Tensor, found_TD: Tensor, layout: Layout) -> Tensor:
+        """The tokens with what an MLP has found, as the block adds that of its own."""
         return x_TD + self._branch(self.ls2(found_TD), layout)
 
     def _attention(
