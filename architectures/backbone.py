@@ -62,6 +62,8 @@ class Backbone(Frozen):
     """Blocks of the image tower."""
     image_heads: Positive = 12
     """Attention heads of the image tower."""
+    image_mlp: Positive | None = None
+    """Inner width of the image tower's MLPs; None: the named model's multiple of its width."""
     image_norm_eps: Annotated[float, Field(gt=0)] | None = None
     """Epsilon of the image tower's norms; None: the named model's own."""
     text: TextName = "bert"

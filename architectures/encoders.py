@@ -38,11 +38,15 @@ class ImageTower(nn.Module):
         those start fresh; without any there is no final norm either.
         """
         super().__init__()
-        eps = backbone.image_norm_eps
-        norms = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
+        eps, inner = backbone.image_norm_eps, backbone.image_mlp
+        own: dict[str, Any] = {}
+        if eps is not None:
+            own["norm_layer"] = functools.partial(nn.LayerNorm, eps=eps)
+        if inner is not None:  # half a column more, since timm cuts the product to a whole number
+            own["mlp_ratio"] = (inner + 0.5) / backbone.image_width
         self.vit = _vit(
             backbone.vision,
-            **norms,
+            **own,
             img_size=backbone.image_size,
             patch_size=backbone.patch_size,
             in_chans=backbone.image_channels,

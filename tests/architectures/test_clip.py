@@ -16,15 +16,15 @@ from architectures.published.clip import clip_tensors
 END = 49
 TOWERS = Backbone(
     vision="vit_base_patch16_clip_quickgelu_224", image_size=24, patch_size=8, image_width=24,
-    image_layers=3, image_heads=2, text="clip", text_width=16, text_layers=4, text_heads=4,
-    text_mlp=40, max_positions=12, dropout=0.0, itc_width=8,
+    image_layers=3, image_heads=2, image_mlp=40, text="clip", text_width=16, text_layers=4,
+    text_heads=4, text_mlp=40, max_positions=12, dropout=0.0, itc_width=8,
 )  # fmt: skip
 TEXT = dict(
     hidden_size=16, num_hidden_layers=4, num_attention_heads=4, intermediate_size=40, vocab_size=50,
     max_position_embeddings=12, bos_token_id=48, eos_token_id=END, pad_token_id=0,
 )  # fmt: skip
 VISION = dict(
-    hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=96, image_size=24,
+    hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40, image_size=24,
     patch_size=8,
 )  # fmt: skip
 
