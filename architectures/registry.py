@@ -147,8 +147,8 @@ def build(
         own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
         if not prefix:
             own = {s: x for s, x in own.items() if not x.startswith(tuple(design.other_weights()))}
-            if "heads.mlm.dense.weight" in source:
-                own["heads.mlm"] = "heads.mlm"
+        if f"{prefix}embeddings" in own.values() and f"{prefix}heads.mlm.dense.weight" in source:
+            own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
         slots.load_slots(design, source, own)
     return design
 
