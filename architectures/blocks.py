@@ -169,12 +169,13 @@ class Embeddings(nn.Module):
 
     node: ClassVar[str] = "embeddings"
 
-    def __init__(self, backbone: Backbone, vocabulary: int) -> None:
+    def __init__(self, backbone: Backbone, vocabulary: int, *, positions: bool = True) -> None:
+        """Without `positions` attention has to tell places apart (relative positions)."""
         super().__init__()
         kind, width = backbone.text_kind, backbone.text_width
-        self.first_position = kind.first_position
+        self.first_position, self.rows = kind.first_position, backbone.max_positions
         self.word = nn.Embedding(vocabulary, width)
-        self.position = nn.Embedding(backbone.max_positions, width)
+        self.position = nn.Embedding(self.rows, width) if positions else None
         self.token_type = nn.Embedding(kind.types, width) if kind.types else None
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = nn.Dropout(backbone.dropout)
@@ -182,18 +183,20 @@ class Embeddings(nn.Module):
     def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
         """(B, L) ids -> (T, D). Raises ValueError where a text is longer than the table."""
         length, first = ids_BL.shape[1], self.first_position
-        longest = self.position.num_embeddings - first
-        if length > longest:
+        if length > self.rows - first:
             raise ValueError(
-                f"a text of {length} tokens is longer than max_positions = {longest + first}"
+                f"a text of {length} tokens is longer than max_positions = {self.rows}"
                 f"{f' - {first}' if first else ''}; "
                 "lower the data's max_tokens or raise the backbone's max_positions"
             )
-        place_LD = self.position.weight[first : first + length]
-        if self.token_type is not None:
-            place_LD = place_LD + self.token_type.weight[0]
-        words_TD = self.word(layout.pack(ids_BL.unsqueeze(-1)).squeeze(-1))
-        x_TD = words_TD + layout.pack(place_LD.expand(len(ids_BL), -1, -1))
+        x_TD = self.word(layout.pack(ids_BL.unsqueeze(-1)).squeeze(-1))
+        kind_D = None if self.token_type is None else self.token_type.weight[0]
+        if self.position is not None:
+            place_LD = self.position.weight[first : first + length]
+            place_LD = place_LD if kind_D is None else place_LD + kind_D
+            x_TD = x_TD + layout.pack(place_LD.expand(len(ids_BL), -1, -1))
+        elif kind_D is not None:
+            x_TD = x_TD + kind_D
         return self.dropout(x_TD if self.norm is None else self.norm(x_TD))
 
 
