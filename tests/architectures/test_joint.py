@@ -19,6 +19,7 @@ from architectures.frozen import SettingError
 from architectures.joint import Joint
 from architectures.layout import Layout
 from architectures.published.vilt import vilt_tensors
+from architectures.published.visual_bert import visual_bert_tensors
 
 WORDS, L, P = 50, 7, 5
 EVEN = Backbone(
@@ -114,3 +115,83 @@ def compare_gradients(design, wanted):
     assert found.keys() == wanted.keys()
     for role, grad in found.items():
         close(grad, wanted[role], 1e-4)
+
+
+# ---- VisualBERT ---------------------------------------------------------------------------------
+
+OVER_PATCHES = {"over": "patches"}
+
+
+@pytest.fixture
+def visual_bert():
+    config = transformers.VisualBertConfig(
+        vocab_size=WORDS, hidden_size=16, visual_embedding_dim=24, num_hidden_layers=4,
+        num_attention_heads=2, intermediate_size=32, max_position_embeddings=12,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    return randomised(transformers.VisualBertForPreTraining(config))
+
+
+@pytest.fixture
+def over_patches(visual_bert, small):
+    """The design with VisualBERT's weights, and with random ones for its patch embedding."""
+    backbone = small.with_field("text_layers", 4)
+    design = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ("mlm",)).eval()
+    embedding = {
+        role: p for role, p in randomised(design.image).state_dict(prefix="image.").items()
+    }
+    load_whole(design, {**visual_bert_tensors(visual_bert.state_dict()), **embedding})
+    return design
+
+
+def visual_bert_outputs(visual_bert, design, batch):
+    """Patches embedded by hand: a product for every patch, then class token and positions."""
+    images, ids, real = batch
+    vit = design.image.vit
+    kernel_DK = vit.patch_embed.proj.weight.flatten(1)
+    patches = [images[:, :, y : y + 8, x : x + 8].flatten(1) for y in (0, 8) for x in (0, 8)]
+    embedded = [patch @ kernel_DK.T + vit.patch_embed.proj.bias for patch in patches]
+    first = vit.cls_token[0].expand(len(images), -1)
+    visual = torch.stack([first, *embedded], dim=1) + vit.pos_embed
+    found = visual_bert.visual_bert(
+        input_ids=ids, attention_mask=real.long(), visual_embeds=visual,
+        visual_attention_mask=torch.ones(visual.shape[:2]),
+    )  # fmt: skip
+    return *found.last_hidden_state.tensor_split([L], dim=1), found.pooler_output
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_merged_over_patches_equals_visual_bert(visual_bert, over_patches, batch, packed):
+    images, ids, real = batch
+    text, image, pooled = visual_bert_outputs(visual_bert, over_patches, batch)
+    states = over_patches.encode_image(images), over_patches.encode_text(ids, real, packed=packed)
+    fused = over_patches.fuse(*states)
+    close(fused.text_BRD[real], text[real])
+    close(fused.image_BPD, image)
+    close(fused.pooled_BD, pooled)
+    predictions = visual_bert.cls.predictions(text[real])
+    close(over_patches.heads["mlm"](fused.text_BRD[real]), predictions)
+
+
+def test_gradients_equal_visual_berts(visual_bert, small, batch):
+    images, ids, real = batch
+    backbone = small.with_field("text_layers", 4)
+    ours = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
+    theirs = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
+    embedding = randomised(ours.image).state_dict(prefix="image.")
+    whole = {**visual_bert_tensors(visual_bert.visual_bert.state_dict()), **embedding}
+    load_whole(ours, whole)
+    load_whole(theirs, whole)
+    text, image, pooled = visual_bert_outputs(visual_bert, theirs, batch)
+    (text[real].pow(3).sum() + image.pow(3).sum() + pooled.sum()).backward()
+    fused = ours.fuse(ours.encode_image(images), ours.encode_text(ids, real))
+    loss = fused.text_BRD[real].pow(3).sum() + fused.image_BPD.pow(3).sum()
+    (loss + fused.pooled_BD.sum()).backward()
+    grads = {name: p.grad for name, p in visual_bert.visual_bert.named_parameters()}
+    place = grads["embeddings.visual_position_embeddings.weight"][:1].clone()
+    wanted = visual_bert_tensors(grads)
+    torch.testing.assert_close(wanted["types.image.weight"], 2 * place)  # of either row of the sum
+    wanted["types.image.weight"] = place
+    wanted |= {f"image.{name}": p.grad for name, p in theirs.image.named_parameters()}
+    compare_gradients(ours, wanted)

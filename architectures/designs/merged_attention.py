@@ -1,0 +1,241 @@
+"""One joint stack of text layers over words and image tokens, all under one softmax.
+
+Over towers it is METER's merged variant (Dou et al. 2022; described, never released): a linear map
+and a type row for each modality, then twelve fresh layers, two poolers. Over patches it is
+VisualBERT (Li et al. 2019) with a patch for a region: image tokens go through the norm of the word
+embeddings, and BERT's own layers read both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import Layer, Pooler, with_first
+from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
+from architectures.frozen import SettingError
+from architectures.joint import NO_ALIGN, Joint, Step, keepers, walk, walk_alone
+from architectures.layout import Layout
+from architectures.slots import FRESH, Rule, choose, named
+from architectures.towers import (
+    TowersConfig,
+    TwoTowers,
+    image_layers,
+    itc_reads,
+    not_causal,
+    project_needed,
+    stack_slots,
+    text_layers,
+)
+
+
+class MergedAttentionConfig(TowersConfig):
+    """What the joint stack stands on, and what it is."""
+
+    over: Literal["towers", "patches"] = "towers"
+    """`towers`: the states of both towers (METER). `patches`: embedded words and patches, without a
+    layer of either alone (VisualBERT)."""
+    text_layers: Annotated[int, Field(ge=0)] | None = None
+    """Layers of text alone, the lowest of the backbone's stack. None: all of them over towers, none
+    over patches."""
+    fusion_layers: Annotated[int, Field(ge=0)] | None = None
+    """Joint layers; None: as many as the backbone's text stack has."""
+    fusion_from: Rule | None = None
+    """Pretrained text layers that the joint layers start from; None: `random` over towers, `first`
+    over patches."""
+    projections: bool = True
+    """A linear map into the joint stack, of image tokens and, over towers, of text tokens."""
+    type_embeddings: bool = True
+    """Add a learnt row to image tokens and, over towers, another to text tokens."""
+    pooler: bool = True
+    """Linear and tanh before the ITM head and the classifiers of tasks: on [CLS], over towers beside
+    one on the image's class token. Without, [CLS] itself."""
+    separate_passes: bool = False
+    """Over patches: for ITC, run each modality through the stack by itself too."""
+
+
+class MergedAttention(TwoTowers):
+    """One joint stack over both towers, or over word and patch embeddings (METER, VisualBERT)."""
+
+    name: ClassVar[str] = "merged_attention"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = MergedAttentionConfig
+    config: MergedAttentionConfig
+
+    def __init__(self, config: MergedAttentionConfig, backbone: Backbone, vocabulary: int) -> None:
+        facts = self.facts(config, backbone)
+        own = facts.text_layers if config.over == "towers" else facts.fusion_layers
+        layers = nn.ModuleList(Layer(backbone) for _ in range(own))
+        super().__init__(config, backbone, vocabulary, layers=layers)
+        self.over_patches = config.over == "patches"
+        width, joint = backbone.text_width, facts.fusion_layers
+        modalities = ("image",) if self.over_patches else ("text", "image")
+        self.fusion = nn.ModuleList(
+            Layer(backbone) for _ in range(0 if self.over_patches else joint)
+        )
+        self.text_projection: nn.Module = nn.Identity()
+        self.image_projection: nn.Module = nn.Identity()
+        if joint and config.projections:
+            self.image_projection = nn.Linear(backbone.image_width, width)
+            if not self.over_patches:
+                self.text_projection = nn.Linear(width, width)
+        self.types = nn.ModuleDict()
+        if joint and config.type_embeddings:
+            self.types.update({modality: nn.Embedding(1, width) for modality in modalities})
+        pools = joint and config.pooler
+        self.pooler = Pooler(width) if pools else None
+        self.image_pooler = Pooler(width) if pools and not self.over_patches else None
+
+    @classmethod
+    def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
+        assert isinstance(config, MergedAttentionConfig)
+        not_causal(cls.name, backbone)
+        asked, width = config.fusion_layers, backbone.text_width
+        joint = backbone.text_layers if asked is None else asked
+        if joint and not config.projections:
+            project_needed(cls.name, backbone)
+        if config.over == "patches":
+            _check_patches(config, joint)
+            reads = "[CLS] and the class token, each after a pass of its modality alone"
+            return Facts(
+                no_align="" if config.separate_passes else NO_ALIGN,
+                itc_reads=reads if config.separate_passes else "",
+                itc_widths=(width, width),
+                text_layers=0,
+                fusion_layers=joint,
+                image_layers=0,
+                pooled_width=width,
+            )
+        if config.separate_passes:
+            raise SettingError(
+                "merged_attention: over towers ITC reads the towers; separate_passes is for "
+                "over = 'patches', leave it out"
+            )
+        depth = text_layers(cls.name, config.text_layers, backbone)
+        return Facts(
+            no_fuse="" if joint else "fusion_layers = 0 leaves no joint layer",
+            itc_reads=itc_reads(cls.name, config, backbone, depth),
+            text_layers=depth,
+            fusion_layers=joint,
+            image_layers=image_layers(cls.name, config, backbone),
+            pooled_width=2 * width if config.pooler else width,
+        )
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        states = self.image(image_BCHW, embed_only=self.over_patches)
+        if not self.config.separate_passes:
+            return states
+        return dataclasses.replace(states, pooled=lambda: self._image_alone(states.distinct_UPD))
+
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        text = super().encode_text(ids_BL, text_is_real_BL, packed=packed)
+        if not self.config.separate_passes:
+            return text
+        return dataclasses.replace(
+            text, pooled=lambda: walk_alone(self._stack(), text.tokens_TD, text.layout)
+        )
+
+    def fuse(
+        self,
+        image: ImageStates,
+        text: TextStates,
+        *,
+        read_at_BR: Tensor | None = None,
+        keep_attention: Collection[str] = (),
+    ) -> Fused:
+        stack = self._stack()
+        if not stack:
+            no_fuse = self.facts(self.config, self.backbone).no_fuse
+            raise TypeError(f"{self.name} cannot fuse: {no_fuse}")
+        joint = Joint(text.layout, image.distinct_UPD.shape[1])
+        image_BPD = image.by_row(self._patches(image.distinct_UPD))
+        x_TD = joint.join(self._words(text.tokens_TD), image_BPD)
+        keep = keepers(keep_attention, stack, joint.length)
+        at_BR = with_first(read_at_BR)
+        if at_BR is None or self.image_pooler is None:
+            x_TD = walk(stack, x_TD, joint.layout, at_BR, keep)
+            text_BRD, first_BD, out_BPD = joint.read(x_TD, at_BR)
+            class_BD = None if out_BPD is None else out_BPD[:, 0]
+        else:  # the class token too
+            class_B1 = torch.full_like(at_BR[:, :1], joint.length)
+            x_TD = walk(stack, x_TD, joint.layout, torch.cat([at_BR, class_B1], dim=1), keep)
+            x_BRD = x_TD.view(len(at_BR), -1, x_TD.shape[-1])
+            text_BRD, first_BD, class_BD, out_BPD = x_BRD[:, 1:-1], x_BRD[:, 0], x_BRD[:, -1], None
+        return Fused(
+            text_BRD=text_BRD,
+            image_BPD=out_BPD,
+            pooled_BD=self._pooled_pair(first_BD, class_BD),
+            attention={name: found[0] for name, found in keep.items()},
+        )
+
+    def crossings(self) -> tuple[str, ...]:
+        return tuple(self._stack())
+
+    @classmethod
+    def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
+        assert isinstance(config, MergedAttentionConfig)
+        facts, over_patches = cls.facts(config, backbone), config.over == "patches"
+        rule = config.fusion_from or ("first" if over_patches else "random")
+        sources = choose(rule, facts.fusion_layers, backbone.text_layers, "fusion_from")
+        own = stack_slots(facts.text_layers)
+        return {**own, **named("layers" if over_patches else "fusion", sources)}
+
+    def new_parts(self) -> frozenset[str]:
+        table = self.slots(self.config, self.backbone)
+        fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
+        parts = ("types", "text_projection", "image_projection", "pooler", "image_pooler")
+        return frozenset({*fresh, *(f"{part}." for part in parts)})
+
+    def _stack(self) -> dict[str, Step]:
+        name, layers = ("layers", self.layers) if self.over_patches else ("fusion", self.fusion)
+        return {f"{name}.{j}": layer for j, layer in enumerate(layers)}
+
+    def _words(self, text_TD: Tensor) -> Tensor:
+        x_TD = self.text_projection(text_TD)
+        return x_TD + self.types["text"].weight[0] if "text" in self.types else x_TD
+
+    def _patches(self, image_UPE: Tensor) -> Tensor:
+        x_UPD = self.image_projection(image_UPE)
+        if "image" in self.types:
+            x_UPD = x_UPD + self.types["image"].weight[0]
+        if not self.over_patches:
+            return x_UPD
+        assert self.embeddings.norm is not None
+        return self.embeddings.dropout(self.embeddings.norm(x_UPD))
+
+    def _image_alone(self, image_BPE: Tensor) -> Tensor:
+        x_BPD = self._patches(image_BPE)
+        layout = Layout.full(*x_BPD.shape[:2], x_BPD.device)
+        return walk_alone(self._stack(), x_BPD.flatten(0, 1), layout)
+
+    def _pooled_pair(self, first_BD: Tensor, class_BD: Tensor | None) -> Tensor:
+        if self.pooler is None:
+            return first_BD
+        if self.image_pooler is None or class_BD is None:
+            return self.pooler(first_BD)
+        return torch.cat([self.pooler(first_BD), self.image_pooler(class_BD)], dim=-1)
+
+
+def _check_patches(config: MergedAttentionConfig, joint: int) -> None:
+    """Raises `SettingError` for what a stack over patches has not."""
+    none = {
+        "text_layers": config.text_layers or None,
+        "image_layers": config.image_layers,
+        "itc_layer": config.itc_layer,
+    }
+    for field, value in none.items():
+        if value is not None:
+            raise SettingError(
+                f"merged_attention: {field} is {value}, but over patches no layer is of one "
+                "modality alone; leave it out"
+            )
+    if not joint:
+        raise SettingError("merged_attention: over patches fusion_layers must be at least 1")
