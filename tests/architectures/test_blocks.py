@@ -1,52 +1,10 @@
 """Fusion layers against a loop-written ALBEF; layouts against hand-made rows."""
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 
 from architectures.layout import Layout
-
-
-def linear(weights, name, x: Tensor) -> Tensor:
-    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-
-def norm(weights, name, x: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    x = centred / (centred.square().mean(-1, keepdim=True) + 1e-12).sqrt()
-    return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-
-def attend(weights, name, asking: Tensor, read: Tensor, read_is_real, heads: int) -> Tensor:
-    """One row: (L, D) reads (K, E). Loops over heads and positions; padding is left out."""
-    q, k, v = (
-        linear(weights, f"{name}.{part}", x)
-        for part, x in (("query", asking), ("key", read), ("value", read))
-    )
-    size = q.shape[-1] // heads
-    mixed = torch.zeros_like(q)
-    for head in range(heads):
-        own = slice(head * size, (head + 1) * size)
-        for i in range(len(q)):
-            kept = [j for j in range(len(k)) if read_is_real[j]]
-            scores = [float(q[i, own] @ k[j, own]) / math.sqrt(size) for j in kept]
-            raised = [math.exp(score - max(scores)) for score in scores]
-            for share, j in zip(raised, kept, strict=True):
-                mixed[i, own] += share / sum(raised) * v[j, own]
-    return linear(weights, f"{name}.output", mixed)
-
-
-def albef_layer(weights, x: Tensor, real, image: Tensor, heads: int) -> Tensor:
-    """references.md 1.1: self-attention, cross-attention to all image tokens, MLP; post-norm."""
-    x = norm(weights, "self_norm", x + attend(weights, "self_attention", x, x, real, heads))
-    everything = [True] * len(image)
-    crossed = attend(weights, "cross_attention", x, image, everything, heads)
-    x = norm(weights, "cross_norm", x + crossed)
-    inner = linear(weights, "mlp.inner", x)
-    inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
-    return norm(weights, "mlp_norm", x + linear(weights, "mlp.outer", inner))
+from tests.architectures.reference import layer
 
 
 @torch.no_grad()
@@ -61,7 +19,7 @@ def test_fusion_layers_equal_a_loop_written_albef(make, batch, packed):
         x = text.tokens_BLD[row]
         for j in (6, 7):
             weights = dict(design.layers[j].named_parameters())
-            x = albef_layer(weights, x, real[row], image.tokens_BPD[row], heads=2)
+            x = layer(weights, x, real[row], image.tokens_BPD[row], heads=2)
         torch.testing.assert_close(fused.text_BRD[row][real[row]], x[real[row]])
         torch.testing.assert_close(fused.pooled_BD[row], x[0])
 
