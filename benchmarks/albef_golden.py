@@ -1,17 +1,20 @@
 """Does `split_bert` compute what salesforce/ALBEF computes, to the last digits?
 
-A folder holds a checkpoint in the published format, inputs, and the numbers the original gave for
-them. Guess: float64 agrees to 1e-12, float32 to 1e-5. Cost: seconds.
+A folder holds a checkpoint in the published format, its sizes, inputs, and the numbers the original
+gave for them. Guess: float64 agrees to 1e-12, float32 to 1e-5. Cost: seconds.
 
     python benchmarks/albef_golden.py FOLDER
 
-One line per stored number: file, name, largest absolute error in float64 and in float32, or
-NOT COVERED where the product cannot compute it yet; totals on the last line. Exits 1 where an
-error is above 1e-8 (float64) or 2e-5 (float32).
+One line per stored number: file, name, largest absolute error in float64 and in float32 (`-` where
+none is stored), or NOT COVERED where the product cannot compute it yet; totals on the last line.
+Exits 1 where an error is above 1e-8 (float64) or 2e-5 (float32), or a shape differs; 2, with the
+reason, where a folder lacks what is needed.
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -22,28 +25,77 @@ import torch
 from torch import Tensor
 
 from architectures import registry
-from architectures.backbone import Backbone
-from architectures.checkpoints import load_whole
+from architectures.backbone import TEXT_KINDS, Backbone
+from architectures.checkpoints import load_whole, resize_positions
 from architectures.contract import FusionDesign
-from architectures.encoders import resize_positions
+from architectures.frozen import SettingError
 from architectures.published.albef import albef_tensors
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}
+KIND = TEXT_KINDS["bert"]
+CONSTANTS = {
+    "vision": {"qkv_bias": (True,), "activation": ("gelu", "gelu (erf)")},
+    "bert": {"layer_norm_eps": (KIND.eps,), "hidden_act": ("gelu", "gelu (erf)")},
+}
+"""What the design is built with: a config that says otherwise is none of ALBEF's."""
 Numbers = dict[str, Tensor]
+Line = tuple[str, str, list[float | None] | str]
+"""File, name, and errors in float64 and float32, or why it is not covered (may be empty)."""
 
 
-def design_of(folder: Path, dtype: torch.dtype) -> FusionDesign:
-    """The registered design of the folder's sizes, filled by our loader."""
-    config = json.loads((folder / "config.json").read_text())
+class LackingError(Exception):
+    """What a folder lacks, in words."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The sizes, checked against what the design is built with."""
+    config = json.loads(needed(folder, "config.json").read_text())
+    for part, constants in CONSTANTS.items():
+        for name, known in constants.items():
+            if config[part].get(name, known[0]) not in known:
+                raise LackingError(
+                    f"config.json: {part}.{name} is {config[part][name]!r}, not {known[0]!r}: "
+                    "split_bert cannot be built so"
+                )
+    width, reads = config["vision"]["width"], config["bert"].get("encoder_width")
+    if reads not in (None, width):
+        raise LackingError(f"config.json: bert.encoder_width {reads} is not vision.width {width}")
+    return config
+
+
+def needed(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise LackingError(f"{folder} lacks {name}")
+    return folder / name
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@functools.cache
+def checkpoint(folder: Path) -> dict[str, Tensor]:
+    state = load(needed(folder, "checkpoint.pth"))
+    return state.get("model", state)
+
+
+@functools.cache
+def design_of(folder: Path, dtype: torch.dtype, image_size: int) -> FusionDesign:
+    """The registered design of the folder's sizes, filled by our loader; `image_size` may differ
+    from the checkpoint's.
+    """
+    config = read_config(folder)
     vision, bert = config["vision"], config["bert"]
     backbone = Backbone(
-        image_size=vision["image_res"],
-        image_channels=vision["in_channels"],
+        image_size=image_size,
+        image_channels=vision.get("in_channels", 3),
         patch_size=vision["patch_size"],
         image_width=vision["width"],
         image_layers=vision["depth"],
         image_heads=vision["heads"],
+        image_mlp=round(vision.get("mlp_ratio", 4) * vision["width"]),
+        image_norm_eps=vision.get("layer_norm_eps", 1e-6),
         text_width=bert["hidden_size"],
         text_layers=bert["num_hidden_layers"],
         text_heads=bert["num_attention_heads"],
@@ -52,13 +104,12 @@ def design_of(folder: Path, dtype: torch.dtype) -> FusionDesign:
         itc_width=config["embed_dim"],
     )
     fields = {"text_layers": bert["fusion_layer"]}
-    design = registry.construct("split_bert", fields, backbone, bert["vocab_size"])
-    load_whole(design, albef_tensors(checkpoint(folder)))
-    return design.to(dtype).eval()
-
-
-def checkpoint(folder: Path) -> dict[str, Tensor]:
-    return torch.load(folder / "checkpoint.pth", weights_only=True)["model"]
+    design = registry.construct("split_bert", fields, backbone, bert["vocab_size"]).to(dtype)
+    tensors = {role: x.to(dtype) for role, x in albef_tensors(checkpoint(folder)).items()}
+    types = "embeddings.token_type.weight"  # row 0 alone is read, however many there are
+    tensors[types] = torch.cat([tensors[types], tensors[types]])[: KIND.types]
+    load_whole(design, tensors)
+    return design.eval()
 
 
 def pretrain(design: FusionDesign, given: dict[str, Any]) -> Numbers:
@@ -109,71 +160,98 @@ COVERED: dict[str, Callable[[FusionDesign, dict[str, Any]], Numbers]] = {
 }
 
 
-def positions(folder: Path) -> Iterator[tuple[str, str, list[float | None]]]:
-    """The resized position tables, which exist in float64 only."""
-    stored = torch.load(folder / "pos_embed_resized.pt", weights_only=True)
-    patches = (stored.pop("image_res") // json.loads((folder / "config.json").read_text())[
-        "vision"]["patch_size"]) ** 2  # fmt: skip
-    for name, wanted in stored.items():
-        table = resize_positions(checkpoint(folder)[name].double(), patches, prefix=1)
-        yield "pos_embed_resized", name, [float((table - wanted).abs().max()), None]
+def error(ours: Tensor, stored: Any) -> float:
+    """Largest absolute difference; infinite where shapes differ."""
+    if not isinstance(stored, Tensor) or ours.shape != stored.shape:
+        return float("inf")
+    return float((ours - stored).abs().max()) if stored.numel() else 0.0
 
 
-def outputs(folder: Path) -> Iterator[tuple[str, str, list[float | None] | None]]:
-    """File, name and errors in float64 and float32; None for errors: not covered."""
-    designs = {dtype: design_of(folder, dtype) for dtype in LIMITS}
-    for file in sorted(folder.glob("*_outputs_f64.pt")):
-        part = file.name.removesuffix("_outputs_f64.pt")
-        stored, ours = {}, {}
-        for dtype, suffix in SUFFIX.items():
-            path = folder / f"{part}_outputs_{suffix}.pt"
-            stored[dtype] = torch.load(path, weights_only=True) if path.exists() else {}
-            if part in COVERED:
-                given = torch.load(folder / f"{part}_inputs.pt", weights_only=True)
-                ours[dtype] = COVERED[part](designs[dtype], given)
-        for name in stored[torch.float64]:
-            if name not in ours.get(torch.float64, {}):
-                yield part, name, None
+def outputs(folder: Path) -> Iterator[Line]:
+    """What is stored in `*_outputs_f64.pt` and `*_outputs_f32.pt`."""
+    parts = sorted({file.name.rpartition("_outputs_")[0] for file in folder.glob("*_outputs_*.pt")})
+    if not parts:
+        raise LackingError(f"{folder} lacks numbers to compare: no *_outputs_f64.pt, *_f32.pt")
+    for part in parts:
+        files = {dtype: folder / f"{part}_outputs_{suffix}.pt" for dtype, suffix in SUFFIX.items()}
+        stored = {dtype: load(file) if file.is_file() else {} for dtype, file in files.items()}
+        ours, inputs = {}, folder / f"{part}_inputs.pt"
+        if part in COVERED and inputs.is_file():
+            given = load(inputs)
+            for dtype in LIMITS:
+                design = design_of(folder, dtype, given["images"].shape[-1])
+                ours[dtype] = COVERED[part](design, given)
+        lacking = part in COVERED and not ours
+        for name in dict.fromkeys(name for numbers in stored.values() for name in numbers):
+            if not ours or name not in ours[torch.float64]:
+                yield f"{part}_outputs", name, f"{inputs.name} is missing" if lacking else ""
                 continue
             yield (
-                part,
+                f"{part}_outputs",
                 name,
                 [
-                    float((ours[dtype][name] - values[name]).abs().max())
-                    if name in values
-                    else None
-                    for dtype, values in stored.items()
+                    error(ours[dtype][name], stored[dtype][name]) if name in stored[dtype] else None
+                    for dtype in LIMITS
                 ],
             )
 
 
-@torch.no_grad()
-def main(folder: Path) -> int:
-    """Prints the comparison; returns the exit status."""
-    torch.set_num_threads(1)
-    covered = wrong = missing = 0
-    for file, name, errors in [*outputs(folder), *positions(folder)]:
-        if errors is None:
-            missing += 1
-            print(f"{file:24} {name:32} NOT COVERED")
+def positions(folder: Path) -> Iterator[Line]:
+    """Position tables of another grid; a file of its own, which a folder need not have."""
+    file = folder / "pos_embed_resized.pt"
+    stored = load(file) if file.is_file() else {}
+    for name, wanted in stored.items():
+        if not isinstance(wanted, Tensor):
+            continue  # the image size; the number of rows says it too
+        if name not in checkpoint(folder):
+            yield file.stem, name, "the checkpoint has none"
             continue
-        covered += 1
+        table = checkpoint(folder)[name].to(wanted.dtype)
+        found = error(resize_positions(table, wanted.shape[1] - 1, prefix=1), wanted)
+        yield file.stem, name, [found if dtype is wanted.dtype else None for dtype in LIMITS]
+
+
+def metrics(folder: Path) -> Iterator[Line]:
+    """Retrieval's metrics; a file of its own, which a folder need not have."""
+    file = folder / "retrieval_metrics.json"
+    for name in json.loads(file.read_text()) if file.is_file() else ():
+        yield file.stem, name, ""
+
+
+def compare(folder: Path) -> int:
+    """Prints the comparison; returns the exit status."""
+    agree = wrong = missing = 0
+    for file, name, errors in (*outputs(folder), *positions(folder), *metrics(folder)):
+        if isinstance(errors, str):
+            missing += 1
+            print(f"{file:24} {name:32} NOT COVERED{f': {errors}' if errors else ''}")
+            continue
         # `not <=` so that a NaN is wrong.
-        bad = any(
-            e is not None and not e <= limit
-            for e, limit in zip(errors, LIMITS.values(), strict=True)
-        )
-        wrong += bad
+        limits = zip(errors, LIMITS.values(), strict=True)
+        bad = any(e is not None and not e <= limit for e, limit in limits)
+        wrong, agree = wrong + bad, agree + (not bad)
         shown = " ".join("     -    " if e is None else f"{e:10.3e}" for e in errors)
         print(f"{file:24} {name:32} {shown}{'  WRONG' if bad else ''}")
-    for name in json.loads((folder / "retrieval_metrics.json").read_text()):
-        missing += 1
-        print(f"{'retrieval_metrics':24} {name:32} NOT COVERED")
-    print(f"{covered - wrong} agree, {wrong} wrong, {missing} not covered")
+    print(f"{agree} agree, {wrong} wrong, {missing} not covered")
     return int(wrong > 0)
 
 
+@torch.no_grad()
+def main(words: list[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(words).folder
+    try:
+        return compare(folder)
+    except KeyError as lacking:
+        said = f"{folder}: config.json or an input file lacks {lacking}"
+    except (LackingError, SettingError, ValueError) as lacking:
+        said = str(lacking)
+    print(said, file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/albef_golden.py FOLDER")
-    sys.exit(main(Path(sys.argv[1])))
+    torch.set_num_threads(1)
+    sys.exit(main())
