@@ -1,0 +1,103 @@
+"""Two streams above two finished towers: text and image layers that read each other.
+
+METER's co-attention (Dou et al. 2022; zdou0830/METER) by default: a projection and a type row for
+each modality, once, then six layers a stream, in parallel, without a weight in common. `order`,
+`tied` and `pooled` turn it into LXMERT's cross layers (Tan and Bansal 2019; airsplay/lxmert) and
+ViLBERT's blocks (Lu et al. 2019, as e-bug/volta writes them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import Layer, Read, Step
+from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
+from architectures.frozen import SettingError
+from architectures.towers import project_needed
+from architectures.two_streams import TwoStreams, TwoStreamsConfig, image_depth, stream_facts
+
+ORDERS: dict[str, tuple[Step, ...]] = {
+    "meter": ("self", "cross", "mlp"),
+    "lxmert": ("cross", "self", "mlp"),
+    "vilbert": ("cross", "cross_mlp", "self", "mlp"),
+}
+
+
+class CoAttentionConfig(TwoStreamsConfig):
+    """How the streams read each other, and what they share."""
+
+    order: Literal["meter", "lxmert", "vilbert"] = "meter"
+    """Steps of a layer. `meter`: self-attention, cross-attention, MLP; `lxmert`: cross-attention,
+    self-attention, MLP; `vilbert`: cross-attention, an MLP of its own, self-attention, MLP."""
+    update: Literal["parallel", "sequential"] = "parallel"
+    """`parallel`: both streams read what the other's layer was given; `sequential`: the image
+    stream reads the text that the same layer has already updated."""
+    tied: Literal["no", "cross", "all"] = "no"
+    """Weights that both streams of a layer share: none, cross-attention and its norm (LXMERT), or
+    all of them."""
+    projections: bool = True
+    """A linear map of each modality's tokens into the streams; needed where widths differ."""
+
+
+class CoAttention(TwoStreams):
+    """Two streams above the towers that read each other (METER; LXMERT's and ViLBERT's layers)."""
+
+    name: ClassVar[str] = "co_attention"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = CoAttentionConfig
+    config: CoAttentionConfig
+
+    def __init__(self, config: CoAttentionConfig, backbone: Backbone, vocabulary: int) -> None:
+        order, sequential = ORDERS[config.order], config.update == "sequential"
+        super().__init__(config, backbone, vocabulary, order=order, sequential=sequential)
+        width, projects = backbone.text_width, config.projections and config.fusion_layers
+        self.text_projection = nn.Linear(width, width) if projects else None
+        self.image_projection = nn.Linear(backbone.image_width, width) if projects else None
+        for place in range(len(self.image_fusion)):
+            text, image = self.text_fusion[place], self.image_fusion[place]
+            assert isinstance(text, Layer) and isinstance(image, Layer)
+            if config.tied == "all":
+                self.image_fusion[place] = text
+            elif config.tied == "cross" and text.crosses:
+                image.cross_attention, image.cross_norm = text.cross_attention, text.cross_norm
+
+    @classmethod
+    def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
+        assert isinstance(config, CoAttentionConfig)
+        if not config.projections:
+            project_needed(cls.name, backbone)
+        if config.tied == "all" and config.image_fusion_from != "random":
+            raise SettingError(
+                f"{cls.name}: with tied 'all' the image stream has the layers of fusion_from; "
+                "leave image_fusion_from out"
+            )
+        return stream_facts(cls.name, config, backbone)
+
+    def text_input(self, place: int, text: TextStates, below: Read | None) -> Read:
+        if below is not None:
+            return below
+        x_TD = text.tokens_TD
+        x_TD = x_TD if self.text_projection is None else self.text_projection(x_TD)
+        x_TD = x_TD if self.types is None else x_TD + self.types.text_D
+        return Read(states=x_TD, layout=text.layout)
+
+    def image_input(self, place: int, image: ImageStates, below: Read | None) -> Read:
+        if below is not None:
+            return below
+        x_UPD = image.distinct_UPD
+        x_UPD = x_UPD if self.image_projection is None else self.image_projection(x_UPD)
+        x_UPD = x_UPD if self.types is None else x_UPD + self.types.image_D
+        return Read.of_image(image, x_UPD)
+
+    @classmethod
+    def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
+        assert isinstance(config, CoAttentionConfig)
+        slots = dict(super().slots(config, backbone))
+        if config.tied == "all":
+            places = range(image_depth(config))
+            slots |= {f"image_fusion.{i}": slots[f"text_fusion.{i}"] for i in places}
+        return slots
