@@ -13,6 +13,7 @@ from architectures import registry
 from architectures.blocks import Layer
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.slots import paired_share, role_digests, source_role
+from architectures.vit_blocks import ViTBlock
 
 FIELDS = {
     "split_bert": [
@@ -32,6 +33,32 @@ FIELDS = {
         {"text_encoder": "distilbert", "text_layers": 2, "fusion_layers": 0},
     ],
     "dual_encoder": [{}, {"text_layers": 2}],
+    "bridge": [
+        {},
+        {"kind": "gated", "fusion_layers": 3, "bridges": [2], "share_projections": False},
+        {"kind": "interpolate", "fusion_layers": 3, "text_layers": 2, "pooled": "text"},
+        {"kind": "none", "fusion_layers": 2, "text_layers": 0},
+        {"fusion_layers": 0},
+    ],
+    "co_attention": [
+        {},
+        {"order": "lxmert", "tied": "cross", "update": "sequential", "cross_every": 2},
+        {"order": "vilbert", "tied": "all", "pooled": "product", "fusion_layers": 2},
+        {"fusion_layers": 1, "pooled": "text", "pooler": False, "type_embeddings": False},
+        {"fusion_layers": 0},
+    ],
+    "single_stream": [
+        {},
+        {"separate_passes": True, "layers": 3},
+        {"pooler": False, "type_embeddings": False},
+    ],
+    "merged_attention": [
+        {},
+        {"text_layers": 2, "fusion_layers": 3, "fusion_from": "last", "pooler": False},
+        {"fusion_layers": 0},
+        {"over": "patches", "fusion_layers": 3},
+        {"over": "patches", "fusion_layers": 2, "separate_passes": True},
+    ],
 }
 CASES = [
     pytest.param(name, fields, id=f"{name}-{'-'.join(map(str, fields.values())) or 'default'}")
@@ -167,7 +194,7 @@ def test_gradients_reach_both_towers_and_every_weight(make, batch, name, fields)
 @every_design
 def test_kept_attention_is_what_was_used(make, batch, name, fields):
     design = make(name, fields)
-    crossing = [n for n, m in design.named_modules() if isinstance(m, Layer) and m.crosses]
+    crossing = design.crossings()
     if not crossing:
         assert not can_fuse(design)
         return
@@ -177,7 +204,12 @@ def test_kept_attention_is_what_was_used(make, batch, name, fields):
     torch.testing.assert_close(kept.pooled_BD, plain.pooled_BD)
     probabilities = kept.attention[layer]
     assert probabilities.shape == (8, 2, 7, 5)
-    torch.testing.assert_close(probabilities.sum(-1), torch.ones(8, 2, 7).double())
+    given = probabilities.sum(-1)
+    module = design.get_submodule(layer)
+    if (isinstance(module, Layer) and not module.crosses) or isinstance(module, ViTBlock):
+        assert ((given > 0) & (given < 1)).all()  # the rest goes to words, under the same softmax
+    else:
+        torch.testing.assert_close(given, torch.ones(8, 2, 7).double())
     assert torch.autograd.grad(kept.pooled_BD[:, 0].sum(), probabilities)[0].any()
 
 
@@ -237,19 +269,23 @@ def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fiel
     design = make(name, fields, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         image, text = states(design, batch, packed)
-        features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        loss = (features[0] @ features[1].T).float().logsumexp(1).sum()
+        loss = torch.zeros(())
+        if "itc" in design.heads:
+            features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+            loss = (features[0] @ features[1].T).float().logsumexp(1).sum()
         if can_fuse(design):
             loss = loss + design.fuse(image, text).pooled_BD[:, 0].float().sum()
     loss.backward()
-    assert features[0].dtype == torch.float32
     assert all(p.grad.dtype == torch.float32 for p in design.image.parameters())
+    if "itc" not in design.heads:
+        return
+    assert features[0].dtype == torch.float32
     exact = make(name, fields, dtype=torch.float32)
     wanted = exact.heads["itc"](*(s.pooled_BD for s in states(exact, batch)))
     assert (features[1] - wanted[1]).abs().mean() < 0.02
 
 
-def test_shared_parts_start_bit_identical(make):
+def test_shared_parts_start_bit_identical(make, small):
     made = [make(*case.values, dtype=torch.float32) for case in CASES]
     digests = [role_digests(design) for design in made]
     known: dict[tuple[str, str], set[str]] = {}
@@ -261,10 +297,15 @@ def test_shared_parts_start_bit_identical(make):
             size = str([p.shape for p in module.parameters(recurse=False)])
             known.setdefault((drawn_as, size), set()).add(value)
     assert [drawn_as for drawn_as, values in known.items() if len(values) > 1] == []
-    image = {role for role, _ in known if role.startswith("image.")}
-    assert all(image <= digest.keys() for digest in digests)
+    towers = [
+        {role for role in digest if role.startswith("image.")}
+        for design, digest in zip(made, digests, strict=True)
+        if design.facts(design.config, design.backbone).image_layers == small.image_layers
+    ]
+    assert len(towers) > 1 and all(roles == towers[0] for roles in towers)
     assert paired_share(made[0], made[0]) == 1.0
-    assert all(0.2 < paired_share(made[0], other) <= 1.0 for other in made)
+    for other in made:  # most of the smaller of any two
+        assert max(paired_share(made[0], other), paired_share(other, made[0])) > 0.5
 
 
 @every_design
