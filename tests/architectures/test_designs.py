@@ -1,191 +1,320 @@
-"""Which weights a part starts from: drawn anew by role, or taken from a pretrained layer.
+"""Behaviour that every design of the registry must show; a new design is tested without a new test.
 
-A role is a parameter's name in its design. Every weight is drawn by a generator that depends on the
-seed and the role alone, so a part that two designs share starts bit-identical in both, whatever
-else they hold (DomainBed's seeds, which hash the method's name, pair nothing).
+Endpoints and other fields worth testing are added to FIELDS; a design that is not there is tested
+with its default configuration.
 """
 
-from __future__ import annotations
+import copy
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
-
-import numpy as np
+import pytest
 import torch
-from torch import Tensor, nn
 
-from architectures.contract import FusionDesign
-from architectures.frozen import SettingError
+from architectures import registry
+from architectures.blocks import Layer
+from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.slots import paired_share, role_digests, source_role
+from architectures.vit_blocks import ViTBlock
 
-Draw = Callable[[str], np.random.Generator]
-
-FRESH = "fresh"
-
-Rule = Literal["first", "last", "every_other", "copies", "random"] | tuple[int | None, ...]
-"""Which pretrained layers a stack starts from, lowest slot first; `RULES` says it in words."""
-RULES = {
-    "first": "as many as are needed, the lowest layers",
-    "last": "the highest layers",
-    "every_other": "every second layer, counted down from the highest (X-VLM)",
-    "copies": "the highest layers, each of them twice (ALBEF for two images)",
-    "random": "none, all are drawn fresh",
-    "a list": "the layer of every slot, counted from 0; repeats make copies, null a fresh layer",
+FIELDS = {
+    "split_bert": [
+        {},
+        {"text_layers": 0},
+        {"text_layers": 3, "cross_every": 2, "type_embeddings": True, "pooler": True},
+        {"text_layers": 8},
+    ],
+    "full_text_deep_fusion": [
+        {},
+        {"fusion_layers": 0},
+        {"text_layers": 0, "fusion_layers": 3, "fusion_from": "first"},
+    ],
+    "distilbert_fusion": [
+        {"distil_layers": 3},
+        {"text_encoder": "distilbert", "fusion_layers": 3},
+        {"text_encoder": "distilbert", "text_layers": 2, "fusion_layers": 0},
+    ],
+    "dual_encoder": [{}, {"text_layers": 2}],
+    "bridge": [
+        {},
+        {"kind": "gated", "fusion_layers": 3, "bridges": [2], "share_projections": False},
+        {"kind": "interpolate", "fusion_layers": 3, "text_layers": 2, "pooled": "text"},
+        {"kind": "none", "fusion_layers": 2, "text_layers": 0},
+        {"fusion_layers": 0},
+    ],
+    "co_attention": [
+        {},
+        {"order": "lxmert", "tied": "cross", "update": "sequential", "cross_every": 2},
+        {"order": "vilbert", "tied": "all", "pooled": "product", "fusion_layers": 2},
+        {"fusion_layers": 1, "pooled": "text", "pooler": False, "type_embeddings": False},
+        {"fusion_layers": 0},
+    ],
+    "single_stream": [
+        {},
+        {"separate_passes": True, "layers": 3},
+        {"pooler": False, "type_embeddings": False},
+    ],
+    "merged_attention": [
+        {},
+        {"text_layers": 2, "fusion_layers": 3, "fusion_from": "last", "pooler": False},
+        {"fusion_layers": 0},
+        {"over": "patches", "fusion_layers": 3},
+        {"over": "patches", "fusion_layers": 2, "separate_passes": True},
+    ],
 }
-TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
-"""Parameters of a timm ViT that are tables rather than layers."""
-CONSTANTS = (".gamma", ".scaled_factor", ".beta")
-"""Scales of a layer or a bridge, whose constructor's constant is their start."""
-CONSTANTS = (".gamma", ".scaled_factor", ".beta")
-"""Scales of a layer or a bridge, whose constructor's constant is their start."""
+CASES = [
+    pytest.param(name, fields, id=f"{name}-{'-'.join(map(str, fields.values())) or 'default'}")
+    for name in registry.names()
+    for fields in FIELDS.get(name, [{}])
+]
+every_design = pytest.mark.parametrize(("name", "fields"), CASES)
+
+READ_AT = torch.tensor([[1, 2]] * 8)
 
 
-def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:
-    """The source layer of each of `count` slots, of a pretrained stack of `there`; None: fresh.
-
-    Raises `SettingError` that names `field` where the rule does not give that many.
-
-    >>> choose("every_other", 6, 12, "fusion_from")
-    (1, 3, 5, 7, 9, 11)
-    """
-    if isinstance(rule, tuple):
-        wrong = [layer for layer in rule if layer is not None and not 0 <= layer < there]
-        if len(rule) != count or wrong:
-            raise SettingError(
-                f"{field} {list(rule)} must name {count} layers from 0 to {there - 1}"
-                f"{f', not {wrong[0]}' if wrong else f', not {len(rule)}'}"
-            )
-        return rule
-    longest = {"first": there, "last": there, "every_other": (there + 1) // 2, "copies": 2 * there}
-    if count > longest.get(rule, count):
-        raise SettingError(
-            f"{field} {rule!r} gives at most {longest[rule]} layers of {there}, but {count} are "
-            "needed; take copies, random, or a list"
-        )
-    top = range(there)[::-1]
-    found: dict[str, Sequence[int | None]] = {
-        "first": range(count),
-        "last": top[:count][::-1],
-        "every_other": top[::2][:count][::-1],
-        "copies": [layer for layer in top for _ in range(2)][:count][::-1],
-        "random": [None] * count,
-    }
-    return tuple(found[rule])
+def states(design: FusionDesign, batch, packed=False) -> tuple[ImageStates, TextStates]:
+    images, ids, real = batch
+    images = images.to(next(design.parameters()).dtype)
+    return design.encode_image(images), design.encode_text(ids, real, packed=packed)
 
 
-def named(
-    stack: str, sources: Iterable[int | None], source_stack: str = "layers"
-) -> dict[str, str]:
-    """Slot -> source of a stack's layers, as `FusionDesign.slots` gives them."""
-    return {
-        f"{stack}.{slot}": FRESH if layer is None else f"{source_stack}.{layer}"
-        for slot, layer in enumerate(sources)
-    }
+def can_fuse(design: FusionDesign) -> bool:
+    return design.facts(design.config, design.backbone).can_fuse
 
 
-@torch.no_grad()
-def redraw(
-    model: nn.Module, draw: Draw, *, std: float, source_of: Callable[[str], str] = str
-) -> None:
-    """Draws every weight of a model anew, in float32, tied weights once.
-
-    `source_of`: role -> the role by whose name it is drawn. Two slots that start from the same
-    pretrained layer start alike without pretrained weights too.
-
-    Matrices and embeddings N(0, std), biases 0, norms 1 and 0, patch embedding N(0, 1/fan_in) in
-    variance, tables of the image tower N(0, 0.02), ITC and ITM heads uniform(+-1/sqrt(fan_in)) as
-    ALBEF leaves them. Raises `SettingError` for a parameter without a rule, so that none keeps
-    what a library drew for it from the global generator.
-    """
-    for role, parameter, owner in _parameters(model):
-        drawn_as = source_of(role)
-        if role.endswith(CONSTANTS):
-            continue
-        shape = tuple(parameter.shape)
-        if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):
-            bound = owner.in_features**-0.5
-            values = draw(drawn_as).random(shape, dtype=np.float32) * (2 * bound) - bound
-        elif isinstance(owner, nn.LayerNorm):
-            values = np.full(shape, float(role.endswith(".weight")), np.float32)
-        elif role.endswith(".bias") and isinstance(owner, nn.Linear | nn.Conv2d):
-            values = np.zeros(shape, np.float32)
-        else:
-            values = draw(drawn_as).standard_normal(shape, np.float32) * _scale(role, owner, std)
-        parameter.copy_(torch.from_numpy(np.asarray(values, np.float32)))
+@every_design
+def test_padding_cannot_change_a_result(make, batch, name, fields):
+    design = make(name, fields)
+    _, ids, real = batch
+    image, text = states(design, batch)
+    other_ids = ids.where(real, 9)
+    changed = design.encode_text(other_ids, real)
+    torch.testing.assert_close(changed.pooled_BD, text.pooled_BD, rtol=0, atol=0)
+    shorter = design.encode_text(ids[1:2, :3], real[1:2, :3])
+    torch.testing.assert_close(shorter.pooled_BD, text.pooled_BD[1:2])
+    if can_fuse(design):
+        whole, again = design.fuse(image, text), design.fuse(image, changed)
+        torch.testing.assert_close(again.text_BRD[real], whole.text_BRD[real], rtol=0, atol=0)
+        alone = design.fuse(image.take(torch.tensor([1])), shorter)
+        torch.testing.assert_close(alone.text_BRD, whole.text_BRD[1:2, :3])
+        torch.testing.assert_close(alone.pooled_BD, whole.pooled_BD[1:2])
 
 
-def _scale(role: str, owner: nn.Module, std: float) -> np.float32:
-    if isinstance(owner, nn.Linear | nn.Embedding):
-        return np.float32(std)
-    if isinstance(owner, nn.Conv2d):
-        return np.float32(owner.weight[0].numel() ** -0.5)
-    if role.rpartition(".")[2] in TOKENS:
-        return np.float32(0.02)
-    raise SettingError(
-        f"no rule for the initial weights of {role} ({type(owner).__name__}); "
-        "build it from Linear, Embedding, LayerNorm or Conv2d, or add a rule to slots.py"
+@every_design
+def test_packed_equals_padded(make, batch, name, fields):
+    design = make(name, fields)
+    real = batch[2]
+    image, padded = states(design, batch)
+    _, packed = states(design, batch, packed=True)
+    assert packed.tokens_TD.shape[0] == real.sum()
+    torch.testing.assert_close(packed.pooled_BD, padded.pooled_BD)
+    torch.testing.assert_close(packed.tokens_BLD[real], padded.tokens_BLD[real])
+    assert not packed.tokens_BLD[~real].any()
+    if can_fuse(design):
+        for read_at in (None, READ_AT):
+            a = design.fuse(image, padded, read_at_BR=read_at)
+            b = design.fuse(image, packed, read_at_BR=read_at)
+            keep = real if read_at is None else slice(None)
+            torch.testing.assert_close(b.text_BRD[keep], a.text_BRD[keep])
+            torch.testing.assert_close(b.pooled_BD, a.pooled_BD)
+
+
+@every_design
+def test_a_row_of_a_batch_equals_a_batch_of_one(make, batch, name, fields):
+    design = make(name, fields)
+    image, text = states(design, batch)
+    one_image, one_text = states(design, tuple(x[2:3] for x in batch))
+    torch.testing.assert_close(one_image.pooled_BD, image.pooled_BD[2:3])
+    torch.testing.assert_close(one_text.pooled_BD, text.pooled_BD[2:3])
+    if can_fuse(design):
+        whole, one = design.fuse(image, text), design.fuse(one_image, one_text)
+        torch.testing.assert_close(one.pooled_BD, whole.pooled_BD[2:3])
+
+
+@every_design
+def test_swapping_the_image_changes_what_is_fused(make, batch, name, fields):
+    design = make(name, fields)
+    image, text = states(design, batch)
+    swapped = image.take(torch.arange(8).roll(1))
+    if not can_fuse(design):
+        with pytest.raises(TypeError, match="cannot fuse"):
+            design.fuse(image, text)
+        return
+    before, after = design.fuse(image, text), design.fuse(swapped, text)
+    assert ((before.pooled_BD - after.pooled_BD).abs().amax(1) > 1e-6).all()
+
+
+@every_design
+def test_read_at_equals_reading_everything(make, batch, name, fields):
+    design = make(name, fields)
+    image, text = states(design, batch)
+    if not can_fuse(design):
+        with pytest.raises(TypeError, match="cannot fuse"):
+            design.fuse(image, text)
+        return
+    whole = design.fuse(image, text)
+    some = design.fuse(image, text, read_at_BR=READ_AT)
+    none = design.fuse(image, text, read_at_BR=READ_AT[:, :0])
+    torch.testing.assert_close(some.text_BRD, whole.text_BRD[:, 1:3])
+    torch.testing.assert_close(some.pooled_BD, whole.pooled_BD)
+    torch.testing.assert_close(none.pooled_BD, whole.pooled_BD)
+    assert none.text_BRD.shape[1] == 0
+
+
+@every_design
+@pytest.mark.parametrize("packed", [False, True])
+def test_taken_rows_are_those_rows(make, batch, name, fields, packed):
+    design = make(name, fields)
+    image, text = states(design, batch, packed)
+    rows = torch.tensor([3, 0, 3])
+    taken = text.take(rows)
+    torch.testing.assert_close(taken.tokens_BLD, text.tokens_BLD[rows])
+    torch.testing.assert_close(taken.pooled_BD, text.pooled_BD[rows])
+    if can_fuse(design):
+        whole, some = design.fuse(image, text), design.fuse(image.take(rows), taken)
+        torch.testing.assert_close(some.pooled_BD, whole.pooled_BD[rows])
+
+
+@every_design
+def test_gradients_reach_both_towers_and_every_weight(make, batch, name, fields):
+    """All but BERT's unused second token type and, by softmax, keys' biases and unread rows."""
+    design = make(name, fields)
+    image, text = states(design, batch)
+    loss = image.pooled_BD.square().sum() * 0
+    if "itc" in design.heads:
+        a, b = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+        loss = loss + (a @ b.T).logsumexp(1).sum()
+    if can_fuse(design):
+        fused = design.fuse(image, text)
+        loss = loss + design.heads["itm"](fused.pooled_BD)[:, 0].sum()
+        loss = loss + design.heads["mlm"](fused.text_BRD[batch[2]]).logsumexp(1).sum()
+    loss.backward()
+    without = [n for n, p in design.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@every_design
+def test_kept_attention_is_what_was_used(make, batch, name, fields):
+    design = make(name, fields)
+    crossing = design.crossings()
+    if not crossing:
+        assert not can_fuse(design)
+        return
+    image, text = states(design, batch)
+    layer = crossing[-1]
+    plain, kept = design.fuse(image, text), design.fuse(image, text, keep_attention=[layer])
+    torch.testing.assert_close(kept.pooled_BD, plain.pooled_BD)
+    probabilities = kept.attention[layer]
+    assert probabilities.shape == (8, 2, 7, 5)
+    given = probabilities.sum(-1)
+    module = design.get_submodule(layer)
+    if (isinstance(module, Layer) and not module.crosses) or isinstance(module, ViTBlock):
+        assert ((given > 0) & (given < 1)).all()  # the rest goes to words, under the same softmax
+    else:
+        torch.testing.assert_close(given, torch.ones(8, 2, 7).double())
+    assert torch.autograd.grad(kept.pooled_BD[:, 0].sum(), probabilities)[0].any()
+
+
+@every_design
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes(make, batch, name, fields, dtype):
+    """Same weights, so the same answer but for rounding; and gradients exist."""
+    exact, rough = make(name, fields), make(name, fields, dtype=dtype)
+    tolerance = 1e-4 if dtype is torch.float32 else 0.2
+    image, text = states(rough, batch)
+    assert image.pooled_BD.dtype == text.pooled_BD.dtype == dtype
+    torch.testing.assert_close(
+        text.pooled_BD.double(), states(exact, batch)[1].pooled_BD, rtol=0, atol=tolerance
     )
+    if can_fuse(rough):
+        fused, wanted = rough.fuse(image, text), exact.fuse(*states(exact, batch))
+        error = (fused.pooled_BD.double() - wanted.pooled_BD).abs()
+        assert fused.pooled_BD.dtype == dtype and error.mean() < tolerance
+        fused.pooled_BD[:, 0].sum().backward()
+        assert all(p.grad is not None for p in rough.image.parameters())
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    """Role, parameter and the module that owns it; a tied parameter once, by its first name."""
-    for role, parameter in model.named_parameters():
-        yield role, parameter, model.get_submodule(role.rpartition(".")[0])
+@every_design
+def test_dropout_is_drawn_in_training_only(make, batch, name, fields):
+    design = make(name, fields, dropout=0.5)
+    first, second = (states(design, batch)[1].pooled_BD for _ in range(2))
+    assert torch.equal(first, second)
+    design.train()
+    first, second = (states(design, batch)[1].pooled_BD for _ in range(2))
+    assert not torch.equal(first, second)
 
 
-def role_digests(model: nn.Module) -> dict[str, str]:
-    """Role -> digest of its value, shape and dtype included: one line of a pairing certificate."""
-    digests = {}
-    for role, parameter in model.named_parameters():
-        value = parameter.detach().cpu().contiguous()
-        head = f"{value.dtype}{tuple(value.shape)}".encode()
-        raw = value.view(torch.uint8) if value.ndim else value[None].view(torch.uint8)
-        digests[role] = hashlib.blake2b(head + raw.numpy().tobytes(), digest_size=16).hexdigest()
-    return digests
+@every_design
+def test_config_round_trip_and_facts(small, name, fields):
+    cls, config = registry.find(name), registry.config(name, fields)
+    assert cls.Config.model_validate_json(config.model_dump_json()) == config
+    assert hash(config) == hash(registry.config(name, fields))
+    facts = cls.facts(config, small)
+    assert facts.can_align or facts.can_fuse
+    assert facts.itc_reads or not facts.can_align
+    assert cls.version == registry.version(name)
 
 
-def paired_share(model: nn.Module, other: nn.Module) -> float:
-    """Share of the first model's parameters that the other has too, by role and shape."""
-    theirs = {role: tuple(p.shape) for role, p in other.named_parameters()}
-    own = {role: (tuple(p.shape), p.numel()) for role, p in model.named_parameters()}
-    shared = sum(size for role, (shape, size) in own.items() if theirs.get(role) == shape)
-    return shared / sum(size for _, size in own.values())
+@every_design
+def test_heads_are_those_that_apply(make, name, fields):
+    design = make(name, fields)
+    assert ("itc" in design.heads) == design.facts(design.config, design.backbone).can_align
+    assert ("mlm" in design.heads) == ("itm" in design.heads) == can_fuse(design)
+    if can_fuse(design):  # tied, also in a twin
+        for one in (design, copy.deepcopy(design)):
+            assert one.heads["mlm"].decoder.weight is one.word_embedding().weight
 
 
-@torch.no_grad()
-def load_slots(
-    design: FusionDesign, source: Mapping[str, Tensor], table: Mapping[str, str]
-) -> None:
-    """Copies pretrained layers into the slots that a table gives them.
-
-    `source` is keyed by role (`encoders.text_tensors`). Slots that are `fresh`, and parts named by
-    `design.new_parts()`, keep what was drawn. Raises `SettingError` that lists what the source
-    lacks or holds in another size.
-    """
-    wrong = []
-    for role, parameter in design.named_parameters():
-        found = source_role(role, design, table)
-        if found is None:
-            continue
-        tensor = source.get(found)
-        if tensor is None:
-            wrong.append(f"{role}: the source has no {found}")
-        elif tensor.shape != parameter.shape:
-            wrong.append(f"{role}: {tuple(parameter.shape)} here, {tuple(tensor.shape)} there")
-        else:
-            parameter.copy_(tensor)
-    if wrong:
-        shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise SettingError(f"the pretrained weights do not fit {design.name}: {shown}")
+@every_design
+@pytest.mark.parametrize("packed", [False, True])
+def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fields, packed):
+    design = make(name, fields, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        image, text = states(design, batch, packed)
+        loss = torch.zeros(())
+        if "itc" in design.heads:
+            features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+            loss = (features[0] @ features[1].T).float().logsumexp(1).sum()
+        if can_fuse(design):
+            loss = loss + design.fuse(image, text).pooled_BD[:, 0].float().sum()
+    loss.backward()
+    assert all(p.grad.dtype == torch.float32 for p in design.image.parameters())
+    if "itc" not in design.heads:
+        return
+    assert features[0].dtype == torch.float32
+    exact = make(name, fields, dtype=torch.float32)
+    wanted = exact.heads["itc"](*(s.pooled_BD for s in states(exact, batch)))
+    assert (features[1] - wanted[1]).abs().mean() < 0.02
 
 
-def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:
-    """The source's name of a role: its slot's source layer and the rest of the role. None where
-    it starts fresh.
-    """
-    if role.startswith(tuple(design.new_parts())):
-        return None
-    for slot, layer in table.items():
-        if role.startswith(f"{slot}."):
-            return None if layer == FRESH else layer + role[len(slot) :]
-    return None
+def test_shared_parts_start_bit_identical(make, small):
+    made = [make(*case.values, dtype=torch.float32) for case in CASES]
+    digests = [role_digests(design) for design in made]
+    known: dict[tuple[str, str], set[str]] = {}
+    for design, digest in zip(made, digests, strict=True):
+        table = design.slots(design.config, design.backbone)
+        for role, value in digest.items():  # slots of one source layer start alike everywhere
+            drawn_as = source_role(role, design, table) or role
+            module = design.get_submodule(role.rpartition(".")[0])
+            size = str([p.shape for p in module.parameters(recurse=False)])
+            known.setdefault((drawn_as, size), set()).add(value)
+    assert [drawn_as for drawn_as, values in known.items() if len(values) > 1] == []
+    towers = [
+        {role for role in digest if role.startswith("image.")}
+        for design, digest in zip(made, digests, strict=True)
+        if design.facts(design.config, design.backbone).image_layers == small.image_layers
+    ]
+    assert len(towers) > 1 and all(roles == towers[0] for roles in towers)
+    assert paired_share(made[0], made[0]) == 1.0
+    for other in made:  # most of the smaller of any two
+        assert max(paired_share(made[0], other), paired_share(other, made[0])) > 0.5
+
+
+@every_design
+def test_another_seed_draws_other_weights(make, name, fields):
+    torch.manual_seed(0)
+    first = make(name, fields, dtype=torch.float32)
+    torch.manual_seed(1)  # what libraries draw must not show
+    again = make(name, fields, dtype=torch.float32)
+    digests, others = role_digests(first), role_digests(make(name, fields, seed=1).float())
+    assert digests == role_digests(again)
+    constant = {role for role, p in first.named_parameters() if p.unique().numel() == 1}
+    assert {role for role in digests if digests[role] == others[role]} == constant
