@@ -1,4 +1,4 @@
-"""Weights come in whole or not at all: BERT folders, ViT checkpoints, position tables."""
+"""Weights come in whole or not at all: text encoders, ViT checkpoints, position tables."""
 
 import pytest
 import timm
@@ -6,99 +6,169 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from architectures import encoders
+from architectures import encoders, registry
 from architectures.encoders import ImageTower, backbone_from, resize_positions
 from architectures.frozen import SettingError
-from architectures.published.bert import RULES
+from architectures.published import bert, distilbert, roberta
 from architectures.published.names import renamed
+from tests.architectures.reference import saved
 
-BERT = transformers.BertConfig(
-    vocab_size=50,
-    hidden_size=16,
-    num_hidden_layers=8,
-    num_attention_heads=2,
-    intermediate_size=32,
+BERT = dict(
+    vocab_size=50, hidden_size=16, num_hidden_layers=8, num_attention_heads=2, intermediate_size=32,
     max_position_embeddings=12,
-    initializer_range=0.2,
-    attn_implementation="eager",
-)
+)  # fmt: skip
+CONFIGS = {
+    "Bert": transformers.BertConfig(**BERT),
+    "Roberta": transformers.RobertaConfig(
+        **{**BERT, "max_position_embeddings": 14}, type_vocab_size=1, layer_norm_eps=1e-5
+    ),
+    "DistilBert": transformers.DistilBertConfig(
+        vocab_size=50, dim=16, n_layers=8, n_heads=2, hidden_dim=32, max_position_embeddings=12
+    ),
+}
+HEADS = {
+    "Bert": lambda model: model.cls.predictions,
+    "Roberta": lambda model: model.lm_head,
+    "DistilBert": lambda model: torch.nn.Sequential(
+        model.vocab_transform, torch.nn.GELU(), model.vocab_layer_norm, model.vocab_projector
+    ),
+}
+RULES = {"Bert": bert.RULES, "Roberta": roberta.RULES, "DistilBert": distilbert.RULES}
 
 
 @pytest.fixture
-def bert(tmp_path):
-    """Saves a random BERT of a class to a folder and gives both, biases and norms random too."""
+def folder(tmp_path):
+    """Saves a random model of a class of transformers and gives both."""
 
-    def save(cls, **changes):
-        torch.manual_seed(0)
-        model = cls(transformers.BertConfig(**{**BERT.to_dict(), **changes})).eval()
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-        model.save_pretrained(tmp_path / cls.__name__)
-        return model, str(tmp_path / cls.__name__)
+    def save(name, **changes):
+        family = name.partition("Model")[0].partition("For")[0]
+        config = type(CONFIGS[family])(**{**CONFIGS[family].to_dict(), **changes})
+        config._attn_implementation = "eager"
+        model = getattr(transformers, name)(config)
+        return model, saved(model, tmp_path / name)
 
     return save
 
 
-@pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
-def test_the_text_encoder_equals_bert(make, batch, bert, name):
-    model, folder = bert(getattr(transformers, name))
-    design = make("split_bert", {"text_layers": 8}, text_weights=folder, dtype=torch.float32)
+def theirs(family, model, ids, real):
+    """Last hidden states; RoBERTa counts positions by ids that are not its padding, 1."""
+    ids = ids.where(real, 1) if family == "Roberta" else ids
+    encoder = getattr(model, model.base_model_prefix, model)
+    return encoder(ids, attention_mask=real.long()).last_hidden_state
+
+
+def sizes(family, source):
+    """What a backbone must say to fit a folder."""
+    rows = 14 if family == "Roberta" else 12
+    return {"text": family.lower(), "max_positions": rows, "text_weights": source}
+
+
+NAMES = ["BertModel", "BertForPreTraining", "RobertaModel", "RobertaForMaskedLM", "DistilBertModel"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_encoder_equals_the_published_one(make, batch, folder, name, packed):
+    model, source = folder(name)
+    family = name.partition("Model")[0].partition("For")[0]
+    design = make("dual_encoder", {}, **sizes(family, source), dtype=torch.float32)
     _, ids, real = batch
-    wanted = getattr(model, "bert", model)(ids, attention_mask=real.long()).last_hidden_state
-    text = design.encode_text(ids, real)
+    wanted = theirs(family, model, ids, real)
+    text = design.encode_text(ids, real, packed=packed)
     torch.testing.assert_close(text.tokens_BLD[real], wanted[real], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(text.pooled_BD, wanted[:, 0], rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_equal_berts(make, batch, bert):
-    model, folder = bert(transformers.BertModel)
-    design = make("dual_encoder", {}, text_weights=folder, dtype=torch.float32)
+@pytest.mark.parametrize("family", RULES)
+def test_gradients_equal_the_published_ones(make, batch, folder, family):
+    model, source = folder(f"{family}Model")
+    fields = {"fusion_layers": 1}
+    design = make("full_text_deep_fusion", fields, **sizes(family, source), dtype=torch.float32)
     _, ids, real = batch
-    model(ids, attention_mask=real.long()).last_hidden_state[real].pow(3).sum().backward()
+    theirs(family, model, ids, real)[real].pow(3).sum().backward()
     design.encode_text(ids, real).tokens_BLD[real].pow(3).sum().backward()
     ours = {role: p.grad for role, p in design.named_parameters()}
+    compared = set()
     for name, parameter in model.named_parameters():
         if not name.startswith("pooler"):
-            grad = ours[renamed(f"bert.{name}", RULES)]
-            torch.testing.assert_close(grad, parameter.grad, rtol=1e-4, atol=1e-4)
+            role = renamed(f"{family.lower()}.{name}", RULES[family])
+            torch.testing.assert_close(ours[role], parameter.grad, rtol=1e-4, atol=1e-4)
+            compared.add(role)
+    assert compared == {role for role in ours if role.startswith(("embeddings.", "layers."))}
 
 
-@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForPreTraining"])
-def test_the_mlm_head_equals_berts(make, bert, name):
-    model, folder = bert(getattr(transformers, name))
-    design = make("split_bert", {"text_layers": 6}, text_weights=folder, dtype=torch.float32)
+@pytest.mark.parametrize(
+    "name", ["BertForMaskedLM", "BertForPreTraining", "RobertaForMaskedLM", "DistilBertForMaskedLM"]
+)
+def test_the_mlm_head_equals_the_published_one(make, folder, name):
+    model, source = folder(name)
+    family = name.partition("For")[0]
+    design = make("split_bert", {}, **sizes(family, source), dtype=torch.float32)
     states = torch.randn(5, 16)
-    wanted = model.cls.predictions(states)
+    wanted = HEADS[family](model)(states)
     torch.testing.assert_close(design.heads["mlm"](states), wanted, rtol=1e-5, atol=1e-5)
     assert design.heads["mlm"].decoder.weight is design.word_embedding().weight
 
 
-def test_a_folder_without_head_leaves_it_fresh(make, bert):
-    _, folder = bert(transformers.BertModel)
-    loaded, random = make("split_bert", {}, text_weights=folder), make("split_bert", {})
+@pytest.mark.parametrize("family", RULES)
+def test_a_folder_without_head_leaves_it_fresh(make, folder, family):
+    _, source = folder(f"{family}Model")
+    loaded = make("split_bert", {}, **sizes(family, source))
+    random = make("split_bert", {}, **{**sizes(family, source), "text_weights": "random"})
     assert torch.equal(loaded.heads["mlm"].dense.weight, random.heads["mlm"].dense.weight)
     assert not torch.equal(loaded.layers[7].mlp.inner.weight, random.layers[7].mlp.inner.weight)
     crossing = (d.layers[7].cross_attention.key.weight for d in (loaded, random))
     assert torch.equal(*crossing)
 
 
-def test_sizes_that_disagree_name_both(make, bert, small):
-    _, folder = bert(transformers.BertModel, intermediate_size=24, vocab_size=60)
+def test_sizes_that_disagree_name_both(make, folder, small):
+    _, source = folder("BertModel", intermediate_size=24, vocab_size=60)
     with pytest.raises(SettingError, match=r"text_mlp is 32, intermediate_size there is 24.*60"):
-        make("split_bert", {}, text_weights=folder)
-    fitting = backbone_from(small, folder)
-    assert (fitting.text_mlp, fitting.text_weights) == (24, folder)
+        make("split_bert", {}, text_weights=source)
+    fitting = backbone_from(small, source)
+    assert (fitting.text, fitting.text_mlp, fitting.text_weights) == ("bert", 24, source)
 
 
-def test_what_is_no_bert_of_ours(make, bert, tmp_path):
+@pytest.mark.parametrize("family", RULES)
+def test_the_backbone_names_the_kind_of_its_folder(make, folder, small, family):
+    _, source = folder(f"{family}Model")
+    kind, other = family.lower(), "roberta" if family == "Bert" else "bert"
+    with pytest.raises(SettingError, match=f"is a {kind}, not a {other}; set.*text to '{kind}'"):
+        make("split_bert", {}, text=other, text_weights=source)
+    smaller = small.with_field("text_layers", 2).with_field("max_positions", 40)
+    fitting = backbone_from(smaller, source)
+    assert fitting == small.model_copy(update=sizes(family, source))
+    make("split_bert", {}, **dict(fitting))
+
+
+def test_weights_that_are_not_whole(make, folder, tmp_path):
+    model, source = folder("RobertaModel")
+    state = {k: v for k, v in model.state_dict().items() if "layer.3.output.dense" not in k}
+    save_file(state, tmp_path / "RobertaModel" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SettingError, match=r"lack layers\.3\.mlp\.outer\.bias, layers"):
+        make("split_bert", {}, **sizes("Roberta", source))
+
+
+def test_what_is_no_text_encoder_of_ours(make, folder, tmp_path):
     with pytest.raises(SettingError, match="no configuration found"):
         make("split_bert", {}, text_weights=str(tmp_path))
-    _, folder = bert(transformers.BertModel, hidden_act="relu")
+    _, source = folder("BertModel", hidden_act="relu")
     with pytest.raises(SettingError, match="hidden_act is 'relu'"):
-        make("split_bert", {}, text_weights=folder)
-    transformers.DistilBertConfig().save_pretrained(tmp_path / "other")
-    with pytest.raises(SettingError, match="is a distilbert, not a bert"):
+        make("split_bert", {}, text_weights=source)
+    _, source = folder("RobertaModel", layer_norm_eps=1e-12)
+    with pytest.raises(SettingError, match=r"layer_norm_eps is 1e-12, but .* with 1e-05"):
+        make("split_bert", {}, **sizes("Roberta", source))
+    transformers.GPT2Config().save_pretrained(tmp_path / "other")
+    with pytest.raises(SettingError, match="is a gpt2; known: bert, roberta, distilbert"):
         make("split_bert", {}, text_weights=str(tmp_path / "other"))
+
+
+def test_robertas_texts_are_two_shorter_than_its_table(make):
+    design = make("dual_encoder", {}, text="roberta", max_positions=14)
+    ids = torch.ones(1, 13, dtype=torch.int64)
+    design.encode_text(ids[:, :12], ids[:, :12] > 0)
+    with pytest.raises(ValueError, match="13 tokens is longer than max_positions = 14 - 2"):
+        design.encode_text(ids, ids > 0)
 
 
 def vit(**changes):
@@ -150,6 +220,19 @@ def test_a_checkpoint_of_another_grid_and_of_colour(make, tmp_path):
     ours = design.image.vit.patch_embed.proj(grey)
     wanted = model.patch_embed.proj(grey.expand(-1, 3, -1, -1))
     torch.testing.assert_close(ours, wanted)  # a grey picture gives what it gave in colour
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_design_takes_grey_pictures_and_a_colour_checkpoint(make, batch, tmp_path, name):
+    """A grey picture gives what it gave in colour, channel by channel the same."""
+    torch.save(vit().state_dict(), tmp_path / "vit.pth")
+    weights = {"vision_weights": str(tmp_path / "vit.pth"), "dtype": torch.float32}
+    colour, grey = make(name, {}, **weights), make(name, {}, image_channels=1, **weights)
+    images = batch[0][:, :1].float()
+    found = grey.encode_image(images).pooled_BD
+    wanted = colour.encode_image(images.expand(-1, 3, -1, -1)).pooled_BD
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert grey.image.vit.patch_embed.proj.weight.shape[1] == 1
 
 
 def test_resized_positions_follow_the_grid():
