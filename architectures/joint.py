@@ -41,6 +41,8 @@ NO_ALIGN = (
     "words and patches meet in the first layer; separate_passes gives each modality a pass of its "
     "own"
 )
+BY_ITSELF = "[CLS] and the class token, each after a pass of its modality by itself"
+"""What ITC reads then."""
 Step = Callable[..., Tensor]
 """A layer: (tokens, layout, read_at_BR=, keep=) -> tokens."""
 Modality = Literal["text", "image"]
@@ -99,10 +101,15 @@ def walk(
     return x_TD
 
 
-def walk_alone(stack: Mapping[str, Step], x_TD: Tensor, layout: Layout) -> Tensor:
-    """One modality through a stack by itself: its first token (B, D)."""
+def walk_alone(stack: Mapping[str, Step], x: Tensor, layout: Layout | None = None) -> Tensor:
+    """One modality through a stack by itself: its first token (B, D). `x`: flat tokens with their
+    layout, or image tokens (B, P, D).
+    """
+    if layout is None:
+        layout = Layout.full(x.shape[0], x.shape[1], x.device)
+        x = x.flatten(0, 1)
     first_B1 = torch.zeros_like(layout.is_real_BL[:, :1], dtype=torch.int64)
-    return walk(stack, x_TD, layout, first_B1)
+    return walk(stack, x, layout, first_B1)
 
 
 def keepers(names: Collection[str], stack: Collection[str], length: int) -> dict[str, WordsToImage]:
@@ -229,11 +236,8 @@ class ViTStack(FusionDesign, ABC):
         return self.image.vit.norm(walk_alone(stack, self._words(text_TD), layout))
 
     def _image_alone(self, embedded_BPD: Tensor) -> Tensor:
-        x_BPD = self._patches(embedded_BPD)
-        rows, length, _ = x_BPD.shape
-        layout = Layout.full(rows, length, x_BPD.device)
-        stack = self._named(self.alone("image", length))
-        return self.image.vit.norm(walk_alone(stack, x_BPD.flatten(0, 1), layout))
+        stack = self._named(self.alone("image", embedded_BPD.shape[1]))
+        return self.image.vit.norm(walk_alone(stack, self._patches(embedded_BPD)))
 
 
 def depth(config: ViTStackConfig, backbone: Backbone) -> int:
@@ -244,10 +248,9 @@ def depth(config: ViTStackConfig, backbone: Backbone) -> int:
 def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Facts:
     """Facts of a `ViTStack`. Raises `SettingError` for a causal text encoder."""
     not_causal(name, backbone)
-    own = "[CLS] and the class token, each after a pass of its modality alone"
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
-        itc_reads=own if config.separate_passes else "",
+        itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_widths=(backbone.image_width, backbone.image_width),
         text_layers=0,
         fusion_layers=depth(config, backbone),

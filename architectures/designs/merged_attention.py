@@ -20,8 +20,7 @@ from architectures.backbone import Backbone
 from architectures.blocks import Layer, Pooler, with_first
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.joint import NO_ALIGN, Joint, Step, keepers, walk, walk_alone
-from architectures.layout import Layout
+from architectures.joint import BY_ITSELF, NO_ALIGN, Joint, Step, keepers, walk, walk_alone
 from architectures.slots import FRESH, Rule, choose, named
 from architectures.towers import (
     TowersConfig,
@@ -54,8 +53,8 @@ class MergedAttentionConfig(TowersConfig):
     type_embeddings: bool = True
     """Add a learnt row to image tokens and, over towers, another to text tokens."""
     pooler: bool = True
-    """Linear and tanh before the ITM head and the classifiers of tasks: on [CLS], over towers beside
-    one on the image's class token. Without, [CLS] itself."""
+    """Linear and tanh before the ITM head and the classifiers of tasks: on [CLS] and, over towers,
+    another on the image's class token beside it. Without, [CLS] itself."""
     separate_passes: bool = False
     """Over patches: for ITC, run each modality through the stack by itself too."""
 
@@ -75,7 +74,6 @@ class MergedAttention(TwoTowers):
         super().__init__(config, backbone, vocabulary, layers=layers)
         self.over_patches = config.over == "patches"
         width, joint = backbone.text_width, facts.fusion_layers
-        modalities = ("image",) if self.over_patches else ("text", "image")
         self.fusion = nn.ModuleList(
             Layer(backbone) for _ in range(0 if self.over_patches else joint)
         )
@@ -85,9 +83,9 @@ class MergedAttention(TwoTowers):
             self.image_projection = nn.Linear(backbone.image_width, width)
             if not self.over_patches:
                 self.text_projection = nn.Linear(width, width)
-        self.types = nn.ModuleDict()
-        if joint and config.type_embeddings:
-            self.types.update({modality: nn.Embedding(1, width) for modality in modalities})
+        modalities = ("image",) if self.over_patches else ("text", "image")
+        rows = modalities if joint and config.type_embeddings else ()
+        self.types = nn.ModuleDict({modality: nn.Embedding(1, width) for modality in rows})
         pools = joint and config.pooler
         self.pooler = Pooler(width) if pools else None
         self.image_pooler = Pooler(width) if pools and not self.over_patches else None
@@ -101,17 +99,7 @@ class MergedAttention(TwoTowers):
         if joint and not config.projections:
             project_needed(cls.name, backbone)
         if config.over == "patches":
-            _check_patches(config, joint)
-            reads = "[CLS] and the class token, each after a pass of its modality alone"
-            return Facts(
-                no_align="" if config.separate_passes else NO_ALIGN,
-                itc_reads=reads if config.separate_passes else "",
-                itc_widths=(width, width),
-                text_layers=0,
-                fusion_layers=joint,
-                image_layers=0,
-                pooled_width=width,
-            )
+            return _facts_over_patches(config, joint, width)
         if config.separate_passes:
             raise SettingError(
                 "merged_attention: over towers ITC reads the towers; separate_passes is for "
@@ -131,7 +119,9 @@ class MergedAttention(TwoTowers):
         states = self.image(image_BCHW, embed_only=self.over_patches)
         if not self.config.separate_passes:
             return states
-        return dataclasses.replace(states, pooled=lambda: self._image_alone(states.distinct_UPD))
+        return dataclasses.replace(
+            states, pooled=lambda: walk_alone(self._stack(), self._patches(states.distinct_UPD))
+        )
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
@@ -199,22 +189,19 @@ class MergedAttention(TwoTowers):
         return {f"{name}.{j}": layer for j, layer in enumerate(layers)}
 
     def _words(self, text_TD: Tensor) -> Tensor:
-        x_TD = self.text_projection(text_TD)
-        return x_TD + self.types["text"].weight[0] if "text" in self.types else x_TD
+        return self._typed("text", self.text_projection(text_TD))
 
     def _patches(self, image_UPE: Tensor) -> Tensor:
-        x_UPD = self.image_projection(image_UPE)
-        if "image" in self.types:
-            x_UPD = x_UPD + self.types["image"].weight[0]
+        x_UPD = self._typed("image", self.image_projection(image_UPE))
         if not self.over_patches:
             return x_UPD
         assert self.embeddings.norm is not None
         return self.embeddings.dropout(self.embeddings.norm(x_UPD))
 
-    def _image_alone(self, image_BPE: Tensor) -> Tensor:
-        x_BPD = self._patches(image_BPE)
-        layout = Layout.full(*x_BPD.shape[:2], x_BPD.device)
-        return walk_alone(self._stack(), x_BPD.flatten(0, 1), layout)
+    def _typed(self, modality: str, x: Tensor) -> Tensor:
+        if modality not in self.types:
+            return x
+        return x + self.get_parameter(f"types.{modality}.weight")[0]
 
     def _pooled_pair(self, first_BD: Tensor, class_BD: Tensor | None) -> Tensor:
         if self.pooler is None:
@@ -224,14 +211,14 @@ class MergedAttention(TwoTowers):
         return torch.cat([self.pooler(first_BD), self.image_pooler(class_BD)], dim=-1)
 
 
-def _check_patches(config: MergedAttentionConfig, joint: int) -> None:
-    """Raises `SettingError` for what a stack over patches has not."""
-    none = {
+def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -> Facts:
+    """Raises `SettingError` for layers that a stack over patches has not."""
+    asked = {
         "text_layers": config.text_layers or None,
         "image_layers": config.image_layers,
         "itc_layer": config.itc_layer,
     }
-    for field, value in none.items():
+    for field, value in asked.items():
         if value is not None:
             raise SettingError(
                 f"merged_attention: {field} is {value}, but over patches no layer is of one "
@@ -239,3 +226,12 @@ def _check_patches(config: MergedAttentionConfig, joint: int) -> None:
             )
     if not joint:
         raise SettingError("merged_attention: over patches fusion_layers must be at least 1")
+    return Facts(
+        no_align="" if config.separate_passes else NO_ALIGN,
+        itc_reads=BY_ITSELF if config.separate_passes else "",
+        itc_widths=(width, width),
+        text_layers=0,
+        fusion_layers=joint,
+        image_layers=0,
+        pooled_width=width,
+    )
