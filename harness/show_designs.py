@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 
@@ -147,27 +147,32 @@ def _fields(config: DesignConfig) -> None:
     ruled = False
     for name in names:
         field, value = cls.model_fields[name], getattr(config, name)
-        rule = field.annotation == slots.Rule
+        rule = set(get_args(slots.Rule)) <= set(get_args(field.annotation))
         ruled |= rule
-        kind = "a rule of pretrained layers" if rule else words_of(properties[name], others)
+        kind = words_of(properties[name], others)
+        if rule:
+            kind = "a rule of pretrained layers" + (", or null" if kind.endswith("null") else "")
         changed = "" if value == field.default else f"; default {_json(field.default)}"
         console.print(
             f"  [bold]{name} = {escape(_json(value))}[/]   [dim]({escape(kind + changed)})[/]",
             highlight=False,
         )
         # Documentation speaks Python; on the command line None is null.
-        _say(re.sub(r"\bNone\b", "null", field.description or ""), indent=6)
+        _say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
     if ruled:
         console.print("  Rules of pretrained layers", highlight=False)
         for word, said in slots.RULES.items():
-            _say(f"{word}: {said}", indent=6)
+            _say(f"{word}: {said}", lead=" " * 6)
 
 
-def _say(text: str, *, indent: int = 0) -> None:
-    """Words as a paragraph, without markup."""
-    margin = " " * indent
+def _say(text: str, *, lead: str = "") -> None:
+    """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
     filled = textwrap.fill(
-        text, console.width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+        text,
+        console.width,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_on_hyphens=False,
     )
     console.print(filled, highlight=False, markup=False, soft_wrap=True)
 
@@ -208,9 +213,10 @@ def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
 def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]")
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
-    console.print(f"  ITC       {escape(itc)}", highlight=False)
-    fuse = "apply" if facts.can_fuse else _why_not(facts.no_fuse)
-    console.print(f"  ITM, MLM  {escape(fuse)}", highlight=False)
+    _say(itc, lead="  ITC       ")
+    _say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
+    if facts.fusion_reads:
+        _say(facts.fusion_reads, lead="  Reads     ")
 
 
 def _why_not(reason: str) -> str:
