@@ -10,7 +10,9 @@ from types import ModuleType
 import pytest
 import torch
 
-HERE = Path(__file__).parent
+from tests.architectures.test_checkpoints import published
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "albef_golden.py"
 VISION = dict(
     image_res=12, patch_size=4, width=24, depth=3, heads=3, mlp_ratio=2.5, in_channels=1,
     layer_norm_eps=1e-6, qkv_bias=True, activation="gelu (erf)",
@@ -27,21 +29,12 @@ SIZES = dict(
 )  # fmt: skip
 
 
-def module_of(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{file.stem}_by_path", file)
+@pytest.fixture(scope="module")
+def golden() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def golden() -> ModuleType:
-    return module_of(HERE.parents[1] / "benchmarks" / "albef_golden.py")
-
-
-def published(design) -> dict[str, torch.Tensor]:
-    """In ALBEF's layout, as the tests of checkpoints have it."""
-    return module_of(HERE / "test_checkpoints.py").published(design)
 
 
 def batch(texts: int, images: int, size: int) -> dict[str, torch.Tensor]:
