@@ -35,19 +35,19 @@ def build(
     """
     rates = design.rates()
     named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {
-        (1.0, settings.weight_decay): [],
-        (1.0, 0.0): [],
-    }
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for role, parameter in named:
         if parameter.requires_grad:
             rate = next((r for prefix, r in rates.items() if role.startswith(prefix)), 1.0)
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": decay, "rate": rate}
-            for (rate, decay), parameters in groups.items()
+            {
+                "params": parameters,
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "rate": rate,
+            }
+            for (rate, decays), parameters in groups.items()
             if parameters
         ],
         lr=settings.learning_rate,
