@@ -139,14 +139,30 @@ class ViTStack(FusionDesign, ABC):
 
     config: ViTStackConfig
 
-    def __init__(self, config: ViTStackConfig, backbone: Backbone, vocabulary: int) -> None:
+    def __init__(
+        self,
+        config: ViTStackConfig,
+        backbone: Backbone,
+        vocabulary: int,
+        *,
+        positions: bool = True,
+        layer_scale: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        """`positions`: whether embeddings say where a token stands. `layer_scale`, `drop_path`: of
+        `ViTBlock`; the latter that of the last block, growing evenly from 0.
+        """
         super().__init__(config, backbone, vocabulary)
         width, text_width = backbone.image_width, backbone.text_width
         self.image = ImageTower(backbone, blocks=depth(config, backbone))
+        rates = torch.linspace(0, drop_path, len(self.image.vit.blocks), device="cpu").tolist()
         self.image.vit.blocks = nn.ModuleList(
-            ViTBlock(block, dropout=backbone.dropout) for block in self.image.vit.blocks
+            ViTBlock(block, dropout=backbone.dropout, drop_path=rate, layer_scale=layer_scale)
+            for block, rate in zip(self.image.vit.blocks, rates, strict=True)
         )
-        self.embeddings = Embeddings(backbone, vocabulary)
+        if not positions:
+            self.image.leave_out("pos_embed")
+        self.embeddings = Embeddings(backbone, vocabulary, positions=positions)
         self.text_projection: nn.Module = nn.Identity()
         self.text_output: nn.Module = nn.Identity()
         if width != text_width:

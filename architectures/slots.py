@@ -34,8 +34,10 @@ RULES = {
 }
 TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 """Parameters of a timm ViT that are tables rather than layers."""
-CONSTANTS = (".gamma", ".scaled_factor", ".beta")
-"""Scales of a layer or a bridge, whose constructor's constant is their start."""
+CONSTANTS = (".gamma", ".scaled_factor", ".beta", ".bias_table")
+"""Scales of a layer or a bridge, and biases of relative positions: their constructor's constant is
+their start.
+"""
 
 
 def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:

@@ -3,7 +3,8 @@
 The block is timm's own, part by part, with its names, sizes, norms and activation: only attention
 runs here, by rows that a `Layout` gives, with a mask, a bias, and for the positions that are read.
 
-Shape suffixes: B rows, R positions read, T flat tokens, D width, H heads, Q queries, K keys.
+Shape suffixes: B rows, R positions read, T flat tokens, D width, H heads, C heads of every layer, Q
+queries, K keys, L text positions, P image tokens, N positions of both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from architectures.backbone import Backbone
 from architectures.blocks import attend, heads_of
 from architectures.frozen import SettingError
 from architectures.layout import Layout
@@ -47,8 +49,8 @@ class ViTBlock(nn.Module):
         kind = type(block).__name__
         if kind != "Block" or getattr(block.attn, "gate", None) is not None:
             raise SettingError(
-                f"image blocks of kind {kind} cannot take words too; set the backbone's vision to a "
-                "plain ViT, for example vit_base_patch16_224"
+                f"image blocks of kind {kind} cannot take words too; set the backbone's vision to "
+                "a plain ViT, for example vit_base_patch16_224"
             )
         self.norm1, self.attn, self.ls1 = block.norm1, block.attn, block.ls1
         self.norm2, self.mlp, self.ls2 = block.norm2, block.mlp, block.ls2
@@ -131,3 +133,51 @@ class ViTBlock(nn.Module):
 def _rows_of(bias_1HQK: Tensor, read_at_BR: Tensor) -> Tensor:
     """The bias of the positions read, (B, H, R, K)."""
     return bias_1HQK[0][:, read_at_BR].transpose(0, 1)
+
+
+class RelativePositions(nn.Module):
+    """A bias on attention scores by who asks whom and how far apart (BEiT's, with text in it).
+
+    One table, whose columns are the heads of every layer. Its rows, lowest first: the distances of
+    patches, row by row of the grid; class token to patch, patch to class token, class token to
+    itself; word to image token, image token to word; the distances of words; and [CLS] to word,
+    word to [CLS], [CLS] to itself. As in microsoft/unilm, distances of patches are those of who
+    asks less who is asked, distances of words the other way round.
+    """
+
+    def __init__(self, backbone: Backbone, layers: int) -> None:
+        super().__init__()
+        self.layers = layers
+        side, words = backbone.image_size // backbone.patch_size, backbone.max_positions
+        self.cross = (2 * side - 1) ** 2 + 3
+        rows = self.cross + 2 + 2 * words
+        self.bias_table = nn.Parameter(torch.zeros(rows, layers * backbone.image_heads))
+        place_P = torch.arange(side**2)
+        down_P, right_P = place_P // side, place_P % side
+        down_PP = down_P[:, None] - down_P + side - 1
+        far_PP = down_PP * (2 * side - 1) + right_P[:, None] - right_P + side - 1
+        place_L = torch.arange(words - 1)
+        far_LL = place_L - place_L[:, None] + words - 2 + self.cross + 2
+        self.register_buffer("image_PP", _with_first(far_PP, self.cross - 3), persistent=False)
+        self.register_buffer("text_LL", _with_first(far_LL, rows - 3), persistent=False)
+
+    def forward(self, length: int, image_tokens: int) -> list[Tensor]:
+        """The bias (1, H, N, N) of every layer, for `length` words followed by image tokens; either
+        may be 0.
+        """
+        text_LL = self.get_buffer("text_LL")[:length, :length]
+        image_PP = self.get_buffer("image_PP")[:image_tokens, :image_tokens]
+        asks_image_LP = text_LL.new_full((length, image_tokens), self.cross)
+        asks_text_PL = text_LL.new_full((image_tokens, length), self.cross + 1)
+        index_NN = torch.cat(
+            [torch.cat([text_LL, asks_image_LP], 1), torch.cat([asks_text_PL, image_PP], 1)]
+        )
+        bias_CNN = nn.functional.embedding(index_NN, self.bias_table).permute(2, 0, 1)
+        return list(bias_CNN[None].contiguous().chunk(self.layers, dim=1))
+
+
+def _with_first(far_NN: Tensor, row: int) -> Tensor:
+    """Table rows of a modality with its first token: first to other, other to first, to itself."""
+    index = nn.functional.pad(far_NN, (1, 0, 1, 0))
+    index[0, 1:], index[1:, 0], index[0, 0] = row, row + 1, row + 2
+    return index
