@@ -8,7 +8,12 @@ from transformers.models.bridgetower import modeling_bridgetower
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.checkpoints import load_whole
+from architectures.cost import cost
+from architectures.frozen import SettingError
 from architectures.published.bridgetower import bridgetower_tensors
+from harness import optimizer
+from harness.settings import Optimizer
+from tests.architectures.reference import embed, layer, linear, norm, part, randomised
 
 # Two heads, for BridgeTower's image tower has one for each 64 columns.
 TOWERS = Backbone(
@@ -83,3 +88,123 @@ def test_the_whole_model_equals_bridgetower(monkeypatch, batch, theirs, ours, pa
     grads = bridgetower_tensors(used)
     for role, parameter in design.named_parameters():
         torch.testing.assert_close(parameter.grad, grads[role], rtol=1e-4, atol=1e-4)
+
+
+ODD = {
+    "kind": "gated", "fusion_layers": 3, "bridges": (2,), "text_reads": (0, 6),
+    "image_reads": (1, 0), "image_inputs": "raw", "share_projections": False,
+}  # fmt: skip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", [{}, {"share_norms": True}, {"image_inputs": "normed"}])
+def test_chosen_bridges_equal_loops(make, batch, changed):
+    """Layers of the towers out of order; a bridge, gated, at the last of three layers only."""
+    design = randomised(make("bridge", {**ODD, **changed}))
+    weights, vit = dict(design.named_parameters()), design.image.vit
+    images, ids, real = (x[:2] for x in batch)  # 8 and 3 words of 8
+    fused = design.fuse(design.encode_image(images.double()), design.encode_text(ids, real))
+    own = {2: "shared" if "share_norms" in changed else "2"}
+
+    def given(side, place, said, below):
+        x = linear(weights, f"{side}_projection.{place}", said) + weights[f"types.{side}.weight"]
+        if below is None:
+            return norm(weights, f"{side}_bridges.0.norm", x)
+        bridge = part(weights, f"{side}_bridges.{own[place]}")
+        share = linear(bridge, "gate", torch.cat([x, below], dim=-1)).sigmoid()
+        return norm(bridge, "norm", share * x + (1 - share) * below)
+
+    for row in range(2):
+        words = int(real[row].sum())
+        x = embed(part(weights, "embeddings"), ids[row, :words].tolist())
+        text = [x := layer(part(weights, f"layers.{j}"), x, real[row], None, 2) for j in range(8)]
+        z = design.image.embed(images[row : row + 1].double())
+        blocks = [(z := block(z))[0] for block in vit.blocks]
+        blocks = [vit.norm(z) for z in blocks] if "image_inputs" in changed else blocks
+        x, y = None, None
+        for i in range(3):
+            if i in (0, 2):
+                x = given("text", i, text[{0: 0, 2: 6}[i]], x)
+                y = given("image", i, blocks[{0: 1, 2: 0}[i]], y)
+            own_text, own_image = (
+                part(weights, f"{side}_fusion.{i}") for side in ("text", "image")
+            )
+            x, y = layer(own_text, x, real[row], y, 2), layer(own_image, y, [True] * 5, x, 2)
+        torch.testing.assert_close(fused.text_BRD[row, :words], x)
+        torch.testing.assert_close(fused.image_BPD[row], y)
+
+
+def test_without_bridges_it_is_meter(make, batch):
+    """Same roles, same seed, so the same weights and bit for bit the same result."""
+    images, *text = batch
+    bridge, meter = make("bridge", {"kind": "none"}), make("co_attention", {})
+    assert bridge.state_dict().keys() == meter.state_dict().keys()
+    results = [
+        design.fuse(design.encode_image(images.double()), design.encode_text(*text))
+        for design in (bridge, meter)
+    ]
+    assert torch.equal(results[0].pooled_BD, results[1].pooled_BD)
+    assert torch.equal(results[0].text_BRD, results[1].text_BRD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text_layers", "blocks", "said"),
+    [
+        ({}, 12, 12, "0, 1, 2, 3, 4, 5: text layers 6, 7, 8, 9, 10, 11, image blocks 6, 7, 8, 9"),
+        ({"image_layers": 11}, 12, 12, "image blocks 5, 6, 7, 8, 9, 10"),
+        ({"fusion_layers": 3}, 12, 24, "0, 1, 2: text layers 9, 10, 11, image blocks 19, 21, 23"),
+        ({}, 12, 4, "image blocks 1, 2, 2, 2, 3, 3"),
+        ({"text_layers": 2}, 12, 2, "text layers 0, 0, 0, 0, 1, 1, image blocks 0, 0, 0, 0, 1, 1"),
+        ({"bridges": (1, 5)}, 12, 6, "layers 0, 1, 5: text layers 6, 7, 11, image blocks 3, 3, 5"),
+        ({"text_reads": (11,) * 6}, 12, 6, "image blocks 5, 5, 5, 5, 5, 5"),
+        ({"kind": "none"}, 12, 6, "fusion layers 0: text layers 11, image blocks 5"),
+        ({"fusion_layers": 0}, 12, 6, ""),
+    ],
+)
+def test_what_the_fusion_layers_read(small, fields, text_layers, blocks, said):
+    towers = small.with_field("text_layers", text_layers).with_field("image_layers", blocks)
+    facts = registry.find("bridge").facts(registry.config("bridge", fields), towers)
+    assert said in facts.fusion_reads and bool(said) == facts.can_fuse
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"text_layers": 0}, "take 1 or more, or kind 'none'"),
+        ({"bridges": (0, 1)}, r"\[0, 1\] must be fusion layers from 1 to 5"),
+        ({"bridges": (3, 2)}, r"\[3, 2\] must .* ascending"),
+        ({"kind": "none", "bridges": (1,)}, "leave the field bridges out"),
+        ({"text_reads": (1, 2)}, r"text_reads \[1, 2\] must name 6 layers from 0 to 7"),
+        ({"image_reads": (1,) * 5 + (2,)}, "image_reads .* from 0 to 1"),
+    ],
+)
+def test_bridges_that_cannot_be_say_what_to_do(small, fields, said):
+    with pytest.raises(SettingError, match=f"^bridge: .*{said}"):
+        registry.construct("bridge", fields, small, 50)
+
+
+def test_rates_and_decay_of_new_norms(make):
+    """BridgeTower's five-fold rate for what is new; the norms of bridges may have their own."""
+    fields = {"kind": "interpolate", "fusion_layers": 3, "new_part_rate": 5}
+    for own, rate in ((None, 5.0), (2, 2.0)):
+        design = make("bridge", {**fields, "norm_rate": own}, dtype=torch.float32)
+        made = optimizer.build(Optimizer(), design, torch.nn.Module(), fused=False)
+        groups = {id(p): group for group in made.param_groups for p in group["params"]}
+        found = {role: groups[id(p)] for role, p in design.named_parameters()}
+        norms = [role for role in found if "bridges" in role and ".norm." in role]
+        assert len(norms) == 2 * 3 * 2
+        assert all((found[n]["rate"], found[n]["weight_decay"]) == (rate, 0.0) for n in norms)
+        for role in ("text_bridges.1.beta", "image_fusion.2.mlp.inner.weight", "types.text.weight"):
+            assert found[role]["rate"] == 5
+        assert found["text_bridges.1.beta"]["weight_decay"] == 0
+        assert found["layers.0.mlp.inner.weight"]["rate"] == 1
+        assert design.text_bridges["1"].beta == 0.5
+
+
+def test_what_bridges_cost(small):
+    """references.md 0: over METER, twelve norms of parameters; and five projections of each side."""
+    meter, bridge = (
+        cost("bridge", fields, small, 50, text_tokens=10) for fields in ({"kind": "none"}, {})
+    )
+    assert bridge.parameters - meter.parameters == 12 * 2 * 16
+    assert bridge.fuse.flops - meter.fuse.flops == 2 * 5 * (10 * 16 + 5 * 24) * 16

@@ -13,7 +13,7 @@ from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.cost import cost
+from architectures.cost import cost, measure
 from architectures.frozen import SettingError
 from architectures.published.names import tensors
 from tests.architectures.reference import attend, linear, norm, part, randomised
@@ -247,7 +247,7 @@ def test_cost_at_the_papers_sizes():
     layers = 6 * (pair(text, image, d) + pair(image, text, d))
     assert round(layers / 1e9, 2) == 16.70
     once = (text + image) * d * d + 2 * d * d
-    counted = cost(NAME, {}, base, 30522, text_tokens=25)
+    counted = measure(design, text_tokens=25)
     assert counted.fuse.flops == 2 * (layers + once)
 
 
