@@ -105,17 +105,13 @@ class ImageTower(nn.Module):
             return
         source = f"vision_weights {backbone.vision_weights!r}"
         state = _vision_state(backbone)
-        depth = len(self.vit.blocks)
+        depth = min(len(self.vit.blocks), backbone.image_layers)
         state = {
             key: value
             for key, value in state.items()
             if not key.startswith((*CLASSIFIER, *self.left_out)) and _block_of(key) < depth
         }
-        own = {
-            key: value
-            for key, value in self.vit.state_dict().items()
-            if _block_of(key) < backbone.image_layers
-        }
+        own = {key: value for key, value in self.vit.state_dict().items() if _block_of(key) < depth}
         scales = [key for key in own if key.endswith(".gamma")]
         if not any(key.endswith(".gamma") for key in state):  # without scales is with scales of 1
             state |= {key: torch.ones_like(own[key]) for key in scales}

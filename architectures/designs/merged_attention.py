@@ -53,8 +53,10 @@ class MergedAttentionConfig(TowersConfig):
     type_embeddings: bool = True
     """Add a learnt row to image tokens and, over towers, another to text tokens."""
     pooler: bool = True
-    """Linear and tanh before the ITM head and the classifiers of tasks: on [CLS] and, over towers,
-    another on the image's class token beside it. Without, [CLS] itself."""
+    """Linear and tanh on [CLS] and, where both are pooled, another on the class token."""
+    pooled: Literal["both", "text"] | None = None
+    """What the ITM head and the classifiers of tasks read: both first tokens side by side (METER),
+    or that of the text (VisualBERT). None: `both` over towers, `text` over patches."""
     separate_passes: bool = False
     """Over patches: for ITC, run each modality through the stack by itself too."""
 
@@ -88,7 +90,7 @@ class MergedAttention(TwoTowers):
         self.types = nn.ModuleDict({modality: nn.Embedding(1, width) for modality in rows})
         pools = joint and config.pooler
         self.pooler = Pooler(width) if pools else None
-        self.image_pooler = Pooler(width) if pools and not self.over_patches else None
+        self.image_pooler = Pooler(width) if pools and _pools_both(config) else None
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
@@ -112,7 +114,7 @@ class MergedAttention(TwoTowers):
             text_layers=depth,
             fusion_layers=joint,
             image_layers=image_layers(cls.name, config, backbone),
-            pooled_width=2 * width if config.pooler else width,
+            pooled_width=2 * width if _pools_both(config) else width,
         )
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
@@ -150,7 +152,7 @@ class MergedAttention(TwoTowers):
         x_TD = joint.join(self._words(text.tokens_TD), image_BPD)
         keep = keepers(keep_attention, stack, joint.length)
         at_BR = with_first(read_at_BR)
-        if at_BR is None or self.image_pooler is None:
+        if at_BR is None or not _pools_both(self.config):
             x_TD = walk(stack, x_TD, joint.layout, at_BR, keep)
             text_BRD, first_BD, out_BPD = joint.read(x_TD, at_BR)
             class_BD = None if out_BPD is None else out_BPD[:, 0]
@@ -162,7 +164,7 @@ class MergedAttention(TwoTowers):
         return Fused(
             text_BRD=text_BRD,
             image_BPD=out_BPD,
-            pooled_BD=self._pooled_pair(first_BD, class_BD),
+            pooled_BD=self._pool(first_BD, class_BD),
             attention={name: found[0] for name, found in keep.items()},
         )
 
@@ -203,12 +205,16 @@ class MergedAttention(TwoTowers):
             return x
         return x + self.get_parameter(f"types.{modality}.weight")[0]
 
-    def _pooled_pair(self, first_BD: Tensor, class_BD: Tensor | None) -> Tensor:
-        if self.pooler is None:
-            return first_BD
-        if self.image_pooler is None or class_BD is None:
-            return self.pooler(first_BD)
-        return torch.cat([self.pooler(first_BD), self.image_pooler(class_BD)], dim=-1)
+    def _pool(self, text_BD: Tensor, image_BD: Tensor | None) -> Tensor:
+        text_BD = text_BD if self.pooler is None else self.pooler(text_BD)
+        if image_BD is None or not _pools_both(self.config):
+            return text_BD
+        image_BD = image_BD if self.image_pooler is None else self.image_pooler(image_BD)
+        return torch.cat([text_BD, image_BD], dim=-1)
+
+
+def _pools_both(config: MergedAttentionConfig) -> bool:
+    return (config.pooled or ("both" if config.over == "towers" else "text")) == "both"
 
 
 def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -> Facts:
@@ -233,5 +239,5 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
         text_layers=0,
         fusion_layers=joint,
         image_layers=0,
-        pooled_width=width,
+        pooled_width=2 * width if _pools_both(config) else width,
     )

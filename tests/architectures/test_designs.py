@@ -62,7 +62,7 @@ FIELDS = {
         {},
         {"text_layers": 2, "fusion_layers": 3, "fusion_from": "last", "pooler": False},
         {"fusion_layers": 0},
-        {"over": "patches", "fusion_layers": 3},
+        {"over": "patches", "fusion_layers": 3, "pooled": "both"},
         {"over": "patches", "fusion_layers": 2, "separate_passes": True},
     ],
 }
