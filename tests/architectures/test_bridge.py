@@ -202,7 +202,7 @@ def test_rates_and_decay_of_new_norms(make):
 
 
 def test_what_bridges_cost(small):
-    """references.md 0: over METER, twelve norms of parameters; and five projections of each side."""
+    """references.md 0: over METER, twelve norms of parameters, and five projections a side."""
     meter, bridge = (
         cost("bridge", fields, small, 50, text_tokens=10) for fields in ({"kind": "none"}, {})
     )
