@@ -137,8 +137,8 @@ class WordsToImage(list[Tensor]):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of GELU."""
-    return x * torch.sigmoid(1.702 * x)
+    """CLIP's approximation of GELU, x sigmoid(1.702 x), with fewer passes over x."""
+    return F.silu(1.702 * x) / 1.702
 
 
 class MLP(nn.Module):
