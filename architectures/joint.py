@@ -31,7 +31,7 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.encoders import ImageTower
+from architectures.image_tower import ImageTower
 from architectures.layout import Layout
 from architectures.slots import FRESH
 from architectures.towers import Types, not_causal

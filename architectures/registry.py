@@ -128,6 +128,7 @@ def build(
     cannot be built, and for weights that do not fit.
     """
     from architectures import encoders, slots
+    from architectures.image_tower import ImageTower
 
     encoders.check_text(backbone, vocabulary)
     design = construct(name, fields, backbone, vocabulary, objectives)
@@ -138,7 +139,7 @@ def build(
 
     slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as)
     for tower in design.modules():
-        if isinstance(tower, encoders.ImageTower):
+        if isinstance(tower, ImageTower):
             tower.load(backbone)
     for prefix, folder in {"": backbone.text_weights, **design.other_weights()}.items():
         if folder == "random":

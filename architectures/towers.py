@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.blocks import Embeddings
 from architectures.contract import DesignConfig, FusionDesign, ImageStates, TextStates
-from architectures.encoders import ImageTower
 from architectures.frozen import SettingError
+from architectures.image_tower import ImageTower
 from architectures.layout import Layout
 
 

@@ -7,8 +7,10 @@ import transformers
 from safetensors.torch import save_file
 
 from architectures import encoders, registry
-from architectures.encoders import ImageTower, backbone_from, resize_positions
+from architectures.checkpoints import resize_positions
+from architectures.encoders import backbone_from
 from architectures.frozen import SettingError
+from architectures.image_tower import ImageTower
 from architectures.published import bert, distilbert, roberta
 from architectures.published.names import renamed
 from tests.architectures.reference import saved
