@@ -2,17 +2,15 @@
 wrong, what a folder may lack. The numbers are the design's own; only the script is tested.
 """
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+from benchmarks import albef_golden as golden
 from tests.architectures.test_checkpoints import published
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "albef_golden.py"
 VISION = dict(
     image_res=12, patch_size=4, width=24, depth=3, heads=3, mlp_ratio=2.5, in_channels=1,
     layer_norm_eps=1e-6, qkv_bias=True, activation="gelu (erf)",
@@ -27,14 +25,6 @@ SIZES = dict(
     image_channels=1, image_norm_eps=1e-6, text_width=16, text_layers=5, text_heads=4, text_mlp=20,
     max_positions=9, itc_width=6,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def golden() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def batch(texts: int, images: int, size: int) -> dict[str, torch.Tensor]:
@@ -54,7 +44,7 @@ def changed(folder: Path, file: str, change) -> None:
 
 @pytest.fixture
 @torch.no_grad()
-def folder(golden, make, tmp_path):
+def folder(make, tmp_path):
     """A checkpoint, pre-training at its image size, retrieval at another with more texts."""
     torch.manual_seed(0)
     design = make("split_bert", {"text_layers": 2}, dtype=torch.float32, **SIZES)
@@ -84,14 +74,14 @@ def folder(golden, make, tmp_path):
     return tmp_path
 
 
-def test_a_folder_of_other_sizes_agrees(golden, folder, capsys):
+def test_a_folder_of_other_sizes_agrees(folder, capsys):
     assert golden.main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "14 agree, 0 wrong, 2 not covered"
     assert "pretrain_outputs itm_logits 0.000e+00 0.000e+00" in [" ".join(x.split()) for x in lines]
 
 
-def test_what_is_optional_may_be_missing(golden, folder, capsys):
+def test_what_is_optional_may_be_missing(folder, capsys):
     (folder / "pos_embed_resized.pt").unlink()
     (folder / "retrieval_inputs.pt").unlink()
     (folder / "pretrain_outputs_f32.pt").unlink()
@@ -113,14 +103,14 @@ def test_what_is_optional_may_be_missing(golden, folder, capsys):
     ],
     ids=["float64", "float32", "nan", "shape"],
 )
-def test_a_wrong_number_is_wrong(golden, folder, capsys, file, value):
+def test_a_wrong_number_is_wrong(folder, capsys, file, value):
     changed(folder, file, lambda stored: stored.update(itm_logits=value(stored["itm_logits"])))
     assert golden.main([str(folder)]) == 1
     out = capsys.readouterr().out
     assert out.count("WRONG") == 1 and "13 agree, 1 wrong, 2 not covered" in out
 
 
-def test_a_weight_that_is_nan_is_wrong(golden, folder, capsys):
+def test_a_weight_that_is_nan_is_wrong(folder, capsys):
     changed(
         folder, "checkpoint.pth", lambda stored: stored["model"]["itm_head.bias"].fill_(torch.nan)
     )
@@ -128,7 +118,7 @@ def test_a_weight_that_is_nan_is_wrong(golden, folder, capsys):
     assert "12 agree, 2 wrong" in capsys.readouterr().out
 
 
-def test_what_a_folder_lacks_is_said(golden, folder, capsys):
+def test_what_a_folder_lacks_is_said(folder, capsys):
     config = json.loads((folder / "config.json").read_text())
 
     def said(change) -> str:
