@@ -43,6 +43,8 @@ def pairing(results: Results) -> list[Finding]:
 def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
     """Steps or roles are in the order measured, so the first that differs comes first."""
     found = results.digests[results.digests["kind"] == kind]
+    if kind == "roles":
+        found = found.assign(name=_told_apart(found))
     named = results.runs[["run", "seed", "cell"]].merge(found, on="run")
     where, what = ("step ", "batches") if kind == "batches" else ("", "initial weights")
     for seed, runs in named.groupby("seed"):
@@ -55,6 +57,7 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
         if broken:
             some = runs[runs["name"] == broken[0]].groupby("digest", sort=False)["cell"].agg(list)
             groups = " / ".join(", ".join(cells) for cells in some)
+            broken[0] = str(broken[0]).partition(" ")[0]
             text = f"seed {seed}: {what} differ from {where}{broken[0]} on: {groups}"
             if kind == "roles":
                 text = f"seed {seed}: {what} differ in {len(broken)} roles, {broken[0]}: {groups}"
@@ -64,6 +67,18 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
             if kind == "roles":
                 share = f"{len(shared)} shared roles{_shared_sizes(runs, shared.index)}"
             yield Finding(True, f"seed {seed}: {cells} cells have the same {what} ({share})")
+
+
+def _told_apart(roles: pd.DataFrame) -> list[str]:
+    """Roles with the sizes of the module that they belong to: a head that reads twice as wide is
+    another one under the same name, and its bias is drawn within other bounds.
+    """
+    owners = [name.rpartition(".")[0] for name in roles["name"]]
+    sizes: dict[tuple[str, str], list[str]] = {}
+    for run, owner, size in zip(roles["run"], owners, roles["size"], strict=True):
+        sizes.setdefault((run, owner), []).append(str(size))
+    named = zip(roles["name"], roles["run"], owners, strict=True)
+    return [f"{name} {' '.join(sizes[run, owner])}" for name, run, owner in named]
 
 
 def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:

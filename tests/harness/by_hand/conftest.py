@@ -48,7 +48,7 @@ def write_run(
     write_json(folder.ledger, {"steps": steps[-1], "samples": steps[-1] * 16, "peak_mib": 812.5})
     chain = {str(step): f"{spec.seed}-{step}" for step in steps}
     facts = {"text_layers": spec.config["text_layers"], "fusion_layers": 6, "itc_reads": "towers"}
-    roles = {f"text.{i}": f"{spec.seed}.{i}" for i in range(spec.config["text_layers"])}
+    roles = {f"text.{i}.weight": f"{spec.seed}.{i}" for i in range(spec.config["text_layers"])}
     write_json(folder.certificate, {"batches": chain, "roles": roles, "code": "c0de",
                                     "facts": facts})  # fmt: skip
     write_json(folder.graph, {"nodes": []})

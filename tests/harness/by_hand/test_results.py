@@ -113,7 +113,7 @@ def test_paired_runs_are_found_paired(tmp_path: Path, by_hand: ByHand) -> None:
             {"certificate": {"batches": {"20": "x", "30": "y"}}},
             "seed 1: batches differ from step 20",
         ),
-        ({"certificate": {"roles": {"text.1": "x"}}}, "seed 1: initial weights differ in 1 role"),
+        ({"certificate": {"roles": {"text.1.weight": "x"}}}, "seed 1: initial weights differ in 1 role"),
         ({"certificate": {"code": "beef"}}, "different code: c0de: .*; beef: 2 text layers"),
         ({"ledger": {"samples": 700}}, "2 text layers: 670 samples, .* 640"),
     ],
@@ -127,6 +127,18 @@ def test_what_breaks_the_pairing_is_named(
 
 def test_half_a_percent_of_the_budget_is_no_difference(tmp_path: Path, by_hand: ByHand) -> None:
     assert change(tmp_path, by_hand(tmp_path), 1, ledger={"samples": 643}) == []
+
+
+def test_a_head_of_another_width_is_another_head(tmp_path: Path, by_hand: Any) -> None:
+    """Its bias has the same size and other bounds, so a difference is none of the pairing."""
+    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
+    for run, width in zip(sorted((tmp_path / "runs").iterdir()), (64, 128), strict=True):
+        certificate = read_json(run / "certificate.json")
+        certificate["roles"] = {"words": "same", "itm.weight": run.name, "itm.bias": run.name}
+        certificate["sizes"] = {"words": 75, "itm.weight": 2 * width, "itm.bias": 2}
+        write_json(run / "certificate.json", certificate)
+    found = [finding for finding in pairing(load(tmp_path, "by_hand")) if "initial" in finding.text]
+    assert [finding.ok for finding in found] == [True] and "1 shared roles, 37%" in found[0].text
 
 
 def test_the_share_of_paired_parameters_is_said(tmp_path: Path, by_hand: Any) -> None:
