@@ -82,8 +82,9 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
     console.print()
     _say(
-        f"Forward: one image, one text, every position; ITC, one ITM row, MLM at {counted.masked} "
-        "positions. FLOPs/sample: a training step of these objectives, forward and backward."
+        "Forward: one image, one text, every position; heads: ITC with the passes it alone needs, "
+        f"one ITM row, MLM at {counted.masked} positions. FLOPs/sample: a training step of these "
+        "objectives, forward and backward."
     )
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+import torch
 from pydantic import Field
 from typer.testing import CliRunner
 
 from architectures import registry
+from architectures.backbone import scale
 from architectures.contract import DesignConfig
 from harness.cli import app
 from harness.show import console
-from harness.show_designs import words_of
+from harness.show_designs import slot_rows, words_of
 
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
 
@@ -73,7 +75,14 @@ def test_designs_and_one_design() -> None:
     assert "split_bert" in said("designs") and "dual_encoder" in said("designs")
     one = said("designs", "split_bert")
     assert "text_layers = 6" in one and "layers.11" in one
-    assert "objectives" in said("designs", "--cost")
+
+
+@pytest.mark.slow
+def test_the_cost_of_every_design() -> None:
+    for size in ("nano", "base"):
+        shown = words(said("designs", "--cost", "--scale", size))
+        assert {line.split()[0] for line in shown if " / " in line} >= set(registry.names())
+        assert not any("not at this scale" in line for line in shown)
 
 
 def words(text: str) -> list[str]:
@@ -97,6 +106,18 @@ def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPat
     assert "ITM, MLM not applicable, because its towers meet only in the contrastive loss" in dual
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_the_slot_table_has_every_part_of_every_design(name: str) -> None:
+    with torch.device("meta"):
+        design = registry.construct(name, {}, scale("nano"), 50)
+    rows = list(slot_rows(design))
+    parts = tuple(f"{slot}." for slot, _, _ in rows)
+    roles = [role for role, _ in design.named_parameters() if not role.startswith("heads.")]
+    assert [role for role in roles if not role.startswith(parts)] == []
+    assert all(any(role.startswith(part) for role in roles) for part in parts if part[0] != " ")
+    assert all((source == "-") == (starts == "fresh") for _, source, starts in rows)
+
+
 def test_types_of_fields_in_words() -> None:
     class Config(DesignConfig):
         kind: Literal["add", "gated"] = "add"
@@ -116,14 +137,16 @@ def test_a_design_that_a_scale_cannot_build_keeps_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_own", {})
+    built_in = {"dual_encoder": registry.entry("dual_encoder")}
+    monkeypatch.setattr(registry, "names", lambda: {**built_in, **registry._own})
     file = tmp_path / "own.py"
     file.write_text(PICKY)
     shown = " ".join(words(said("designs", "--cost", "--file", str(file))))
-    assert "picky - - - not at this scale" in shown and "split_bert 6 / 6 / 4" in shown
+    assert "picky - - - not at this scale" in shown and "dual_encoder 12 / 0 / 4" in shown
     assert "picky cannot be built at nano: it wants more; take base" in shown
     assert "picky own Own design of a user." in words(said("designs", "--file", str(file)))
-    two = " ".join(words(said("designs", "split_bert", "--cost", "--set", "text_layers=0")))
-    assert "split_bert 6 / 6 / 4" in two and "0 / 12 / 4" in two
+    two = " ".join(words(said("designs", "dual_encoder", "--cost", "--set", "text_layers=2")))
+    assert "dual_encoder 12 / 0 / 4" in two and "2 / 0 / 4" in two and "text_layers = 2" in two
 
 
 @pytest.mark.parametrize(
