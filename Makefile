@@ -20,10 +20,10 @@ demo: setup  ## the demo study: train through Ray, track in MLflow, write the re
 	$(BIN)/fuselab report demo --strict --require-learned
 
 test: setup  ## quick tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: setup  ## quick and slow tests
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'slow or not slow'
 
 check: setup  ## format, lint, types, room rules, spelling
 	$(BIN)/ruff format --check .

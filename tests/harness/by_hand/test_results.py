@@ -113,7 +113,10 @@ def test_paired_runs_are_found_paired(tmp_path: Path, by_hand: ByHand) -> None:
             {"certificate": {"batches": {"20": "x", "30": "y"}}},
             "seed 1: batches differ from step 20",
         ),
-        ({"certificate": {"roles": {"text.1.weight": "x"}}}, "seed 1: initial weights differ in 1 role"),
+        (
+            {"certificate": {"roles": {"text.1.weight": "x"}}},
+            "seed 1: initial weights differ in 1 role",
+        ),
         ({"certificate": {"code": "beef"}}, "different code: c0de: .*; beef: 2 text layers"),
         ({"ledger": {"samples": 700}}, "2 text layers: 670 samples, .* 640"),
     ],
