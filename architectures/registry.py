@@ -133,11 +133,8 @@ def build(
     encoders.check_text(backbone, vocabulary)
     design = construct(name, fields, backbone, vocabulary, objectives)
     table = dict(design.slots(design.config, backbone))
-
-    def drawn_as(role: str) -> str:
-        return slots.source_role(role, design, table) or role
-
-    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as)
+    drawn_as = slots.origins(design)
+    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as.__getitem__)
     for tower in design.modules():
         if isinstance(tower, ImageTower):
             tower.load(backbone)

@@ -179,6 +179,12 @@ def load_slots(
         raise SettingError(f"the pretrained weights do not fit {design.name}: {shown}")
 
 
+def origins(design: FusionDesign) -> dict[str, str]:
+    """Role -> the role by whose name it is drawn: its slot's source, or itself where fresh."""
+    table = design.slots(design.config, design.backbone)
+    return {role: source_role(role, design, table) or role for role, _ in design.named_parameters()}
+
+
 def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:
     """The source's name of a role: its slot's source layer and the rest of the role. None where
     it starts fresh.

@@ -30,7 +30,7 @@ def pairing(results: Results) -> list[Finding]:
     """What makes the runs of one seed comparable, and what does not, seed by seed.
 
     Batches are compared over the measured steps that two runs have in common; initial weights
-    by role, over the roles they have in common.
+    by where they start, over what they have in common.
     """
     return [
         *_same_digests(results, "batches"),
@@ -49,11 +49,11 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
     where, what = ("step ", "batches") if kind == "batches" else ("", "initial weights")
     for seed, runs in named.groupby("seed"):
         cells = runs["cell"].nunique()
-        shared = runs.groupby("name", sort=False)["digest"].agg(["nunique", "size"])
-        shared = shared[shared["size"] > 1]
+        shared = runs.groupby("name", sort=False)[["digest", "run"]].nunique()
+        shared = shared[shared["run"] > 1]
         if cells < 2:
             continue
-        broken = list(shared.index[shared["nunique"] > 1])
+        broken = list(shared.index[shared["digest"] > 1])
         if broken:
             some = runs[runs["name"] == broken[0]].groupby("digest", sort=False)["cell"].agg(list)
             groups = " / ".join(", ".join(cells) for cells in some)
@@ -70,14 +70,15 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
 
 
 def _told_apart(roles: pd.DataFrame) -> list[str]:
-    """Roles with the sizes of the module that they belong to: a head that reads twice as wide is
-    another one under the same name, and its bias is drawn within other bounds.
+    """Roles by where they start and the sizes of the module that they belong to: slots of one
+    pretrained layer start alike, a fresh one under the same name does not; a head that reads twice
+    as wide is another one, and its bias is drawn within other bounds.
     """
     owners = [name.rpartition(".")[0] for name in roles["name"]]
     sizes: dict[tuple[str, str], list[str]] = {}
     for run, owner, size in zip(roles["run"], owners, roles["size"], strict=True):
         sizes.setdefault((run, owner), []).append(str(size))
-    named = zip(roles["name"], roles["run"], owners, strict=True)
+    named = zip(roles["drawn_as"], roles["run"], owners, strict=True)
     return [f"{name} {' '.join(sizes[run, owner])}" for name, run, owner in named]
 
 

@@ -77,6 +77,7 @@ DIGESTS = {
     "name": "the step, or the role",
     "digest": "hexadecimal",
     "size": "roles: how many parameters",
+    "drawn_as": "roles: the role by whose name it was drawn, its own or its slot's source",
 }
 MEASURED = ("step", "samples", "seconds", "name", "value")
 FACTS = ("text_layers", "fusion_layers", "itc_reads")
@@ -329,7 +330,14 @@ def _all_curves(
 
 def _digests(records: Mapping[str, Record]) -> pd.DataFrame:
     rows = [
-        (run, kind, name, digest, record.certificate.get("sizes", {}).get(name, 0))
+        (
+            run,
+            kind,
+            name,
+            digest,
+            record.certificate.get("sizes", {}).get(name, 0),
+            record.certificate.get("drawn_as", {}).get(name, name),
+        )
         for run, record in records.items()
         for kind in ("batches", "roles")
         for name, digest in record.certificate.get(kind, {}).items()

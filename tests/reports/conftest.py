@@ -92,7 +92,7 @@ def _make(layers: dict[str, float], *, seeds: int = 3, floor: str = "", control:
     curves = [line for run in runs for line in _curves(run, rng)]
     digests = [
         {"run": run["run"], "kind": kind, "name": name, "digest": f"{kind} of seed {run['seed']}",
-         "size": 100}
+         "size": 100, "drawn_as": name}
         for run in runs
         for kind, name in (("batches", "250"), ("roles", "image.patch"))
     ]  # fmt: skip

@@ -144,6 +144,20 @@ def test_a_head_of_another_width_is_another_head(tmp_path: Path, by_hand: Any) -
     assert [finding.ok for finding in found] == [True] and "1 shared roles, 23%" in found[0].text
 
 
+def test_slots_are_paired_by_where_they_start(tmp_path: Path, by_hand: Any) -> None:
+    """The same name starts from a pretrained layer in one cell and fresh in the other."""
+    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
+    one, other = (run / "certificate.json" for run in sorted((tmp_path / "runs").iterdir()))
+    copy = {"layers.6": "six", "fusion.0": "six"}
+    write_json(one, read_json(one) | {"roles": copy, "drawn_as": {"fusion.0": "layers.6"}})
+    for fresh, same in (({"fusion.0": "drawn"}, True), ({"layers.6": "seven"}, False)):
+        write_json(other, read_json(other) | {"roles": {"words": "same"} | fresh})
+        write_json(one, read_json(one) | {"roles": {"words": "same"} | copy})
+        found = [f for f in pairing(load(tmp_path, "by_hand")) if "initial" in f.text]
+        assert [finding.ok for finding in found] == [same], found
+        assert ("1 shared roles" if same else "differ in 1 roles, layers.6") in found[0].text
+
+
 def test_the_share_of_paired_parameters_is_said(tmp_path: Path, by_hand: Any) -> None:
     by_hand(tmp_path, layers=(2, 6), seeds=(0,))
     for run, extra in zip(sorted((tmp_path / "runs").iterdir()), ("own.a", "own.b"), strict=True):
