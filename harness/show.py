@@ -130,7 +130,7 @@ def tuning(result: TuningResult) -> None:
     table(result.columns, result.rows)
 
 
-COMPARED = 8
+COMPARED = ("cell", "own protocol", "difference to control", "adjusted p", "verdict")
 """Columns of the comparison that a terminal has room for; the page has all."""
 
 
@@ -142,11 +142,12 @@ def report(made: Any, *, levels: bool) -> None:
     if levels:
         table(made.levels.columns, made.levels.itertuples(index=False))
         console.print()
-    short = made.comparison.iloc[:, :COMPARED]
-    table(short.columns, short.itertuples(index=False))
+    short = made.comparison[[name for name in COMPARED if name in made.comparison]]
+    short = short.assign(verdict=[text.partition(":")[0] for text in short["verdict"]])
+    table(short.columns, short.itertuples(index=False), words=("verdict",))
     console.print()
     for line in made.verdicts:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     if not made.pairing_ok:
         console.print("[red]The runs are not paired as they should be: see the page.[/]")
     if not made.learned_ok:

@@ -87,6 +87,17 @@ def test_batches_and_shared_weights_are_paired(tiny: Study, outputs: Path) -> No
     assert one["facts"]["text_layers"] == 1 and other["facts"]["text_layers"] == 2
 
 
+def test_grey_pictures_run_to_scores(tiny: Study, outputs: Path) -> None:
+    grey = tiny.backbone.model_copy(update={"image_channels": 1})
+    spec = spec_of(tiny.model_copy(update={"backbone": grey}), outputs)
+    assert load_data(spec, outputs).test.images_NHWC.shape[-1] == 1
+    assert execute(spec, outputs) == "done"
+    folder = RunFolder(outputs, spec.train_key())
+    assert (folder.scores / "retrieval.json").exists()
+    weights = torch.load(folder.path / "weights.pt", weights_only=True)
+    assert weights["image.vit.patch_embed.proj.weight"].shape[1] == 1
+
+
 def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: Path) -> None:
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
