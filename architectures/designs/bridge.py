@@ -59,6 +59,8 @@ class BridgeConfig(TwoStreamsConfig):
 class Bridge(nn.Module):
     """Joins what a tower's layer said with what the fusion layer below said, and norms it."""
 
+    node: ClassVar[str] = "bridge"
+
     def __init__(self, kind: Kind, width: int, eps: float) -> None:
         super().__init__()
         self.kind = kind
@@ -70,8 +72,10 @@ class Bridge(nn.Module):
             self.gate = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width, eps=eps)
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Two of one shape (..., D) -> the same."""
+    def forward(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """Two of one shape (..., D) -> the same. z None: nothing is below, x is only normed."""
+        if z is None:
+            return self.norm(x)
         if self.kind == "scaled_add":
             joined = x * self.scaled_factor + z
         elif self.kind == "interpolate":
@@ -177,9 +181,8 @@ class BridgeTower(TwoStreams):
         bridges = getattr(self, f"{part}_bridges")
         if not bridges:
             return x
-        if z is None:
-            return bridges["0"].norm(x)
-        return bridges["shared" if self.config.share_norms else str(place)](x, z)
+        name = "shared" if self.config.share_norms and z is not None else str(place)
+        return bridges[name](x, z)
 
     def new_parts(self) -> frozenset[str]:
         return super().new_parts() | {"text_bridges.", "image_bridges."}

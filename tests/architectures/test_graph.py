@@ -38,6 +38,48 @@ def test_sources_follow_the_slot_table(small):
     assert nodes["image.vit.blocks.0"]["slot"] == small.vision
 
 
+def test_a_layer_without_cross_attention_reads_nothing(small):
+    found = graph("split_bert", {"text_layers": 4, "cross_every": 2}, small, 50)
+    assert [e["to"] for e in found["edges"] if e["as"] == "reads"] == ["layers.5", "layers.7"]
+    assert found["changed"] == {"text_layers": 4, "cross_every": 2}
+
+
+def test_a_bridge_joins_tower_and_stream(small):
+    found = graph("bridge", {"fusion_layers": 3, "bridges": [2]}, small, 50)
+    edges = {(e["from"], e["to"], e["as"]) for e in found["edges"]}
+    assert {e for e in edges if e[1].startswith("text_bridges")} == {
+        ("layers.5", "text_bridges.0", "input"),
+        ("layers.7", "text_bridges.2", "input"),
+        ("text_fusion.1", "text_bridges.2", "input"),
+    }
+    assert ("image_bridges.2", "text_fusion.2", "reads") in edges
+    assert ("image_fusion.0", "text_fusion.1", "reads") in edges
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "again"),
+    [
+        ("co_attention", {"tied": "all", "fusion_layers": 2}, "text_fusion.1#2"),
+        ("bridge", {"share_norms": True, "fusion_layers": 3}, "text_bridges.shared#2"),
+    ],
+)
+def test_a_part_that_is_used_twice_stands_there_twice(small, name, fields, again):
+    found = graph(name, fields, small, 50)
+    nodes = {node["id"]: node for node in found["nodes"]}
+    assert nodes[again]["tied"] == [again.partition("#")[0]]
+    assert nodes["heads.mlm"]["tied"] == ["embeddings"] and nodes["layers.0"]["tied"] == []
+    below: dict[str, set[str]] = {name: set() for name in nodes}
+    for edge in found["edges"]:
+        assert edge["to"] not in below[edge["from"]]  # no part stands below itself
+        below[edge["to"]] |= {edge["from"]} | below[edge["from"]]
+
+
+def test_widths_are_those_of_what_a_part_gives(small):
+    nodes = {n["id"]: n["width"] for n in graph("multiway", {}, small, 50)["nodes"]}
+    assert nodes["text_experts.0"] == nodes["image.vit.patch_embed"] == small.image_width
+    assert nodes["embeddings"] == small.text_width
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_every_part_of_a_design_is_reached(small, name):
     found = graph(name, {}, small, 50)
