@@ -27,7 +27,9 @@ class _States:
     """What both kinds of states have: a vector of each row for ITC, made when it is first read."""
 
     pooled: Tensor | Callable[[], Tensor]
-    """What the ITC head reads (B, D), or how to make it: a joint stack needs a pass of its own."""
+    """What the ITC head reads, or how to make it: a joint stack needs a pass of its own. (B, D), or
+    (B, Q, D) where an image has several vectors and the one closest to a text counts (BLIP-2).
+    """
 
     @functools.cached_property
     def pooled_BD(self) -> Tensor:
@@ -48,7 +50,9 @@ class ImageStates(_States):
     rows_B: Tensor | None = None
     """Which image each row shows; None: U = B, every row its own."""
     layers: tuple[Tensor, ...] = ()
-    """Output of every block (U, P, D), only where a design asks for them."""
+    """Output of every block (U, P, D), or what else a design keeps of each of its layers for fusion;
+    only where it asks for them.
+    """
 
     @functools.cached_property
     def tokens_BPD(self) -> Tensor:
@@ -160,6 +164,8 @@ class Facts:
     """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
     no_fuse: str = ""
     """Why ITM and MLM do not apply; empty: it can fuse."""
+    no_words: str = ""
+    """Why MLM alone does not apply, where words do not read the image; empty: they do."""
     itc_reads: str = ""
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
@@ -182,6 +188,12 @@ class Facts:
     @property
     def can_fuse(self) -> bool:
         return not self.no_fuse
+
+    def why_not(self, objective: str) -> str:
+        """Why an objective does not apply; empty: it does."""
+        if objective == "itc":
+            return self.no_align
+        return self.no_fuse or (self.no_words if objective == "mlm" else "")
 
 
 class FusionDesign(nn.Module, ABC):

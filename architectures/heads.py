@@ -3,7 +3,8 @@
 The temperature of ITC is a state of the objective, not of a head. Constants are ALBEF's and BERT's
 (salesforce/ALBEF; Devlin et al. 2019).
 
-Shape suffixes: B rows, N rows with a label, D width, E common width of ITC, V vocabulary.
+Shape suffixes: B rows, I images, T texts, Q vectors of an image, N rows with a label, D width, E
+common width of ITC, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from architectures.contract import Facts, FusionDesign
 from architectures.frozen import nearest
 from architectures.registry import OBJECTIVES
 
+IMAGES_AT_ONCE = 256
+"""Images whose every vector is compared at once."""
+
 
 class ITCHead(nn.Module):
     """Two linear maps into a common space, onto the unit sphere."""
@@ -32,7 +36,7 @@ class ITCHead(nn.Module):
         self.text = nn.Linear(text_width, width)
 
     def embed_image(self, pooled_BD: Tensor) -> Tensor:
-        """`ImageStates.pooled_BD` -> (B, E) of length 1, at least float32."""
+        """`ImageStates.pooled_BD` -> (B, E) of length 1, at least float32; (B, Q, D) -> (B, Q, E)."""
         return _unit(self.image(pooled_BD))
 
     def embed_text(self, pooled_BD: Tensor) -> Tensor:
@@ -42,6 +46,17 @@ class ITCHead(nn.Module):
     def forward(self, image_BD: Tensor, text_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Both at once."""
         return self.embed_image(image_BD), self.embed_text(text_BD)
+
+
+def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
+    """Images by texts (I, T). `image`: (I, E), or (I, Q, E), of which the closest to a text counts."""
+    if image.ndim == 2:
+        return image @ text_TE.T
+    parts = [
+        (part_IQE.flatten(0, 1) @ text_TE.T).unflatten(0, part_IQE.shape[:2]).amax(1)
+        for part_IQE in image.split(IMAGES_AT_ONCE)
+    ]
+    return torch.cat(parts)
 
 
 def _unit(x_BE: Tensor) -> Tensor:
@@ -84,8 +99,7 @@ def applicable(facts: Facts, objectives: Collection[str]) -> tuple[str, ...]:
     for name in objectives:
         if name not in OBJECTIVES:
             raise nearest(name, OBJECTIVES, "objective")
-    able = {"itc": facts.can_align, "itm": facts.can_fuse, "mlm": facts.can_fuse}
-    return tuple(name for name in OBJECTIVES if name in objectives and able[name])
+    return tuple(name for name in OBJECTIVES if name in objectives and not facts.why_not(name))
 
 
 def build(design: FusionDesign, facts: Facts, objectives: Collection[str]) -> nn.ModuleDict:

@@ -129,7 +129,7 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
     """The objectives a design can serve, and why it cannot serve the others."""
     reasons = {}
     for name in objectives.active():
-        if reason := facts.no_align if name == "itc" else facts.no_fuse:
+        if reason := facts.why_not(name):
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons

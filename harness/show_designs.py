@@ -215,7 +215,11 @@ def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]")
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
     _say(itc, lead="  ITC       ")
-    _say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
+    if facts.no_words:
+        _say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
+        _say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
+    else:
+        _say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
     if facts.fusion_reads:
         _say(facts.fusion_reads, lead="  Reads     ")
 

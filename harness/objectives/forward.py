@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.heads import cosines
 from harness.data.batches import Batch
 from harness.objectives import itc, itm
 from harness.objectives.term import Term, classified, full
@@ -54,7 +55,7 @@ def terms(
     if "itc" in active:
         assert text is not None
         image_BE, text_BE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        similarity_BB = full(image_BE) @ full(text_BE).T
+        similarity_BB = cosines(full(image_BE), full(text_BE))
         found["itc"] = itc.contrastive(
             similarity_BB, state.temperature, batch.match_BB, objectives.itc.same
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
+from architectures.heads import cosines
 from harness.data.corpus import Corpus
 from harness.data.identity import matches
 from harness.data.splits import Split
@@ -56,7 +57,7 @@ def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.d
     """Score one split. A level pools the queries of both directions."""
     image, text, match_IT = _states(design, corpus, task, device)
     image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-    similarity_IT = image_IE.float() @ text_TE.float().T
+    similarity_IT = cosines(image_IE.float(), text_TE.float())
     expected = {"itc": _both_ways(similarity_IT, similarity_IT, match_IT)}
     if "itm" in design.heads:
         by_image = _rerank(design, image, text, similarity_IT, task.rerank, of_images=True)
