@@ -50,7 +50,7 @@ class ImageStates(_States):
     rows_B: Tensor | None = None
     """Which image each row shows; None: U = B, every row its own."""
     layers: tuple[Tensor, ...] = ()
-    """Output of every block (U, P, D), or what else a design keeps of each of its layers for fusion;
+    """Output of every block (U, P, D), or what else a design keeps of each of its layers to fuse;
     only where it asks for them.
     """
 

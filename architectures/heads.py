@@ -36,7 +36,9 @@ class ITCHead(nn.Module):
         self.text = nn.Linear(text_width, width)
 
     def embed_image(self, pooled_BD: Tensor) -> Tensor:
-        """`ImageStates.pooled_BD` -> (B, E) of length 1, at least float32; (B, Q, D) -> (B, Q, E)."""
+        """`ImageStates.pooled_BD` (B, D) or (B, Q, D) -> as many vectors of width E and length 1, at
+        least float32.
+        """
         return _unit(self.image(pooled_BD))
 
     def embed_text(self, pooled_BD: Tensor) -> Tensor:
@@ -49,7 +51,9 @@ class ITCHead(nn.Module):
 
 
 def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
-    """Images by texts (I, T). `image`: (I, E), or (I, Q, E), of which the closest to a text counts."""
+    """Images by texts (I, T), of unit vectors. `image`: (I, E), or (I, Q, E), where of an image's
+    vectors the closest to a text counts.
+    """
     if image.ndim == 2:
         return image @ text_TE.T
     parts = [
