@@ -36,8 +36,8 @@ class ITCHead(nn.Module):
         self.text = nn.Linear(text_width, width)
 
     def embed_image(self, pooled_BD: Tensor) -> Tensor:
-        """`ImageStates.pooled_BD` (B, D) or (B, Q, D) -> as many vectors of width E and length 1, at
-        least float32.
+        """`ImageStates.pooled_BD` (B, D) or (B, Q, D) -> as many vectors of width E and length 1,
+        at least float32.
         """
         return _unit(self.image(pooled_BD))
 
