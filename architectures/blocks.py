@@ -173,6 +173,7 @@ class Embeddings(nn.Module):
         """Without `positions` attention has to tell places apart (relative positions)."""
         super().__init__()
         kind, width = backbone.text_kind, backbone.text_width
+        self.kind = backbone.text
         self.first_position, self.rows = kind.first_position, backbone.max_positions
         self.word = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(self.rows, width) if positions else None

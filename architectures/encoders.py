@@ -194,6 +194,81 @@ def load_tokenizer(name: str) -> Any:
     return _found("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
 
 
+# ---- out -----------------------------------------------------------------------------------------
+
+
+def tokenizer(backend: Any, special: Mapping[str, str], length: int) -> Any:
+    """A tokenizer of transformers around one of the tokenizers library.
+
+    `special`: `pad`, `cls`, ... -> token; `length`: where it cuts.
+    """
+    import transformers
+
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"],
+        **{f"{word}_token": token for word, token in special.items()},
+    )
+
+
+def save_vit(made: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], folder: Path) -> None:
+    """Writes a ViT, made by `vit` with these sizes, as a folder of timm; `pixels` is what timm says
+    of the pictures a model takes.
+    """
+    from timm.models import save_for_hf
+
+    said = {"pretrained_cfg": dict(pixels)}
+    with _quiet():
+        save_for_hf(made, str(folder), said, dict(sizes), safe_serialization=True)
+
+
+def save_text(
+    kind: TextName, backbone: Backbone, weights: Mapping[str, Tensor], words: Any, folder: Path
+) -> None:
+    """Writes a text encoder of a backbone's sizes, given by role, as a folder of transformers with
+    its tokenizer (`words`). Names are found by the rules that read such a folder.
+
+    A pooler, which BERT and RoBERTa have and ours has not, hands on the first token: its matrix is
+    the identity.
+    """
+    import transformers
+
+    form, width = FORMATS[kind], backbone.text_width
+    config = _config(form, backbone, len(weights["embeddings.word.weight"]), words)
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    prefix = "" if form.reader == type(model).__name__ else f"{model.base_model_prefix}."
+    pooler = {"pooler.dense.weight": torch.eye(width), "pooler.dense.bias": torch.zeros(width)}
+    state = {}
+    for name, value in model.state_dict().items():
+        (role,) = form.roles({prefix + name: value})
+        state[name] = pooler[name] if name in pooler else weights[role]
+    model.load_state_dict(state, assign=True)
+    with _quiet():
+        model.save_pretrained(folder)
+        words.save_pretrained(folder)
+
+
+def _config(form: TextFormat, backbone: Backbone, vocabulary: int, words: Any) -> Any:
+    """The configuration of a text encoder that is ours; what the kind fixes has the last word."""
+    import transformers
+
+    ours = {field: getattr(backbone, field) for field in SIZES if field != "vocabulary"}
+    special = {"pad": words.pad_token_id, "bos": words.cls_token_id, "eos": words.sep_token_id}
+    config = transformers.AutoConfig.for_model(
+        form.model_type,
+        **{f"{word}_token_id": value for word, value in special.items()}
+        | {form.sizes[field]: size for field, size in ours.items()}
+        | {form.sizes["vocabulary"]: vocabulary}
+        | dict(form.constants),
+    )
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, backbone.dropout)
+    return config
+
+
 def _found(reader: str, source: str, said: str) -> Any:
     """What a class of transformers finds in a local folder, or by a hub name.
 

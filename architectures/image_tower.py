@@ -29,21 +29,18 @@ class ImageTower(nn.Module):
         """
         super().__init__()
         eps, inner = backbone.image_norm_eps, backbone.image_mlp
-        own: dict[str, Any] = {}
-        if eps is not None:
-            own["norm_layer"] = functools.partial(nn.LayerNorm, eps=eps)
+        own = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
+        self.sizes: dict[str, Any] = {  # plain numbers, by timm's names
+            "img_size": backbone.image_size,
+            "patch_size": backbone.patch_size,
+            "in_chans": backbone.image_channels,
+            "embed_dim": backbone.image_width,
+            "depth": backbone.image_layers if blocks is None else blocks,
+            "num_heads": backbone.image_heads,
+        }
         if inner is not None:  # half a column more, since timm cuts the product to a whole number
-            own["mlp_ratio"] = (inner + 0.5) / backbone.image_width
-        self.vit = vit(
-            backbone.vision,
-            **own,
-            img_size=backbone.image_size,
-            patch_size=backbone.patch_size,
-            in_chans=backbone.image_channels,
-            embed_dim=backbone.image_width,
-            depth=backbone.image_layers if blocks is None else blocks,
-            num_heads=backbone.image_heads,
-        )
+            self.sizes["mlp_ratio"] = (inner + 0.5) / backbone.image_width
+        self.vit = vit(backbone.vision, **own, **self.sizes)
         self.vit.patch_embed.node = "patches"
         for block in self.vit.blocks:
             block.node = "layer"

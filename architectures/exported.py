@@ -1,0 +1,248 @@
+"""A trained design in a folder that needs nothing else: written whole, loaded to the same bits.
+
+    config.json          under `fuselab`: design, fields, backbone, vocabulary, heads, digests
+    model.safetensors    every weight by its role, tied ones once
+    tokenizer.json, ...  the tokenizer, as transformers keeps it
+    image_tower/         the ViT, as timm keeps it
+    text_encoder/        the layers of text alone, as transformers keeps them
+
+A tower has a folder where the design has one by itself; `write` says why where it has not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from architectures import encoders, registry
+from architectures.backbone import Backbone
+from architectures.contract import FusionDesign
+from architectures.frozen import F, SettingError, checked
+from architectures.image_tower import ImageTower
+from architectures.towers import TwoTowers
+
+FORMAT = 1
+CONFIG, WEIGHTS, DESIGN_FILE = "config.json", "model.safetensors", "design.py"
+IMAGE, TEXT = "image_tower", "text_encoder"
+
+
+def write(
+    folder: Path,
+    design: FusionDesign,
+    *,
+    words: Any,
+    pixels: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> dict[str, str]:
+    """Fills an empty folder with a design in float32 on the CPU.
+
+    `words`: its tokenizer (`encoders.tokenizer`); `pixels`: what pictures must look like, as timm
+    says it (`mean`, `std`, ...); `about`: what else the configuration should say. Returns the
+    folders of towers that were not written -> why.
+    """
+    save_file(_once(design), folder / WEIGHTS)
+    words.save_pretrained(folder)
+    absent = {
+        IMAGE: _image_tower(design, pixels, folder),
+        TEXT: _text_encoder(design, words, folder),
+    }
+    absent = {name: why for name, why in absent.items() if why}
+    record = {
+        **about,
+        "format": FORMAT,
+        "design": design.name,
+        "version": design.version,
+        "config": standing_alone(design.config).model_dump(mode="json"),
+        "backbone": standing_alone(design.backbone).model_dump(mode="json"),
+        "vocabulary": design.vocabulary,
+        "objectives": list(design.heads),
+        "pixels": dict(pixels),
+        "absent": absent,
+        "weights": _digest_of_file(folder / WEIGHTS),
+    }
+    text = json.dumps({"fuselab": {**record, "digest": _digest(record)}}, indent=2)
+    (folder / CONFIG).write_text(text + "\n")
+    return absent
+
+
+def load(folder: Path | str) -> FusionDesign:
+    """The design of an exported folder, with its heads, ready to be asked.
+
+    A design of a user's own file must be registered before (`registry.load_file`). Raises
+    `SettingError` that says what is missing, altered or damaged.
+    """
+    folder = Path(folder).expanduser()
+    found = record(folder)
+    try:
+        design = registry.construct(
+            found["design"],
+            found["config"],
+            checked(Backbone, found["backbone"]),
+            found["vocabulary"],
+            found["objectives"],
+        )
+    except SettingError as error:
+        own = folder / DESIGN_FILE
+        hint = f"; its own file is {own}: read it, then registry.load_file(it)"
+        raise SettingError(f"{folder}: {error}{hint if own.exists() else ''}") from None
+    if design.version != found["version"]:
+        raise SettingError(
+            f"{folder} holds {design.name} of version {found['version']}, here it is version "
+            f"{design.version} and computes something else; use the fuselab that wrote it"
+        )
+    fill(design, tensors(folder), str(folder / WEIGHTS))
+    return design.eval()
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What an exported folder says of itself. Raises `SettingError` where it is none or altered."""
+    path = folder / CONFIG
+    try:
+        said = json.loads(path.read_text())
+    except FileNotFoundError:
+        what = "holds no config.json" if folder.is_dir() else "does not exist"
+        raise SettingError(f"{folder} {what}; give a folder that `fuselab export` wrote") from None
+    except ValueError as error:
+        raise SettingError(f"{path} is no JSON ({error}); export the run again") from None
+    found = said.get("fuselab") if isinstance(said, dict) else None
+    if not isinstance(found, dict):
+        raise SettingError(f"{path} is not from `fuselab export`{_seems(said)}")
+    if found.get("format") != FORMAT:
+        raise SettingError(
+            f"{path} has format {found.get('format')!r}, this fuselab reads {FORMAT}; use the "
+            "fuselab that wrote it"
+        )
+    if _digest({k: v for k, v in found.items() if k != "digest"}) != found.get("digest"):
+        raise SettingError(
+            f"{path} was altered after the export, so what the weights belong to is not known; "
+            "export the run again"
+        )
+    return found
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """The weights of an exported folder, by role, tied ones once.
+
+    Raises `SettingError` where they are not, bit for bit, those that were exported.
+    """
+    path, wanted = folder / WEIGHTS, record(folder)["weights"]
+    if not path.is_file():
+        raise SettingError(f"{path} is missing; export the run again")
+    try:
+        found = load_file(path)
+    except SafetensorError as error:
+        raise SettingError(
+            f"{path} cannot be read, it seems to be cut off ({error}); export the run again"
+        ) from None
+    if _digest_of_file(path) != wanted:
+        raise SettingError(f"{path} is not the file that was exported; export the run again")
+    return found
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder seems to be one that `write` filled."""
+    try:
+        return "fuselab" in json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def standing_alone(settings: F) -> F:
+    """Settings that name no other weights to start from: the folder holds them all."""
+    given = dict(settings)
+    return checked(
+        type(settings), {k: "random" if k.endswith("_weights") else v for k, v in given.items()}
+    )
+
+
+@torch.no_grad()
+def fill(design: FusionDesign, state: Mapping[str, Tensor], source: str) -> None:
+    """Sets every weight of a design. Raises `SettingError` that lists what does not fit."""
+    own = _once(design)
+    wrong = [
+        f"{role} {_shape(state.get(role))}, here {_shape(own.get(role))}"
+        for role in sorted(own.keys() | state.keys())
+        if _shape(own.get(role)) != _shape(state.get(role))
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise SettingError(f"{source} does not fit {design.name}: {'; '.join(wrong[:8])}{more}")
+    for role, value in own.items():
+        value.copy_(state[role])
+
+
+def _once(design: FusionDesign) -> dict[str, Tensor]:
+    """Role -> weight; tied weights by their first role."""
+    every = {role for role, _ in design.named_parameters(remove_duplicate=False)}
+    tied = every - {role for role, _ in design.named_parameters()}
+    return {role: x.contiguous() for role, x in design.state_dict().items() if role not in tied}
+
+
+def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) -> str:
+    """Writes the ViT; why not, where it has none of its own."""
+    tower = getattr(design, "image", None)
+    if not design.facts(design.config, design.backbone).image_layers:
+        return f"{design.name} has no layer of the image alone"
+    if not isinstance(tower, ImageTower):
+        return f"{design.name} has an image tower of its own kind"
+    plain = encoders.vit(design.backbone.vision, **tower.sizes)
+    if plain.norm.eps != tower.vit.norm.eps:
+        return (
+            f"a folder of timm cannot say image_norm_eps = {tower.vit.norm.eps}, "
+            f"{design.backbone.vision} has {plain.norm.eps}"
+        )
+    state = tower.vit.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    size = (design.backbone.image_channels, *2 * (design.backbone.image_size,))
+    encoders.save_vit(plain, tower.sizes, {**pixels, "input_size": size}, folder / IMAGE)
+    return ""
+
+
+def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
+    """Writes embeddings and layers of text alone; why not, where there are none."""
+    if not design.facts(design.config, design.backbone).text_layers:
+        return f"{design.name} has no layer of text alone"
+    if not isinstance(design, TwoTowers):
+        return f"{design.name} has a text tower of its own kind"
+    embeddings, layers = design.text_encoder()
+    parts: dict[str, nn.Module | None] = {"embeddings": embeddings, "text_norm": design.text_norm}
+    parts |= {f"layers.{j}": layer for j, layer in enumerate(layers[: design.text_depth])}
+    weights = {
+        f"{part}.{name}": value
+        for part, module in parts.items()
+        if module is not None
+        for name, value in module.state_dict().items()
+    }
+    sizes = design.backbone.with_field("text_layers", design.text_depth)
+    encoders.save_text(embeddings.kind, sizes, weights, words, folder / TEXT)
+    return ""
+
+
+def _shape(value: Tensor | None) -> str:
+    return "none" if value is None else str(tuple(value.shape))
+
+
+def _seems(said: Any) -> str:
+    """What else a configuration seems to be, as the end of a sentence."""
+    kinds = {"model_type": "a folder of transformers", "architecture": "a folder of timm"}
+    for key, kind in kinds.items():
+        if isinstance(said, dict) and key in said:
+            return f"; it seems to be {kind} ({said[key]})"
+    return ""
+
+
+def _digest(said: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
