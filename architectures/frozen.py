@@ -83,6 +83,9 @@ def readable(error: ValidationError) -> str:
         where = ".".join(str(part) for part in problem["loc"]) or error.title
         said = problem["msg"].removeprefix("Value error, ")
         given = problem.get("input")
+        if problem["type"] == "union_tag_not_found":
+            kinds = problem["ctx"]["discriminator"].strip("'")
+            said = f"it needs a {kinds!r}, to tell which of several it is"
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
         lines.append(f"{where}: {said}{shown}")
     return "; ".join(lines)

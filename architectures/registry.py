@@ -1,18 +1,22 @@
 """Find designs by name, and build them.
 
 Listing reads source files and imports none of them, so it takes milliseconds and no torch; finding
-and building import the one file that is asked for. A user's own file joins by `load_file`.
+and building import the one file that is asked for. A user's own file joins by `load_file`, an
+installed package by entry points of the group `fuselab.designs`, each of which names a module.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from architectures.contract import DesignConfig, FusionDesign
 
 DESIGNS = Path(__file__).parent / "designs"
+GROUP = "fuselab.designs"
+"""Entry points of installed packages that hold designs: any name, and a module."""
 OBJECTIVES = ("itc", "itm", "mlm")
 """What heads exist for, in the order in which they are put on."""
 
@@ -45,19 +51,56 @@ class Entry:
     version: str
     cls: str
     """Name of the class."""
+    module: str
+    """What to import."""
     file: Path
     line: int
 
 
 _own: dict[str, Entry] = {}
-_modules: dict[str, ModuleType] = {}
 
 
 def names() -> dict[str, Entry]:
-    """Every design by name: the built-in ones in the order of their names, then the user's own."""
-    built_in = [entry for file in sorted(DESIGNS.glob("*.py")) for entry in _read(file)]
-    found = {entry.name: entry for entry in sorted(built_in, key=lambda entry: entry.name)}
-    return {**found, **_own}
+    """Every design by name: the built-in ones in the order of their names, then those of installed
+    packages, then the user's own.
+    """
+    return {**_built_in(), **_installed(tuple(sys.path)), **_own}
+
+
+def _built_in() -> dict[str, Entry]:
+    package = "architectures.designs"
+    found = [e for f in DESIGNS.glob("*.py") for e in _read(f, f"{package}.{f.stem}")]
+    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(path: tuple[str, ...]) -> dict[str, Entry]:
+    """Designs of installed packages, as the import path stands. One that cannot be read is left
+    out with a warning: another's package must not stop a study that does without it.
+    """
+    taken, found = _built_in(), dict[str, Entry]()
+    for point in importlib.metadata.entry_points(group=GROUP):
+        said = f"entry point {point.name} = {point.value!r} of {GROUP}"
+        try:
+            spec = importlib.util.find_spec(point.module)
+            if spec is None or spec.origin is None:
+                raise ImportError(f"there is no module {point.module}")
+            entries = _read(Path(spec.origin), point.module)
+        except Exception as error:  # the package around it is imported, and may do anything
+            warnings.warn(f"{said}: {type(error).__name__}: {error}", stacklevel=3)
+            continue
+        wrong = [f"design {e.name!r} has no `version`" for e in entries if not e.version]
+        wrong += [f"the name {e.name!r} is taken" for e in entries if e.name in {**taken, **found}]
+        if wrong or not entries:
+            warnings.warn(f"{said}: {'; '.join(wrong) or 'it holds no design'}", stacklevel=3)
+        else:
+            found.update({e.name: e for e in entries})
+    return found
+
+
+def outside() -> list[Path]:
+    """Files of designs that installed packages bring."""
+    return sorted({entry.file for entry in _installed(tuple(sys.path)).values()})
 
 
 def entry(name: str) -> Entry:
@@ -76,11 +119,7 @@ def version(name: str) -> str:
 def find(name: str) -> type[FusionDesign]:
     """The class of a design. Raises `SettingError` with the nearest name."""
     found = entry(name)
-    if name in _own:
-        module = _modules[str(found.file)]
-    else:
-        module = importlib.import_module(f"architectures.designs.{found.file.stem}")
-    return getattr(module, found.cls)
+    return getattr(importlib.import_module(found.module), found.cls)
 
 
 def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
@@ -164,7 +203,7 @@ def load_file(path: str | Path) -> ModuleType:
     key = f"fuselab_own_{hashlib.blake2b(str(file).encode() + text, digest_size=8).hexdigest()}"
     if key in sys.modules:
         return sys.modules[key]
-    entries = _checked(file)
+    entries = _checked(file, key)
     spec = importlib.util.spec_from_file_location(key, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -176,15 +215,14 @@ def load_file(path: str | Path) -> ModuleType:
         raise SettingError(f"{_line(file, error)}: {type(error).__name__}: {error}") from error
     for stale in [name for name, known in _own.items() if known.file == file]:
         del _own[stale]
-    _modules[str(file)] = module
     _own.update({found.name: found for found in entries})
     return module
 
 
-def _checked(file: Path) -> list[Entry]:
+def _checked(file: Path, module: str) -> list[Entry]:
     """The entries of a user's file, whose names must be free."""
     try:
-        entries = _read(file)
+        entries = _read(file, module)
     except SyntaxError as error:
         raise SettingError(f"{file}:{error.lineno}: {error.msg}") from None
     taken = names()
@@ -207,7 +245,7 @@ def _line(file: Path, error: Exception) -> str:
     return f"{file}:{lines[-1]}" if lines else str(file)
 
 
-def _read(file: Path) -> list[Entry]:
+def _read(file: Path, module: str) -> list[Entry]:
     """The designs a file defines: classes with a `name` that is a string."""
     tree = ast.parse(file.read_bytes(), filename=str(file))
     found = []
@@ -225,6 +263,7 @@ def _read(file: Path) -> list[Entry]:
                 summary=summary,
                 version=constants.get("version", ""),
                 cls=node.name,
+                module=module,
                 file=file,
                 line=node.lineno,
             )

@@ -1,11 +1,14 @@
 """A digest of the sources that train: recorded with every run, so that a study whose cells were
-trained by different code can be told."""
+trained by different code can be told.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from pathlib import Path
+
+from architectures.registry import outside
 
 _TRAIN = (
     "architectures", "harness/objectives", "harness/data", "harness/trainer.py",
@@ -15,10 +18,13 @@ _TRAIN = (
 
 @functools.cache
 def code_digest(design_file: str = "") -> str:
-    """Sixteen hex characters over the training sources' names and bytes, and the file of the
-    user's own design where there is one."""
+    """Sixteen hex characters over the training sources' names and bytes, the user's own file where
+    there is one, and the files of designs that installed packages bring.
+    """
     root = Path(__file__).parent.parent
     found = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
+    for file in outside():
+        found.update(file.read_bytes())
     for part in _TRAIN:
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:

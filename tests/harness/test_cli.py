@@ -1,5 +1,7 @@
 """The command line as a user types it."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.cli import app
 from harness.show import console
 from harness.show_designs import slot_rows, words_of
 
+README = Path(__file__).parents[2] / "README.md"
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
 
 OWN = """
@@ -205,6 +208,34 @@ def test_plan_run_status_report_clean(tmp_path: Path) -> None:
     said("clean", "--weights", "--cache", "--outputs", out)
     assert not any(w.exists() for w in weights)
     assert said("status", str(file), "--outputs", out).count("done") == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_design_of_ones_own_runs_through_ray_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's, in a folder that has nothing to do with the repository."""
+    monkeypatch.setattr(registry, "_own", {})
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (text,) = (block for block in blocks if "class OneToken" in block)
+    file, out = tmp_path / "one_token.py", str(tmp_path / "outputs")
+    file.write_text(text)
+    small = {
+        "data.train": 64,
+        "data.val": 16,
+        "data.test": 16,
+        "budget.samples": 16,
+        "batch_size": 8,
+        "seeds": [0, 1],
+        "measure.points": 1,
+        "measure.items": 16,
+    }
+    changes = [f"{name}={json.dumps(value)}" for name, value in small.items()]
+    ran = said("run", str(file), "--outputs", out, *(x for c in changes for x in ("--set", c)))
+    assert "4 done" in ran
+    report = said("report", str(file), "--strict", "--outputs", out)
+    assert "one_token against split_bert: undecided" in report
 
 
 @pytest.mark.slow
