@@ -17,12 +17,17 @@ from architectures.image_tower import ImageTower
 from architectures.layout import Layout
 
 
-class TowersConfig(DesignConfig):
-    """What the two towers are before they meet."""
+class ImageTowerConfig(DesignConfig):
+    """How much of the image tower a design has."""
 
     image_layers: Annotated[int, Field(ge=1)] | None = None
     """Blocks of the image tower, the lowest of the backbone's; METER leaves the last one out. None:
     all of them."""
+
+
+class TowersConfig(ImageTowerConfig):
+    """What the two towers are before they meet."""
+
     itc_layer: Annotated[int, Field(ge=0)] | None = None
     """Text layer, counted from 0, whose [CLS] the ITC head reads; None: the last of text alone."""
 
@@ -88,7 +93,7 @@ class TwoTowers(FusionDesign, ABC):
         return self.text_encoder()[0].word
 
 
-def image_layers(name: str, config: TowersConfig, backbone: Backbone) -> int:
+def image_layers(name: str, config: ImageTowerConfig, backbone: Backbone) -> int:
     """Blocks of the image tower. Raises `SettingError` where the backbone has fewer."""
     asked, there = config.image_layers, backbone.image_layers
     if asked is not None and asked > there:

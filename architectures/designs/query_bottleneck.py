@@ -1,0 +1,312 @@
+"""Learnt queries between image and words: whatever words learn of the image goes through them.
+
+BLIP-2's Q-Former (Li et al. 2023; salesforce/LAVIS, Blip2QFormerModel of transformers): queries and
+words go through one BERT under shared self-attention; in every other layer queries also read the
+image; queries have MLPs of their own, which start as copies of BERT's. ITC takes a pass of either
+alone, and of an image's queries the closest to [CLS] counts. ITM and MLM take a pass of both, in
+which all see all, and the ITM head reads the mean of the queries (of a linear head the same as the
+mean of its logits, which BLIP-2 takes). BLIP-2 has no MLM: it generates captions under a causal
+mask. It also freezes the image tower, which trains here, as in every design.
+
+Shape suffixes: B rows, U different images, P image tokens, L text positions, Q queries, R positions
+read, T flat tokens, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, ClassVar, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from architectures.backbone import Backbone
+from architectures.blocks import MLP, Attention, Embeddings, Read, text_read, with_first
+from architectures.contract import (
+    DesignConfig,
+    Facts,
+    Fused,
+    FusionDesign,
+    ImageStates,
+    TextStates,
+)
+from architectures.image_tower import ImageTower
+from architectures.joint import Joint
+from architectures.layout import Layout
+from architectures.slots import FRESH, Rule, choose, named
+from architectures.towers import ImageTowerConfig, image_layers, not_causal
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class QueryBottleneckConfig(ImageTowerConfig):
+    """How many queries there are, and what they read."""
+
+    queries: Count = 32
+    """Learnt queries of an image; fewer than its tokens make a bottleneck."""
+    fusion_layers: Count | None = None
+    """Layers of the stack that queries and words share; None: as many as the backbone's has."""
+    fusion_from: Rule = "first"
+    """Pretrained text layers that the stack starts from, the MLPs of the queries too."""
+    cross_every: Count = 2
+    """Queries read the image in every j-th layer, counted from the lowest, which always does."""
+    queries_read_text: bool = True
+    """Whether queries read the words they meet (BLIP-2's ITM). If not, what they say depends on the
+    image alone, words read it layer by layer, and the ITM head reads [CLS]."""
+
+
+class OfQueries(nn.Module):
+    """What a layer has for queries alone: cross-attention where they read the image, and an MLP."""
+
+    def __init__(self, backbone: Backbone, *, sees: bool) -> None:
+        super().__init__()
+        width, eps, dropout = backbone.text_width, backbone.text_kind.eps, backbone.dropout
+        if sees:
+            self.cross_attention = Attention(
+                width, backbone.text_heads, reads=backbone.image_width, dropout=dropout
+            )
+            self.cross_norm = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, backbone.text_mlp, backbone.text_kind.act)
+        self.mlp_norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_TD: Tensor, layout: Layout, image: Read | None) -> Tensor:
+        if image is not None:
+            found_TD = self.cross_attention(x_TD, layout, image)
+            x_TD = self.cross_norm(x_TD + self.dropout(found_TD))
+        return self.mlp_norm(x_TD + self.dropout(self.mlp(x_TD)))
+
+
+class QueryLayer(nn.Module):
+    """A BERT layer for words, whose self-attention queries share."""
+
+    node: ClassVar[str] = "layer"
+
+    def __init__(self, backbone: Backbone, *, sees: bool) -> None:
+        """`sees`: whether queries read the image here."""
+        super().__init__()
+        width, kind, dropout = backbone.text_width, backbone.text_kind, backbone.dropout
+        self.sees = sees
+        self.self_attention = Attention(width, backbone.text_heads, reads=width, dropout=dropout)
+        self.self_norm = nn.LayerNorm(width, eps=kind.eps)
+        self.mlp = MLP(width, backbone.text_mlp, kind.act)
+        self.mlp_norm = nn.LayerNorm(width, eps=kind.eps)
+        self.for_queries = OfQueries(backbone, sees=sees)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        joint: Joint,
+        image: Read | None = None,
+        *,
+        beside: Read | None = None,
+        read_at_BR: Tensor | None = None,
+    ) -> Tensor:
+        """[words | queries] of every row, either of which may be none -> the same. With
+        `read_at_BR` only those positions ask, all queries among them. `beside`: what is read in
+        place of the tokens themselves; `image`: what queries read, where they do.
+        """
+        layout = joint.layout
+        read = Read(states=x_TD, layout=layout) if beside is None else beside
+        if read_at_BR is not None:
+            x_TD, layout = layout.at(x_TD, read_at_BR)
+            rows, asking = read_at_BR.shape
+            words = Layout.full(rows, asking - joint.image_tokens, x_TD.device)
+            joint = Joint(words, joint.image_tokens)
+        x_TD = self.self_norm(x_TD + self.dropout(self.self_attention(x_TD, layout, read)))
+        words_TD, queries_BQD = joint.split(x_TD)
+        if joint.length:
+            words_TD = self.mlp_norm(words_TD + self.dropout(self.mlp(words_TD)))
+        if joint.image_tokens:
+            flat = Layout.full(len(queries_BQD), joint.image_tokens, x_TD.device)
+            found_TD = self.for_queries(queries_BQD.flatten(0, 1), flat, image)
+            queries_BQD = found_TD.view_as(queries_BQD)
+        return joint.join(words_TD, queries_BQD)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside(Read):
+    """Words of every row, and after them the queries of its image, whose keys and values are made
+    once per image.
+    """
+
+    words: Layout
+    image: ImageStates
+
+    @classmethod
+    def of(cls, words_TD: Tensor, queries_UQD: Tensor, words: Layout, image: ImageStates) -> Beside:
+        return cls(
+            states=torch.cat([words_TD, queries_UQD.flatten(0, 1)]),
+            layout=Layout.beside(words, queries_UQD.shape[1]),
+            words=words,
+            image=image,
+        )
+
+    def rows(self, projected: Tensor) -> Tensor:
+        assert self.layout is not None
+        queries = self.layout.is_real_BL.shape[1] - self.words.is_real_BL.shape[1]
+        images = len(self.image.distinct_UPD)
+        words_TD, queries_TD = projected.tensor_split([len(projected) - images * queries])
+        queries_BQD = self.image.by_row(queries_TD.unflatten(0, (images, queries)))
+        return torch.cat([self.words.unpack(words_TD), queries_BQD], dim=1)
+
+
+class QueryBottleneck(FusionDesign):
+    """Learnt queries read the image, and words read the queries (BLIP-2's Q-Former).
+
+    Roles: `image`, `embeddings` (its norm is the queries' too), `queries`, `layers.j`, of which
+    `for_queries` is what words have no part in.
+    """
+
+    name: ClassVar[str] = "query_bottleneck"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = QueryBottleneckConfig
+    config: QueryBottleneckConfig
+
+    def __init__(self, config: QueryBottleneckConfig, backbone: Backbone, vocabulary: int) -> None:
+        super().__init__(config, backbone, vocabulary)
+        facts = self.facts(config, backbone)
+        self.image = ImageTower(backbone, blocks=facts.image_layers)
+        self.embeddings = Embeddings(backbone, vocabulary)
+        self.queries = nn.Embedding(config.queries, backbone.text_width)
+        self.layers = nn.ModuleList(
+            QueryLayer(backbone, sees=j % config.cross_every == 0)
+            for j in range(facts.fusion_layers)
+        )
+
+    @classmethod
+    def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
+        assert isinstance(config, QueryBottleneckConfig)
+        not_causal(cls.name, backbone)
+        depth = config.fusion_layers or backbone.text_layers
+        alone = "" if depth > 1 else "fusion_layers = 1: words read queries that saw no image yet"
+        sees = ", ".join(map(str, range(0, depth, config.cross_every)))
+        return Facts(
+            no_fuse="" if config.queries_read_text else alone,
+            no_words=alone,
+            itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
+            itc_widths=(backbone.text_width, backbone.text_width),
+            fusion_reads=f"queries read the image in layers {sees}; words read queries, in each",
+            text_layers=0,
+            fusion_layers=depth,
+            image_layers=image_layers(cls.name, config, backbone),
+            pooled_width=backbone.text_width,
+        )
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        """Image tokens; the queries that read them, by themselves, are what ITC reads. `layers`:
+        what each layer gives to words, where queries do not read them.
+        """
+        states: ImageStates = self.image(image_BCHW)
+        if self.config.queries_read_text:
+            return dataclasses.replace(states, pooled=lambda: self._alone(states)[-1])
+        *given, _ = found = self._alone(states)
+        return dataclasses.replace(states, pooled=found[-1], layers=tuple(given))
+
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        """Embedded words; their pass by themselves is made for ITC."""
+        layout = Layout.of(text_is_real_BL, packed=packed)
+        x_TD = self.embeddings(ids_BL, layout)
+
+        def pooled_BD() -> Tensor:
+            first_B1 = torch.zeros_like(ids_BL[:, :1])
+            *lower, last = self._layers()
+            words, found_TD = Joint(layout, 0), x_TD
+            for layer in lower:
+                found_TD = layer(found_TD, words)
+            return last(found_TD, words, read_at_BR=first_B1)
+
+        return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled_BD)
+
+    def fuse(
+        self,
+        image: ImageStates,
+        text: TextStates,
+        *,
+        read_at_BR: Tensor | None = None,
+        keep_attention: Collection[str] = (),
+    ) -> Fused:
+        facts = self.facts(self.config, self.backbone)
+        if not facts.can_fuse:
+            raise TypeError(f"{self.name} cannot fuse: {facts.no_fuse}")
+        if self.config.queries_read_text:
+            return self._together(image, text, read_at_BR)
+        return self._one_way(image, text, read_at_BR)
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.embeddings.word
+
+    def new_parts(self) -> frozenset[str]:
+        table = self.slots(self.config, self.backbone)
+        fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
+        crossing = (
+            f"layers.{j}.for_queries.{part}."
+            for j in range(0, len(self.layers), self.config.cross_every)
+            for part in ("cross_attention", "cross_norm")
+        )
+        return frozenset({*fresh, *crossing, "queries."})
+
+    @classmethod
+    def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
+        assert isinstance(config, QueryBottleneckConfig)
+        depth, there = config.fusion_layers or backbone.text_layers, backbone.text_layers
+        layers = named(
+            "layers", choose(config.fusion_from, depth, there, f"{cls.name}: fusion_from")
+        )
+        # The inner slot first: it is the longer name of the two.
+        both = ({f"{slot}.for_queries": source, slot: source} for slot, source in layers.items())
+        return {"embeddings": "embeddings", **{s: x for pair in both for s, x in pair.items()}}
+
+    def _layers(self) -> list[QueryLayer]:
+        return list(cast(Iterable[QueryLayer], self.layers))
+
+    def _queries(self, rows: int) -> Tensor:
+        """What the lowest layer is given (B, Q, D)."""
+        assert self.embeddings.norm is not None
+        queries_QD = self.embeddings.norm(self.queries.weight)
+        return self.embeddings.dropout(queries_QD.expand(rows, -1, -1))
+
+    def _alone(self, image: ImageStates) -> list[Tensor]:
+        """Queries (U, Q, D) of each image by themselves: what every layer is given, and what the
+        last one says.
+        """
+        x_UQD = self._queries(len(image.distinct_UPD))
+        nothing = Layout.full(len(x_UQD), 0, x_UQD.device)
+        joint, read = Joint(nothing, x_UQD.shape[1]), Read(states=image.distinct_UPD)
+        outputs = [x_UQD]
+        for layer in self._layers():
+            x_TD = layer(outputs[-1].flatten(0, 1), joint, read if layer.sees else None)
+            outputs.append(x_TD.view_as(x_UQD))
+        return outputs
+
+    def _together(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
+        """Words and queries in one sequence, all of which see all."""
+        joint, read = Joint(text.layout, self.config.queries), Read.of_image(image)
+        rows = len(text.layout.is_real_BL)
+        x_TD, at_BR = joint.join(text.tokens_TD, self._queries(rows)), None
+        if read_at_BR is not None:
+            queries_Q = torch.arange(joint.image_tokens, device=x_TD.device) + joint.length
+            at_BR = torch.cat([read_at_BR, queries_Q.expand(rows, -1)], dim=1)
+        *lower, last = self._layers()
+        for layer in lower:
+            x_TD = layer(x_TD, joint, read if layer.sees else None)
+        x_TD = last(x_TD, joint, read if last.sees else None, read_at_BR=at_BR)
+        x_BND = joint.layout.unpack(x_TD) if at_BR is None else x_TD.view(*at_BR.shape, -1)
+        words_BRD, queries_BQD = x_BND.tensor_split([-joint.image_tokens], dim=1)
+        return Fused(text_BRD=words_BRD, image_BPD=None, pooled_BD=queries_BQD.mean(1))
+
+    def _one_way(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
+        """Words read themselves and, in every layer, what the queries were given there."""
+        x_TD, layout, at_BR = text.tokens_TD, text.layout, with_first(read_at_BR)
+        words, layers = Joint(layout, 0), self._layers()
+        for layer, given_UQD in zip(layers, image.layers, strict=True):
+            beside = Beside.of(x_TD, given_UQD, layout, image)
+            last_BR = at_BR if layer is layers[-1] else None
+            x_TD = layer(x_TD, words, beside=beside, read_at_BR=last_BR)
+        text_BRD, first_BD = text_read(x_TD, layout, at_BR)
+        return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=first_BD)
