@@ -57,6 +57,25 @@ class Read:
         return None if self.layout is None else self.layout.key_bias_B11L
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What a layer lets in beside its self-attention, before either is added to its tokens."""
+
+    join: Callable[[Tensor, Layout, Read], Tensor]
+    """What self-attention found (T, D), its layout and `read` -> that and what was read."""
+    read: Read
+    spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None
+    """Self-attention is of different images; tokens of these -> of every row, with their layout."""
+
+    def __call__(
+        self, x_TD: Tensor, found_TD: Tensor, layout: Layout
+    ) -> tuple[Tensor, Tensor, Layout]:
+        """A layer's tokens, what is to be added to them, and their layout, all of every row."""
+        if self.spread is not None:
+            (x_TD, layout), (found_TD, _) = self.spread(x_TD), self.spread(found_TD)
+        return x_TD, self.join(found_TD, layout, self.read), layout
+
+
 class Attention(nn.Module):
     """Multi-head attention of flat queries to whatever is read, itself or the other modality."""
 
@@ -247,12 +266,13 @@ class Layer(nn.Module):
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
         spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
+        beside: Beside | None = None,
     ) -> Tensor:
         """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask from
         self-attention on, all are still read. `read`: the other modality. `keep` receives the
         cross-attention probabilities, of a layer without cross-attention those of self-attention.
         `spread`: the tokens are those of different images; before any step but self-attention it
-        gives those of every row, with their layout.
+        gives those of every row, with their layout. `beside`: joins what self-attention found.
         """
         if self.crosses and read is None:
             raise TypeError("this layer has cross-attention and needs what it reads")
@@ -275,7 +295,10 @@ class Layer(nn.Module):
                 found_TD = self.cross_attention(h_TD, layout, read, keep=keep)
             else:
                 found_TD = getattr(self, step)(h_TD)
-            x_TD = x_TD + self.dropout(found_TD)
+            found_TD = self.dropout(found_TD)
+            if beside is not None and step == "self":
+                x_TD, found_TD, layout = beside(x_TD, found_TD, layout)
+            x_TD = x_TD + found_TD
             x_TD = x_TD if self.pre_norm else norm(x_TD)
         return x_TD
 

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.blocks import Read
+from architectures.blocks import Beside, Read
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.slots import FRESH
 
@@ -161,7 +161,8 @@ class _Trace(TorchDispatchMode):
         for place, given in enumerate([*args, *kwargs.values()]):
             # A layer's first argument is what it works on; tensors after it are what it reads, if
             # it has cross-attention.
-            if place and reads and not getattr(module, "crosses", True):
+            crosses = getattr(module, "crosses", True) or isinstance(given, Beside)
+            if place and reads and not crosses:
                 continue
             for source in sorted(self._come_from(given)):
                 self.edges[source, call, "reads" if place and reads else "input"] = None
@@ -187,6 +188,6 @@ def _tensors(value: Any) -> list[Tensor]:
     """Tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
-        looked_into = isinstance(leaf, ImageStates | TextStates | Read)
-        leaves += tree_leaves(list(vars(leaf).values())) if looked_into else [leaf]
+        looked_into = isinstance(leaf, ImageStates | TextStates | Read | Beside)
+        leaves += _tensors(list(vars(leaf).values())) if looked_into else [leaf]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.blocks import attend, heads_of
+from architectures.blocks import Beside, attend, heads_of
 from architectures.frozen import SettingError
 from architectures.layout import Layout
 
@@ -69,14 +69,18 @@ class ViTBlock(nn.Module):
         bias_1HQK: Tensor | None = None,
         keep: list[Tensor] | None = None,
         own_mlp: bool = True,
+        beside: Beside | None = None,
     ) -> Tensor:
         """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask, all are
         still read. `bias_1HQK`: added to the scores of all positions. `keep` receives the attention
         probabilities. Without `own_mlp` it stops after attention: `add` takes what stands in.
+        `beside`: joins what attention found.
         """
         found_TD = self._attention(self.norm1(x_TD), layout, read_at_BR, bias_1HQK, keep)
         if read_at_BR is not None:
             x_TD, layout = layout.at(x_TD, read_at_BR)
+        if beside is not None:
+            x_TD, found_TD, layout = beside(x_TD, found_TD, layout)
         x_TD = x_TD + self._branch(self.ls1(found_TD), layout)
         return self.add(x_TD, self.mlp(self.norm2(x_TD)), layout) if own_mlp else x_TD
 
