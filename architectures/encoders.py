@@ -218,7 +218,9 @@ def save_vit(made: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], fol
     """
     from timm.models import save_for_hf
 
-    said = {"pretrained_cfg": dict(pixels)}
+    said = {
+        "pretrained_cfg": {"tag": "fuselab", "license": None, **pixels}
+    }  # not the named model's
     with _quiet():
         save_for_hf(made, str(folder), said, dict(sizes), safe_serialization=True)
 
@@ -227,7 +229,8 @@ def save_text(
     kind: TextName, backbone: Backbone, weights: Mapping[str, Tensor], words: Any, folder: Path
 ) -> None:
     """Writes a text encoder of a backbone's sizes, given by role, as a folder of transformers with
-    its tokenizer (`words`). Names are found by the rules that read such a folder.
+    its tokenizer (`words`), and its MLM head where the weights have one. Names are found by the
+    rules that read such a folder.
 
     A pooler, which BERT and RoBERTa have and ours has not, hands on the first token: its matrix is
     the identity.
@@ -237,7 +240,9 @@ def save_text(
     form, width = FORMATS[kind], backbone.text_width
     config = _config(form, backbone, len(weights["embeddings.word.weight"]), words)
     with torch.device("meta"):
-        model = transformers.AutoModel.from_config(config)
+        headed = "heads.mlm.dense.weight" in weights
+        auto = transformers.AutoModelForMaskedLM if headed else transformers.AutoModel
+        model = auto.from_config(config)
     prefix = "" if form.reader == type(model).__name__ else f"{model.base_model_prefix}."
     pooler = {"pooler.dense.weight": torch.eye(width), "pooler.dense.bias": torch.zeros(width)}
     state = {}
@@ -245,6 +250,7 @@ def save_text(
         (role,) = form.roles({prefix + name: value})
         state[name] = pooler[name] if name in pooler else weights[role]
     model.load_state_dict(state, assign=True)
+    model.tie_weights()
     with _quiet():
         model.save_pretrained(folder)
         words.save_pretrained(folder)

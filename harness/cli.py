@@ -159,6 +159,7 @@ def plan(
         lab = _lab(outputs, None)
         planned = lab.plan(asked, design_file=file, tuned=tuned)
         show.plan(planned, estimates(planned, lab.outputs), lab.outputs)
+        show.lines(lab.starts(planned))
 
 
 @app.command()
@@ -218,6 +219,28 @@ def tune(
         show.tuning(result)
 
 
+@app.command("warm-start")
+def warm_start(
+    study: StudyName,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Also copy them to this new folder.")
+    ] = None,
+    set_: Set = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Make what a study's runs start from: BERT, DistilBERT and ViT of its own training data."""
+    with _plain_errors():
+        from harness import show
+        from harness.warm_start import copied
+
+        asked, file = _study(study, set_)
+        made = _lab(outputs, None).warm_start(asked, design_file=file)
+        for folder in made:
+            show.warm_start(folder)
+            if to:
+                typer.echo(copied(folder, to / folder.name if len(made) > 1 else to))
+
+
 @app.command()
 def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
     """Show how far every run of a study is."""
@@ -256,6 +279,28 @@ def report(
         lab.log_report(name, made.folder)
     if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's folder name or its beginning, or STUDY/CELL/SEED, as `demo/6+6/0`.",
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
+    with _plain_errors():
+        from harness.export import export as exported
+
+        absent = exported(outputs.expanduser().resolve(), run, folder)
+        typer.echo(f"{folder}: read its README.md")
+        for tower, why in absent.items():
+            typer.echo(f"no {tower}: {why}")
 
 
 @app.command()

@@ -1,0 +1,230 @@
+"""A finished run as a folder to give away: weights, configuration, tokenizer, towers, model card.
+
+Everything is rebuilt from the run folder; nothing is trained or scored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from architectures import encoders, exported, registry
+from architectures.contract import FusionDesign
+from architectures.frozen import SettingError, checked, nearest
+from harness.code import code_digest
+from harness.data.corpus import Corpus
+from harness.data.tokenizer import Tokenizer
+from harness.folder import RunFolder, read_json
+from harness.model_card import CardFacts, card
+from harness.run import load_data
+from harness.study import RunSpec
+
+LIBRARIES = ("fuselab", "torch", "timm", "transformers")
+
+
+def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
+    """Writes a finished run into a new or empty folder, whole or not at all; the towers that were
+    not written -> why.
+
+    `asked`: see `find_run`. Raises `SettingError` where the run is not finished or cannot be
+    rebuilt, and where the folder is not empty.
+    """
+    run = find_run(outputs, asked)
+    spec = _finished(run)
+    with _new_folder(folder) as part:
+        corpus = load_data(spec, outputs)
+        if corpus.content != read_json(run.certificate)["data"]:
+            raise SettingError(
+                f"run {run.key}: its data have changed since it was trained, so its tokenizer "
+                "cannot be made again; bring the old data back"
+            )
+        design = _trained(run, spec, corpus)
+        about = _about(outputs, run, spec)
+        pixels = _pixels(spec)
+        try:
+            absent = exported.write(
+                part, design, words=_words(corpus.tokenizer), pixels=pixels, about=about
+            )
+        except SafetensorError as error:
+            raise OSError(f"{folder} cannot be written: {error}") from error
+        if spec.design_file:
+            shutil.copyfile(spec.design_file, part / exported.DESIGN_FILE)
+        facts = CardFacts(run=run, spec=spec, corpus=corpus, about=about, absent=absent)
+        (part / "README.md").write_text(card(facts))
+        _readable(part)
+    return absent
+
+
+def find_run(outputs: Path, asked: str) -> RunFolder:
+    """The run named by its train key, by the beginning of it, or by STUDY/CELL/SEED.
+
+    Raises `SettingError` where none or several fit.
+    """
+    if "/" in asked:
+        return RunFolder(outputs, _run_of_cell(outputs, asked))
+    keys = sorted(path.parent.name for path in outputs.glob("runs/*/spec.json"))
+    fits = [key for key in keys if key.startswith(asked)]
+    if len(fits) != 1:
+        several = f"{len(fits)} runs: {', '.join(fits[:8])}; give more of it"
+        none = "no run; give the name of a folder there, or STUDY/CELL/SEED"
+        raise SettingError(f"{asked!r} fits {several if fits else none} ({outputs / 'runs'})")
+    return RunFolder(outputs, fits[0])
+
+
+def _run_of_cell(outputs: Path, asked: str) -> str:
+    study, _, rest = asked.partition("/")
+    cell, slash, seed = rest.rpartition("/")
+    if not slash:
+        raise SettingError(f"{asked!r}: write it as STUDY/CELL/SEED, for example demo/6+6/0")
+    known = studies(outputs)
+    if study not in known:
+        raise nearest(study, known, f"study under {outputs / 'studies'}")
+    rows = known[study]["rows"]
+    if cell not in (cells := list(dict.fromkeys(row["cell"] for row in rows))):
+        raise nearest(cell, cells, f"cell of study {study!r}")
+    runs = {str(row["seed"]): row["run"] for row in rows if row["cell"] == cell}
+    if seed not in runs:
+        raise nearest(seed, runs, f"seed of cell {cell!r}")
+    return runs[seed]
+
+
+def studies(outputs: Path) -> dict[str, dict[str, Any]]:
+    """Every study that was run, as asked."""
+    return {p.parent.name: read_json(p) for p in sorted(outputs.glob("studies/*/study.json"))}
+
+
+def _finished(run: RunFolder) -> RunSpec:
+    """The description of a run that can be exported."""
+    said = run.status()
+    if said["state"] != "done":
+        why = f" ({said['message']})" if said["message"] else ""
+        raise SettingError(
+            f"run {run.key} is {said['state']}{why}; only finished runs are exported: `fuselab "
+            "run` its study first"
+        )
+    if not (run.path / "weights.pt").exists():
+        raise SettingError(
+            f"run {run.key} has no weights.pt any more (`fuselab clean --weights` takes them "
+            "away); delete its folder and run its study again"
+        )
+    return checked(RunSpec, read_json(run.spec))
+
+
+def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
+    """The design with its final weights; what it once started from is not needed for that."""
+    if spec.design_file:
+        registry.load_file(Path(spec.design_file))
+    here, then = registry.version(spec.design), spec.versions["design"]
+    if here != then:
+        raise SettingError(
+            f"run {run.key} was trained by {spec.design} of version {then}, here it is version "
+            f"{here}; export it with the fuselab that trained it"
+        )
+    config = exported.standing_alone(registry.config(spec.design, spec.config))
+    design = registry.construct(
+        spec.design,
+        dict(config),
+        exported.standing_alone(spec.backbone),
+        corpus.tokenizer.vocabulary,
+        spec.objectives.active(),
+    )
+    path = run.path / "weights.pt"
+    try:
+        design.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        first = str(error).splitlines()[0]
+        raise SettingError(
+            f"{path} cannot be used ({first}); delete the run's folder and run its study again"
+        ) from error
+    return design
+
+
+def _words(tokenizer: Tokenizer) -> Any:
+    """The tokenizer as one of transformers."""
+    ids = {
+        "pad": tokenizer.pad_id,
+        "unk": tokenizer.unknown_id,
+        "cls": tokenizer.cls_id,
+        "sep": tokenizer.sep_id,
+        "mask": tokenizer.mask_id,
+    }
+    named = {word: tokenizer.backend.id_to_token(i) for word, i in ids.items() if i >= 0}
+    special = {word: token for word, token in named.items() if token}
+    return encoders.tokenizer(tokenizer.backend, special, tokenizer.length)
+
+
+def _pixels(spec: RunSpec) -> dict[str, Any]:
+    """What `harness.data` makes of a picture, as timm says it."""
+    half = (0.5,) * spec.backbone.image_channels
+    fit = {"squash": "squash", "crop": "center", "pad": "border"}
+    mode = fit[getattr(spec.data, "fit", "squash")]
+    said = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
+    return {**said, "crop_mode": mode}
+
+
+def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
+    """Where the weights come from, for the configuration."""
+    certificate = read_json(run.certificate)
+    chain: Mapping[str, str] = certificate["batches"]
+    answers = [
+        {"study": name, "cell": row["cell"], "seed": row["seed"]}
+        for name, study in studies(outputs).items()
+        for row in study["rows"]
+        if row["run"] == run.key
+    ]
+    return {
+        "run": run.key,
+        "seed": spec.seed,
+        "answers": answers,
+        "versions": spec.versions | {n: importlib.metadata.version(n) for n in LIBRARIES},
+        "digests": {
+            "batches": chain[max(chain, key=int)],
+            "data": certificate["data"],
+            "code": certificate["code"],
+            "code_of_export": code_digest(spec.design_file),
+        },
+        "started_from": _started_from(spec),
+    }
+
+
+def _started_from(spec: RunSpec) -> dict[str, str]:
+    """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
+    named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
+    return {
+        setting: Path(value).name if Path(value).expanduser().exists() else value
+        for setting, value in named.items()
+        if setting.endswith("_weights") and value != "random"
+    }
+
+
+def _readable(folder: Path) -> None:
+    """Gives every file the mode of an ordinary one; safetensors keeps its files to their owner."""
+    mode = (folder / "README.md").stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
+    folder = folder.expanduser().resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise SettingError(f"{folder} {what}; name a new folder")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,211 @@
+"""The model card of an exported run: what it is, what it learned from, what it cost, how well it
+does, in Markdown. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from architectures import exported, registry
+from harness.data.corpus import Corpus
+from harness.folder import RunFolder, read_json
+from harness.settings import Pictures, Scenes
+from harness.show import count
+from harness.study import RunSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card is written from."""
+
+    run: RunFolder
+    spec: RunSpec
+    corpus: Corpus
+    about: Mapping[str, Any]
+    """What the configuration says of run, versions and digests."""
+    absent: Mapping[str, str]
+    """Tower without a folder -> why."""
+
+
+def card(facts: CardFacts) -> str:
+    """The whole card."""
+    spec = facts.spec
+    head = f"---\nlibrary_name: fuselab\ntags:\n- vision-language\n- {spec.design}\n---\n"
+    changed = _changed(spec)
+    title = " ".join([spec.design, *(f"{field}={value}" for field, value in changed.items())])
+    parts = {
+        "Load": _load(facts),
+        "Design": _design(facts, changed),
+        "Trained on": _data(spec.data, facts.corpus),
+        "Budget and ledger": _ledger(facts),
+        "Scores": _scores(facts.run),
+        "Where it comes from": _origin(facts),
+        "In this folder": _folders(facts),
+    }
+    said = [f"# {title}", registry.entry(spec.design).summary, *_answers(facts)]
+    for name, lines in parts.items():
+        said += [f"## {name}", "\n".join(lines)]
+    return head + "\n" + "\n\n".join(said) + "\n"
+
+
+def _changed(spec: RunSpec) -> dict[str, Any]:
+    """Fields of the design that differ from its defaults."""
+    plain = registry.config(spec.design, {}).model_dump(mode="json")
+    return {k: v for k, v in spec.config.items() if v != plain.get(k, v)}
+
+
+def _answers(facts: CardFacts) -> Iterator[str]:
+    named = [f"{a['study']}, cell {a['cell']}, seed {a['seed']}" for a in facts.about["answers"]]
+    if named:
+        yield f"Answers of study {'; '.join(named)}. Trained by fuselab."
+
+
+def _load(facts: CardFacts) -> Iterator[str]:
+    backbone, own = facts.spec.backbone, facts.spec.design_file
+    yield "```python"
+    if own:
+        yield "from architectures import registry"
+        yield f'registry.load_file("FOLDER/{exported.DESIGN_FILE}")  # runs it: read it first'
+    yield "from architectures import exported"
+    yield 'design = exported.load("FOLDER")'
+    yield "image, text = design.encode_image(pixels), design.encode_text(ids, is_real)"
+    yield "```"
+    yield ""
+    size, length = backbone.image_size, facts.corpus.tokenizer.length
+    yield (
+        f"`pixels`: (B, {backbone.image_channels}, {size}, {size}), from -1 to 1 (mean and "
+        f"deviation 0.5). `ids` and `is_real`: (B, L), at most {length} tokens: `input_ids` and "
+        '`attention_mask.bool()` of `transformers.AutoTokenizer.from_pretrained("FOLDER")` with '
+        "`padding=True, truncation=True`."
+    )
+
+
+def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
+    spec = facts.spec
+    backbone = spec.backbone
+    found = read_json(facts.run.certificate)["facts"]
+    yield (
+        f"- layers: {found['text_layers']} of text alone, {found['fusion_layers']} of fusion, "
+        f"{found['image_layers']} of the image alone"
+    )
+    yield f"- heads: {', '.join(spec.objectives.active())}"
+    if found["itc_reads"]:
+        yield f"- ITC reads {found['itc_reads']}"
+    yield (
+        f"- backbone: {backbone.scale} ({backbone.vision}, {backbone.image_width} wide, "
+        f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
+        f"{backbone.text_width} wide)"
+    )
+    yield f"- fields that are not the defaults: {changed or 'none'}; all are in config.json"
+    start = facts.about["started_from"]
+    named = ", ".join(f"{setting} = {value}" for setting, value in start.items())
+    yield f"- started from {named or 'random weights'}"
+    for what, why in spec.not_applicable.items():
+        yield f"- {what} not applicable, because {why}"
+
+
+def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
+    sizes = ", ".join(f"{len(getattr(corpus, name))} {name}" for name in ("train", "val", "test"))
+    if isinstance(data, Scenes):
+        yield f"- scenes: coloured shapes that fuselab draws itself, seed {data.seed}"
+        yield "- licence: nobody's pictures or words are in them"
+    else:
+        yield f"- pictures: {_source(data.train)}"
+        yield (
+            "- licence: fuselab was told none; ask the source before these weights are passed on"
+        )
+    yield f"- pictures in the splits: {sizes}"
+    yield from (f"- {note}" for note in corpus.notes)
+
+
+def _source(where: str) -> str:
+    """A hub dataset's name, or the last part of a path: where it lay is nobody's."""
+    return where if where.startswith("hub:") else Path(where).name
+
+
+def _ledger(facts: CardFacts) -> Iterator[str]:
+    spent = read_json(facts.run.ledger)
+    budget = facts.spec.budget.model_dump(exclude_none=True)
+    ((unit, amount),) = budget.items()
+    yield from _table(
+        ("spent", "amount"),
+        [
+            (f"budget: {unit}", f"{amount:,}"),
+            *((name, f"{spent[name]:,}") for name in ("steps", "samples", "text_tokens")),
+            *((name, count(spent[name])) for name in ("parameters", "flops")),
+            ("train_seconds", f"{spent['train_seconds']:.1f}"),
+            ("device_seconds", f"{spent['device_seconds']:.1f} on {facts.spec.numerics.device}"),
+            ("peak_mib", f"{spent['peak_mib']:.0f}"),
+        ],
+    )
+
+
+def _scores(run: RunFolder) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = []
+    for path in sorted(run.scores.glob("*.json")):
+        found = read_json(path)
+        if "protocol" in found:
+            yield f"- {path.stem}: {found['protocol']}, unless a score's name says another way"
+        for name, level in found["levels"].items():
+            right = f"{level['successes']} of {level['items']}"
+            share = 100 * level["successes"] / level["items"]
+            chance = f"{100 * level['chance']:.1f} %"
+            rows.append((f"{path.stem}/{name}", f"{share:.1f} % ({right})", chance))
+        rows += [(f"{path.stem}/{n}", f"{v:.2f}", "") for n, v in found["values"].items()]
+    if not rows:
+        yield "None."
+        return
+    yield ""
+    yield from _table(("score", "level", "chance"), rows)
+    yield ""
+    yield "One run of one seed: what it says of the design is in the study's report, not here."
+
+
+def _origin(facts: CardFacts) -> Iterator[str]:
+    about = facts.about
+    digests = about["digests"]
+    yield f"- run {about['run']}, seed {about['seed']}"
+    yield f"- batches fed (pairing digest): {digests['batches']}"
+    yield f"- data: {digests['data']}"
+    yield f"- training code: {digests['code']}; at the export: {digests['code_of_export']}"
+    yield f"- versions: {', '.join(f'{k} {v}' for k, v in about['versions'].items())}"
+
+
+def _folders(facts: CardFacts) -> Iterator[str]:
+    spec = facts.spec
+    yield f"- `{exported.WEIGHTS}`, `{exported.CONFIG}`: the whole design, by role"
+    yield "- `tokenizer.json`, `tokenizer_config.json`: for transformers.AutoTokenizer"
+    if spec.design_file:
+        yield f"- `{exported.DESIGN_FILE}`: the design's own source"
+    openers = {
+        exported.IMAGE: '`timm.create_model("local-dir:FOLDER/image_tower", pretrained=True)`',
+        exported.TEXT: '`transformers.AutoModel.from_pretrained("FOLDER/text_encoder")`',
+    }
+    for tower, opener in openers.items():
+        if tower in facts.absent:
+            yield f"- no `{tower}/`: {facts.absent[tower]}"
+        else:
+            yield f"- `{tower}/`: {opener}"
+    if exported.TEXT in facts.absent:
+        return
+    if spec.backbone.text in ("bert", "roberta"):
+        yield (
+            "  - read `last_hidden_state`; the pooler is no part of the design and was not "
+            "trained, its matrix is the identity"
+        )
+    first = spec.backbone.text_kind.first_position
+    if first and facts.corpus.tokenizer.pad_id != first - 1:
+        yield (
+            f"  - give it `position_ids` from {first} on: it takes id {first - 1} for padding, "
+            f"but the tokenizer pads with {facts.corpus.tokenizer.pad_id}"
+        )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
