@@ -258,6 +258,13 @@ class FusionDesign(nn.Module, ABC):
         """Name prefixes of parts that no pretrained model has, heads left aside."""
         return frozenset()
 
+    def towers_alone(self) -> tuple[int, int]:
+        """How many image blocks and text layers, the lowest, are an encoder of their modality by
+        themselves: what an export writes as towers. 0: the design has none.
+        """
+        facts = self.facts(self.config, self.backbone)
+        return facts.image_layers, facts.text_layers
+
     def rates(self) -> Mapping[str, float]:
         """Name prefix -> learning-rate multiple; parts that no prefix names have 1."""
         rate = self.config.new_part_rate

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from architectures import encoders, registry
 from architectures.backbone import Backbone
+from architectures.blocks import Embeddings
 from architectures.contract import FusionDesign
 from architectures.frozen import F, SettingError, checked
 from architectures.image_tower import ImageTower
@@ -188,12 +189,13 @@ def _once(design: FusionDesign) -> dict[str, Tensor]:
 
 def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) -> str:
     """Writes the ViT; why not, where it has none of its own."""
-    tower = getattr(design, "image", None)
-    if not design.facts(design.config, design.backbone).image_layers:
+    tower, (depth, _) = getattr(design, "image", None), design.towers_alone()
+    if not depth:
         return f"{design.name} has no layer of the image alone"
     if not isinstance(tower, ImageTower):
         return f"{design.name} has an image tower of its own kind"
-    plain = encoders.vit(design.backbone.vision, **tower.sizes)
+    sizes = {**tower.sizes, "depth": depth}
+    plain = encoders.vit(design.backbone.vision, **sizes)
     if plain.norm.eps != tower.vit.norm.eps:
         return (
             f"a folder of timm cannot say image_norm_eps = {tower.vit.norm.eps}, "
@@ -202,26 +204,29 @@ def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) 
     state = tower.vit.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     size = (design.backbone.image_channels, *2 * (design.backbone.image_size,))
-    encoders.save_vit(plain, tower.sizes, {**pixels, "input_size": size}, folder / IMAGE)
+    encoders.save_vit(plain, sizes, {**pixels, "input_size": size}, folder / IMAGE)
     return ""
 
 
 def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
     """Writes embeddings and layers of text alone; why not, where there are none."""
-    if not design.facts(design.config, design.backbone).text_layers:
+    _, depth = design.towers_alone()
+    if not depth:
         return f"{design.name} has no layer of text alone"
-    if not isinstance(design, TwoTowers):
+    embeddings, layers = getattr(design, "embeddings", None), getattr(design, "layers", None)
+    if isinstance(design, TwoTowers):
+        embeddings, layers = design.text_encoder()
+    if not isinstance(embeddings, Embeddings) or not isinstance(layers, nn.ModuleList):
         return f"{design.name} has a text tower of its own kind"
-    embeddings, layers = design.text_encoder()
-    parts: dict[str, nn.Module | None] = {"embeddings": embeddings, "text_norm": design.text_norm}
-    parts |= {f"layers.{j}": layer for j, layer in enumerate(layers[: design.text_depth])}
+    parts = {"embeddings": embeddings, "text_norm": getattr(design, "text_norm", None)}
+    parts |= {f"layers.{j}": layer for j, layer in enumerate(layers[:depth])}
     weights = {
         f"{part}.{name}": value
         for part, module in parts.items()
         if module is not None
         for name, value in module.state_dict().items()
     }
-    sizes = design.backbone.with_field("text_layers", design.text_depth)
+    sizes = design.backbone.with_field("text_layers", depth)
     encoders.save_text(embeddings.kind, sizes, weights, words, folder / TEXT)
     return ""
 

@@ -182,6 +182,12 @@ class InBackbone(FusionDesign):
             pooled_width=backbone.text_width + backbone.image_width,
         )
 
+    def towers_alone(self) -> tuple[int, int]:
+        """The un-fused towers, all of their layers where ITC trains them so."""
+        if self.config.itc == "below":
+            return super().towers_alone()
+        return len(self.image.vit.blocks), len(self.layers)
+
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         """Tokens that the first fused block is given. Where the image reads nothing: those after
         the tower, and in `layers` what each of the top blocks was given.

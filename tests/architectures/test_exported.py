@@ -79,9 +79,8 @@ def test_every_design_comes_back_to_the_bit(export, batch, tmp_path, name, field
     assert said.keys() == wanted.keys() == set(design.heads)
     for head, values in wanted.items():
         assert all(map(torch.equal, said[head], values)), head
-    facts = design.facts(design.config, design.backbone)
-    has = {exported.IMAGE: facts.image_layers, exported.TEXT: facts.text_layers}
-    for tower, layers in has.items():
+    has = zip((exported.IMAGE, exported.TEXT), design.towers_alone(), strict=True)
+    for tower, layers in has:
         assert (tmp_path / tower).exists() == (tower not in absent)
         assert layers or "no layer of" in absent[tower]
     towers_agree(design, batch, tmp_path, absent)
@@ -91,11 +90,16 @@ def towers_agree(design, batch, folder: Path, absent) -> None:
     """What timm and transformers make of the folders computes what the design does."""
     images, (_, ids, real) = batch[0].float(), batch
     images = images[:, : design.backbone.image_channels]
+    image, text = design.encode_image(images), design.encode_text(ids, real)
+    fused_inside = design.name == "in_backbone"  # its states end where fusion begins
     if exported.IMAGE not in absent:
-        found = image_tower(folder).forward_features(images)
-        close(found, design.encode_image(images).tokens_BPD)
+        said = image_tower(folder).forward_features(images)
+        close(*((said[:, 0], image.pooled_BD) if fused_inside else (said, image.tokens_BPD)))
     if exported.TEXT not in absent:
-        close(text_encoder(folder, ids, real), design.encode_text(ids, real).tokens_BLD[real])
+        said = text_encoder(folder, ids, real)
+        close(
+            *((said[:, 0], text.pooled_BD) if fused_inside else (said[real], text.tokens_BLD[real]))
+        )
 
 
 def close(found, wanted):
@@ -111,7 +115,7 @@ def image_tower(folder: Path):
 
 
 def text_encoder(folder: Path, ids: Tensor, real: Tensor) -> Tensor:
-    """Last hidden states of real tokens, by the class that transformers picks."""
+    """Last hidden states, by the class that transformers picks."""
     model, info = transformers.AutoModel.from_pretrained(
         folder / exported.TEXT, output_loading_info=True, attn_implementation="eager"
     )
@@ -119,7 +123,7 @@ def text_encoder(folder: Path, ids: Tensor, real: Tensor) -> Tensor:
     first = TEXT_KINDS["roberta"].first_position  # it would count by ids that are not 1
     places = {"position_ids": torch.arange(first, first + ids.shape[1])[None]}
     places = places if model.config.model_type == "roberta" else {}
-    return model.eval()(ids, attention_mask=real.long(), **places).last_hidden_state[real]
+    return model.eval()(ids, attention_mask=real.long(), **places).last_hidden_state
 
 
 KINDS = [
