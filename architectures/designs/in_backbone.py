@@ -72,8 +72,9 @@ class InBackboneConfig(DesignConfig):
     gate: Literal["scalar", "tanh", "none"] = "scalar"
     """What is read is multiplied by. `scalar`: a learnt number of each layer and direction (FIBER);
     `tanh`: the tanh of one (Flamingo); `none`: nothing, it is added as it is."""
-    gate_start: float = 0.0
-    """Start of the learnt number. 0: nothing is let in before a first step; 1 lets all in, unsquashed."""
+    gate_start: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Start of the learnt number. 0: nothing is let in before a first step; 1 is no gate at first,
+    but for `tanh`."""
     itc: Literal["towers", "below"] = "towers"
     """What ITC reads. `towers`: both whole towers as if alone, which takes a second pass through
     the fused layers; `below`: of a modality that reads the other, its last states before it does
@@ -170,9 +171,7 @@ class InBackbone(FusionDesign):
         last = [each - 1 for each in (alone if below else (depth, blocks))]
         return Facts(
             no_fuse="" if count else "fusion_layers = 0 leaves no layer that reads the other tower",
-            no_words=""
-            if text or not count
-            else "readers = 'image' leaves words that read nothing",
+            no_words="" if text or not count else "with readers 'image' no word reads the image",
             itc_reads=f"[CLS] after text layer {last[0]} and the class token after image block "
             f"{last[1]}, without cross-attention",
             fusion_reads=_reads(config, depth, blocks, count),
