@@ -98,6 +98,8 @@ class Results:
         default_factory=lambda: pd.DataFrame(columns=list(DIGESTS))
     )
     """Columns of DIGESTS."""
+    graphs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Cell -> its design as a graph (`architectures.graph`), of cells of which a run was built."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,9 @@ def load(outputs: Path, study: str) -> Results:
         raise nearest(study, known, f"study under {outputs / 'studies'}")
     asked = read_json(path)
     keys = dict.fromkeys(row["run"] for row in asked["rows"])
-    return _results(asked, {key: record_of(RunFolder(outputs, key)) for key in keys})
+    folders = {key: RunFolder(outputs, key) for key in keys}
+    records = {key: record_of(folder) for key, folder in folders.items()}
+    return _results(asked, records, lambda key: read_json(folders[key].graph, {}))
 
 
 def record_of(folder: RunFolder) -> Record:
@@ -211,9 +215,17 @@ def load_from_mlflow(uri: str, study: str) -> Results:
         asked = read_json(fetch(parents[0], "study.json"))
         children = {run.data.tags.get("fuselab.run"): run for run in runs}
         keys = dict.fromkeys(row["run"] for row in asked["rows"])
+
+        def graph_of(key: str) -> Mapping[str, Any]:
+            try:
+                return read_json(fetch(children[key], "graph.json")) if key in children else {}
+            except (OSError, mlflow.exceptions.MlflowException):
+                return {}  # it ended before its model was built
+
         return _results(
             asked,
             {k: _published(children[k], fetch) if k in children else Record() for k in keys},
+            graph_of,
         )
 
 
@@ -275,7 +287,12 @@ def _unbounded(value: float) -> float:
 # -- the tables
 
 
-def _results(asked: dict[str, Any], records: Mapping[str, Record]) -> Results:
+def _results(
+    asked: dict[str, Any],
+    records: Mapping[str, Record],
+    graph_of: Callable[[str], Mapping[str, Any]],
+) -> Results:
+    """`graph_of`: key of a run -> its graph, empty where there is none."""
     name, rows = asked["study"]["name"], asked["rows"]
     runs = pd.DataFrame([_row(name, row, records[row["run"]]) for row in rows])
     always = [column for column in SCHEMA if "<" not in column]
@@ -287,7 +304,19 @@ def _results(asked: dict[str, Any], records: Mapping[str, Record]) -> Results:
         runs=runs.astype(dict.fromkeys(numbers, float)),
         curves=_all_curves(name, rows, records),
         digests=_digests(records),
+        graphs=_graphs(rows, graph_of),
     )
+
+
+def _graphs(
+    rows: Iterable[Mapping[str, Any]], graph_of: Callable[[str], Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Of every cell the first graph that there is: its seeds have the same."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["cell"] not in found and (graph := graph_of(row["run"])):
+            found[row["cell"]] = graph
+    return found
 
 
 def _row(study: str, row: Mapping[str, Any], record: Record) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def same(one: Results, other: Results) -> None:
     pd.testing.assert_frame_equal(one.runs, other.runs)
     pd.testing.assert_frame_equal(one.curves, other.curves)
     pd.testing.assert_frame_equal(one.digests, other.digests)
+    assert one.graphs == other.graphs
 
 
 def rows_of_store(outputs: Path) -> dict[str, int]:
@@ -61,7 +62,18 @@ def test_folders_and_store_give_the_same_tables(outputs: Path, by_hand: ByHand) 
     folders = load(outputs, "by_hand")
     assert folders.curves["value"].isna().any(), "a run that diverged is among them"
     assert set(folders.runs["status"]) == {"waiting", "diverged", "interrupted", "done"}
+    assert set(folders.graphs) == {"2 text layers", "6 text layers"}
     same(folders, read_back(outputs))
+
+
+def test_a_run_that_was_never_built_has_no_graph(outputs: Path, by_hand: ByHand) -> None:
+    study = by_hand(outputs, states={(2, 0): "waiting", (2, 1): "failed"})
+    run = next(row["run"] for row in study["rows"] if (row["cell"][0], row["seed"]) == ("2", 1))
+    (outputs / "runs" / run / "graph.json").unlink()
+    Tracker(outputs).publish(study)
+    assert (
+        set(load(outputs, "by_hand").graphs) == set(read_back(outputs).graphs) == {"6 text layers"}
+    )
 
 
 def test_publishing_again_changes_nothing(outputs: Path, by_hand: ByHand) -> None:

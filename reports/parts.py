@@ -1,0 +1,221 @@
+"""The parts of a design's graph (`architectures/graph.py`), each with its column and its height.
+
+Image parts stand on the left, text parts on the right, layers that hold both between them. A stack
+that takes up where a whole tower ends stands on that tower; one that begins beside it has a column
+of its own. Heights follow who waits for whom. Lengths are inches; y is 0 at the lowest row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Graph = Mapping[str, Any]
+Node = Mapping[str, Any]
+Edge = tuple[str, str, str]
+"""From, to, and as what: `input` or `reads`."""
+
+SLAB, SMALL, EXPERT = (1.0, 0.185), (0.52, 0.14), (0.86, 0.185)
+"""Width and height of layers, bridges and experts."""
+ROW, HALF_ROW, BREAK = 0.275, 0.235, 0.13
+"""From row to row, to a row of bridges, and more where a new stack begins."""
+IMAGE, IMAGE_STREAM, JOINT, TEXT_STREAM, TEXT = range(5)
+
+
+@dataclass
+class Part:
+    """A node with its place."""
+
+    name: str
+    node: Node
+    sides: frozenset[str]
+    """Which inputs it descends from, reads left aside: image, text or both."""
+    inputs: int = 0
+    """How many parts it works on."""
+    meets: bool = False
+    """Whether image and text meet in it."""
+    experts: list[Node] = field(default_factory=list)
+    """Parts that stand in its row, as a piece of it."""
+    column: int = 0
+    level: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def small(self) -> bool:
+        return bool(self.node["kind"] == "bridge")
+
+    @property
+    def follows(self) -> bool:
+        """Whether it stands where the layer that it feeds stands."""
+        return self.node["kind"] in ("bridge", "queries")
+
+    @property
+    def size(self) -> tuple[float, float]:
+        return SMALL if self.small else SLAB
+
+    @property
+    def stack(self) -> tuple[str, frozenset[str]]:
+        """Layers of one list that work on one modality."""
+        return role(self.name).rpartition(".")[0], self.sides
+
+    @property
+    def number(self) -> int:
+        """Its place in its stack; -1: it has none."""
+        digits = role(self.name).rpartition(".")[2]
+        return int(digits) if digits.isdigit() else -1
+
+    @property
+    def band(self) -> tuple[Any, ...]:
+        """What is counted together: layers of a stack, before fusion or in it."""
+        return (*self.stack, self.node["phase"] in ("fusion", "heads"))
+
+    @property
+    def left(self) -> float:
+        return self.x - self.size[0] / 2
+
+    @property
+    def right(self) -> float:
+        return self.x + self.size[0] / 2 + EXPERT[0] * len(self.experts)
+
+    @property
+    def top(self) -> float:
+        return self.y + self.size[1] / 2
+
+    @property
+    def bottom(self) -> float:
+        return self.y - self.size[1] / 2
+
+
+def stand(graph: Graph) -> tuple[dict[str, Part], list[Edge], list[Edge]]:
+    """The parts in columns and rows, and the edges between them and to heads; x is not known yet.
+
+    Raises ValueError for a graph with a circle.
+    """
+    edges = [(edge["from"], edge["to"], edge["as"]) for edge in graph["edges"]]
+    hosts = _hosts(graph["nodes"], edges)
+    edges = list(dict.fromkeys((hosts.get(a, a), hosts.get(b, b), kind) for a, b, kind in edges))
+    heads = [edge for edge in edges if edge[1].startswith("heads.")]
+    edges = [edge for edge in edges if edge[0] != edge[1] and edge not in heads]
+    parts = _parts(graph["nodes"], edges, hosts)
+    _columns(parts, edges)
+    _levels(parts, edges)
+    _heights(parts)
+    return parts, edges, heads
+
+
+def layers_of(parts: Mapping[str, Part]) -> list[Part]:
+    """The layers among them."""
+    return [part for part in parts.values() if part.node["kind"] == "layer"]
+
+
+def role(name: str) -> str:
+    """The part itself, whichever of its calls: `fusion.1` of `fusion.1#2`."""
+    return name.partition("#")[0]
+
+
+def _hosts(nodes: Iterable[Node], edges: Sequence[Edge]) -> dict[str, str]:
+    """Expert -> the layer of which it is a piece."""
+    experts = {node["id"] for node in nodes if node["kind"] == "expert"}
+    return {b: a for a, b, _ in edges if b in experts and a not in experts}
+
+
+def _parts(
+    nodes: Iterable[Node], edges: Sequence[Edge], hosts: Mapping[str, str]
+) -> dict[str, Part]:
+    """By name, each after all that it depends on."""
+    nodes = [node for node in nodes if node["kind"] != "head"]
+    known = {node["id"]: node for node in nodes if node["id"] not in hosts}
+    parts: dict[str, Part] = {}
+    waiting = {name: {a for a, b, _ in edges if b == name} for name in known}
+    while len(parts) < len(known):
+        ready = [n for n in known if n not in parts and waiting[n] <= parts.keys()]
+        if not ready:
+            circle = ", ".join(known.keys() - parts.keys())
+            raise ValueError(f"the graph has a circle among {circle}")
+        for name in ready:
+            node, before = known[name], [(a, as_) for a, b, as_ in edges if b == name]
+            inputs = [parts[a].sides for a, as_ in before if as_ == "input"]
+            looks = name.startswith("image.") or node["kind"] == "queries"
+            sides = frozenset().union(*inputs) or frozenset(["image" if looks else "text"])
+            meets = len(sides) > 1 or any(as_ == "reads" for _, as_ in before)
+            meets &= node["kind"] == "layer"
+            parts[name] = Part(name, node, sides, len(inputs), meets)
+    for node in nodes:
+        if node["id"] in hosts:
+            parts[hosts[node["id"]]].experts.append(node)
+    return parts
+
+
+def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
+    """Image tower, image stream, joint layers, text stream, text tower: those that are there."""
+    below: dict[str, set[str]] = {}
+    for name in parts:
+        inputs = [a for a, b, kind in edges if b == name and kind == "input"]
+        below[name] = set(inputs).union(*(below[a] for a in inputs))
+    towers = {
+        part.stack
+        for part in parts.values()
+        if len(part.sides) == 1 and part.node["phase"] in ("image", "text")
+    }
+    first: dict[Any, str] = {}
+    for part in parts.values():
+        first.setdefault(part.stack, part.name)
+
+    def column(part: Part) -> int:
+        if len(part.sides) > 1:
+            return JOINT
+        tower = {p.name for p in parts.values() if p.stack in towers and p.sides == part.sides}
+        outer = part.stack in towers or tower <= below[first[part.stack]]
+        if "image" in part.sides:
+            return IMAGE if outer else IMAGE_STREAM
+        return TEXT if outer else TEXT_STREAM
+
+    found = {name: column(part) for name, part in parts.items()}
+    for part in parts.values():
+        if part.follows:  # the layer that it feeds, or else the one that feeds it
+            fed = [b for a, b, kind in edges if a == part.name and kind == "input"]
+            fed += [a for a, b, _ in edges if b == part.name and parts[a].band[-1]]
+            found[part.name] = found[fed[0]] if fed else found[part.name]
+    used = sorted(set(found.values()))
+    for name, part in parts.items():
+        part.column = used.index(found[name])
+
+
+def _levels(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
+    """As low as what a part waits for allows; of fusion, right below what it feeds."""
+    for part in parts.values():
+        before = [(parts[a], kind) for a, b, kind in edges if b == part.name]
+        part.level = max((a.level + _step(a, part, kind) for a, kind in before), default=0)
+    for part in reversed(list(parts.values())):
+        fed = [(parts[b], kind) for a, b, kind in edges if a == part.name]
+        above = [b.level - _step(part, b, "input") for b, _ in fed if b.column == part.column]
+        if (part.band[-1] or part.follows) and above:
+            part.level = min(above + [b.level - _step(part, b, kind) for b, kind in fed])
+
+
+def _step(below: Part, above: Part, kind: str) -> float:
+    """How much higher a part stands than what it depends on."""
+    if below.small or above.small:
+        return 0.5
+    # Two streams that read each other: the same layers of both in one row.
+    streams = kind == "reads" and below.band[-1] and below.column != above.column
+    return 0.0 if streams and below.number >= above.number else 1.0
+
+
+def _heights(parts: Mapping[str, Part]) -> None:
+    """Rows at even distances, more where a stack ends in some column."""
+    levels = sorted({part.level for part in parts.values()})
+    small = {part.level for part in parts.values() if part.small}
+    breaks = set()
+    for column in {part.column for part in parts.values()}:
+        stacked = sorted((p for p in layers_of(parts) if p.column == column), key=lambda p: p.level)
+        breaks |= {b.level for a, b in itertools.pairwise(stacked) if a.band != b.band}
+    heights = {levels[0]: 0.0}
+    for lower, upper in itertools.pairwise(levels):
+        row = HALF_ROW if {lower, upper} & small else ROW
+        heights[upper] = heights[lower] + row + (BREAK if upper in breaks else 0.0)
+    for part in parts.values():
+        part.y = heights[part.level]
