@@ -188,6 +188,7 @@ def _tensors(value: Any) -> list[Tensor]:
     """Tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
-        looked_into = isinstance(leaf, ImageStates | TextStates | Read | Beside)
-        leaves += _tensors(list(vars(leaf).values())) if looked_into else [leaf]
+        inner = isinstance(leaf, ImageStates | TextStates | Beside)
+        leaf = leaf.states if isinstance(leaf, Read) else leaf  # what else it has is not read
+        leaves += _tensors(list(vars(leaf).values())) if inner else [leaf]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -98,12 +98,17 @@ def stand(graph: Graph) -> tuple[dict[str, Part], list[Edge], list[Edge]]:
     hosts = _hosts(graph["nodes"], edges)
     edges = list(dict.fromkeys((hosts.get(a, a), hosts.get(b, b), kind) for a, b, kind in edges))
     heads = [edge for edge in edges if edge[1].startswith("heads.")]
-    edges = [edge for edge in edges if edge[0] != edge[1] and edge not in heads]
+    # What a layer works on it need not be shown to read, too.
+    edges = [e for e in edges if e[0] != e[1] and e not in heads and not _again(e, edges)]
     parts = _parts(graph["nodes"], edges, hosts)
     _columns(parts, edges)
     _levels(parts, edges)
     _heights(parts)
     return parts, edges, heads
+
+
+def _again(edge: Edge, edges: Sequence[Edge]) -> bool:
+    return edge[2] == "reads" and (*edge[:2], "input") in edges
 
 
 def layers_of(parts: Mapping[str, Part]) -> list[Part]:

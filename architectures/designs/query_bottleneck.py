@@ -154,6 +154,12 @@ class Beside(Read):
         return torch.cat([self.words.unpack(words_TD), queries_BQD], dim=1)
 
 
+class Queries(nn.Embedding):
+    """A table of learnt queries, which the graph shows as a part."""
+
+    node: ClassVar[str] = "queries"
+
+
 class QueryBottleneck(FusionDesign):
     """Learnt queries read the image, and words read the queries (BLIP-2's Q-Former).
 
@@ -171,7 +177,7 @@ class QueryBottleneck(FusionDesign):
         facts = self.facts(config, backbone)
         self.image = ImageTower(backbone, blocks=facts.image_layers)
         self.embeddings = Embeddings(backbone, vocabulary)
-        self.queries = nn.Embedding(config.queries, backbone.text_width)
+        self.queries = Queries(config.queries, backbone.text_width)
         self.layers = nn.ModuleList(
             QueryLayer(backbone, sees=j % config.cross_every == 0)
             for j in range(facts.fusion_layers)
@@ -268,7 +274,8 @@ class QueryBottleneck(FusionDesign):
     def _queries(self, rows: int) -> Tensor:
         """What the lowest layer is given (B, Q, D)."""
         assert self.embeddings.norm is not None
-        queries_QD = self.embeddings.norm(self.queries.weight)
+        every_Q = torch.arange(self.config.queries, device=self.queries.weight.device)
+        queries_QD = self.embeddings.norm(self.queries(every_Q))
         return self.embeddings.dropout(queries_QD.expand(rows, -1, -1))
 
     def _alone(self, image: ImageStates) -> list[Tensor]:
