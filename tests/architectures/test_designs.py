@@ -68,6 +68,12 @@ FIELDS = {
         {"queries": 2, "fusion_layers": 1},
         {"queries": 2, "fusion_layers": 1, "queries_read_text": False},
     ],
+    "shallow_fusion": [
+        {},
+        {"combine": "product", "mlp_layers": 1, "text_layers": 2, "itc_layer": 0},
+        {"combine": "product", "mlp_layers": 0, "image_layers": 1},
+        {"mlp_layers": 0},
+    ],
     "single_stream": [
         {},
         {"separate_passes": True, "layers": 3},
