@@ -290,7 +290,7 @@ def export(
             help="A run's folder name or its beginning, or STUDY/CELL/SEED, as `demo/6+6/0`.",
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""

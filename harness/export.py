@@ -56,9 +56,12 @@ def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
             )
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
-        if spec.design_file:
-            shutil.copyfile(spec.design_file, part / exported.DESIGN_FILE)
-        facts = CardFacts(run=run, spec=spec, corpus=corpus, about=about, absent=absent)
+        own = _own_file(spec)
+        if own:
+            shutil.copyfile(own, part / exported.DESIGN_FILE)
+        facts = CardFacts(
+            run=run, spec=spec, corpus=corpus, about=about, absent=absent, own_file=bool(own)
+        )
         (part / "README.md").write_text(card(facts))
         _readable(part)
     return absent
@@ -146,6 +149,12 @@ def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
             f"{path} cannot be used ({first}); delete the run's folder and run its study again"
         ) from error
     return design
+
+
+def _own_file(spec: RunSpec) -> Path | None:
+    """The user's file that defines the design; None where it only holds the study."""
+    file = registry.entry(spec.design).file
+    return file if spec.design_file and file == Path(spec.design_file).resolve() else None
 
 
 def _words(tokenizer: Tokenizer) -> Any:

@@ -16,6 +16,12 @@ from harness.settings import Pictures, Scenes
 from harness.show import count
 from harness.study import RunSpec
 
+FITS = {
+    "squash": "stretched to a square",
+    "crop": "cut to the square in the centre",
+    "pad": "put on a white square",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CardFacts:
@@ -28,6 +34,8 @@ class CardFacts:
     """What the configuration says of run, versions and digests."""
     absent: Mapping[str, str]
     """Tower without a folder -> why."""
+    own_file: bool
+    """Whether the folder holds the design's own source."""
 
 
 def card(facts: CardFacts) -> str:
@@ -64,9 +72,9 @@ def _answers(facts: CardFacts) -> Iterator[str]:
 
 
 def _load(facts: CardFacts) -> Iterator[str]:
-    backbone, own = facts.spec.backbone, facts.spec.design_file
+    backbone = facts.spec.backbone
     yield "```python"
-    if own:
+    if facts.own_file:
         yield "from architectures import registry"
         yield f'registry.load_file("FOLDER/{exported.DESIGN_FILE}")  # runs it: read it first'
     yield "from architectures import exported"
@@ -102,7 +110,7 @@ def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     yield f"- fields that are not the defaults: {changed or 'none'}; all are in config.json"
     start = facts.about["started_from"]
     named = ", ".join(f"{setting} = {value}" for setting, value in start.items())
-    yield f"- started from {named or 'random weights'}"
+    yield f"- started from {f'{named}: their licence counts too' if named else 'random weights'}"
     for what, why in spec.not_applicable.items():
         yield f"- {what} not applicable, because {why}"
 
@@ -113,7 +121,7 @@ def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
         yield f"- scenes: coloured shapes that fuselab draws itself, seed {data.seed}"
         yield "- licence: nobody's pictures or words are in them"
     else:
-        yield f"- pictures: {_source(data.train)}"
+        yield f"- pictures: {_source(data.train)}, {FITS[data.fit]}"
         yield (
             "- licence: fuselab was told none; ask the source before these weights are passed on"
         )
@@ -148,7 +156,7 @@ def _scores(run: RunFolder) -> Iterator[str]:
     for path in sorted(run.scores.glob("*.json")):
         found = read_json(path)
         if "protocol" in found:
-            yield f"- {path.stem}: {found['protocol']}, unless a score's name says another way"
+            yield f"- {path.stem}: {found['protocol']}, unless a score's name says another way\n"
         for name, level in found["levels"].items():
             right = f"{level['successes']} of {level['items']}"
             share = 100 * level["successes"] / level["items"]
@@ -158,7 +166,6 @@ def _scores(run: RunFolder) -> Iterator[str]:
     if not rows:
         yield "None."
         return
-    yield ""
     yield from _table(("score", "level", "chance"), rows)
     yield ""
     yield "One run of one seed: what it says of the design is in the study's report, not here."
@@ -178,7 +185,7 @@ def _folders(facts: CardFacts) -> Iterator[str]:
     spec = facts.spec
     yield f"- `{exported.WEIGHTS}`, `{exported.CONFIG}`: the whole design, by role"
     yield "- `tokenizer.json`, `tokenizer_config.json`: for transformers.AutoTokenizer"
-    if spec.design_file:
+    if facts.own_file:
         yield f"- `{exported.DESIGN_FILE}`: the design's own source"
     openers = {
         exported.IMAGE: '`timm.create_model("local-dir:FOLDER/image_tower", pretrained=True)`',

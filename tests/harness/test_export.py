@@ -16,8 +16,10 @@ from harness.cleaning import clean
 from harness.data.tokenizer import _pretrained
 from harness.export import export, find_run
 from harness.folder import RunFolder, read_json, write_json
+from harness.model_card import _data
 from harness.plan import plan, write_study
 from harness.run import build_design, execute, load_data
+from harness.settings import Pictures
 from harness.study import Cell, RunSpec, Study, Variant
 from tests.harness.conftest import TINY
 from tests.harness.test_cli import said
@@ -126,6 +128,17 @@ def test_the_card_says_what_the_run_folder_knows(run: RunFolder, folder: Path) -
     assert len({path.stat().st_mode for path in folder.rglob("*") if path.is_file()}) == 1
 
 
+def test_the_card_names_a_source_and_not_where_it_lay(run: RunFolder) -> None:
+    spec = RunSpec.model_validate(read_json(run.spec))
+    corpus = load_data(spec, run.path.parent.parent)
+    said = "\n".join(_data(Pictures(train="/place/pairs.parquet", fit="crop"), corpus))
+    assert "- pictures: pairs.parquet, cut to the square in the centre" in said
+    assert "licence: fuselab was told none" in said and "/place" not in said
+    assert "- pictures: hub:them/pairs:train" in next(
+        iter(_data(Pictures(train="hub:them/pairs:train"), corpus))
+    )
+
+
 def test_a_run_is_found_by_what_tells_it_apart(tiny: Study, outputs: Path) -> None:
     planned = plan(tiny, outputs)
     write_study(planned, outputs)
@@ -197,6 +210,9 @@ def test_a_users_own_design_goes_along(
     registry.load_file(file)
     cells = (Cell(variant=Variant("mine"), label="mine"),)
     study = tiny.model_copy(update={"cells": cells, "control": "mine"})
+    plain = trained(outputs, tiny, cell=2, design_file=str(file))
+    export(outputs, plain.key, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "design.py").exists()  # this one is not defined there
     run = trained(outputs, study, design_file=str(file))
     export(outputs, run.key, tmp_path / "out")
     assert "registry.load_file" in (tmp_path / "out" / "README.md").read_text()
