@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from architectures.backbone import Backbone
+from architectures.backbone import Backbone, TextName
 from architectures.frozen import Frozen
 from architectures.layout import Layout
 
@@ -209,6 +209,8 @@ class FusionDesign(nn.Module, ABC):
     version: ClassVar[str]
     """Raised when the same config trains differently than before."""
     Config: ClassVar[type[DesignConfig]]
+    weights_of: ClassVar[Mapping[str, TextName]] = {}
+    """Fields of the config that name weights of text encoders besides the backbone's -> kind."""
 
     heads: nn.ModuleDict
     """`itc`, `itm`, `mlm`, those that apply; put on by `registry.build`."""

@@ -5,25 +5,23 @@ Everything is rebuilt from the run folder; nothing is trained or scored.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import os
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from architectures import encoders, exported, registry
+from architectures import exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked, nearest
+from harness import warm_start
 from harness.code import code_digest
 from harness.data.corpus import Corpus
-from harness.data.tokenizer import Tokenizer
-from harness.folder import RunFolder, read_json
+from harness.folder import RunFolder, new_folder, read_json
 from harness.model_card import CardFacts, card
 from harness.run import load_data
 from harness.study import RunSpec
@@ -40,7 +38,7 @@ def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
     """
     run = find_run(outputs, asked)
     spec = _finished(run)
-    with _new_folder(folder) as part:
+    with new_folder(folder) as part:
         corpus = load_data(spec, outputs)
         if corpus.content != read_json(run.certificate)["data"]:
             raise SettingError(
@@ -52,7 +50,7 @@ def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
         pixels = _pixels(spec)
         try:
             absent = exported.write(
-                part, design, words=_words(corpus.tokenizer), pixels=pixels, about=about
+                part, design, words=corpus.tokenizer.for_transformers(), pixels=pixels, about=about
             )
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
@@ -157,20 +155,6 @@ def _own_file(spec: RunSpec) -> Path | None:
     return file if spec.design_file and file == Path(spec.design_file).resolve() else None
 
 
-def _words(tokenizer: Tokenizer) -> Any:
-    """The tokenizer as one of transformers."""
-    ids = {
-        "pad": tokenizer.pad_id,
-        "unk": tokenizer.unknown_id,
-        "cls": tokenizer.cls_id,
-        "sep": tokenizer.sep_id,
-        "mask": tokenizer.mask_id,
-    }
-    named = {word: tokenizer.backend.id_to_token(i) for word, i in ids.items() if i >= 0}
-    special = {word: token for word, token in named.items() if token}
-    return encoders.tokenizer(tokenizer.backend, special, tokenizer.length)
-
-
 def _pixels(spec: RunSpec) -> dict[str, Any]:
     """What `harness.data` makes of a picture, as timm says it."""
     half = (0.5,) * spec.backbone.image_channels
@@ -208,7 +192,8 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
 def _started_from(spec: RunSpec) -> dict[str, str]:
     """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
-    return {
+    warm = {"warm_start": warm_start.key(spec)} if spec.warm_start else {}
+    return warm | {
         setting: Path(value).name if Path(value).expanduser().exists() else value
         for setting, value in named.items()
         if setting.endswith("_weights") and value != "random"
@@ -221,19 +206,3 @@ def _readable(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(mode)
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
-    folder = folder.expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise SettingError(f"{folder} {what}; name a new folder")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -12,6 +12,7 @@ outputs/
     checkpoint.pt           newest state, replaced atomically
     scores/<task>.json      final values with chance levels; predictions beside it (.npz)
     lock                    held by the process that trains this run
+  warm_start/<key>/         what runs start from, where a study asks for it
   studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
   studies/<name>/tuning/    journal of trials and the choice
   reports/<name>/           page, figures, tables
@@ -24,10 +25,13 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from architectures.frozen import SettingError
 
 State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
 FINISHED: frozenset[State] = frozenset({"done"})
@@ -63,6 +67,22 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
+    folder = folder.expanduser().resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise SettingError(f"{folder} {what}; name a new folder")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

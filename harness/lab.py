@@ -70,11 +70,15 @@ class Lab:
         self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
+        from harness import warm_start
         from harness.plan import notes_of, prepared, write_study
+        from harness.progress import Screen
         from harness.schedule import run_all
         from harness.track import Tracker
 
-        notes = notes_of(prepared(planned, self.outputs))
+        corpora = prepared(planned, self.outputs)
+        warm_start.make_all(planned, corpora, self.outputs, Screen().say)
+        notes = [*notes_of(corpora), *warm_start.notes(planned, corpora, self.outputs)]
         tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
         described = write_study(planned, self.outputs, notes)
         rows = planned.rows if rows is None else rows
@@ -89,6 +93,28 @@ class Lab:
         # Also the runs that were done before: of another study, or for another store.
         tracker.publish(described)
         return states
+
+    def warm_start(self, study: Study, *, design_file: str = "") -> list[Path]:
+        """Make what a study's runs start from, or find it made: see `warm_start`. A study that
+        names no recipe gets the default one.
+        """
+        from harness import warm_start
+        from harness.plan import prepared
+        from harness.progress import Screen
+        from harness.settings import WarmStart
+
+        if all(study.settings_of(cell).warm_start is None for cell in study.cells):
+            study = study.model_copy(update={"warm_start": WarmStart()})
+        planned = self.plan(study, design_file=design_file)
+        corpora = prepared(planned, self.outputs)
+        return warm_start.make_all(planned, corpora, self.outputs, Screen().say)
+
+    def starts(self, planned: Plan) -> list[str]:
+        """What the runs of a plan start from besides random weights, and what that costs."""
+        from harness import warm_start
+        from harness.plan import prepared
+
+        return warm_start.notes(planned, prepared(planned, self.outputs), self.outputs)
 
     def notes(self, study: str) -> list[str]:
         """What a reader should know of the data of a study that was run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -27,14 +28,24 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
 def build(
     settings: Optimizer, design: FusionDesign, state: nn.Module, *, fused: bool
 ) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of a design and of the objectives' state, shared ones
-    once; every group holds its `rate`, a multiple of the schedule's learning rate.
-
-    Decay is for matrices, embeddings and position tables; biases, norms and the temperature (one
-    dimension or none) have none. ALBEF also decays its temperature; we do not.
-    """
-    rates = design.rates()
+    """AdamW over a design and the objectives' state. ALBEF decays its temperature; we do not."""
     named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+    return over(settings, named, design.rates(), fused=fused)
+
+
+def over(
+    settings: Optimizer,
+    named: Iterable[tuple[str, nn.Parameter]],
+    rates: Mapping[str, float],
+    *,
+    fused: bool,
+) -> torch.optim.AdamW:
+    """AdamW over those of the named parameters that are trainable; every group holds its `rate`, a
+    multiple of the schedule's learning rate: that of the first prefix in `rates`, else 1.
+
+    Decay is for matrices, embeddings and position tables; biases, norms and scalars (one dimension
+    or none) have none.
+    """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for role, parameter in named:
         if parameter.requires_grad:

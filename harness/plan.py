@@ -11,6 +11,7 @@ from typing import Any
 from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
+from harness import warm_start
 from harness.budget import steps_of
 from harness.data.corpus import Corpus, content_key
 from harness.folder import write_json
@@ -100,10 +101,12 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             reasons[task.name] = reason
         else:
             scored.append(task)
-    return RunSpec(
+    warm = {} if settings.warm_start is None else {"warm_start": warm_start.VERSION}
+    spec = RunSpec(
         design=cell.variant.design,
         config=config.model_dump(mode="json"),
         backbone=backbone,
+        warm_start=settings.warm_start,
         data=settings.data,
         objectives=objectives,
         optimizer=settings.optimizer,
@@ -117,12 +120,15 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             "design": registry.version(cell.variant.design),
             "objectives": OBJECTIVES_VERSION,
             "trainer": TRAINER_VERSION,
+            **warm,
             **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
         },
         data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),
         not_applicable=reasons,
         design_file=design_file,
     )
+    warm_start.check(spec)
+    return spec
 
 
 def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[str, str]]:

@@ -25,7 +25,7 @@ import torch
 from architectures import cost, graph, registry, slots
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from harness import numerics
+from harness import numerics, warm_start
 from harness.code import code_digest
 from harness.data.batches import Batches, validation_batches
 from harness.data.corpus import Corpus, load_corpus
@@ -83,14 +83,17 @@ def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
     )
 
 
-def build_design(spec: RunSpec, vocabulary: int) -> FusionDesign:
-    """The design of a spec with its initial weights, drawn by seed and role."""
+def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> FusionDesign:
+    """The design of a spec with its initial weights, drawn by seed and role; `start`: the folder of
+    its warm start.
+    """
     if spec.design_file:
         registry.load_file(Path(spec.design_file))
+    backbone, config = warm_start.applied(spec, start)
     return registry.build(
         spec.design,
-        spec.config,
-        spec.backbone,
+        config,
+        backbone,
         vocabulary,
         draw=lambda role: stream(spec.seed, "initial weights", role),
         objectives=spec.objectives.active(),
@@ -146,7 +149,8 @@ class _Run:
         self.folder.set_status("running", steps=0 if was != "done" else None)
         numerics.prepare(self.spec.numerics)
         corpus = load_data(self.spec, self.outputs)
-        design = build_design(self.spec, corpus.tokenizer.vocabulary)
+        start = None if was == "done" else warm_start.made(self.spec, corpus, self.outputs)
+        design = build_design(self.spec, corpus.tokenizer.vocabulary, start)
         device = torch.device(self.spec.numerics.device)
         if was == "done":
             if not weights.exists():

@@ -82,7 +82,7 @@ Data = Annotated[Scenes | Pictures, Field(discriminator="kind")]
 
 
 class ITC(Frozen):
-    """Image-text contrastive learning over the batch (Radford et al. 2021; ALBEF)."""
+    """Image-text contrastive learning over the batch (Radford et al. 2021; ALBEF; VSE++)."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor in the total loss; 0 turns the objective off."""
@@ -92,7 +92,13 @@ class ITC(Frozen):
     """Bounds the temperature is clamped to before every step."""
     same: Literal["positive", "masked", "negative"] = "positive"
     """Other rows that match (same group, picture or caption): shared target, left out, or (as
-    published) wrongly negative."""
+    published) wrongly negative. A hinge has no target to share: `positive` leaves them out."""
+    loss: Literal["softmax", "hinge_sum", "hinge_max"] = "softmax"
+    """`softmax`: cross-entropy of cosine / temperature. `hinge_sum`: by how much negatives come
+    within the margin of the own pair, added up over a row; `hinge_max`: of the hardest one alone
+    (VSE++). Hinges take cosines as they are; the temperature keeps its start, for ITM's draw."""
+    margin: Annotated[float, Field(gt=0, le=2)] = 0.2
+    """How far, in cosine, a hinge wants negatives below the own pair."""
 
 
 class ITM(Frozen):
@@ -157,6 +163,27 @@ class Optimizer(Frozen):
     """Adam's epsilon."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 turns clipping off."""
+
+
+class WarmStart(Frozen):
+    """BERT, DistilBERT and ViT trained before the runs, on the study's own training data alone.
+    They stand in for pretrained weights, for all designs alike."""
+
+    bert_samples: Positive = 12_800
+    """Captions that BERT learns masked words from."""
+    distil_samples: Positive = 6_400
+    """Captions by which half of its layers learn from it to be a DistilBERT."""
+    vit_samples: Positive = 12_800
+    """Pictures that the ViT learns from."""
+    vit_task: Literal["auto", "classes", "patches"] = "auto"
+    """`classes`: which group a picture is of; `patches`: the pixels of hidden patches; `auto`:
+    classes where a group has four training pictures or more, on average, else patches."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Captions or pictures a step."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-3)
+    """AdamW's settings, of each of the three."""
+    seed: int = 20_000
+    """Of weights, batches and masks; apart from the seeds of the runs, which share the result."""
 
 
 class Budget(Frozen):

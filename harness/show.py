@@ -93,6 +93,22 @@ def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
     )
 
 
+def lines(texts: Iterable[str]) -> None:
+    """Plain lines, a capital first."""
+    for text in texts:
+        console.print(f"{text[0].upper()}{text[1:]}.", highlight=False, markup=False)
+
+
+def warm_start(folder: Path) -> None:
+    """Where warm-started weights are, what they cost and what they learnt."""
+    from harness.folder import read_json
+    from harness.warm_start import LEDGER, line
+
+    for name, told in read_json(folder / LEDGER)["made"].items():
+        console.print(line(name, told), highlight=False, soft_wrap=True)
+    console.print(str(folder), highlight=False, soft_wrap=True)
+
+
 def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 

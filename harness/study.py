@@ -29,13 +29,14 @@ from harness.settings import (
     Retrieval,
     Scenes,
     Text,
+    WarmStart,
 )
 
 __all__ = [
     "ITC", "ITM", "MLM", "SCALES", "Backbone", "Budget", "Cell", "Measure", "Numerics",
     "Objectives", "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "SettingError", "Study", "Text", "Tuning", "Variant", "add_one_in", "grid", "leave_one_out",
-    "scale",
+    "SettingError", "Study", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid",
+    "leave_one_out", "scale",
 ]  # fmt: skip
 
 
@@ -111,7 +112,7 @@ class Tuning(Frozen):
 TaskSpec = Retrieval
 RUN_SETTINGS = (
     "backbone", "data", "objectives", "optimizer", "budget", "batch_size", "numerics", "measure",
-    "tasks",
+    "tasks", "warm_start",
 )  # fmt: skip
 
 
@@ -130,6 +131,9 @@ class Study(Frozen):
     """Where pictures and captions come from."""
     backbone: Backbone = SCALES["nano"]
     """What all designs share."""
+    warm_start: WarmStart | None = None
+    """Weights that all designs start from, made of the training data; null: random ones, or those
+    that the backbone names."""
     objectives: Objectives = Objectives()
     """Pre-training losses."""
     optimizer: Optimizer = Optimizer()
@@ -219,6 +223,8 @@ class RunSpec(Frozen):
     tasks: tuple[TaskSpec, ...]
     versions: dict[str, str]
     """Declared versions of the parts that train, `design`, `objectives`, ..., and of the tasks."""
+    warm_start: WarmStart | None = None
+    """What the towers start from; null: what the backbone says."""
     data_content: str
     """Digest of the data's content; stands in the train key for paths."""
     not_applicable: dict[str, str] = {}
@@ -231,6 +237,8 @@ class RunSpec(Frozen):
         parts = self.model_dump(
             mode="json", exclude={"tasks", "not_applicable", "design_file", "versions"}
         )
+        if self.warm_start is None:
+            del parts["warm_start"]
         for path in ("train", "val", "test"):
             if parts["data"]["kind"] == "pictures":
                 parts["data"].pop(path)

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from architectures.backbone import Backbone
+from architectures.backbone import Backbone, TextName
 from architectures.blocks import Embeddings, Layer
 from architectures.contract import DesignConfig, Facts
 from architectures.encoders import check_sizes
@@ -50,6 +50,7 @@ class DistilbertFusion(OneWay):
     name: ClassVar[str] = "distilbert_fusion"
     version: ClassVar[str] = "1"
     Config: ClassVar[type[DesignConfig]] = DistilbertFusionConfig
+    weights_of: ClassVar[Mapping[str, TextName]] = {"distil_weights": "distilbert"}
     config: DistilbertFusionConfig
 
     def __init__(self, config: DistilbertFusionConfig, backbone: Backbone, vocabulary: int) -> None:

@@ -66,7 +66,8 @@ def _build(entry: Path, build: Callable[[Path], None]) -> None:
     folder.mkdir()
     try:
         build(folder)
-        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
         (folder / MANIFEST).write_text(json.dumps(sizes, indent=1))
         _publish(folder, entry)
     except OSError as error:

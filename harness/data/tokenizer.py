@@ -78,6 +78,16 @@ class Tokenizer:
         """The same words at another length, for texts that are not captions."""
         return replace(self, length=length)
 
+    def for_transformers(self) -> Any:
+        """The same tokenizer as one of transformers, which cuts at the same length."""
+        from architectures.encoders import tokenizer  # loads transformers
+
+        ids = {"pad": self.pad_id, "unk": self.unknown_id, "cls": self.cls_id, "sep": self.sep_id,
+               "mask": self.mask_id}  # fmt: skip
+        named = {word: self.backend.id_to_token(i) for word, i in ids.items() if i >= 0}
+        special = {word: token for word, token in named.items() if token}
+        return tokenizer(self.backend, special, self.length)
+
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `special.json`."""
         special = {n: getattr(self, n) for n in ("length", *_SPECIAL_FIELDS)}

@@ -1,0 +1,300 @@
+"""BERT, its half and a ViT, each trained alone on a study's own training data.
+
+Batches, masks and dropout come from named streams, so the same spec gives the same bits. What was
+learnt is measured on validation pictures (which nothing is chosen by); classes, which these need
+not share, on the training batches that would come next.
+
+Shape suffixes: B rows, R positions read, N rows times positions read, K classes, T flat tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from architectures import slots
+from architectures.frozen import SettingError
+from architectures.one_modality import FillsPatches, MaskedWords, NamesClasses, halved
+from harness import optimizer as adamw
+from harness.budget import steps_of
+from harness.data.batches import Batch, Batches, validation_batches
+from harness.data.corpus import Corpus
+from harness.objectives.term import Term, classified, full
+from harness.randomness import stream, torch_seed
+from harness.settings import MLM, Budget, WarmStart
+from harness.statistics.chance import majority_level
+from harness.study import RunSpec
+
+TEMPERATURE = 2.0
+SOFT, HARD, COSINE = 5.0, 2.0, 1.0
+"""DistilBERT's temperature and weights of its three losses (Sanh et al. 2019, their code)."""
+HIDDEN_SHARE = 0.6
+"""Of the patches (Xie et al. 2022)."""
+PICTURES_A_CLASS = 4
+"""Groups with fewer training pictures than this, on average, are no classes."""
+MEASURED = 512
+"""Pictures that what was learnt is measured on, or all where there are fewer."""
+
+Say = Callable[[str], object]
+
+
+class Words(nn.Module):
+    """BERT's masked words."""
+
+    def __init__(self, model: MaskedWords) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        """What is minimised, and the term that is measured."""
+        logits_NV, _ = self.model(
+            batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR
+        )
+        term = classified(logits_NV, batch.mask_labels_BR.flatten())
+        return term.loss, term
+
+
+class Distilled(nn.Module):
+    """The teacher's words at masked positions, softened; the true words; and the direction of the
+    last states (Sanh et al. 2019, who take the soft words of every position).
+    """
+
+    def __init__(self, teacher: MaskedWords) -> None:
+        super().__init__()
+        self.model = halved(teacher)
+        self.teacher = copy.deepcopy(teacher).requires_grad_(False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        asked = (batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR)
+        labels_N = batch.mask_labels_BR.flatten()
+        logits_NV, states_TD = self.model(*asked)
+        with torch.no_grad():
+            taught_NV, shown_TD = self.teacher.eval()(*asked)
+        soft_N = F.kl_div(
+            (full(logits_NV) / TEMPERATURE).log_softmax(-1),
+            (full(taught_NV) / TEMPERATURE).softmax(-1),
+            reduction="none",
+        ).sum(-1)
+        apart_T = 1 - F.cosine_similarity(full(states_TD), full(shown_TD), dim=-1)
+        soft = TEMPERATURE**2 * _mean(soft_N, labels_N != -100)
+        term = classified(logits_NV, labels_N)
+        apart = _mean(apart_T, batch.text_is_real_BL.flatten())
+        return SOFT * soft + HARD * term.loss + COSINE * apart, term
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    return (values * counted).sum() / counted.sum().clamp(min=1)
+
+
+class Classes(nn.Module):
+    """Which group a picture is of."""
+
+    def __init__(self, model: NamesClasses, groups_K: Tensor) -> None:
+        """`groups_K`: key of each class, ascending."""
+        super().__init__()
+        self.model = model
+        self.register_buffer("groups_K", groups_K)
+
+    def labels(self, batch: Batch) -> Tensor:
+        return torch.searchsorted(self.get_buffer("groups_K"), batch.keys.group_B)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        term = classified(self.model(batch.pixels()), self.labels(batch))
+        return term.loss, term
+
+
+class Patches(nn.Module):
+    """The pixels of hidden patches, from those that are seen."""
+
+    def __init__(self, model: FillsPatches, patches: int, seed: int) -> None:
+        super().__init__()
+        self.model, self.patches, self.seed = model, patches, seed
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        """The term's `correct` is the loss of saying each patch's mean."""
+        draw_BP = stream(self.seed, "hidden patches", batch.step).random((len(batch), self.patches))
+        hidden = max(1, round(HIDDEN_SHARE * self.patches))
+        at_BR = torch.from_numpy(np.argsort(draw_BP, axis=1, kind="stable")[:, :hidden].copy())
+        said_NK, true_NK = self.model(batch.pixels(), at_BR.to(batch.ids_BL.device))
+        error = F.mse_loss(full(said_NK), true_NK, reduction="sum")
+        items = torch.tensor(true_NK.numel(), device=true_NK.device)
+        return error / items, Term(error, true_NK.square().sum(), items)
+
+
+Course = Words | Distilled | Classes | Patches
+
+
+class Pretraining:
+    """The three courses of one recipe. Each method gives a trained model and what it cost."""
+
+    def __init__(self, spec: RunSpec, corpus: Corpus) -> None:
+        assert spec.warm_start is not None
+        self.spec, self.corpus, self.recipe = spec, corpus, spec.warm_start
+        self.batches = batches_of(self.recipe, corpus)
+        self.device = torch.device(spec.numerics.device)
+
+    def bert(self) -> tuple[MaskedWords, dict[str, Any]]:
+        """The backbone's BERT, by masked words of the captions alone."""
+        course = Words(MaskedWords(self.spec.backbone, self.corpus.tokenizer.vocabulary))
+        self._draw(course.model)
+        told = self._train(course, "bert", self.recipe.bert_samples)
+        return course.model, told | self._words_known(course)
+
+    def distilbert(self, teacher: MaskedWords) -> tuple[MaskedWords, dict[str, Any]]:
+        """Half of a BERT, on batches that BERT was not trained on."""
+        course = Distilled(teacher)
+        first = self.steps(self.recipe.bert_samples)
+        told = self._train(course, "distilbert", self.recipe.distil_samples, first)
+        return course.model, told | self._words_known(course)
+
+    def vit(self) -> tuple[NamesClasses | FillsPatches, dict[str, Any]]:
+        """The backbone's ViT, by classes or by hidden patches."""
+        course = self.vit_course()
+        self._draw(course.model)
+        told = self._train(course, "vit", self.recipe.vit_samples)
+        task = "classes" if isinstance(course, Classes) else "patches"
+        known = self._classes_known if isinstance(course, Classes) else self._patches_known
+        return course.model, {"task": task, **told, **known(course)}
+
+    def vit_course(self) -> Classes | Patches:
+        """What the ViT learns, untrained."""
+        backbone = self.spec.backbone
+        if vit_task(self.recipe, self.corpus) == "classes":
+            groups_K = torch.from_numpy(np.unique(self.corpus.train.group_N))
+            return Classes(NamesClasses(backbone, len(groups_K)), groups_K)
+        return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
+
+    def steps(self, samples: int) -> int:
+        return steps_of(Budget(samples=samples), self.recipe.batch_size)
+
+    def _draw(self, model: nn.Module) -> None:
+        seed, std = self.recipe.seed, self.spec.backbone.init_std
+        slots.redraw(model, lambda role: stream(seed, "initial weights", role), std=std)
+
+    def precision(self) -> AbstractContextManager[object]:
+        if self.spec.numerics.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _train(self, course: Course, name: str, samples: int, first: int = 0) -> dict[str, Any]:
+        """Runs a course to its end; `first`: the number of its first batch."""
+        steps, settings = self.steps(samples), self.recipe.optimizer
+        flops = flops_of(course, self.batches.at(first))
+        course.to(self.device).train()
+        optimizer = adamw.over(settings, course.named_parameters(), {}, fused=True)
+        limit = settings.clip_norm or math.inf
+        losses, begun = [], time.perf_counter()
+        for step in range(1, steps + 1):
+            batch = self.batches.at(first + step - 1).to(self.device)
+            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", name, step))
+            for group in optimizer.param_groups:
+                group["lr"] = adamw.learning_rate(settings, step, steps)
+            with self.precision():
+                loss, _ = course(batch)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(course.parameters(), limit)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1] + norm.item()):
+                raise SettingError(
+                    f"warm start: {name} diverged at step {step}; lower "
+                    f"warm_start.optimizer.learning_rate, {settings.learning_rate:g} now"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        last = losses[-max(1, steps // 10) :]
+        return {
+            "steps": steps,
+            "samples": steps * self.recipe.batch_size,
+            "epochs": steps / self.batches.steps_per_epoch,
+            "seconds": time.perf_counter() - begun,
+            "flops": flops * steps,
+            "first_loss": losses[0],
+            "last_loss": sum(last) / len(last),
+        }
+
+    @torch.no_grad()
+    def _measure(self, course: Course, batches: Sequence[Batch]) -> Term:
+        course.eval()
+        with self.precision():
+            terms = [course(batch.to(self.device))[1] for batch in batches]
+        return sum(terms[1:], start=terms[0])
+
+    def _words_known(self, course: Words | Distilled) -> dict[str, Any]:
+        checked = self._validation()
+        term = self._measure(course, checked)
+        labels = torch.cat([batch.mask_labels_BR.flatten() for batch in checked])
+        return _known(term, majority_level(labels[labels != -100].tolist()), "validation")
+
+    def _classes_known(self, course: Any) -> dict[str, Any]:
+        first, count = self.steps(self.recipe.vit_samples), self._validation_count()
+        batches = [self.batches.at(first + i) for i in range(count)]
+        term = self._measure(course, batches)
+        labels = torch.cat([course.labels(batch.to(self.device)) for batch in batches])
+        return _known(term, majority_level(labels.tolist()), "the next training batches")
+
+    def _patches_known(self, course: Any) -> dict[str, Any]:
+        term = self._measure(course, self._validation())
+        items = float(term.items)
+        return {
+            "error": float(term.loss_sum) / items,
+            "error_of_means": float(term.correct) / items,
+            "items": int(items),
+            "measured_on": "validation",
+        }
+
+    def _validation_count(self) -> int:
+        return max(1, MEASURED // self.recipe.batch_size)
+
+    def _validation(self) -> list[Batch]:
+        size = min(self.recipe.batch_size, len(self.corpus.val))
+        tokenizer = self.corpus.tokenizer
+        return validation_batches(self.corpus.val, tokenizer, MEASURED, size, MLM())
+
+
+def _known(term: Term, chance: float, where: str) -> dict[str, Any]:
+    return {
+        "accuracy": float(term.correct) / max(float(term.items), 1.0),
+        "chance": chance,
+        "items": int(term.items),
+        "measured_on": where,
+    }
+
+
+def batches_of(recipe: WarmStart, corpus: Corpus) -> Batches:
+    """Training batches, of a seed apart from those of the runs."""
+    return Batches(
+        corpus.train, corpus.tokenizer, recipe.batch_size, recipe.seed, MLM(), corpus.augment
+    )
+
+
+def vit_task(recipe: WarmStart, corpus: Corpus) -> Literal["classes", "patches"]:
+    """What the ViT learns. Raises `SettingError` where classes are asked for and there are none."""
+    pictures, groups = len(corpus.train), len(np.unique(corpus.train.group_N))
+    if recipe.vit_task == "auto":
+        usable = groups >= 2 and pictures >= PICTURES_A_CLASS * groups
+        return "classes" if usable else "patches"
+    if recipe.vit_task == "classes" and not 2 <= groups < pictures:
+        raise SettingError(
+            f"warm_start.vit_task is 'classes', but the {pictures} training pictures are of "
+            f"{groups} groups; take 'patches', or name the data's group column"
+        )
+    return recipe.vit_task
+
+
+def flops_of(course: Course, batch: Batch) -> float:
+    """Of one step, forward and backward, counted on the meta device."""
+    counted = copy.deepcopy(course).to("meta").train()
+    with FlopCounterMode(display=False) as counter:
+        counted(batch.to("meta"))[0].backward()
+    return float(counter.get_total_flops())
