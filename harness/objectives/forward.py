@@ -56,9 +56,7 @@ def terms(
         assert text is not None
         image_BE, text_BE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
         similarity_BB = cosines(full(image_BE), full(text_BE))
-        found["itc"] = itc.contrastive(
-            similarity_BB, state.temperature, batch.match_BB, objectives.itc.same
-        )
+        found["itc"] = itc.aligned(similarity_BB, state.temperature, batch.match_BB, objectives.itc)
     if "itm" in active:
         assert text is not None
         if isinstance(negatives, torch.Generator):

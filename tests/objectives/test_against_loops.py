@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from harness.objectives import itc, itm
 from harness.objectives.term import classified
+from harness.settings import ITC
 
 # settings are quick: matrices of at most 8 x 8
 quick = settings(max_examples=40, deadline=None)
@@ -51,11 +52,65 @@ def test_itc(drawn: tuple[torch.Tensor, torch.Tensor, float], same: str) -> None
             both = one_way_by_loops(x, match, t, same) + one_way_by_loops(x.T, match.T, t, same)
             loss = both / (2 * len(x))
         else:
-            loss = itc.contrastive(x, t, match, same).loss
+            loss = itc.aligned(x, t, match, ITC.model_validate({"same": same})).loss
         loss.backward()
         results.append((loss.detach(), x.grad, t.grad))
     for ours, naive in zip(*results, strict=True):
         torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+def hinge_by_loops(cosine: torch.Tensor, match: torch.Tensor, settings: ITC) -> torch.Tensor:
+    """Images to texts and texts to images, over the whole batch."""
+    size, total = len(cosine), cosine.sum() * 0
+    for i in range(size):
+        for scores, same in ((cosine[i], match[i]), (cosine[:, i], match[:, i])):
+            found = [torch.zeros((), dtype=torch.float64)]
+            for j in range(size):
+                if j == i or (settings.same != "negative" and same[j]):
+                    continue
+                above = settings.margin - scores[i] + scores[j]
+                found += [above] if above > 0 else []
+            total = total + (max(found) if settings.loss == "hinge_max" else sum(found))
+    return total
+
+
+@quick
+@given(
+    similarities(),
+    st.sampled_from(["positive", "masked", "negative"]),
+    st.sampled_from(["hinge_sum", "hinge_max"]),
+    st.sampled_from([0.05, 0.2, 1.5]),
+)
+def test_hinge(
+    drawn: tuple[torch.Tensor, torch.Tensor, float], same: str, loss: str, margin: float
+) -> None:
+    cosine, match, temperature = drawn
+    wanted = ITC.model_validate({"same": same, "loss": loss, "margin": margin})
+    results = []
+    for loops in (False, True):
+        x = cosine.clone().requires_grad_()
+        t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+        found = hinge_by_loops(x, match, wanted) / (2 * len(x))
+        if not loops:
+            found = itc.aligned(x, t, match, wanted).loss
+        found.backward()
+        assert t.grad is None and x.grad is not None
+        results.append((found.detach(), x.grad))
+    for ours, naive in zip(*results, strict=True):
+        torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+def test_a_hinge_by_hand() -> None:
+    """Two pairs: own cosines 0.5 and 0.4, crossed 0.45 and -0.3, margin 0.2."""
+    cosine = torch.tensor([[0.5, 0.45], [-0.3, 0.4]])
+    own = torch.eye(2, dtype=torch.bool)
+    for loss in ("hinge_sum", "hinge_max"):  # of one negative a row the sum is the largest
+        term = itc.hinge(cosine, own, ITC.model_validate({"loss": loss}))
+        torch.testing.assert_close(term.loss_sum, torch.tensor(0.15 + 0.25))
+        assert (int(term.correct), int(term.items)) == (3, 4)
+    all_match = torch.ones(2, 2, dtype=torch.bool)
+    term = itc.hinge(cosine, all_match, ITC(loss="hinge_max"))
+    assert float(term.loss_sum) == 0.0 and int(term.correct) == 4
 
 
 def test_itc_is_exact_in_float32_too() -> None:
