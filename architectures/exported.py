@@ -11,15 +11,13 @@ A tower has a folder where the design has one by itself; `write` says why where 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from architectures import encoders, registry
@@ -28,10 +26,12 @@ from architectures.blocks import Embeddings
 from architectures.contract import FusionDesign
 from architectures.frozen import F, SettingError, checked
 from architectures.image_tower import ImageTower
+from architectures.published import fuselab
+from architectures.published.fuselab import CONFIG, FORMAT, WEIGHTS
 from architectures.towers import TwoTowers
 
-FORMAT = 1
-CONFIG, WEIGHTS, DESIGN_FILE = "config.json", "model.safetensors", "design.py"
+DESIGN_FILE = "design.py"
+"""The source of a user's own design, where the folder holds one."""
 IMAGE, TEXT = "image_tower", "text_encoder"
 
 
@@ -67,10 +67,10 @@ def write(
         "objectives": list(design.heads),
         "pixels": dict(pixels),
         "absent": absent,
-        "weights": _digest_of_file(folder / WEIGHTS),
+        "weights": fuselab.digest_of_file(folder / WEIGHTS),
     }
-    text = json.dumps({"fuselab": {**record, "digest": _digest(record)}}, indent=2)
-    (folder / CONFIG).write_text(text + "\n")
+    said = {"fuselab": {**record, "digest": fuselab.digest(record)}}
+    (folder / CONFIG).write_text(json.dumps(said, indent=2) + "\n")
     return absent
 
 
@@ -81,7 +81,7 @@ def load(folder: Path | str) -> FusionDesign:
     `SettingError` that says what is missing, altered or damaged.
     """
     folder = Path(folder).expanduser()
-    found = record(folder)
+    found = fuselab.record(folder)
     try:
         design = registry.construct(
             found["design"],
@@ -99,61 +99,8 @@ def load(folder: Path | str) -> FusionDesign:
             f"{folder} holds {design.name} of version {found['version']}, here it is version "
             f"{design.version} and computes something else; use the fuselab that wrote it"
         )
-    fill(design, tensors(folder), str(folder / WEIGHTS))
+    fill(design, fuselab.tensors(folder), str(folder / WEIGHTS))
     return design.eval()
-
-
-def record(folder: Path) -> dict[str, Any]:
-    """What an exported folder says of itself. Raises `SettingError` where it is none or altered."""
-    path = folder / CONFIG
-    try:
-        said = json.loads(path.read_text())
-    except FileNotFoundError:
-        what = "holds no config.json" if folder.is_dir() else "does not exist"
-        raise SettingError(f"{folder} {what}; give a folder that `fuselab export` wrote") from None
-    except ValueError as error:
-        raise SettingError(f"{path} is no JSON ({error}); export the run again") from None
-    found = said.get("fuselab") if isinstance(said, dict) else None
-    if not isinstance(found, dict):
-        raise SettingError(f"{path} is not from `fuselab export`{_seems(said)}")
-    if found.get("format") != FORMAT:
-        raise SettingError(
-            f"{path} has format {found.get('format')!r}, this fuselab reads {FORMAT}; use the "
-            "fuselab that wrote it"
-        )
-    if _digest({k: v for k, v in found.items() if k != "digest"}) != found.get("digest"):
-        raise SettingError(
-            f"{path} was altered after the export, so what the weights belong to is not known; "
-            "export the run again"
-        )
-    return found
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    """The weights of an exported folder, by role, tied ones once.
-
-    Raises `SettingError` where they are not, bit for bit, those that were exported.
-    """
-    path, wanted = folder / WEIGHTS, record(folder)["weights"]
-    if not path.is_file():
-        raise SettingError(f"{path} is missing; export the run again")
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise SettingError(
-            f"{path} cannot be read, it seems to be cut off ({error}); export the run again"
-        ) from None
-    if _digest_of_file(path) != wanted:
-        raise SettingError(f"{path} is not the file that was exported; export the run again")
-    return found
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether a folder seems to be one that `write` filled."""
-    try:
-        return "fuselab" in json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def standing_alone(settings: F) -> F:
@@ -233,21 +180,3 @@ def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
 
 def _shape(value: Tensor | None) -> str:
     return "none" if value is None else str(tuple(value.shape))
-
-
-def _seems(said: Any) -> str:
-    """What else a configuration seems to be, as the end of a sentence."""
-    kinds = {"model_type": "a folder of transformers", "architecture": "a folder of timm"}
-    for key, kind in kinds.items():
-        if isinstance(said, dict) and key in said:
-            return f"; it seems to be {kind} ({said[key]})"
-    return ""
-
-
-def _digest(said: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

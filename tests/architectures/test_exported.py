@@ -14,6 +14,7 @@ from torch import Tensor
 from architectures import encoders, exported, registry
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.frozen import SettingError
+from architectures.published import fuselab
 from architectures.slots import role_digests
 from harness.data.tokenizer import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
@@ -184,7 +185,7 @@ def alter(folder: Path, **changes) -> None:
     path = folder / exported.CONFIG
     said = json.loads(path.read_text())["fuselab"] | changes
     said.pop("digest")
-    path.write_text(json.dumps({"fuselab": {**said, "digest": exported._digest(said)}}))
+    path.write_text(json.dumps({"fuselab": {**said, "digest": fuselab.digest(said)}}))
 
 
 def test_what_is_broken_is_said(export, tmp_path):
@@ -208,7 +209,7 @@ def test_what_is_broken_is_said(export, tmp_path):
     refuses("of version 0, here it is version 1")
     alter(tmp_path, version="1", format=2)
     refuses("has format 2")
-    alter(tmp_path, format=exported.FORMAT, design="mine")
+    alter(tmp_path, format=fuselab.FORMAT, design="mine")
     (tmp_path / exported.DESIGN_FILE).touch()
     refuses("unknown design 'mine'.*registry.load_file")
     config.write_text(text)
