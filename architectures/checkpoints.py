@@ -1,14 +1,20 @@
-"""Published checkpoints in: every weight comes from the file, or what is missing is said.
+"""Published checkpoints in: every weight has a role, and what is missing or too much is said.
 
-Names of a published format become roles in `published/`; weights of a tower alone (a ViT, a BERT
-folder) are read by the encoders.
+`read` opens a file or folder of a known kind (`published/`) and names its weights by role. `fit` is
+the one place where weights meet a tower or a design: missing and unexpected roles, and those of
+another size, are refused unless a pattern allows them by name.
 
 Shape suffixes: P image tokens, D width, H and W height and width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import fnmatch
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,58 +22,267 @@ from torch.nn import functional as F
 
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
+from architectures.published import (
+    albef,
+    bert,
+    bridgetower,
+    clip,
+    distilbert,
+    lxmert,
+    roberta,
+    timm,
+    vilt,
+    visual_bert,
+)
+from architectures.published.format import Config, Format
+from architectures.weight_files import configuration, open_file, open_folder
+
+BY_TYPE: Mapping[str, Format] = {
+    "bert": bert.WHOLE,
+    "roberta": roberta.WHOLE,
+    "distilbert": distilbert.WHOLE,
+    "clip": clip.WHOLE,
+    "clip_text_model": clip.WHOLE,
+    "clip_vision_model": clip.WHOLE,
+    "bridgetower": bridgetower.WHOLE,
+    "vilt": vilt.WHOLE,
+    "visual_bert": visual_bert.WHOLE,
+    "lxmert": lxmert.WHOLE,
+}
+"""`model_type` of a folder's configuration -> how its kind is read."""
+BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}
+"""Beginning of a name in a file -> how its kind is read."""
+DECODER, WORDS = "heads.mlm.decoder.weight", "embeddings.word.weight"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a file or folder holds, by the words of this project."""
+
+    source: str
+    """Where it was read."""
+    kind: str
+    """`albef`, `timm`, or what transformers calls the model, as `bert`."""
+    tensors: Mapping[str, Tensor]
+    """Weights by role. Names that no rule knows stay as they are, to be refused by `fit`."""
+    sizes: Mapping[str, Any]
+    """Fields of `Backbone` that the source tells, and `vocabulary`; `text` where it has a text
+    encoder."""
+    left_out: Mapping[str, str]
+    """Role of what no design has -> why: momentum twins, queues, heads of tasks, ..."""
+    whole: tuple[str, Mapping[str, Any]] | str
+    """Name and fields of the design that it is as a whole, or why it is none."""
+
+    @property
+    def has_text(self) -> bool:
+        return "text" in self.sizes
+
+    @property
+    def has_image(self) -> bool:
+        return "image.vit.patch_embed.proj.weight" in self.tensors
+
+    def backbone_fields(self) -> dict[str, Any]:
+        """Fields of `Backbone`. Where nothing tells the heads of a tower, 64 columns make one, as
+        in the published ViTs up to the large one and in every BERT.
+        """
+        found = {field: value for field, value in self.sizes.items() if field != "vocabulary"}
+        for part in ("image", "text"):
+            if f"{part}_width" in found:
+                found.setdefault(f"{part}_heads", max(found[f"{part}_width"] // 64, 1))
+        return found
+
+
+def read(source: str | Path) -> Published:
+    """The weights of a local file or folder. Only safe formats are opened (`weight_files`).
+
+    Raises `SettingError` that says what the source seems to be and what to do, where it is torn, of
+    an unknown kind, or has layers that are not ours.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise SettingError(f"{path}: there is no such file or folder")
+    config: Config = {}
+    if path.is_dir():
+        config = configuration(path)
+        form, state = _of_folder(path, config), open_folder(path)
+    else:
+        state = open_file(path)
+        form = _of_file(path, state)
+    try:
+        tensors, left_out = _tied(*form.split(state))
+        sizes = form.sizes(config, tensors)
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from None
+    return Published(
+        source=str(path),
+        kind=form.kind,
+        tensors=tensors,
+        sizes=sizes,
+        left_out=left_out,
+        whole=_whole(form, config, tensors),
+    )
+
+
+def _of_folder(path: Path, config: Config) -> Format:
+    kind = str(config.get("model_type", ""))
+    if kind in BY_TYPE:
+        return BY_TYPE[kind]
+    if not kind and "architecture" in config:
+        return timm.WHOLE
+    seems = f"is a {kind}" if kind else "has a config.json that names no model_type"
+    raise SettingError(f"{path} {seems}; known: {', '.join(BY_TYPE)}, and folders of timm")
+
+
+def _of_file(path: Path, state: Mapping[str, Tensor]) -> Format:
+    for beginning, form in BY_NAME.items():
+        if any(name.startswith(beginning) for name in state):
+            return form
+    if (path.parent / "config.json").is_file():
+        raise SettingError(f"{path} alone tells no sizes; give its folder, {path.parent}")
+    raise SettingError(
+        f"{path} has the names of no known model ({', '.join(list(state)[:4])}, ...); known files "
+        "are ALBEF's and timm's ViTs, other models come as the folder that `save_pretrained` writes"
+    )
+
+
+def _tied(
+    tensors: dict[str, Tensor], left_out: dict[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Without an MLM head whose decoder is not the word embedding, as ours is."""
+    if DECODER in tensors and not torch.equal(tensors[DECODER], tensors.get(WORDS, torch.empty(0))):
+        head = [role for role in tensors if role.startswith("heads.mlm.")]
+        why = "its decoder is not the word embedding, as a design's is"
+        tensors = {role: x for role, x in tensors.items() if role not in head}
+        left_out = {**left_out, **dict.fromkeys(head, why)}
+    return tensors, left_out
+
+
+def _whole(
+    form: Format, config: Config, tensors: Mapping[str, Tensor]
+) -> tuple[str, Mapping[str, Any]] | str:
+    if form.design is None:
+        return f"a {form.kind} is a tower alone; take it as vision_weights or text_weights"
+    try:
+        return form.design(config, tensors)
+    except SettingError as error:
+        return str(error)
+
+
+def fit(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    said: str,
+    allow: Collection[str] = (),
+    field: str = "allow",
+) -> dict[str, Tensor]:
+    """Those of `given` that fill `own`, by role.
+
+    Raises `SettingError` that begins with `said` and lists roles that are missing, unexpected or of
+    another size; those that a pattern of `allow` (as `heads.itc.*`) names are left as they are.
+    `field`: the setting that a user allows them by.
+    """
+    sizes = {
+        role: f"{role} {tuple(given[role].shape)}, here {tuple(own[role].shape)}"
+        for role in own.keys() & given.keys()
+        if own[role].shape != given[role].shape
+    }
+    wrong = {
+        "missing": {role: role for role in own.keys() - given.keys()},
+        "unexpected": {role: role for role in given.keys() - own.keys()},
+        "of another size": sizes,
+    }
+    lists = {what: _listed(roles, allow) for what, roles in wrong.items()}
+    if any(lists.values()):
+        listed = "; ".join(f"{what}: {roles}" for what, roles in lists.items() if roles)
+        raise SettingError(f"{said}; {listed}; what may differ is allowed by name in {field}")
+    return {role: given[role] for role in own if role in given and role not in sizes}
+
+
+def _listed(roles: Mapping[str, str], allow: Collection[str]) -> str:
+    """What is said of the roles that no pattern allows."""
+    refused = sorted(
+        role for role in roles if not any(fnmatch.fnmatchcase(role, each) for each in allow)
+    )
+    more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
+    return ", ".join(roles[role] for role in refused[:8]) + more
 
 
 @torch.no_grad()
-def load_whole(design: FusionDesign, tensors: Mapping[str, Tensor]) -> None:
+def load_whole(
+    design: FusionDesign,
+    tensors: Mapping[str, Tensor],
+    *,
+    allow: Collection[str] = (),
+    said: str = "the checkpoint",
+) -> None:
     """Fills every weight of a design; the image position table is resized where the grid differs.
 
-    Raises `SettingError` that lists missing and unexpected roles.
+    `allow`: patterns of roles that may be missing or too much (`fit`). Raises `SettingError` that
+    lists what does not fit.
     """
-    own = design.state_dict()
-    needed = {role for role, _ in design.named_parameters()}  # of tied weights one name is enough
-    role = "image.vit.pos_embed"
-    given = dict(tensors)
-    if role in given and role in own:
-        prefix = own[role].shape[1] - design.backbone.patches
-        given[role] = resize_positions(given[role], design.backbone.patches, prefix)
-    missing, unexpected = sorted(needed - given.keys()), sorted(given.keys() - own.keys())
-    if missing or unexpected:
-        raise SettingError(
-            f"the checkpoint does not fit {design.name}; missing: {', '.join(missing) or 'none'}; "
-            f"unexpected: {', '.join(unexpected) or 'none'}"
-        )
-    design.load_state_dict(given, strict=False)
+    own = dict(design.named_parameters())  # of tied weights one name
+    for role, value in whole_weights(design, tensors, allow=allow, said=said).items():
+        own[role].copy_(value)
+
+
+def whole_weights(
+    design: FusionDesign, tensors: Mapping[str, Tensor], *, allow: Collection[str], said: str
+) -> dict[str, Tensor]:
+    """What `load_whole` fills a design with, which may be on the meta device."""
+    own = dict(design.named_parameters())
+    first = {id(parameter): role for role, parameter in own.items()}
+    names = {r: first[id(p)] for r, p in design.named_parameters(remove_duplicate=False)}
+    given: dict[str, Tensor] = {}
+    for role, value in tensors.items():
+        name = names.get(role, role)
+        if name in given and not torch.equal(given[name], value):
+            raise SettingError(f"{said}: {role} and {name} are one weight here, but differ there")
+        given[name] = value
+    table = "image.vit.pos_embed"
+    if table in given and table in own:
+        patches = design.backbone.patches
+        given[table] = resize_positions(given[table], patches, own[table].shape[1] - patches)
+    return fit(own, given, f"{said} does not fit {design.name}", allow)
 
 
 def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
     """A ViT's position table for another square grid: the first `prefix` rows are kept, the grid
     is resized bicubic without antialiasing (salesforce/ALBEF's rule).
+
+    Raises `SettingError` where the table's own grid is no square.
     """
     kept_1PD, grid_1PD = table_1PD[:, :prefix], table_1PD[:, prefix:]
     if grid_1PD.shape[1] == patches:
         return table_1PD
     old, new = round(grid_1PD.shape[1] ** 0.5), round(patches**0.5)
+    if old**2 != grid_1PD.shape[1]:
+        raise SettingError(
+            f"a position table of {table_1PD.shape[1]} rows is no square grid after {prefix} of "
+            "its own; take a vision model with as many tokens before the grid as the weights have"
+        )
     grid_1DHW = grid_1PD.reshape(1, old, old, -1).permute(0, 3, 1, 2)
     grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", align_corners=False)
     return torch.cat([kept_1PD, grid_1DHW.flatten(2).transpose(1, 2)], dim=1)
 
 
-def check_keys(source: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raises `SettingError` that lists missing and unexpected keys, and those of another size."""
-    sizes = [
-        f"{key} {tuple(state[key].shape)}, here {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if own[key].shape != state[key].shape
-    ]
-    said = [
-        f"{what}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        for what, keys in (
-            ("missing", sorted(own.keys() - state.keys())),
-            ("unexpected", sorted(state.keys() - own.keys())),
-            ("of another size", sizes),
-        )
-        if keys
-    ]
-    if said:
-        raise SettingError(f"{source} does not fit the image tower; {'; '.join(said)}")
+def check_sizes(
+    published: Published,
+    ours: Mapping[str, Any],
+    said: str,
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Raises `SettingError` that names the settings to change, where sizes that a source tells are
+    not ours (by the names of `Backbone`, and `vocabulary`).
+
+    `called`: what a design calls a size that is not the backbone's.
+    """
+    told = published.sizes
+    wrong = {name: value for name, value in ours.items() if told.get(name, value) != value}
+    if not wrong:
+        return
+    differ = [f"{called.get(n, n)} is {value}, there {told[n]}" for n, value in wrong.items()]
+    settings = {name: called.get(name, f"backbone.{name}") for name in wrong}
+    change = [f"{to} to {told[name]!r}" for name, to in settings.items() if name != "vocabulary"]
+    if "vocabulary" in wrong:
+        change.append("the data's text.tokenizer to the one that the model was trained with")
+    raise SettingError(f"{said} does not fit: {'; '.join(differ)}. Set {', and '.join(change)}")

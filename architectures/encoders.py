@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from architectures import checkpoints
 from architectures.backbone import Backbone, TextName
 from architectures.frozen import SettingError, checked, nearest
 from architectures.published import bert, clip, distilbert, roberta
@@ -42,32 +43,22 @@ def vit(name: str, **sizes: Any) -> Any:
     return made
 
 
-def vision_state(backbone: Backbone) -> dict[str, Tensor]:
-    """The weights that `vision_weights` names, by timm's names.
-
-    Raises `SettingError` where there are none.
-    """
-    if backbone.vision_weights == "hub":
+def vision_tensors(backbone: Backbone) -> checkpoints.Published:
+    """What `vision_weights` names. Raises `SettingError` where it has no image tower."""
+    source = backbone.vision_weights
+    if source == "hub":
         import timm
 
-        return timm.create_model(backbone.vision, pretrained=True, num_classes=0).state_dict()
-    path = Path(backbone.vision_weights).expanduser()
-    if path.is_dir():
-        return _clip_vision(backbone, path)
-    if not path.is_file():
-        raise SettingError(
-            f"vision_weights {str(path)!r} is not a file; give `random`, `hub`, a checkpoint, or "
-            "the folder of a CLIP"
+        made = timm.create_model(backbone.vision, pretrained=True, num_classes=0)
+        state = {f"image.vit.{name}": value for name, value in made.state_dict().items()}
+        nothing: dict[str, Any] = {}
+        return checkpoints.Published(
+            source="hub", kind="timm", tensors=state, sizes={}, left_out=nothing, whole=""
         )
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("model", "state_dict"):  # DeiT's and many training scripts' layout
-        if wrapper in state and isinstance(state[wrapper], Mapping):
-            state = state[wrapper]
-    return dict(state)
+    found = published(source, "vision_weights")
+    if not found.has_image:
+        raise SettingError(f"vision_weights {source!r} is a {found.kind} without an image tower")
+    return found
 
 
 def adapted_patches(weight_DCHW: Tensor, channels: int) -> Tensor:
@@ -75,34 +66,6 @@ def adapted_patches(weight_DCHW: Tensor, channels: int) -> Tensor:
     from timm.models import adapt_input_conv
 
     return adapt_input_conv(channels, weight_DCHW, weight_DCHW.shape[1])
-
-
-def _clip_vision(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
-    """The image tower of a folder of CLIPModel or CLIPVisionModel, by timm's names.
-
-    Raises `SettingError` where the folder has none, lacks weights, or differs in heads, activation
-    or epsilon.
-    """
-    source = f"vision_weights {str(folder)!r}"
-    kind = _found("AutoConfig", str(folder), f"{source}: no configuration found").model_type
-    if kind not in ("clip", "clip_vision_model"):
-        raise SettingError(f"{source} is the folder of a {kind}, not of a CLIP")
-    model, missing = _model("CLIPVisionModel", str(folder))
-    if missing:
-        raise SettingError(f"{source} lack {', '.join(sorted(missing))}")
-    config = model.config
-    both = {  # what no tensor's shape tells
-        "image_heads": (backbone.image_heads, config.num_attention_heads),
-        "image_norm_eps": (backbone.image_norm_eps or 1e-5, config.layer_norm_eps),
-        "quick GELU": ("quickgelu" in backbone.vision, config.hidden_act == "quick_gelu"),
-    }
-    wrong = [
-        f"{what}: {ours} here, {its} there" for what, (ours, its) in both.items() if ours != its
-    ]
-    if wrong:
-        raise SettingError(f"{source} differ from vision {backbone.vision!r}: {'; '.join(wrong)}")
-    found = clip.clip_tensors({f"vision_model.{k}": v for k, v in model.state_dict().items()})
-    return {role.removeprefix("image.vit."): value for role, value in found.items()}
 
 
 # ---- text encoders -------------------------------------------------------------------------------
@@ -116,29 +79,42 @@ FORMATS: dict[TextName, TextFormat] = {
 """How each kind of text encoder is kept in a folder."""
 
 
-def text_config(source: str, field: str = "text_weights") -> tuple[TextName, Any]:
-    """Kind and configuration of the text encoder in a local folder, or of a hub name.
+def published(source: str, field: str) -> checkpoints.Published:
+    """What a local file or folder holds, or a name on the hub, which is downloaded.
 
-    `field`: the setting that named it. Raises `SettingError` where there is none, or its layers are
-    not ours.
+    `field`: the setting that named it. Raises `SettingError` that names it too.
     """
-    said = f"{field} {source!r}"
-    config = _found("AutoConfig", source, f"{said}: no configuration found").get_text_config()
-    for kind, form in FORMATS.items():
-        if form.model_type == config.model_type:
-            form.check(config, said)
-            return kind, config
-    raise SettingError(f"{said} is a {config.model_type}; known: {', '.join(FORMATS)}")
+    try:
+        return checkpoints.read(source if Path(source).expanduser().exists() else _hub(source))
+    except SettingError as error:
+        raise SettingError(f"{field} {source!r}: {error}") from None
 
 
-def backbone_from(backbone: Backbone, text: str) -> Backbone:
-    """The backbone with kind, sizes and weights of a text encoder (a local folder, or a hub name).
+def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backbone:
+    """The backbone with kinds, sizes and weights of the towers that two sources hold, which may be
+    one; empty: that tower stays. Sources are those of `text_weights` and `vision_weights`.
 
-    Raises `SettingError` like `text_config`.
+    Heads of a tower that a source does not tell (ALBEF's and timm's files) are 64 columns wide.
+    Raises `SettingError` where a source cannot be read or has no such tower.
     """
-    kind, config = text_config(text)
-    sizes = {f: getattr(config, t) for f, t in FORMATS[kind].sizes.items() if f != "vocabulary"}
-    return checked(Backbone, {**dict(backbone), **sizes, "text": kind, "text_weights": text})
+    fields: dict[str, Any] = {}
+    if text:
+        found = _with_text(text, "text_weights").backbone_fields()
+        names = {f for f in found if f.startswith("text")} | {"max_positions"}
+        fields |= {name: found[name] for name in names} | {"text_weights": text}
+    if vision:
+        asked = backbone.with_field("vision_weights", vision)
+        found = vision_tensors(asked).backbone_fields()
+        names = {f for f in found if f.startswith(("vision", "image_", "patch_size"))}
+        fields |= {name: found[name] for name in names} | {"vision_weights": vision}
+    return checked(Backbone, {**dict(backbone), **fields})
+
+
+def _with_text(source: str, field: str) -> checkpoints.Published:
+    found = published(source, field)
+    if not found.has_text:
+        raise SettingError(f"{field} {source!r} is a {found.kind} without a text encoder")
+    return found
 
 
 def check_text(backbone: Backbone, vocabulary: int) -> None:
@@ -161,29 +137,61 @@ def check_sizes(
 
     `called`: what a design calls a size that is not the backbone's.
     """
-    found, config = text_config(source, field)
-    if found != kind:
-        hint = f"; set the backbone's text to {found!r}" if field == "text_weights" else ""
-        raise SettingError(f"{field} {source!r} is a {found}, not a {kind}{hint}")
-    if wrong := FORMATS[kind].differing(config, ours, called):
-        hint = f" (set the data's text.tokenizer to {source!r})" if "vocabulary" in wrong else ""
-        raise SettingError(f"{field} {source!r} does not fit: {wrong}{hint}")
+    found = _with_text(source, field)
+    said = f"{field} {source!r}"
+    if found.sizes["text"] != kind:
+        its = found.sizes["text"]
+        hint = f"; set the backbone's text to {its!r}" if field == "text_weights" else ""
+        raise SettingError(f"{said} is a {its}, not a {kind}{hint}")
+    checkpoints.check_sizes(found, ours, said, called)
 
 
-def text_tensors(source: str) -> dict[str, Tensor]:
+def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
     """The weights of a text encoder, by our roles; those of its MLM head too, where it has one.
 
-    Raises `SettingError` that lists encoder weights the folder (or hub name) lacks.
+    `allow`: patterns of roles that may be missing or too much. Raises `SettingError` that lists the
+    others.
     """
-    form = FORMATS[text_config(source)[0]]
-    model, missing = _model(form.reader, source)
-    state = model.state_dict()
-    absent = form.roles({key: state[key] for key in missing})
-    if lacking := sorted(role for role in absent if not role.startswith("heads.")):
-        raise SettingError(f"the weights {source!r} lack {', '.join(lacking)}")
-    headless = "heads.mlm.dense.weight" in absent
-    found = form.roles(state)
-    return {k: v for k, v in found.items() if not (headless and k.startswith("heads."))}
+    found = _with_text(source, "text_weights")
+    given = {role: x for role, x in found.tensors.items() if _is_text(role)}
+    given.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
+    own = _text_encoder(found, head=any(role.startswith("heads.mlm.") for role in given))
+    said = f"text_weights {source!r} lack weights or hold others"
+    return checkpoints.fit(own, given, said, allow, "backbone.weights_allow")
+
+
+OTHER_PARTS = (
+    "image.", "heads.itc.", "heads.itm.", "types.", "pooler.", "image_pooler.", "text_projection.",
+    "image_projection.", "text_fusion.", "image_fusion.", "text_bridges.", "image_bridges.",
+)  # fmt: skip
+"""Beginnings of roles that are parts of a published model, but not of its text encoder."""
+
+
+def _is_text(role: str) -> bool:
+    """Whether a role is of a text encoder, or of nothing that is known."""
+    crossing = role.startswith("layers.") and ("cross_attention." in role or "cross_norm." in role)
+    return not crossing and not role.startswith(OTHER_PARTS)
+
+
+def _text_encoder(found: checkpoints.Published, *, head: bool) -> dict[str, Tensor]:
+    """Roles and sizes, without values, that a text encoder of a source's sizes has."""
+    from architectures.blocks import Embeddings, Layer
+    from architectures.heads import MLMHead
+
+    backbone, words = checked(Backbone, found.backbone_fields()), found.sizes["vocabulary"]
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {"embeddings": Embeddings(backbone, words)}
+        parts |= {f"layers.{j}": Layer(backbone) for j in range(backbone.text_layers)}
+        if backbone.text_kind.pre_norm:
+            parts["text_norm"] = nn.LayerNorm(backbone.text_width)
+        if head:
+            parts["heads.mlm"] = MLMHead(nn.Embedding(words, backbone.text_width), 1.0)
+    return {
+        f"{part}.{name}": value
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+        if (part, name) != ("heads.mlm", "decoder.weight")
+    }
 
 
 def load_tokenizer(name: str) -> Any:
@@ -291,18 +299,26 @@ def _found(reader: str, source: str, said: str) -> Any:
         raise SettingError(f"{said}: {str(error).splitlines()[0]}") from None
 
 
-def _model(reader: str, source: str) -> tuple[Any, Collection[str]]:
-    """A model of a class of transformers, in float32, and the weights that its folder lacks."""
-    import transformers
+def _hub(name: str) -> str:
+    """The local folder of a model on the hub, downloaded where it is not there yet.
 
-    with _quiet():
-        model, info = getattr(transformers, reader).from_pretrained(
-            source,
-            local_files_only=Path(source).is_dir(),
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    return model, info["missing_keys"]
+    Raises `SettingError` where there is none.
+    """
+    import huggingface_hub
+
+    for weights in ("model*.safetensors*", "pytorch_model*"):
+        try:
+            folder = huggingface_hub.snapshot_download(
+                name, allow_patterns=["config.json", weights]
+            )
+        except (OSError, ValueError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise SettingError(
+                f"there is no such file or folder, nor on the hub ({first})"
+            ) from None
+        if any(Path(folder).glob(weights)):
+            break
+    return folder
 
 
 @contextlib.contextmanager

@@ -6,18 +6,18 @@ Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.checkpoints import check_keys, resize_positions
+from architectures.checkpoints import Published, check_sizes, fit, resize_positions
 from architectures.contract import ImageStates
-from architectures.encoders import adapted_patches, vision_state, vit
+from architectures.encoders import adapted_patches, vision_tensors, vit
 
-CLASSIFIER = ("head.", "head_dist.", "fc_norm.")
-"""Keys of a checkpoint's classifier, which a tower has no use for."""
+PATCHES = "image.vit.patch_embed.proj.weight"
 
 
 class ImageTower(nn.Module):
@@ -28,6 +28,7 @@ class ImageTower(nn.Module):
         those start fresh; without any there is no final norm either.
         """
         super().__init__()
+        self.backbone = backbone
         eps, inner = backbone.image_norm_eps, backbone.image_mlp
         own = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
         self.sizes: dict[str, Any] = {  # plain numbers, by timm's names
@@ -82,36 +83,62 @@ class ImageTower(nn.Module):
         own = self.vit
         return own.norm_pre(own.patch_drop(own._pos_embed(own.patch_embed(image_BCHW))))
 
+    @torch.no_grad()
     def load(self, backbone: Backbone) -> None:
         """Takes the weights that `backbone.vision_weights` names; `random` changes nothing.
 
         The position table is resized (bicubic) where the grid differs, the patch embedding adapted
-        where channels differ. Raises `SettingError` that lists missing and unexpected keys.
+        where channels differ. Of a deeper tower the lowest blocks are taken. Raises `SettingError`
+        that names sizes that differ, or lists missing and unexpected roles.
         """
         if backbone.vision_weights == "random":
             return
-        source = f"vision_weights {backbone.vision_weights!r}"
-        state = vision_state(backbone)
+        said = f"vision_weights {backbone.vision_weights!r}"
+        found = vision_tensors(backbone)
+        self.check(found, said)
         depth = min(len(self.vit.blocks), backbone.image_layers)
+        away = tuple(f"image.vit.{part}" for part in self.left_out)
         state = {
-            key: value
-            for key, value in state.items()
-            if not key.startswith((*CLASSIFIER, *self.left_out)) and _block_of(key) < depth
+            role: value
+            for role, value in found.tensors.items()
+            if role.startswith("image.") and not role.startswith(away) and _block_of(role) < depth
         }
-        own = {key: value for key, value in self.vit.state_dict().items() if _block_of(key) < depth}
-        scales = [key for key in own if key.endswith(".gamma")]
-        if not any(key.endswith(".gamma") for key in state):  # without scales is with scales of 1
-            state |= {key: torch.ones_like(own[key]) for key in scales}
-        if "pos_embed" in state and "pos_embed" in own:
-            prefix = own["pos_embed"].shape[1] - backbone.patches
-            state["pos_embed"] = resize_positions(state["pos_embed"], backbone.patches, prefix)
-        weight = state.get("patch_embed.proj.weight")
+        own = {f"image.vit.{name}": p for name, p in self.vit.named_parameters()}
+        own = {role: p for role, p in own.items() if _block_of(role) < depth}
+        if not any(role.endswith(".gamma") for role in state):  # without scales is with scales of 1
+            scales = [role for role in own if role.endswith(".gamma")]
+            state |= {role: torch.ones_like(own[role]) for role in scales}
+        table, patches = "image.vit.pos_embed", backbone.patches
+        if table in state and table in own:
+            prefix = own[table].shape[1] - patches
+            state[table] = resize_positions(state[table], patches, prefix)
+        weight = state.get(PATCHES)
         if weight is not None and weight.shape[1] != backbone.image_channels:
-            state["patch_embed.proj.weight"] = adapted_patches(weight, backbone.image_channels)
-        check_keys(source, own, state)
-        self.vit.load_state_dict(state, strict=False)
+            state[PATCHES] = adapted_patches(weight, backbone.image_channels)
+        allow, field = backbone.weights_allow, "backbone.weights_allow"
+        fitting = fit(own, state, f"{said} does not fit the image tower", allow, field)
+        for role, value in fitting.items():
+            own[role].copy_(value)
+
+    def check(self, found: Published, said: str) -> None:
+        """Raises `SettingError` that names the settings to change, where a source tells of an image
+        tower of other sizes, or of another activation or epsilon, which no weight shows.
+        """
+        backbone, vision = self.backbone, found.sizes.get("vision")
+        names = ("patch_size", "image_width", "image_heads", "image_mlp")
+        ours = {name: getattr(backbone, name) for name in names}
+        ours = {name: value for name, value in ours.items() if value is not None}
+        norms = [part.eps for part in self.vit.modules() if isinstance(part, nn.LayerNorm)]
+        if norms:
+            ours["image_norm_eps"] = norms[0]
+        if found.sizes.get("image_layers", 0) < backbone.image_layers:
+            ours["image_layers"] = backbone.image_layers
+        if vision and ("quickgelu" in vision) != ("quickgelu" in backbone.vision):
+            ours["vision"] = backbone.vision
+        check_sizes(found, ours, said)
 
 
-def _block_of(key: str) -> int:
-    """The block that a key of a checkpoint belongs to; -1: none."""
-    return int(key.split(".")[1]) if key.startswith("blocks.") else -1
+def _block_of(role: str) -> int:
+    """The block that a role belongs to; -1: none."""
+    found = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
+    return int(found[1]) if found else -1

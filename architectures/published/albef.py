@@ -1,13 +1,23 @@
-"""Checkpoints of salesforce/ALBEF (Li et al. 2021) by the roles of `split_bert`."""
+"""Checkpoints of salesforce/ALBEF (Li et al. 2021) by the roles of `split_bert`: pre-training, and
+as far as names tell its fine-tuned ones (retrieval, SNLI-VE, VQA, NLVR2).
+
+A file says no number of heads: where nothing else does, 64 columns make a head, as in every ViT
+and BERT that ALBEF was published with.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from architectures.frozen import SettingError
 from architectures.published import bert
-from architectures.published.names import tensors
+from architectures.published.format import Config, Format, Roles, image_sizes, text_sizes
+from architectures.published.names import renamed, tensors
 
 RULES = (
     (r"^text_encoder\.", ""),
@@ -16,14 +26,64 @@ RULES = (
     (r"^vision_proj\.", "heads.itc.image."),
     (r"^text_proj\.", "heads.itc.text."),
     (r"^itm_head\.", "heads.itm."),
+    (r"^cls_head\.", "heads.task."),
+    (r"^temp$", "temperature"),
+    (r"^(image|text)_queue$", r"queue.\1"),
+    (r"^queue_ptr$", "queue.place"),
+    (r"^idx_queue$", "queue.groups"),
 )
-NO_WEIGHTS = (
-    r"^(visual_encoder_m|text_encoder_m|vision_proj_m|text_proj_m)\.|_queue$|^temp$|^queue_ptr$"
-    r"|position_ids$"
-)
-"""Momentum twins, queues, temperature: training state, which no design holds."""
+TWIN = re.compile(r"^(visual_encoder|text_encoder|text_decoder|vision_proj|text_proj|cls_head)_m\.")
+LEFT_OUT = {
+    "momentum.*": "a momentum twin is a state of the training, not of a design",
+    "queue.*": "the queue is a state of the objective, not of a design",
+    "decoder.*": "the answer decoder of VQA is none of the design's parts",
+    **bert.POOLER,
+}
+
+
+def albef_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict by role: momentum twins as `momentum.ROLE`, the answer decoder as
+    `decoder.ROLE`.
+    """
+    twins = {TWIN.sub(r"\1.", name): x for name, x in state.items() if TWIN.match(name)}
+    own = {name: x for name, x in state.items() if not TWIN.match(name)}
+    return {**_roles(own), **{f"momentum.{role}": x for role, x in _roles(twins).items()}}
+
+
+def _roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    decoder, prefix = {}, "text_decoder."
+    for name, value in state.items():
+        if name.startswith(prefix):
+            decoder[f"decoder.{renamed(name.removeprefix(prefix), RULES)}"] = value
+    model = {name: x for name, x in state.items() if not name.startswith(prefix)}
+    return {**tensors(model, RULES), **decoder}
 
 
 def albef_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The online weights of a checkpoint, by role."""
-    return tensors(state, RULES, NO_WEIGHTS)
+    """The online weights of a checkpoint, by role, without what no design has."""
+    return WHOLE.tensors(state)
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    """ALBEF's ViT and BERT have these constants whatever the file."""
+    sizes = {**image_sizes(roles), **text_sizes(roles), "text": "bert", "image_norm_eps": 1e-6}
+    if "heads.itc.image.weight" in roles:
+        sizes["itc_width"] = len(roles["heads.itc.image.weight"])
+    return sizes
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    found = [re.match(r"layers\.(\d+)\.cross_attention\.key\.weight", role) for role in roles]
+    crossing = sorted(int(match[1]) for match in found if match)
+    if not crossing:
+        raise SettingError("no layer has cross-attention; take it as text_weights")
+    keys = [roles[f"layers.{layer}.cross_attention.key.weight"] for layer in crossing[:2]]
+    if len(keys) == 2 and torch.equal(*keys):
+        raise SettingError(
+            "it is fine-tuned for NLVR2: every other fusion layer reads a second image, which no "
+            "design does; its towers can be taken as vision_weights and text_weights"
+        )
+    return "split_bert", {"text_layers": crossing[0]}
+
+
+WHOLE = Format(kind="albef", roles=albef_roles, left_out=LEFT_OUT, sizes=_sizes, design=_design)

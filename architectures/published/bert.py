@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
+from architectures.published.format import Config, Format, Roles, text_sizes
 from architectures.published.names import tensors
 from architectures.published.text_format import TextFormat
 
 RULES = (
-    (r"^bert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
-    (r"^bert\.embeddings\.token_type_embeddings\.", "embeddings.token_type."),
-    (r"^bert\.embeddings\.LayerNorm\.", "embeddings.norm."),
-    (r"^bert\.encoder\.layer\.(\d+)\.", r"layers.\1."),
+    (r"\bLayerNorm\.gamma$", "LayerNorm.weight"),  # the first files, converted from TensorFlow
+    (r"\bLayerNorm\.beta$", "LayerNorm.bias"),
+    (r"^(?:bert\.)?embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
+    (r"^(?:bert\.)?embeddings\.token_type_embeddings\.", "embeddings.token_type."),
+    (r"^(?:bert\.)?embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^(?:bert\.)?encoder\.layer\.(\d+)\.", r"layers.\1."),
+    (r"^(?:bert\.)?pooler\.dense\.", "pooler."),
     (r"\.attention\.self\.(query|key|value)\.", r".self_attention.\1."),
     (r"\.attention\.output\.dense\.", ".self_attention.output."),
     (r"\.attention\.output\.LayerNorm\.", ".self_norm."),
@@ -28,13 +33,23 @@ RULES = (
     (r"^cls\.predictions\.transform\.LayerNorm\.", "heads.mlm.norm."),
     (r"^cls\.predictions\.decoder\.", "heads.mlm.decoder."),
     (r"^cls\.predictions\.bias$", "heads.mlm.decoder.bias"),
+    (r"^cls\.seq_relationship\.", "heads.next_sentence."),
+    (r"^(classifier|qa_outputs)\.", r"heads.task.\1."),
 )
 """BERT's names -> our roles."""
 
 
-def bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of BertModel under `bert.`, with or without `cls.` (its MLM head), by role."""
+POOLER = {"pooler.*": "BERT's pooler saw sentence pairs only; a design's is of both modalities"}
+
+
+def bert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of BertModel, with or without `bert.` before its names and heads beside."""
     return tensors(state, RULES)
+
+
+def bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
 
 
 FORMAT = TextFormat(
@@ -45,5 +60,12 @@ FORMAT = TextFormat(
         "layer_norm_eps": TEXT_KINDS["bert"].eps,
         "type_vocab_size": TEXT_KINDS["bert"].types,
     },
-    roles=bert_tensors,
+    roles=bert_roles,
 )
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    return {"text": "bert", **text_sizes(roles), **FORMAT.told(config)}
+
+
+WHOLE = Format(kind="bert", roles=bert_roles, left_out=POOLER, sizes=_sizes)

@@ -1,20 +1,25 @@
 """Checkpoints of BridgeTower (Xu et al. 2023, as transformers names them) by the roles of `bridge`.
 
-The text tower's pooler, which nothing reads, is left out; the one table of types becomes a row of
-text and a row of the image; class token and position table become timm's (1, 1, D) and (1, P, D).
+The text tower's pooler, which nothing reads, is left out, and so are the ITC heads, which read
+projected tokens and the fused ones; the one table of types becomes a row of text and a row of the
+image; class token and position table become timm's (1, 1, D) and (1, P, D).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from architectures.published import bert
+from architectures.published import bert, roberta
+from architectures.published.format import Config, Format, Roles, constant, count, image_sizes
 from architectures.published.names import tensors
 
 RULES = (
+    (r"^bridgetower\.", ""),
+    (r"^text_model\.pooler\.", "text_pooler."),
     (r"^text_model\.", "bert."),
     *bert.RULES,
     (r"^cross_modal_(text|image)_layers\.(\d+)\.output\.dense\.", r"\1_fusion.\2.mlp.outer."),
@@ -38,17 +43,67 @@ RULES = (
     (r"^(image\..*)\.attn\.out_proj\.", r"\1.attn.proj."),
     (r"^(image\..*)\.mlp\.c_fc\.", r"\1.mlp.fc1."),
     (r"^(image\..*)\.mlp\.c_proj\.", r"\1.mlp.fc2."),
+    (r"^mlm_score\.transform\.dense\.", "heads.mlm.dense."),
+    (r"^mlm_score\.transform\.LayerNorm\.", "heads.mlm.norm."),
+    (r"^mlm_score\.decoder\.", "heads.mlm.decoder."),
+    (r"^mlm_score\.bias$", "heads.mlm.decoder.bias"),
+    (r"^itm_score\.fc\.", "heads.itm."),
+    (r"^itc_(\w+)_head\.fc\.", r"heads.itc_of_bridgetower.\1."),
+    (r"^logit_scale$", "temperature"),
 )
-NO_WEIGHTS = r"^text_model\.pooler\.|position_ids$|token_type_ids$"
+LEFT_OUT = {
+    "text_pooler.*": "nothing reads it",
+    "heads.itc_of_bridgetower.*": "it reads other states than a design's ITC head, the towers' own",
+}
+TYPES = "token_type_embeddings.weight"
+EPS = 1e-5
+VISION = "vit_base_patch16_clip_quickgelu_224"
+"""CLIP's image tower; 64 columns make a head."""
 LINK = re.compile(r"(?<=_link_tower\.)\d+")
 
 
-def bridgetower_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of BridgeTowerModel, by role."""
+def bridgetower_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of BridgeTowerModel, with or without `bridgetower.` before its names and heads
+    beside.
+    """
     # Theirs are counted from the second fusion layer, ours by fusion layer.
     counted = {LINK.sub(lambda n: str(int(n[0]) + 1), name): x for name, x in state.items()}
-    found = tensors(counted, RULES, NO_WEIGHTS)
+    found = tensors(counted, RULES)
     for table in ("image.vit.cls_token", "image.vit.pos_embed"):
-        found[table] = found[table].view(1, -1, found[table].shape[-1])
-    types = found.pop("token_type_embeddings.weight")
-    return {**found, "types.text.weight": types[:1], "types.image.weight": types[1:2]}
+        if table in found:
+            found[table] = found[table].view(1, -1, found[table].shape[-1])
+    if TYPES in found:
+        types = found.pop(TYPES)
+        found |= {"types.text.weight": types[:1], "types.image.weight": types[1:2]}
+    return found
+
+
+def bridgetower_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    sizes, image = roberta.WHOLE.sizes(config.get("text_config", {}), roles), image_sizes(roles)
+    constant(config.get("vision_config", {}), {"layer_norm_eps": EPS}, "its image tower")
+    image |= {"image_heads": max(image["image_width"] // 64, 1), "image_norm_eps": EPS}
+    return {**sizes, **image, "vision": VISION}
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    heads = config.get("text_config", {}).get("num_attention_heads", 12)
+    fixed = {"layer_norm_eps": EPS, "hidden_act": "gelu", "num_attention_heads": heads}
+    constant(config, fixed, "its fusion layers")
+    link = config.get("link_tower_type", "add")
+    fields = {
+        "fusion_layers": count(roles, r"text_fusion\.(\d+)\."),
+        "kind": link,
+        "share_norms": config.get("share_link_tower_layers", False),
+        "share_projections": config.get("share_cross_modal_transformer_layers", True),
+    }
+    return "bridge", fields
+
+
+WHOLE = Format(
+    kind="bridgetower", roles=bridgetower_roles, left_out=LEFT_OUT, sizes=_sizes, design=_design
+)

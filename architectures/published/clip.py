@@ -7,11 +7,14 @@ a row, and the position table become timm's (1, 1, D) and (1, P, D).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
+from architectures.published.format import Config, Format, Roles, image_sizes, text_sizes
 from architectures.published.names import joined_qkv, tensors
 from architectures.published.text_format import TextFormat
 
@@ -39,14 +42,22 @@ RULES = (
     (r"^(image\..*)\.self_attention\.", r"\1.attn."),
     (r"^visual_projection\.", "heads.itc.image."),
     (r"^text_projection\.", "heads.itc.text."),
+    (r"^logit_scale$", "temperature"),
+    (r"^classifier\.", "heads.task."),
 )
-NO_WEIGHTS = r"^logit_scale$|position_ids$"
-"""The temperature is a state of the objective, not of a design."""
+TEXT = r"^(?=embeddings\.(token|position_ids)|final_layer_norm)"
+IMAGE = r"^(?=embeddings\.(class|patch)|pre_layrnorm|post_layernorm)"
 
 
-def clip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of CLIPModel, or one tower's under `text_model.` or `vision_model.`, by role."""
-    found = tensors(state, RULES, NO_WEIGHTS)
+def clip_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of CLIPModel, or of one tower, with or without `text_model.` or `vision_model.`
+    before its names, by role.
+    """
+    for tower, own in (("text_model.", TEXT), ("vision_model.", IMAGE)):
+        if any(re.search(own, name) for name in state):
+            bare = r"^(embeddings|encoder|final_layer_norm|pre_layrnorm|post_layernorm)\."
+            state = {re.sub(bare, rf"{tower}\1.", name): x for name, x in state.items()}
+    found = tensors(state, RULES)
     image = {role: found.pop(role) for role in list(found) if role.startswith("image.")}
     found |= joined_qkv(image)
     for table in ("image.vit.cls_token", "image.vit.pos_embed"):
@@ -59,9 +70,14 @@ def clip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def clip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
+
+
 def _text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of CLIPTextModel, by role."""
-    return clip_tensors({f"text_model.{name}": value for name, value in state.items()})
+    return clip_roles({f"text_model.{name}": value for name, value in state.items()})
 
 
 FORMAT = TextFormat(
@@ -73,3 +89,29 @@ FORMAT = TextFormat(
     },
     roles=_text,
 )
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    """Those of both towers, or of the one that the weights are of."""
+    sizes: dict[str, Any] = {}
+    if "embeddings.word.weight" in roles:
+        told = FORMAT.told(config.get("text_config") or config)
+        sizes |= {"text": "clip", **text_sizes(roles), **told}
+    if "image.vit.cls_token" in roles:
+        own = config.get("vision_config") or config
+        quick = own.get("hidden_act", "quick_gelu") == "quick_gelu"
+        sizes |= image_sizes(roles) | {
+            "vision": f"vit_base_patch16_clip_{'quickgelu_' if quick else ''}224",
+            "image_heads": own.get("num_attention_heads", 12),
+            "image_norm_eps": own.get("layer_norm_eps", 1e-5),
+        }
+    if "heads.itc.image.weight" in roles:
+        sizes["itc_width"] = len(roles["heads.itc.image.weight"])
+    return sizes
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    return "dual_encoder", {}
+
+
+WHOLE = Format(kind="clip", roles=clip_roles, sizes=_sizes, design=_design)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
+from architectures.published.format import Config, Format, Roles, text_sizes
 from architectures.published.names import tensors
 from architectures.published.text_format import TextFormat
 
 RULES = (
-    (r"^distilbert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
-    (r"^distilbert\.embeddings\.LayerNorm\.", "embeddings.norm."),
-    (r"^distilbert\.transformer\.layer\.(\d+)\.", r"layers.\1."),
+    (r"^(?:distilbert\.)?embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),
+    (r"^(?:distilbert\.)?embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^(?:distilbert\.)?transformer\.layer\.(\d+)\.", r"layers.\1."),
     (r"\.attention\.q_lin\.", ".self_attention.query."),
     (r"\.attention\.k_lin\.", ".self_attention.key."),
     (r"\.attention\.v_lin\.", ".self_attention.value."),
@@ -24,20 +26,28 @@ RULES = (
     (r"^vocab_transform\.", "heads.mlm.dense."),
     (r"^vocab_layer_norm\.", "heads.mlm.norm."),
     (r"^vocab_projector\.", "heads.mlm.decoder."),
+    (r"^(pre_classifier|classifier|qa_outputs)\.", r"heads.task.\1."),
 )
 """DistilBERT's names -> our roles."""
 
 
-def distilbert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of DistilBertModel under `distilbert.`, its MLM head too, by role."""
+def distilbert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of DistilBertModel, with or without `distilbert.` before its names and heads
+    beside.
+    """
     return tensors(state, RULES)
+
+
+def distilbert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
 
 
 FORMAT = TextFormat(
     model_type="distilbert",
     reader="DistilBertForMaskedLM",
     constants={"activation": "gelu"},
-    roles=distilbert_tensors,
+    roles=distilbert_roles,
     sizes={
         "text_width": "dim",
         "text_layers": "n_layers",
@@ -47,3 +57,10 @@ FORMAT = TextFormat(
         "vocabulary": "vocab_size",
     },
 )
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    return {"text": "distilbert", **text_sizes(roles), **FORMAT.told(config)}
+
+
+WHOLE = Format(kind="distilbert", roles=distilbert_roles, sizes=_sizes)

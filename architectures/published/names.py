@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from architectures.frozen import SettingError
+
 Rules = Sequence[tuple[str, str]]
 """Pattern and replacement of `re.sub`, applied one after another."""
 
@@ -19,11 +21,17 @@ def renamed(name: str, rules: Rules) -> str:
     return name
 
 
-def tensors(state: Mapping[str, Tensor], rules: Rules, drop: str = r"$^") -> dict[str, Tensor]:
-    """A state dict by roles, without the names that `drop` matches."""
-    return {
-        renamed(name, rules): value for name, value in state.items() if not re.search(drop, name)
-    }
+def tensors(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    """A state dict by roles. Raises `SettingError` where two names are one weight here and differ
+    (of tied weights some files hold both).
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        role = renamed(name, rules)
+        if role in found and not torch.equal(found[role], value):
+            raise SettingError(f"{name} differs from another weight that is also {role} here")
+        found[role] = value
+    return found
 
 
 def joined_qkv(state: Mapping[str, Tensor], query: str = "query") -> dict[str, Tensor]:

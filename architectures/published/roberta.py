@@ -7,11 +7,13 @@ after padding's, which is 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
 from architectures.published import bert
+from architectures.published.format import Config, Format, Roles, text_sizes
 from architectures.published.names import tensors
 from architectures.published.text_format import TextFormat
 
@@ -27,9 +29,16 @@ RULES = (
 """RoBERTa's names -> our roles."""
 
 
-def roberta_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of RobertaModel under `roberta.`, with or without `lm_head.`, by role."""
+def roberta_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of RobertaModel, with or without `roberta.` before its names and heads beside,
+    by role.
+    """
     return tensors(state, RULES)
+
+
+def roberta_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
 
 
 FORMAT = TextFormat(
@@ -41,5 +50,14 @@ FORMAT = TextFormat(
         "type_vocab_size": KIND.types,
         "pad_token_id": KIND.first_position - 1,
     },
-    roles=roberta_tensors,
+    roles=roberta_roles,
 )
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    # What transformers takes for granted where a configuration is silent is BERT's.
+    silent = {"layer_norm_eps": 1e-12, "type_vocab_size": 2}
+    return {"text": "roberta", **text_sizes(roles), **FORMAT.told({**silent, **config})}
+
+
+WHOLE = Format(kind="roberta", roles=roberta_roles, left_out=bert.POOLER, sizes=_sizes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.frozen import SettingError
+from architectures.published.format import Config, constant
 
 SIZES = {
     "text_width": "hidden_size",
@@ -36,25 +36,10 @@ class TextFormat:
     sizes: Mapping[str, str] = dataclasses.field(default_factory=lambda: SIZES)
     """Field of `Backbone`, or `vocabulary`, -> field of the configuration."""
 
-    def check(self, config: Any, said: str) -> None:
-        """Raises `SettingError`, whose message begins with `said`, where a configuration's layers
-        are not ours.
-        """
-        for name, value in self.constants.items():
-            if getattr(config, name) != value:
-                raise SettingError(
-                    f"{said}: {name} is {getattr(config, name)!r}, "
-                    f"but our layers of a {self.model_type} are built with {value!r}"
-                )
+    def told(self, config: Config) -> dict[str, Any]:
+        """Fields of `Backbone`, and `vocabulary`, that a configuration tells.
 
-    def differing(self, config: Any, ours: Mapping[str, int], called: Mapping[str, str]) -> str:
-        """Our sizes that a configuration does not have, in words; empty: it has them all.
-
-        `called`: what a design calls a size that is not the backbone's.
+        Raises `SettingError` where its layers are not ours.
         """
-        theirs = {name: self.sizes[name] for name in ours}
-        return "; ".join(
-            f"{called.get(name, name)} is {ours[name]}, {their} there is {getattr(config, their)}"
-            for name, their in theirs.items()
-            if ours[name] != getattr(config, their)
-        )
+        constant(config, self.constants, f"a {self.model_type}")
+        return {ours: config[theirs] for ours, theirs in self.sizes.items() if theirs in config}

@@ -5,9 +5,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
+from architectures.backbone import TEXT_KINDS
+from architectures.published.format import (
+    Config,
+    Format,
+    Roles,
+    constant,
+    embedding_sizes,
+    image_sizes,
+)
 from architectures.published.names import joined_qkv, tensors
 
 RULES = (
@@ -31,13 +41,46 @@ RULES = (
     (r"^mlm_score\.transform\.LayerNorm\.", "heads.mlm.norm."),
     (r"^mlm_score\.decoder\.", "heads.mlm.decoder."),
     (r"^mlm_score\.bias$", "heads.mlm.decoder.bias"),
+    (r"^(rank_output|classifier)\.", r"heads.task.\1."),
 )
 TYPES = "embeddings.token_type_embeddings.weight"
 """Rows of both modalities in one table: text, image, and a second image in some checkpoints."""
 
 
-def vilt_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of ViltModel or ViltForMaskedLM, by role, without a second image's row."""
-    found = tensors(joined_qkv(state), RULES, r"\.position_ids$")
-    found["types.text.weight"], found["types.image.weight"] = found.pop(TYPES)[:2].split(1)
+def vilt_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of ViltModel, with or without `vilt.` before its names and heads beside, by
+    role; a second image's row is `types.second_image.weight`.
+    """
+    found = tensors(joined_qkv(state), RULES)
+    if TYPES in found:
+        rows = found.pop(TYPES).split(1)
+        parts = ("text", "image", "second_image")
+        found |= {f"types.{p}.weight": row for p, row in zip(parts, rows, strict=False)}
     return found
+
+
+def vilt_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    """ViLT has no layer of text alone, so there is no text encoder to take from it."""
+    eps = TEXT_KINDS["bert"].eps
+    constant(config, {"hidden_act": "gelu", "layer_norm_eps": eps, "qkv_bias": True}, "a vilt")
+    heads = config.get("num_attention_heads", 12)
+    told = {"image_heads": heads, "image_norm_eps": eps}
+    return {**image_sizes(roles), **embedding_sizes(roles), **told}
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    return "single_stream", {}
+
+
+WHOLE = Format(
+    kind="vilt",
+    roles=vilt_roles,
+    left_out={"types.second_image.*": "a design reads one image"},
+    sizes=_sizes,
+    design=_design,
+)

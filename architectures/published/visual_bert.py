@@ -8,10 +8,12 @@ embedding come from elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from architectures.published import bert
+from architectures.published.format import Config, Format, Roles
 from architectures.published.names import tensors
 
 RULES = (
@@ -20,17 +22,48 @@ RULES = (
     (r"^pooler\.dense\.", "pooler."),
     (r"^(embeddings|encoder)\.", r"bert.\1."),
     *bert.RULES,
+    (r"^cls\.(?=weight$|bias$)", "heads.task."),
 )
 PLACE = "bert.embeddings.visual_position_embeddings.weight"
 TYPE = "bert.embeddings.visual_token_type_embeddings.weight"
 """Of image tokens."""
 
 
-def visual_bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of VisualBertModel, with or without an MLM head, by role.
+def visual_bert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of VisualBertModel, with or without `visual_bert.` before its names and heads
+    beside, by role.
 
     Every region has position 0 and type 1: two rows whose sum is the type row of the image.
     """
-    found = tensors(state, RULES, r"\.position_ids$|^cls\.seq_relationship\.")
-    place, kind = found.pop(PLACE)[:1], found.pop(TYPE)[1:2]
-    return {**found, "types.image.weight": place + kind}
+    found = tensors(state, RULES)
+    if PLACE in found and TYPE in found:
+        found["types.image.weight"] = found.pop(PLACE)[:1] + found.pop(TYPE)[1:2]
+    return found
+
+
+def visual_bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    return {**bert.WHOLE.sizes(config, roles), **_regions(roles)}
+
+
+def _regions(roles: Roles) -> dict[str, Any]:
+    """Patches stand where its regions stood, and are as wide."""
+    role = "image_projection.weight"
+    return {"image_width": roles[role].shape[1]} if role in roles else {}
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    return "merged_attention", {"over": "patches"}
+
+
+WHOLE = Format(
+    kind="visual_bert",
+    roles=visual_bert_roles,
+    left_out={"heads.next_sentence.*": "it tells which of two captions fits, and its class 0 does"},
+    sizes=_sizes,
+    design=_design,
+)

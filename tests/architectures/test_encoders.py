@@ -125,7 +125,10 @@ def test_a_folder_without_head_leaves_it_fresh(make, folder, family):
 
 def test_sizes_that_disagree_name_both(make, folder, small):
     _, source = folder("BertModel", intermediate_size=24, vocab_size=60)
-    with pytest.raises(SettingError, match=r"text_mlp is 32, intermediate_size there is 24.*60"):
+    with pytest.raises(
+        SettingError,
+        match=r"text_mlp is 32, there 24; .*60\. Set backbone\.text_mlp to 24, and the data's",
+    ):
         make("split_bert", {}, text_weights=source)
     fitting = backbone_from(small, source)
     assert (fitting.text, fitting.text_mlp, fitting.text_weights) == ("bert", 24, source)
@@ -147,7 +150,7 @@ def test_weights_that_are_not_whole(make, folder, tmp_path):
     model, source = folder("RobertaModel")
     state = {k: v for k, v in model.state_dict().items() if "layer.3.output.dense" not in k}
     save_file(state, tmp_path / "RobertaModel" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(SettingError, match=r"lack layers\.3\.mlp\.outer\.bias, layers"):
+    with pytest.raises(SettingError, match=r"missing: layers\.3\.mlp\.outer\.bias, layers"):
         make("split_bert", {}, **sizes("Roberta", source))
 
 
@@ -202,12 +205,16 @@ def test_missing_and_unexpected_keys_are_listed(make, tmp_path):
     state = vit().state_dict()
     state["extra"] = state.pop("norm.bias")
     torch.save(state, tmp_path / "vit.pth")
-    with pytest.raises(SettingError, match=r"missing: norm\.bias; unexpected: extra"):
+    with pytest.raises(
+        SettingError, match=r"missing: image\.vit\.norm\.bias; unexpected: image.*extra"
+    ):
         make("split_bert", {}, vision_weights=str(tmp_path / "vit.pth"))
     torch.save(vit(embed_dim=12).state_dict(), tmp_path / "vit.pth")
-    with pytest.raises(SettingError, match=r"of another size: blocks.*\(12,\), here \(24,\)"):
+    with pytest.raises(
+        SettingError, match=r"image_width is 24, there 12\. Set backbone\.image_width"
+    ):
         make("split_bert", {}, vision_weights=str(tmp_path / "vit.pth"))
-    with pytest.raises(SettingError, match="is not a file"):
+    with pytest.raises(SettingError, match="there is no such file or folder"):
         make("split_bert", {}, vision_weights="nowhere.pth")
 
 

@@ -304,22 +304,28 @@ def test_both_models_from_folders(make, distilbert, tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "fields", "said"),
     [
-        ({}, {}, "distil_layers is 6, n_layers there is 3"),
-        ({"dim": 24}, {"distil_layers": 3}, "text_width is 16, dim there is 24"),
-        ({"n_heads": 4}, {"distil_layers": 3}, "text_heads is 2, n_heads there is 4"),
-        ({"hidden_dim": 24}, REVERSE, "text_mlp is 32, hidden_dim there is 24"),
-        ({"vocab_size": 60}, REVERSE, "vocabulary is 50, vocab_size there is 60"),
-        ({"max_position_embeddings": 9}, REVERSE, "max_positions is 12.* there is 9"),
+        ({}, {}, "distil_layers is 6, there 3. Set distil_layers to 3"),
+        (
+            {"dim": 24},
+            {"distil_layers": 3},
+            "text_width is 16, there 24. Set backbone.text_width to 24",
+        ),
+        ({"n_heads": 4}, {"distil_layers": 3}, "text_heads is 2, there 4"),
+        ({"hidden_dim": 24}, REVERSE, "text_mlp is 32, there 24"),
+        ({"vocab_size": 60}, REVERSE, "vocabulary is 50, there 60"),
+        ({"max_position_embeddings": 9}, REVERSE, "max_positions is 12, there 9"),
         ({"activation": "relu"}, REVERSE, "activation is 'relu'"),
     ],
 )
 def test_a_distilbert_that_does_not_fit_names_the_field(small, tmp_path, sizes, fields, said):
-    transformers.DistilBertConfig(**{**SIZES, **sizes}).save_pretrained(tmp_path)
+    config = transformers.DistilBertConfig(**{**SIZES, **sizes})
+    transformers.DistilBertModel(config).save_pretrained(tmp_path)
     with pytest.raises(SettingError, match=f"distilbert_fusion: distil_weights .*{said}"):
         registry.construct(DISTIL, {**fields, "distil_weights": str(tmp_path)}, small, 50)
 
 
 def test_what_is_no_distilbert(small, tmp_path):
-    transformers.BertConfig().save_pretrained(tmp_path)
+    config = transformers.BertConfig(vocab_size=50, hidden_size=12, num_hidden_layers=1)
+    transformers.BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(SettingError, match=r"distil_weights .* is a bert, not a distilbert$"):
         registry.construct(DISTIL, {"distil_weights": str(tmp_path)}, small, 50)
