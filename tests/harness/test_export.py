@@ -159,9 +159,10 @@ def test_a_run_is_found_by_what_tells_it_apart(tiny: Study, outputs: Path) -> No
 
 
 def test_what_cannot_be_exported_is_said_and_leaves_nothing(
-    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, run = tmp_path / "out", trained(outputs, TINY, cell=2)
+    shutil.copytree(run.path, outputs / "runs" / run.key)
+    folder, run = tmp_path / "out", RunFolder(outputs, run.key)
     status, certificate = read_json(run.status_file), read_json(run.certificate)
 
     def refuses(words: str) -> None:
@@ -179,7 +180,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(
     write_json(run.certificate, certificate)
     with monkeypatch.context() as patched:
         patched.setattr(registry, "version", lambda name: "7")
-        refuses("trained by dual_encoder of version 1, here it is version 7")
+        refuses("trained by split_bert of version 1, here it is version 7")
     with monkeypatch.context() as patched:
         patched.setattr(exporting, "card", lambda facts: 1 / 0)
         with pytest.raises(ZeroDivisionError):
