@@ -88,6 +88,17 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     )
 
 
+def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, dict[str, Any]]]:
+    """What it is in a line, and the graph, of a design; of every design where `name` is empty."""
+    from architectures import registry
+    from architectures.backbone import scale
+    from architectures.graph import graph
+
+    entries = [registry.entry(name)] if name else registry.names().values()
+    backbone = scale(scale_name)
+    return [(e.summary, graph(e.name, fields, backbone, VOCABULARY)) for e in entries]
+
+
 def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, FusionDesign, Cost]:
     """What a design says of itself, the design on the meta device, and its cost."""
     import torch
@@ -256,7 +267,10 @@ def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
     for slot, source in slots.items():
         fresh = source == FRESH
         yield slot, "-" if fresh else source, "fresh" if fresh else "pretrained"
-        inside = [part[len(slot) + 1 :].rstrip(".") for part in new if part.startswith(f"{slot}.")]
+        # A slot inside this one shows its own.
+        deeper = tuple(f"{other}." for other in slots if other.startswith(f"{slot}."))
+        own = [part for part in new if part.startswith(f"{slot}.") and not part.startswith(deeper)]
+        inside = [part[len(slot) + 1 :].rstrip(".") for part in own]
         if inside and not fresh and inside != [""]:
             yield f"  {slot}.{', '.join(inside)}", "-", "fresh"
     known = ("image.", "heads.", *(f"{slot}." for slot in slots))

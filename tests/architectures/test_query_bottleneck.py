@@ -14,6 +14,7 @@ from architectures.cost import cost
 from architectures.frozen import SettingError
 from architectures.heads import cosines
 from architectures.published.blip2 import blip2_tensors
+from harness.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
 from tests.architectures.reference import attend, embed, linear, norm, part, randomised
 from tests.architectures.test_cost import TINY, block
@@ -230,6 +231,15 @@ def test_queries_start_from_berts_mlps(make, tmp_path):
     assert all(torch.equal(mine, drawn) for mine, drawn in pairs)
     first, last = random.layers[0], random.layers[2]  # one source, also where none is given
     assert torch.equal(first.mlp.inner.weight, last.for_queries.mlp.inner.weight)
+
+
+def test_a_fresh_part_stands_under_its_innermost_slot():
+    with torch.device("meta"):
+        design = registry.construct(NAME, {"fusion_layers": 3}, TINY, VOCABULARY)
+    rows = [(slot.strip(), starts) for slot, _, starts in slot_rows(design)]
+    fresh = [slot for slot, starts in rows if starts == "fresh"]
+    parts = "for_queries.cross_attention, cross_norm"
+    assert fresh == [f"layers.0.{parts}", f"layers.2.{parts}", "queries"]
 
 
 L, P, D, V, Q = 10, 17, 32, 70, 6
