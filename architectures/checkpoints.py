@@ -28,6 +28,7 @@ from architectures.published import (
     bridgetower,
     clip,
     distilbert,
+    fuselab,
     lxmert,
     roberta,
     timm,
@@ -129,6 +130,9 @@ def _of_folder(path: Path, config: Config) -> Format:
         return BY_TYPE[kind]
     if not kind and "architecture" in config:
         return timm.WHOLE
+    if "fuselab" in config:
+        fuselab.check(path)
+        return fuselab.WHOLE
     seems = f"is a {kind}" if kind else "has a config.json that names no model_type"
     raise SettingError(f"{path} {seems}; known: {', '.join(BY_TYPE)}, and folders of timm")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from architectures import encoders, registry
@@ -81,7 +81,7 @@ def load(folder: Path | str) -> FusionDesign:
     `SettingError` that says what is missing, altered or damaged.
     """
     folder = Path(folder).expanduser()
-    found = fuselab.record(folder)
+    found = fuselab.check(folder)
     try:
         design = registry.construct(
             found["design"],
@@ -99,7 +99,7 @@ def load(folder: Path | str) -> FusionDesign:
             f"{folder} holds {design.name} of version {found['version']}, here it is version "
             f"{design.version} and computes something else; use the fuselab that wrote it"
         )
-    fill(design, fuselab.tensors(folder), str(folder / WEIGHTS))
+    fill(design, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
     return design.eval()
 
 

@@ -60,9 +60,10 @@ def card(facts: CardFacts) -> str:
 
 
 def _changed(spec: RunSpec) -> dict[str, Any]:
-    """Fields of the design that differ from its defaults."""
+    """Fields of the design that differ from its defaults, weights to start from aside."""
     plain = registry.config(spec.design, {}).model_dump(mode="json")
-    return {k: v for k, v in spec.config.items() if v != plain.get(k, v)}
+    told = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
+    return {k: v for k, v in told.items() if v != plain.get(k, v)}
 
 
 def _answers(facts: CardFacts) -> Iterator[str]:

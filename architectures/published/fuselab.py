@@ -8,11 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from architectures.frozen import SettingError
+from architectures.published.format import Config, Format, Roles
 
 FORMAT = 1
 """Raised when a folder of before would be read wrongly."""
@@ -45,23 +42,37 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
-def tensors(folder: Path) -> dict[str, Tensor]:
-    """The weights of an exported folder, by role, tied ones once.
+def check(folder: Path) -> dict[str, Any]:
+    """The same, where the weights too are, bit for bit, those that were exported.
 
-    Raises `SettingError` where they are not, bit for bit, those that were exported.
+    Raises `SettingError` where they are not.
     """
-    path, wanted = folder / WEIGHTS, record(folder)["weights"]
+    found, path = record(folder), folder / WEIGHTS
     if not path.is_file():
         raise SettingError(f"{path} is missing; export the run again")
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
+    if digest_of_file(path) != found["weights"]:
         raise SettingError(
-            f"{path} cannot be read, it seems to be cut off ({error}); export the run again"
-        ) from None
-    if digest_of_file(path) != wanted:
-        raise SettingError(f"{path} is not the file that was exported; export the run again")
+            f"{path} is not the file that was exported: it is cut off, damaged or another one; "
+            "export the run again"
+        )
     return found
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    said, parts = config["fuselab"], ("vision", "image_", "patch_size", "text", "max_", "itc_")
+    sizes = {
+        field: value
+        for field, value in said["backbone"].items()
+        if field.startswith(parts) and not field.endswith("_weights") and value is not None
+    }
+    return {**sizes, "vocabulary": said["vocabulary"]}
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    return config["fuselab"]["design"], config["fuselab"]["config"]
+
+
+WHOLE = Format(kind="fuselab", roles=dict, sizes=_sizes, design=_design)
 
 
 def _seems(said: Any) -> str:

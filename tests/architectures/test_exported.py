@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from architectures import encoders, exported, registry
+from architectures import checkpoints, encoders, exported, registry
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.frozen import SettingError
 from architectures.published import fuselab
@@ -157,18 +157,33 @@ def test_a_tower_that_timm_cannot_say_is_left_out(export, tmp_path):
     assert exported.load(tmp_path).image.vit.norm.eps == 1e-3
 
 
-def test_the_towers_are_weights_to_start_from(export, tmp_path):
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_the_towers_are_weights_to_start_from(export, tmp_path, file):
     source, _ = export("split_bert", {"text_layers": 2})
-    sizes = dict(SMALL) | {"text_layers": 2}
-    weights = {
-        "vision_weights": str(tmp_path / exported.IMAGE / "model.safetensors"),
+    changes = {
+        "text_layers": 2,
+        "vision_weights": str(tmp_path / exported.IMAGE / file),
         "text_weights": str(tmp_path / exported.TEXT),
     }
-    backbone = Backbone(**(sizes | weights))
+    backbone = Backbone(**(dict(SMALL) | changes))
     design = registry.build("dual_encoder", {}, backbone, source.vocabulary, draw=seeded(1))
     found, wanted = role_digests(design), role_digests(source)
     same = {role for role in found if found[role] == wanted[role]}
     assert {role for role in found if not role.startswith("heads.")} <= same
+
+
+def test_a_folder_is_read_as_a_published_one(export, tmp_path):
+    """`checkpoints.read` knows it, as it knows ALBEF's files: by role, with sizes and design."""
+    source, _ = export("split_bert", {"text_layers": 3})
+    found = checkpoints.read(tmp_path)
+    assert found.kind == "fuselab" and found.whole[0] == "split_bert"
+    assert found.whole[1]["text_layers"] == 3 and found.sizes["image_heads"] == 2
+    whole = registry.construct("split_bert", {"text_layers": 3}, SMALL, source.vocabulary)
+    checkpoints.load_whole(whole, found.tensors)
+    assert role_digests(whole) == role_digests(source)
+    (tmp_path / exported.WEIGHTS).write_bytes(b"")
+    with pytest.raises(SettingError, match="is not the file that was exported"):
+        checkpoints.read(tmp_path)
 
 
 def test_a_folder_names_no_weights_of_others(make, words, export, tmp_path):
@@ -214,7 +229,7 @@ def test_what_is_broken_is_said(export, tmp_path):
     refuses("unknown design 'mine'.*registry.load_file")
     config.write_text(text)
     weights.write_bytes(bits[:-100])
-    refuses("seems to be cut off")
+    refuses("is not the file that was exported: it is cut off")
     weights.write_bytes(bits[:-1] + bytes([bits[-1] ^ 1]))
     refuses("is not the file that was exported")
     weights.write_bytes(bits)
