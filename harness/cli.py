@@ -113,8 +113,12 @@ def designs(
     cost: Annotated[bool, typer.Option("--cost", help="Parameters and FLOPs of each.")] = False,
     scale: Annotated[str, typer.Option(help="Backbone that costs are counted for.")] = "nano",
     file: Annotated[Path | None, typer.Option(help="Your own file with designs.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Write its picture, .svg or .png; of all designs a page, .md."),
+    ] = None,
 ) -> None:
-    """List the fusion designs, or show one."""
+    """List the fusion designs, show one, or draw them."""
     with _plain_errors():
         from architectures import registry
         from harness import show_designs as show
@@ -124,7 +128,9 @@ def designs(
         fields = dict(_changes(set_))
         if fields and not name:
             raise SettingError("--set changes a field of one design: name the design too")
-        if name and cost:
+        if draw:
+            _draw(draw, name, fields, scale)
+        elif name and cost:
             show.costs([(name, each) for each in ([{}, fields] if fields else [{}])], scale)
         elif name:
             show.design(name, fields, scale)
@@ -132,6 +138,24 @@ def designs(
             show.costs([(each, {}) for each in registry.names()], scale)
         else:
             show.designs()
+
+
+def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
+    """Write the picture of a design, or a page of all."""
+    if name and target.suffix.lower() not in (".svg", ".png"):
+        raise SettingError(f"--draw {target}: a picture ends in .svg or .png")
+    if not name and target.suffix.lower() != ".md":
+        raise SettingError(
+            f"--draw {target}: a page of all designs ends in .md; for a picture name the design"
+        )
+    from harness.folder import atomic_file
+    from harness.show_designs import graphs
+    from reports.catalogue import files
+
+    for path, content in files(target, graphs(name, fields, scale), scale).items():
+        with atomic_file(path) as part:
+            part.write_bytes(content)
+        typer.echo(f"wrote {path}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness.results import Results, pairing
-from reports import tables
+from reports import diagram, tables
 from reports.analysis import Answer, all_learned, answer, coloured_curves, learned, scored_runs
 from reports.gallery import pictures, saved
 from reports.page import page
@@ -64,7 +64,8 @@ def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = 
         svg = saved(figure, "svg")
         files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(figure, "png")}
         drawn.append({"title": picture.title, "caption": picture.caption(table), "svg": svg})
-    files[PAGE] = page(results, found, drawn, findings, chosen).encode()
+    designs = diagrams(results.graphs)
+    files[PAGE] = page(results, found, drawn, findings, chosen, designs).encode()
     comparison = tables.comparison(results.runs, found)
     _replace(folder, files)
     return Report(
@@ -76,6 +77,22 @@ def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = 
         comparison=tables.shown(comparison),
         levels=tables.shown(learned(results.runs)),
     )
+
+
+def diagrams(graphs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Cells, design and picture (SVG) of every graph; cells of one graph share a picture."""
+    cells: dict[str, list[str]] = {}
+    for cell, graph in graphs.items():
+        if all("slot" in node for node in graph["nodes"]):  # of early versions none had
+            cells.setdefault(diagram.shape(graph), []).append(cell)
+    return [
+        {
+            "cells": names,
+            "design": graphs[names[0]]["design"],
+            "svg": diagram.drawn(graphs[names[0]], "svg", title=False),
+        }
+        for names in cells.values()
+    ]
 
 
 def _tables(results: Results, found: Answer, chosen: pd.DataFrame | None) -> dict[str, bytes]:

@@ -35,16 +35,15 @@ MARGIN, ENTRY, ENTRY_WIDTH, NARROWEST = 0.1, 0.17, 2.0, 4.0
 """Inches: around the picture; height and width of an entry of the legend; of the whole."""
 SMALL_TEXT, TEXT, TITLE = 6.5, 7.5, 10.0
 """Points."""
+FONTS = b"'DejaVu Sans', Verdana, sans-serif"
+"""Verdana is as wide."""
 Point = tuple[float, float]
 Look = tuple[str, str, float]
 """Fill, edge and width of a line; the fill of what is not closed is `none`."""
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
-    """The picture of a design, in the report's style. Raises ValueError for a graph with a circle.
-
-    `title`: name the design and the fields that were changed.
-    """
+    """The picture of a design; `title`: name it and the fields that were changed."""
     placed = place(graph)
     left, right, low, high = placed.box
     width = max(right - left, NARROWEST)
@@ -69,8 +68,17 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
 
 
 def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> bytes:
-    """The file of the picture; the same bytes for the same graph."""
-    return saved(diagram(graph, title=title), kind)
+    """The file of the picture; the same bytes for the same graph. An SVG holds its words as text,
+    which is a third of the size of their outlines.
+    """
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        file = saved(diagram(graph, title=title), kind)
+    return file.replace(b"'DejaVu Sans'", FONTS) if kind == "svg" else file
+
+
+def shape(graph: Graph) -> str:
+    """What a picture depends on, its title aside: graphs that share it look the same."""
+    return json.dumps({"nodes": graph["nodes"], "edges": graph["edges"]}, sort_keys=True)
 
 
 class _Canvas:
@@ -223,7 +231,8 @@ def label(part: Part) -> str:
     if node["kind"] == "bridge":
         return "bridge" if part.inputs > 1 else "norm"
     if node["kind"] != "layer":
-        return "words" if node["kind"] == "embeddings" else str(node["kind"])
+        words = {"embeddings": "words", "mlp": "MLP"}
+        return words.get(node["kind"], str(node["kind"]))
     own, source = _number(name), _number(node["slot"])
     if again:
         return f"layer {own}, tied"

@@ -30,8 +30,10 @@ def page(
     pictures: Sequence[Mapping[str, Any]],
     findings: Sequence[Finding],
     tuning: pd.DataFrame | None,
+    designs: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The HTML. `pictures`: title, caption and svg (bytes) of every figure, in order.
+    """The HTML. `pictures`: title, caption and svg (bytes) of every figure, in order; `designs`:
+    cells, design and svg of every diagram.
 
     All text is escaped: what runs and studies say is shown, never interpreted.
     """
@@ -48,6 +50,7 @@ def page(
         control=found.analysis.control,
         level=_percent(found),
         figures=[dict(p, svg=base64.b64encode(p["svg"]).decode()) for p in pictures],
+        designs=[dict(d, svg=base64.b64encode(d["svg"]).decode()) for d in designs],
         comparison=tables.shown(tables.comparison(runs, found)),
         verdicts=found.lines,
         scores=tables.shown(tables.scores(runs)),

@@ -90,10 +90,7 @@ class Part:
 
 
 def stand(graph: Graph) -> tuple[dict[str, Part], list[Edge], list[Edge]]:
-    """The parts in columns and rows, and the edges between them and to heads; x is not known yet.
-
-    Raises ValueError for a graph with a circle.
-    """
+    """The parts in columns and rows, and the edges between them and to heads; x comes later."""
     edges = [(edge["from"], edge["to"], edge["as"]) for edge in graph["edges"]]
     hosts = _hosts(graph["nodes"], edges)
     edges = list(dict.fromkeys((hosts.get(a, a), hosts.get(b, b), kind) for a, b, kind in edges))
@@ -137,16 +134,14 @@ def _parts(
     waiting = {name: {a for a, b, _ in edges if b == name} for name in known}
     while len(parts) < len(known):
         ready = [n for n in known if n not in parts and waiting[n] <= parts.keys()]
-        if not ready:
-            circle = ", ".join(known.keys() - parts.keys())
-            raise ValueError(f"the graph has a circle among {circle}")
-        for name in ready:
+        # A circle, as where a part is used in two ways, is cut at the part named first.
+        for name in ready or [next(name for name in known if name not in parts)]:
             node, before = known[name], [(a, as_) for a, b, as_ in edges if b == name]
-            inputs = [parts[a].sides for a, as_ in before if as_ == "input"]
+            inputs = [parts[a].sides for a, as_ in before if as_ == "input" and a in parts]
             looks = name.startswith("image.") or node["kind"] == "queries"
             sides = frozenset().union(*inputs) or frozenset(["image" if looks else "text"])
             meets = len(sides) > 1 or any(as_ == "reads" for _, as_ in before)
-            meets &= node["kind"] == "layer"
+            meets &= node["kind"] in ("layer", "mlp")
             parts[name] = Part(name, node, sides, len(inputs), meets)
     for node in nodes:
         if node["id"] in hosts:
@@ -159,7 +154,7 @@ def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
     below: dict[str, set[str]] = {}
     for name in parts:
         inputs = [a for a, b, kind in edges if b == name and kind == "input"]
-        below[name] = set(inputs).union(*(below[a] for a in inputs))
+        below[name] = set(inputs).union(*(below.get(a, ()) for a in inputs))
     towers = {
         part.stack
         for part in parts.values()
@@ -191,11 +186,14 @@ def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
 
 def _levels(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
     """As low as what a part waits for allows; of fusion, right below what it feeds."""
+    placed = set[str]()
     for part in parts.values():
-        before = [(parts[a], kind) for a, b, kind in edges if b == part.name]
+        before = [(parts[a], kind) for a, b, kind in edges if b == part.name and a in placed]
         part.level = max((a.level + _step(a, part, kind) for a, kind in before), default=0)
+        placed.add(part.name)
     for part in reversed(list(parts.values())):
         fed = [(parts[b], kind) for a, b, kind in edges if a == part.name]
+        fed = [(b, kind) for b, kind in fed if b.level >= part.level]
         above = [b.level - _step(part, b, "input") for b, _ in fed if b.column == part.column]
         if (part.band[-1] or part.follows) and above:
             part.level = min(above + [b.level - _step(part, b, kind) for b, kind in fed])

@@ -53,7 +53,7 @@ class Placement:
 
 
 def place(graph: Graph) -> Placement:
-    """The places of all parts. Raises ValueError for a graph with a circle."""
+    """The places of all parts."""
     parts, edges, heads = stand(graph)
     nets = nets_of(parts, edges)
     beside = {parts[a].column for a, _, _ in heads if not _is_top(parts[a], parts)}

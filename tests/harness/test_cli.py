@@ -121,6 +121,13 @@ def test_the_slot_table_has_every_part_of_every_design(name: str) -> None:
     assert all((source == "-") == (starts == "fresh") for _, source, starts in rows)
 
 
+def test_a_variant_is_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "two.svg"
+    out = said("designs", "dual_encoder", "--set", "text_layers=2", "--draw", str(file))
+    assert out.split() == ["wrote", str(file)] and "text_layers = 2" in file.read_text()
+    assert [path.name for path in file.parent.iterdir()] == ["two.svg"]
+
+
 def test_types_of_fields_in_words() -> None:
     class Config(DesignConfig):
         kind: Literal["add", "gated"] = "add"
@@ -162,6 +169,8 @@ def test_a_design_that_a_scale_cannot_build_keeps_its_row(
         (["designs", "split_bert", "--set", "text_layers=many"], "valid integer"),
         (["designs", "split_bert", "--set", "fusion_from=[1,2]"], "must name 6 layers"),
         (["designs", "--set", "text_layers=3"], "name the design too"),
+        (["designs", "split_bert", "--draw", "x.pdf"], "x.pdf: a picture ends in .svg or .png"),
+        (["designs", "--draw", "x.svg"], "all designs ends in .md; for a picture name the design"),
         (["plan", "dmo"], "did you mean 'demo'"),
         (["plan", "nowhere/own.py"], "there is no such file"),
         (["plan", "demo", "--set", "batch_sise=4"], "did you mean 'batch_size'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +83,27 @@ def test_a_study_that_only_waits_has_a_report(results: Results, tmp_path: Path) 
     report = build(waits, tmp_path / "r")
     assert report.verdicts == () and not report.learned_ok
     assert "12 runs gave no score" in report.page.read_text()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_cells_of_one_graph_share_a_picture(results: Results, tmp_path: Path) -> None:
+    def drawing(layers: int, **changed: object) -> dict[str, object]:
+        names = ["embeddings", *(f"layers.{j}" for j in range(layers))]
+        nodes = [
+            {"id": name, "kind": "layer" if "." in name else name, "phase": "text", "width": 64}
+            | {"slot": name, "source": "fresh"}
+            for name in names
+        ]
+        edges = [{"from": a, "to": b, "as": "input"} for a, b in itertools.pairwise(names)]
+        return {"design": "own", "changed": changed, "nodes": nodes, "edges": edges}
+
+    old = {"design": "old", "nodes": [{"id": "layers.0", "kind": "layer"}], "edges": []}
+    graphs = {"2+10": drawing(2), "6+6": drawing(6), "10+2": drawing(2, rate=3), "floor": old}
+    drawn = building.diagrams(graphs)
+    assert [one["cells"] for one in drawn] == [["2+10", "10+2"], ["6+6"]]
+    text = build(dataclasses.replace(results, graphs=graphs), tmp_path / "r").page.read_text()
+    assert "<b>2+10, 10+2</b> (own)" in text and text.count('alt="own as a diagram"') == 2
+    assert "<h2>Designs</h2>" not in build(results, tmp_path / "none").page.read_text()
 
 
 def test_a_report_loads_neither_torch_nor_ray_nor_mlflow() -> None:
