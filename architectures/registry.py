@@ -247,7 +247,12 @@ def _line(file: Path, error: Exception) -> str:
 
 def _read(file: Path, module: str) -> list[Entry]:
     """The designs a file defines: classes with a `name` that is a string."""
-    tree = ast.parse(file.read_bytes(), filename=str(file))
+    return _parsed(file, module, file.read_bytes())
+
+
+@functools.lru_cache(maxsize=256)  # a plan asks for a design several times a cell
+def _parsed(file: Path, module: str, text: bytes) -> list[Entry]:
+    tree = ast.parse(text, filename=str(file))
     found = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):

@@ -50,7 +50,7 @@ def check(spec: RunSpec) -> None:
             "'bert', or warm_start to null"
         )
     named = {f"backbone.{field}": getattr(spec.backbone, field) for field in _STARTS}
-    named |= {f: spec.config[f] for f in registry.find(spec.design).weights_of}
+    named |= {field: value for field, value in spec.config.items() if field.endswith("_weights")}
     for field, value in named.items():
         if value != "random":
             raise SettingError(
