@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.one_modality import FillsPatches, MaskedWords, halved
 from architectures.slots import redraw, role_digests
 from harness import warm_start
+from harness.cli import app
 from harness.data.corpus import Corpus
 from harness.folder import RunFolder, read_json
 from harness.lab import Lab
@@ -205,16 +207,15 @@ def test_a_study_without_one_keeps_its_keys(
     assert "warm_start" not in hashed[-1] and "warm_start" not in hashed[-1]["versions"]
 
 
-@pytest.mark.parametrize("course", ["bert", "distilbert", "vit"])
 def test_a_stop_leaves_nothing_half_written(
-    warm: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch, course: str
+    warm: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
     spec = plan(warm, outputs).rows[0].spec
     with monkeypatch.context() as patch:
-        patch.setattr(Pretraining, course, stopped)
+        patch.setattr(Pretraining, "vit", stopped)  # both text folders are written then
         with pytest.raises(KeyboardInterrupt):
             warm_start.made(spec, load_data(spec, outputs), outputs)
     left = [path.name for path in (outputs / "warm_start").iterdir() if path.name[0] != "."]
@@ -252,7 +253,10 @@ def test_a_design_that_has_its_own_weights(warm: Study, outputs: Path) -> None:
         plan(warm.model_copy(update={"cells": (own,)}), outputs)
 
 
-def test_a_student_of_another_depth_is_said_before_any_run(warm: Study, outputs: Path) -> None:
+def test_a_student_of_another_depth_is_said_before_any_run(
+    warm: Study, made: tuple[RunSpec, Path]
+) -> None:
+    _, outputs = made
     six = Cell(variant=Variant("distilbert_fusion"), label="split")
     with pytest.raises(SettingError, match=r"cell 'split': .*distil_layers is 6, "):
         Lab(outputs).run(warm.model_copy(update={"cells": (six,)}), local=True)
@@ -374,3 +378,26 @@ def test_a_copy_is_whole_or_refused(made: tuple[RunSpec, Path], tmp_path: Path) 
     assert files(to) == files(folder_of(spec, outputs)) and not (to / "manifest.json").exists()
     with pytest.raises(SettingError, match="not empty"):
         warm_start.copied(folder_of(spec, outputs), to)
+
+
+def test_from_the_command_line(
+    warm: Study, made: tuple[RunSpec, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, outputs = made
+    monkeypatch.setattr("harness.study_files.load", lambda *_: (warm, ""))
+    words = ["warm-start", "own", "--outputs", str(outputs), "--to", str(tmp_path / "to")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    for said in ("BERT 16 samples", "DistilBERT 16", "right (the commonest:", "their means"):
+        assert said in result.output
+    assert files(tmp_path / "to") == files(folder_of(spec, outputs))
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 2 and "not empty" in again.output
+
+
+def test_a_study_that_names_no_recipe_gets_the_default(tiny: Study, outputs: Path) -> None:
+    asked: list[RunSpec] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warm_start, "made", lambda spec, *_: asked.append(spec))
+        Lab(outputs).warm_start(tiny)
+    assert {spec.warm_start for spec in asked} == {WarmStart()}
