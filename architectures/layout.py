@@ -43,7 +43,10 @@ class Layout:
     @classmethod
     def beside(cls, text: Layout, tokens: int) -> Layout:
         """The layout of each text followed by as many image tokens, packed where the text is."""
-        rows_BP = text.is_real_BL.new_ones(len(text.is_real_BL), tokens)
+        rows, length = text.is_real_BL.shape
+        if text.complete:
+            return cls.full(rows, length + tokens, text.is_real_BL.device)
+        rows_BP = text.is_real_BL.new_ones(rows, tokens)
         is_real_BN = torch.cat([text.is_real_BL, rows_BP], dim=1)
         return cls.of(is_real_BN, packed=text.flat_T is not None)
 
