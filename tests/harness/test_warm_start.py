@@ -91,6 +91,15 @@ def test_twice_the_same_bits(made: tuple[RunSpec, Path], outputs: Path) -> None:
     )
 
 
+def test_dropout_is_drawn_by_step(warm: Study, outputs: Path) -> None:
+    found = []
+    for seed in (1, 2):
+        _, course = corpus_and(warm, outputs)
+        torch.manual_seed(seed)
+        found.append(role_digests(course.bert()[0]))
+    assert found[0] == found[1]
+
+
 def test_it_is_made_once(made: tuple[RunSpec, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     spec, outputs = made
     monkeypatch.setattr(warm_start, "_fill", lambda *_: pytest.fail("made again"))
