@@ -1,9 +1,9 @@
 """Do DistilBERT's layers serve as a fusion stack? Six layers that were taught to think like twelve.
 
 Six fusion layers stand on a whole BERT, and only where they start differs: distilled from BERT
-(DistilBERT's own), copied from every other of its layers, or drawn fresh. Beside them ALBEF's split,
-which has six text layers less, and the dual encoder as a floor. All start from one warm start, made
-of the training data before the runs: a BERT and a ViT, and the DistilBERT made of that BERT.
+(DistilBERT's own), copied from every other of its layers, or drawn fresh. Beside them ALBEF's
+split, which has six text layers less, and the dual encoder as a floor. All start from one warm
+start, made of the training data before the runs: a BERT, a ViT, and the DistilBERT of that BERT.
 
 Guess: distilled and copied layers lie within noise of each other, since distilling starts from the
 copies; both learn masked words sooner than fresh layers. On retrieval, which so few steps decide by
