@@ -67,16 +67,23 @@ class Published:
     tensors: Mapping[str, Tensor]
     """Weights by role. Names that no rule knows stay as they are, to be refused by `fit`."""
     sizes: Mapping[str, Any]
-    """Fields of `Backbone` that the source tells, and `vocabulary`; `text` where it has a text
-    encoder."""
+    """Fields of `Backbone` that the source tells, and `vocabulary`; `text_layers` where it has a
+    text encoder."""
     left_out: Mapping[str, str]
     """Role of what no design has -> why: momentum twins, queues, heads of tasks, ..."""
     whole: tuple[str, Mapping[str, Any]] | str
     """Name and fields of the design that it is as a whole, or why it is none."""
 
+    def __str__(self) -> str:
+        if isinstance(self.whole, str):
+            return f"kind {self.kind}"
+        name, fields = self.whole
+        said = " ".join([name, *(f"{field}={value}" for field, value in fields.items())])
+        return f"kind {self.kind}, as a whole {said}"
+
     @property
     def has_text(self) -> bool:
-        return "text" in self.sizes
+        return "text_layers" in self.sizes
 
     @property
     def has_image(self) -> bool:
@@ -153,7 +160,8 @@ def _tied(
     tensors: dict[str, Tensor], left_out: dict[str, str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Without an MLM head whose decoder is not the word embedding, as ours is."""
-    if DECODER in tensors and not torch.equal(tensors[DECODER], tensors.get(WORDS, torch.empty(0))):
+    tied = WORDS in tensors and DECODER in tensors and torch.equal(tensors[DECODER], tensors[WORDS])
+    if DECODER in tensors and not tied:
         head = [role for role in tensors if role.startswith("heads.mlm.")]
         why = "its decoder is not the word embedding, as a design's is"
         tensors = {role: x for role, x in tensors.items() if role not in head}
@@ -225,15 +233,6 @@ def load_whole(
     lists what does not fit.
     """
     own = dict(design.named_parameters())  # of tied weights one name
-    for role, value in whole_weights(design, tensors, allow=allow, said=said).items():
-        own[role].copy_(value)
-
-
-def whole_weights(
-    design: FusionDesign, tensors: Mapping[str, Tensor], *, allow: Collection[str], said: str
-) -> dict[str, Tensor]:
-    """What `load_whole` fills a design with, which may be on the meta device."""
-    own = dict(design.named_parameters())
     first = {id(parameter): role for role, parameter in own.items()}
     names = {r: first[id(p)] for r, p in design.named_parameters(remove_duplicate=False)}
     given: dict[str, Tensor] = {}
@@ -246,7 +245,9 @@ def whole_weights(
     if table in given and table in own:
         patches = design.backbone.patches
         given[table] = resize_positions(given[table], patches, own[table].shape[1] - patches)
-    return fit(own, given, f"{said} does not fit {design.name}", allow)
+    said = f"{said} does not fit {design.name}"
+    for role, value in fit(own, given, said, allow, "whole_allow").items():
+        own[role].copy_(value)
 
 
 def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:

@@ -154,6 +154,15 @@ class DesignConfig(Frozen):
 
     new_part_rate: Annotated[float, Field(gt=0)] = 1.0
     """Learning-rate multiple of parts that no pretrained model has, ITC and ITM heads included."""
+    whole_weights: str = "random"
+    """`random`, or a checkpoint of the design as a whole, cross-attention and heads included, which
+    has the last word: an ALBEF checkpoint for `split_bert`, the folder or hub name of a BridgeTower
+    for `bridge`, a CLIP for `dual_encoder`, a ViLT for `single_stream`, a VisualBERT for
+    `merged_attention` over patches, an LXMERT for `co_attention`, an exported folder for its own.
+    Where it does not fit, the error says the design and fields that do."""
+    whole_allow: tuple[str, ...] = ()
+    """Patterns of roles, as `heads.itc.*`, that whole_weights may lack, hold in another size, or
+    hold besides the design's; what it lacks starts as without it. Any other is an error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

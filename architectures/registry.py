@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from architectures.backbone import Backbone
-from architectures.frozen import SettingError, nearest, readable
+from architectures.frozen import SettingError, checked, nearest, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,31 +163,94 @@ def build(
     """A design ready to train, on the CPU in float32.
 
     `draw` gives the generator of a role; heads are those of `objectives` that apply to the design;
-    pretrained weights are loaded where the backbone names some. Raises `SettingError` for what
-    cannot be built, and for weights that do not fit.
+    pretrained weights are loaded where the backbone or the configuration names some. Raises
+    `SettingError` for what cannot be built, and for weights that do not fit.
+    """
+    from architectures import slots
+
+    design = construct(name, fields, backbone, vocabulary, objectives)
+    drawn_as = slots.origins(design)
+    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as.__getitem__)
+    start(design)
+    return design
+
+
+def start(design: FusionDesign) -> None:
+    """Loads the pretrained weights that backbone and configuration name: towers, then the whole.
+
+    Raises `SettingError` for weights that do not fit; on the meta device that is all it does.
     """
     from architectures import encoders, slots
     from architectures.image_tower import ImageTower
 
-    encoders.check_text(backbone, vocabulary)
-    design = construct(name, fields, backbone, vocabulary, objectives)
+    backbone = design.backbone
+    encoders.check_text(backbone, design.vocabulary)
     table = dict(design.slots(design.config, backbone))
-    drawn_as = slots.origins(design)
-    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as.__getitem__)
     for tower in design.modules():
         if isinstance(tower, ImageTower):
             tower.load(backbone)
     for prefix, folder in {"": backbone.text_weights, **design.other_weights()}.items():
         if folder == "random":
             continue
-        source = {prefix + role: value for role, value in encoders.text_tensors(folder).items()}
+        tensors = encoders.text_tensors(folder, backbone.weights_allow)
+        source = {prefix + role: value for role, value in tensors.items()}
         own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
         if not prefix:
             own = {s: x for s, x in own.items() if not x.startswith(tuple(design.other_weights()))}
         if f"{prefix}embeddings" in own.values() and f"{prefix}heads.mlm.dense.weight" in source:
             own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
-        slots.load_slots(design, source, own)
-    return design
+        slots.load_slots(design, source, own, allow=backbone.weights_allow)
+    _start_whole(design)
+
+
+def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionDesign:
+    """A published model as the design that it is, with its heads, ready to be asked: design, fields
+    and sizes are found from the source, an ALBEF checkpoint or a folder (`DesignConfig`'s
+    `whole_weights` lists them).
+
+    `changed`: fields of `Backbone` that shall be others, as `image_size`, or that the source does
+    not tell, as the heads of a file (`checkpoints.Published.backbone_fields`). `allow`: patterns of
+    roles that the source may lack, which are then drawn, or hold besides the design's.
+    Raises `SettingError` that says what does not fit.
+    """
+    import numpy as np
+
+    from architectures import encoders
+
+    found = encoders.published(source, "source")
+    if isinstance(found.whole, str):
+        raise SettingError(f"{source}: {found.whole}")
+    name, fields = found.whole
+    backbone = checked(Backbone, {**found.backbone_fields(), **changed})
+    start = {"whole_weights": source, "whole_allow": tuple(allow)}
+    heads = [o for o in OBJECTIVES if any(r.startswith(f"heads.{o}.") for r in found.tensors)]
+
+    def draw(role: str) -> np.random.Generator:
+        return np.random.default_rng(list(role.encode()))
+
+    words = found.sizes["vocabulary"]
+    return build(name, {**fields, **start}, backbone, words, draw=draw, objectives=heads).eval()
+
+
+def _start_whole(design: FusionDesign) -> None:
+    """Loads a design's `whole_weights`. Raises `SettingError` that names sizes that differ, or
+    lists what does not fit.
+    """
+    from architectures import checkpoints, encoders
+    from architectures.image_tower import ImageTower
+
+    source, field = design.config.whole_weights, f"{design.name}: whole_weights"
+    if source == "random":
+        return
+    found = encoders.published(source, field)
+    said = f"{field} {source!r} ({found})"
+    names = [name for name in found.sizes if name.startswith(("text", "max_positions"))]
+    ours = {name: getattr(design.backbone, name) for name in names}
+    checkpoints.check_sizes(found, {**ours, "vocabulary": design.vocabulary}, said)
+    for tower in design.modules():
+        if isinstance(tower, ImageTower):
+            tower.check(found, said)
+    checkpoints.load_whole(design, found.tensors, allow=design.config.whole_allow, said=said)
 
 
 def load_file(path: str | Path) -> ModuleType:

@@ -7,8 +7,9 @@ else they hold (DomainBed's seeds, which hash the method's name, pair nothing).
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -154,12 +155,16 @@ def paired_share(model: nn.Module, other: nn.Module) -> float:
 
 @torch.no_grad()
 def load_slots(
-    design: FusionDesign, source: Mapping[str, Tensor], table: Mapping[str, str]
+    design: FusionDesign,
+    source: Mapping[str, Tensor],
+    table: Mapping[str, str],
+    allow: Collection[str] = (),
 ) -> None:
     """Copies pretrained layers into the slots that a table gives them.
 
     `source` is keyed by role (`encoders.text_tensors`). Slots that are `fresh`, and parts named by
-    `design.new_parts()`, keep what was drawn. Raises `SettingError` that lists what the source
+    `design.new_parts()`, keep what was drawn, and so do those that a pattern of `allow` names by
+    the source's role and the source lacks. Raises `SettingError` that lists what else the source
     lacks or holds in another size.
     """
     wrong = []
@@ -168,6 +173,8 @@ def load_slots(
         if found is None:
             continue
         tensor = source.get(found)
+        if tensor is None and any(fnmatch.fnmatchcase(found, each) for each in allow):
+            continue
         if tensor is None:
             wrong.append(f"{role}: the source has no {found}")
         elif tensor.shape != parameter.shape:

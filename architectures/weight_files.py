@@ -7,11 +7,13 @@ run's key for the path.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,9 +122,15 @@ def content(source: str) -> str:
         files = sorted({file for name in names for file in path.glob(name)})
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "blake2b").digest())
+        state = file.stat()
+        digest.update(_digest_once(file.resolve(), state.st_size, state.st_mtime_ns))
     return digest.hexdigest() if files else ""
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_once(file: Path, size: int, changed: int) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").digest()
 
 
 def _parts(index: Path) -> dict[str, Tensor]:
@@ -176,17 +184,21 @@ def _check_archive(path: Path) -> None:
 
 def _unpickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what is wrong is raised, or read all the same
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:
-            raise SettingError(f"{path} is damaged or no checkpoint; get it again") from None
+            raise SettingError(
+                f"{path} is damaged, or a pickle that is no checkpoint; get it again"
+            ) from None
         raise SettingError(
             f"{path} holds objects besides tensors ({named[1]}) and opening it could run code; "
             "whoever trusts it saves its weights alone: torch.save(torch.load(FILE, "
             "weights_only=False)['model'], NEW), with the key that they are under"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, LookupError, struct.error) as error:
         said = str(error).partition("\n")[0]
         raise SettingError(f"{path} is damaged or incomplete ({said}); get it again") from None
 

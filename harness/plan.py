@@ -11,13 +11,14 @@ from typing import Any
 from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
+from architectures.weight_files import content
 from harness import warm_start
 from harness.budget import steps_of
 from harness.data.corpus import Corpus, content_key
 from harness.folder import write_json
 from harness.objectives.forward import VERSION as OBJECTIVES_VERSION
 from harness.settings import Objectives
-from harness.study import Cell, RunSpec, Study
+from harness.study import Cell, RunSpec, Study, weights_named
 from harness.tasks import registry as tasks
 from harness.trainer import VERSION as TRAINER_VERSION
 
@@ -101,10 +102,12 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             reasons[task.name] = reason
         else:
             scored.append(task)
+    fields = config.model_dump(mode="json")
+    named = {*weights_named(fields).values(), *weights_named(dict(backbone)).values()}
     warm = {} if settings.warm_start is None else {"warm_start": warm_start.VERSION}
     spec = RunSpec(
         design=cell.variant.design,
-        config=config.model_dump(mode="json"),
+        config=fields,
         backbone=backbone,
         warm_start=settings.warm_start,
         data=settings.data,
@@ -124,6 +127,7 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
         },
         data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),
+        weights={source: found for source in named if (found := content(source))},
         not_applicable=reasons,
         design_file=design_file,
     )
@@ -200,7 +204,6 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
     """
     import torch
 
-    from architectures import encoders
     from harness.run import load_data
 
     corpora = {}
@@ -213,9 +216,10 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
                     f"training data, {len(corpus.train)} pictures"
                 )
             spec, words = row.spec, corpus.tokenizer.vocabulary
-            encoders.check_text(spec.backbone, words)
+            active = spec.objectives.active()
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
-                registry.construct(spec.design, spec.config, spec.backbone, words)
+                made = registry.construct(spec.design, spec.config, spec.backbone, words, active)
+            registry.start(made)
     return corpora
 
 

@@ -25,6 +25,8 @@ import torch
 from architectures import cost, graph, registry, slots
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
+from architectures.frozen import SettingError
+from architectures.weight_files import content
 from harness import numerics, warm_start
 from harness.code import code_digest
 from harness.data.batches import Batches, validation_batches
@@ -89,6 +91,9 @@ def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> F
     """
     if spec.design_file:
         registry.load_file(Path(spec.design_file))
+    for source, known in spec.weights.items():
+        if content(source) != known:
+            raise SettingError(f"the weights {source!r} have changed since the run was planned")
     backbone, config = warm_start.applied(spec, start)
     return registry.build(
         spec.design,

@@ -227,6 +227,9 @@ class RunSpec(Frozen):
     """What the towers start from; null: what the backbone says."""
     data_content: str
     """Digest of the data's content; stands in the train key for paths."""
+    weights: dict[str, str] = {}
+    """File or folder that a field `..._weights` of backbone or config names -> digest of its
+    content, which stands in the train key for the path."""
     not_applicable: dict[str, str] = {}
     """Objective asked for by the study -> why this design cannot serve it."""
     design_file: str = ""
@@ -235,8 +238,12 @@ class RunSpec(Frozen):
     def train_key(self) -> str:
         """Hex digest (16 characters) of everything that shapes the trained weights."""
         parts = self.model_dump(
-            mode="json", exclude={"tasks", "not_applicable", "design_file", "versions"}
+            mode="json", exclude={"tasks", "not_applicable", "design_file", "versions", "weights"}
         )
+        for part in ("backbone", "config"):
+            for field, value in weights_named(parts[part]).items():
+                parts[part][field] = self.weights.get(value, value)
+        del parts["data"]["text"]["tokenizer"]  # its content is part of the data's
         if self.warm_start is None:
             del parts["warm_start"]
         for path in ("train", "val", "test"):
@@ -249,6 +256,11 @@ class RunSpec(Frozen):
         """Hex digest of the trained weights, the task's settings and its version."""
         version = self.versions.get(f"task/{task.name}", "")
         return digest([self.train_key(), task.model_dump(mode="json"), version])
+
+
+def weights_named(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Fields that name weights, and what they name."""
+    return {f: v for f, v in fields.items() if f.endswith("_weights") and isinstance(v, str)}
 
 
 def digest(value: Any) -> str:

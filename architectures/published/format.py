@@ -39,8 +39,8 @@ class Format:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Patterns of roles that no design takes -> why; those of `LEFT_OUT` besides."""
     sizes: Callable[[Config, Roles], dict[str, Any]]
-    """Fields of `Backbone` that the model tells, and `vocabulary`; `text` where it has a text
-    encoder. Raises `SettingError` where its layers are not ours."""
+    """Fields of `Backbone` that the model tells, and `vocabulary`; `text_layers` where it has a
+    text encoder. Raises `SettingError` where its layers are not ours."""
     design: Callable[[Config, Roles], tuple[str, dict[str, Any]]] | None = None
     """Name and fields of the design that it is as a whole; None: it is a tower alone. Raises
     `SettingError` where no design computes it."""

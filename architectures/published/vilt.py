@@ -69,7 +69,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     eps = TEXT_KINDS["bert"].eps
     constant(config, {"hidden_act": "gelu", "layer_norm_eps": eps, "qkv_bias": True}, "a vilt")
     heads = config.get("num_attention_heads", 12)
-    told = {"image_heads": heads, "image_norm_eps": eps}
+    told = {"text": "bert", "image_heads": heads, "image_norm_eps": eps}
     return {**image_sizes(roles), **embedding_sizes(roles), **told}
 
 
