@@ -96,7 +96,8 @@ class ITC(Frozen):
     loss: Literal["softmax", "hinge_sum", "hinge_max"] = "softmax"
     """`softmax`: cross-entropy of cosine / temperature. `hinge_sum`: by how much negatives come
     within the margin of the own pair, added up over a row; `hinge_max`: of the hardest one alone
-    (VSE++). Hinges take cosines as they are; the temperature keeps its start, for ITM's draw."""
+    (VSE++), which from random weights may never leave all cosines equal, a loss of `margin`. Hinges
+    take cosines as they are; the temperature keeps its start, for ITM's draw."""
     margin: Annotated[float, Field(gt=0, le=2)] = 0.2
     """How far, in cosine, a hinge wants negatives below the own pair."""
 
