@@ -192,6 +192,22 @@ def origins(design: FusionDesign) -> dict[str, str]:
     return {role: source_role(role, design, table) or role for role, _ in design.named_parameters()}
 
 
+def starts(design: FusionDesign) -> dict[str, str]:
+    """Role -> the name under which its start is compared with other designs': that of `origins`,
+    but `whole:ROLE` for parts of no tower where a checkpoint of the whole design gives them.
+    """
+    found = origins(design)
+    if design.config.whole_weights == "random":
+        return found
+    table = design.slots(design.config, design.backbone)
+    return {
+        role: name
+        if role.startswith("image.vit.") or source_role(role, design, table)
+        else f"whole:{name}"
+        for role, name in found.items()
+    }
+
+
 def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:
     """The source's name of a role: its slot's source layer and the rest of the role. None where
     it starts fresh.

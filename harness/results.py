@@ -77,7 +77,7 @@ DIGESTS = {
     "name": "the step, or the role",
     "digest": "hexadecimal",
     "size": "roles: how many parameters",
-    "drawn_as": "roles: the role by whose name it was drawn, its own or its slot's source",
+    "drawn_as": "roles: what it starts as: itself, its slot's source, or part of a whole model",
 }
 MEASURED = ("step", "samples", "seconds", "name", "value")
 FACTS = ("text_layers", "fusion_layers", "itc_reads")

@@ -210,7 +210,7 @@ class _Run:
             {
                 "batches": old.get("batches", {}),
                 "roles": slots.role_digests(design),
-                "drawn_as": slots.origins(design),
+                "drawn_as": slots.starts(design),
                 "sizes": {role: p.numel() for role, p in design.named_parameters()},
                 "code": code,
                 "data": corpus.content,

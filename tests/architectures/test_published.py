@@ -12,7 +12,7 @@ from architectures.backbone import Backbone
 from architectures.checkpoints import load_whole, read
 from architectures.encoders import backbone_from
 from architectures.frozen import SettingError
-from architectures.slots import source_role
+from architectures.slots import source_role, starts
 from tests.architectures.published_models import albef_training, change, model, saved
 from tests.architectures.reference import randomised
 from tests.architectures.test_checkpoints import published
@@ -241,6 +241,11 @@ def test_a_variant_starts_from_a_whole(make, albef, batch):
     with pytest.raises(SettingError, match=r"text_mlp is 16, there 32. Set backbone.text_mlp"):
         make("split_bert", fields, text_mlp=16)
     one = make("split_bert", {**fields, "pooler": True, "whole_allow": ["pooler.*"]})
+    compared = starts(one)
+    assert compared["layers.5.cross_norm.bias"] == "whole:layers.5.cross_norm.bias"
+    assert compared["heads.itm.weight"] == "whole:heads.itm.weight"
+    assert compared["layers.5.self_norm.bias"] == "layers.5.self_norm.bias"
+    assert compared["image.vit.norm.bias"] == "image.vit.norm.bias"
     drawn = make("split_bert", {"text_layers": 3, "pooler": True})
     assert torch.equal(one.pooler.weight, drawn.pooler.weight)
     assert torch.equal(one.layers[5].cross_norm.bias.float(), source.layers[5].cross_norm.bias)
