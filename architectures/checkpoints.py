@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +37,7 @@ from architectures.published import (
     visual_bert,
 )
 from architectures.published.format import Config, Format
-from architectures.weight_files import configuration, open_file, open_folder
+from architectures.weight_files import configuration, open_file, open_folder, state
 
 BY_TYPE: Mapping[str, Format] = {
     "bert": bert.WHOLE,
@@ -109,15 +110,25 @@ def read(source: str | Path) -> Published:
     path = Path(source).expanduser()
     if not path.exists():
         raise SettingError(f"{path}: there is no such file or folder")
+    return _read(path, state(path))
+
+
+def forget() -> None:
+    """Lets go of what was read last, which may be large."""
+    _read.cache_clear()
+
+
+@functools.lru_cache(maxsize=2)  # towers and checks ask for one file after another
+def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
     config: Config = {}
     if path.is_dir():
         config = configuration(path)
-        form, state = _of_folder(path, config), open_folder(path)
+        form, held = _of_folder(path, config), open_folder(path)
     else:
-        state = open_file(path)
-        form = _of_file(path, state)
+        held = open_file(path)
+        form = _of_file(path, held)
     try:
-        tensors, left_out = _tied(*form.split(state))
+        tensors, left_out = _tied(*form.split(held))
         sizes = form.sizes(config, tensors)
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None

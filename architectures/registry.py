@@ -180,7 +180,7 @@ def start(design: FusionDesign) -> None:
 
     Raises `SettingError` for weights that do not fit; on the meta device that is all it does.
     """
-    from architectures import encoders, slots
+    from architectures import checkpoints, encoders, slots
     from architectures.image_tower import ImageTower
 
     backbone = design.backbone
@@ -201,6 +201,7 @@ def start(design: FusionDesign) -> None:
             own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
         slots.load_slots(design, source, own, allow=backbone.weights_allow)
     _start_whole(design)
+    checkpoints.forget()
 
 
 def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionDesign:

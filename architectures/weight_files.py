@@ -114,17 +114,21 @@ def content(source: str) -> str:
     """Digest (16 hex characters) of a file of weights, or of configuration and weights of a folder;
     empty where there is none of the two, as for a name on a hub.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        files = [path]
-    else:
-        names = (CONFIG, "*.index.json", "*.safetensors", "*.bin")
-        files = sorted({file for name in names for file in path.glob(name)})
+    files = state(Path(source).expanduser())
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
-        state = file.stat()
-        digest.update(_digest_once(file.resolve(), state.st_size, state.st_mtime_ns))
+        digest.update(_digest_once(*file))
     return digest.hexdigest() if files else ""
+
+
+def state(path: Path) -> tuple[tuple[Path, int, int], ...]:
+    """Files that a source of weights consists of, with size and time of the last change."""
+    files = {path}
+    if not path.is_file():
+        names = (CONFIG, "*.index.json", "*.safetensors", "*.bin")
+        files = {file for name in names for file in path.glob(name)}
+    found = [(file.resolve(), file.stat()) for file in sorted(files)]
+    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in found)
 
 
 @functools.lru_cache(maxsize=64)

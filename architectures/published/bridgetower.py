@@ -84,7 +84,9 @@ def bridgetower_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    sizes, image = roberta.WHOLE.sizes(config.get("text_config", {}), roles), image_sizes(roles)
+    silent = {"layer_norm_eps": EPS, "type_vocab_size": 1}
+    sizes = roberta.WHOLE.sizes({**silent, **config.get("text_config", {})}, roles)
+    image = image_sizes(roles)
     constant(config.get("vision_config", {}), {"layer_norm_eps": EPS}, "its image tower")
     image |= {"image_heads": max(image["image_width"] // 64, 1), "image_norm_eps": EPS}
     return {**sizes, **image, "vision": VISION}
