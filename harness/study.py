@@ -19,6 +19,8 @@ from harness.settings import (
     ITC,
     ITM,
     MLM,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
     Budget,
     Data,
     Measure,
@@ -33,7 +35,8 @@ from harness.settings import (
 )
 
 __all__ = [
-    "ITC", "ITM", "MLM", "SCALES", "Backbone", "Budget", "Cell", "Measure", "Numerics",
+    "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "Backbone", "Budget",
+    "Cell", "Measure", "Numerics",
     "Objectives", "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
     "SettingError", "Study", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid",
     "leave_one_out", "scale",

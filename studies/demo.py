@@ -10,13 +10,11 @@ Command: make demo, or fuselab run demo && fuselab report demo
 """
 
 from harness.study import (
-    ITC,
-    ITM,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
     Budget,
     Cell,
     Measure,
-    Objectives,
-    Optimizer,
     Retrieval,
     Scenes,
     Study,
@@ -37,18 +35,10 @@ STUDY = Study(
     ),
     control="6+6",
     data=Scenes(train=20_000, val=512, test=512),
-    # 160 steps from random weights. What makes them enough is in LOG.md: a warm temperature
-    # and short averages bring ITC off its plateau, and mostly uniform negatives bring ITM after it.
     budget=Budget(samples=10_240),
     batch_size=64,
-    objectives=Objectives(itc=ITC(temperature=0.2), itm=ITM(hard_share=0.25)),
-    optimizer=Optimizer(
-        learning_rate=6e-4,
-        betas=(0.9, 0.95),
-        warmup_share=0.15,
-        final_share=0.2,
-        clip_norm=0.0,
-    ),
+    objectives=SHORT_OBJECTIVES,
+    optimizer=SHORT_OPTIMIZER,
     measure=Measure(points=5, items=256, checkpoints=5),
     tasks=(Retrieval(rerank=8),),
     seeds=(0, 1, 2),

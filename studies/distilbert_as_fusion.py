@@ -13,13 +13,11 @@ Command: fuselab run distilbert_as_fusion && fuselab report distilbert_as_fusion
 """
 
 from harness.study import (
-    ITC,
-    ITM,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
     Budget,
     Cell,
     Measure,
-    Objectives,
-    Optimizer,
     Retrieval,
     Scenes,
     Study,
@@ -43,17 +41,11 @@ STUDY = Study(
     control="split 6+6",
     warm_start=WarmStart(bert_samples=12_800, distil_samples=6_400, vit_samples=12_800),
     data=Scenes(train=20_000, val=512, test=512),
-    # The demo's settings, found there from random weights (LOG.md).
+    # Found from random weights.
     budget=Budget(samples=10_240),
     batch_size=64,
-    objectives=Objectives(itc=ITC(temperature=0.2), itm=ITM(hard_share=0.25)),
-    optimizer=Optimizer(
-        learning_rate=6e-4,
-        betas=(0.9, 0.95),
-        warmup_share=0.15,
-        final_share=0.2,
-        clip_norm=0.0,
-    ),
+    objectives=SHORT_OBJECTIVES,
+    optimizer=SHORT_OPTIMIZER,
     measure=Measure(points=8, items=256, checkpoints=4),
     tasks=(Retrieval(rerank=8),),
     seeds=(0, 1, 2),

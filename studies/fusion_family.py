@@ -14,13 +14,11 @@ Command: fuselab run fusion_family && fuselab report fusion_family
 """
 
 from harness.study import (
-    ITC,
-    ITM,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
     Budget,
     Cell,
     Measure,
-    Objectives,
-    Optimizer,
     Retrieval,
     Scenes,
     Study,
@@ -45,17 +43,11 @@ STUDY = Study(
     ),
     control="split 6+6",
     data=Scenes(train=20_000, val=512, test=512),
-    # The demo's settings, found there on the split alone (LOG.md): other designs may want others.
+    # Found on the split alone: other designs may want others.
     budget=Budget(samples=10_240),
     batch_size=64,
-    objectives=Objectives(itc=ITC(temperature=0.2), itm=ITM(hard_share=0.25)),
-    optimizer=Optimizer(
-        learning_rate=6e-4,
-        betas=(0.9, 0.95),
-        warmup_share=0.15,
-        final_share=0.2,
-        clip_norm=0.0,
-    ),
+    objectives=SHORT_OBJECTIVES,
+    optimizer=SHORT_OPTIMIZER,
     measure=Measure(points=5, items=256, checkpoints=5),
     tasks=(Retrieval(rerank=8),),
     seeds=(0, 1, 2),
