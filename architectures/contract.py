@@ -261,6 +261,11 @@ class FusionDesign(nn.Module, ABC):
         attention probabilities are wanted. Raises `TypeError` where the design cannot fuse.
         """
 
+    def cannot_fuse(self) -> TypeError:
+        """What `fuse` raises where the design cannot, with the reason that its facts give."""
+        no_fuse = self.facts(self.config, self.backbone).no_fuse
+        return TypeError(f"{self.name} cannot fuse: {no_fuse}")
+
     @abstractmethod
     def word_embedding(self) -> nn.Embedding:
         """The table that the MLM head is tied to."""

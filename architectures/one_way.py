@@ -76,9 +76,7 @@ class OneWay(TwoTowers, ABC):
     ) -> Fused:
         stack = self.fusion_stack()
         if not stack:
-            raise TypeError(
-                f"{self.name} cannot fuse: {self.facts(self.config, self.backbone).no_fuse}"
-            )
+            raise self.cannot_fuse()
         x_TD, layout, read = text.tokens_TD, text.layout, Read.of_image(image)
         if self.types is not None:
             x_TD = x_TD + self.types.text_D

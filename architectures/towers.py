@@ -160,6 +160,12 @@ def stack_slots(depth: int) -> Mapping[str, str]:
     return {"embeddings": "embeddings", **{f"layers.{j}": f"layers.{j}" for j in range(depth)}}
 
 
+def tower_slots(depth: int, backbone: Backbone) -> Mapping[str, str]:
+    """The same of a whole text tower: the norm above the layers too, where its kind has one."""
+    norm = {"text_norm": "text_norm"} if backbone.text_kind.pre_norm else {}
+    return {**stack_slots(depth), **norm}
+
+
 def project_needed(name: str, backbone: Backbone) -> None:
     """Raises `SettingError` where widths differ and no projection would bring them together."""
     if backbone.image_width != backbone.text_width:

@@ -150,8 +150,7 @@ class TwoStreams(TwoTowers, ABC):
     ) -> Fused:
         depth = len(self.text_fusion)
         if not depth:
-            no_fuse = self.facts(self.config, self.backbone).no_fuse
-            raise TypeError(f"{self.name} cannot fuse: {no_fuse}")
+            raise self.cannot_fuse()
         at_BR = with_first(read_at_BR)
         attention: dict[str, Tensor] = {}
         words: Read | None = None

@@ -21,8 +21,8 @@ from architectures.towers import (
     TwoTowers,
     image_layers,
     itc_reads,
-    stack_slots,
     text_layers,
+    tower_slots,
 )
 
 NO_FUSION = "its towers meet only in the contrastive loss"
@@ -68,9 +68,8 @@ class DualEncoder(TwoTowers):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
-        raise TypeError(f"dual_encoder cannot fuse: {NO_FUSION}")
+        raise self.cannot_fuse()
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        norm = {"text_norm": "text_norm"} if backbone.text_kind.pre_norm else {}
-        return {**stack_slots(cls.facts(config, backbone).text_layers), **norm}
+        return tower_slots(cls.facts(config, backbone).text_layers, backbone)

@@ -235,8 +235,7 @@ class InBackbone(FusionDesign):
         keep_attention: Collection[str] = (),
     ) -> Fused:
         if not self.count:
-            no_fuse = self.facts(self.config, self.backbone).no_fuse
-            raise TypeError(f"{self.name} cannot fuse: {no_fuse}")
+            raise self.cannot_fuse()
         at_BR = with_first(read_at_BR)
         kept: dict[str, list[Tensor]] = {name: [] for name in self.crossings()}
         words = Read(states=text.tokens_TD, layout=text.layout)

@@ -145,8 +145,7 @@ class MergedAttention(TwoTowers):
     ) -> Fused:
         stack = self._stack()
         if not stack:
-            no_fuse = self.facts(self.config, self.backbone).no_fuse
-            raise TypeError(f"{self.name} cannot fuse: {no_fuse}")
+            raise self.cannot_fuse()
         joint = Joint(text.layout, image.distinct_UPD.shape[1])
         image_BPD = image.by_row(self._patches(image.distinct_UPD))
         x_TD = joint.join(self._words(text.tokens_TD), image_BPD)

@@ -237,9 +237,8 @@ class QueryBottleneck(FusionDesign):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
-        facts = self.facts(self.config, self.backbone)
-        if not facts.can_fuse:
-            raise TypeError(f"{self.name} cannot fuse: {facts.no_fuse}")
+        if not self.facts(self.config, self.backbone).can_fuse:
+            raise self.cannot_fuse()
         if self.config.queries_read_text:
             return self._together(image, text, read_at_BR)
         return self._one_way(image, text, read_at_BR)

@@ -25,8 +25,8 @@ from architectures.towers import (
     TwoTowers,
     image_layers,
     itc_reads,
-    stack_slots,
     text_layers,
+    tower_slots,
 )
 
 NO_WORDS = "only the pooled vectors meet, and no word reads the image"
@@ -119,8 +119,8 @@ class ShallowFusion(TwoTowers):
         keep_attention: Collection[str] = (),
     ) -> Fused:
         """Words come back as the text tower left them."""
-        if no_fuse := self.facts(self.config, self.backbone).no_fuse:
-            raise TypeError(f"{self.name} cannot fuse: {no_fuse}")
+        if not self.facts(self.config, self.backbone).can_fuse:
+            raise self.cannot_fuse()
         # Of text the last layer's vector, also where ITC reads a lower one.
         text_BD, image_BD = self._pooled(text.tokens_TD, text.layout), image.pooled_BD
         if self.text_projection is None or self.image_projection is None:
@@ -138,5 +138,4 @@ class ShallowFusion(TwoTowers):
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        norm = {"text_norm": "text_norm"} if backbone.text_kind.pre_norm else {}
-        return {**stack_slots(cls.facts(config, backbone).text_layers), **norm}
+        return tower_slots(cls.facts(config, backbone).text_layers, backbone)

@@ -36,11 +36,6 @@ def roberta_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors(state, RULES)
 
 
-def roberta_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
-    return WHOLE.tensors(state)
-
-
 FORMAT = TextFormat(
     model_type="roberta",
     reader="RobertaForMaskedLM",
