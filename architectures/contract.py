@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -158,8 +158,9 @@ class DesignConfig(Frozen):
     """`random`, or a checkpoint of the design as a whole, cross-attention and heads included, which
     has the last word: an ALBEF checkpoint for `split_bert`, the folder or hub name of a BridgeTower
     for `bridge`, a CLIP for `dual_encoder`, a ViLT for `single_stream`, a VisualBERT for
-    `merged_attention` over patches, an LXMERT for `co_attention`, an exported folder for its own.
-    Where it does not fit, the error says the design and fields that do."""
+    `merged_attention` over patches, an LXMERT for `co_attention`, a BLIP-2 (its first stage) for
+    `query_bottleneck`, an exported folder for its own. Where it does not fit, the error says the
+    design and fields that do."""
     whole_allow: tuple[str, ...] = ()
     """Patterns of roles, as `heads.itc.*`, that whole_weights may lack, hold in another size, or
     hold besides the design's; what it lacks starts as without it. Any other is an error."""
@@ -179,6 +180,8 @@ class Facts:
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    image_vectors: int = 0
+    """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
     fusion_reads: str = ""
     """Which layers of the towers each fusion layer reads, in words; empty: their last."""
     text_layers: int
@@ -310,6 +313,33 @@ class ReasonsOverImages(Protocol):
 
     def for_images(self, count: int) -> Self:
         """A design of the same weights whose `fuse` takes image states of B x count rows."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextStage:
+    """What a design learns from text alone, on top of an image tower, before the two meet."""
+
+    fields: Mapping[str, Any]
+    """Configuration of the model that learns: the design without what text alone never reaches."""
+    trains: tuple[str, ...]
+    """Name prefixes of what learns, the MLM head included; all else is frozen."""
+    lacks: tuple[str, ...]
+    """Patterns of the design's roles that this model has not, or that no objective may ask for:
+    `whole_allow` of the design that starts from it."""
+
+
+@runtime_checkable
+class LearnsFromText(Protocol):
+    """Optional ability: a stage of text alone between image and joint pre-training (VLMo)."""
+
+    @classmethod
+    def text_stage(cls, config: DesignConfig) -> TextStage | None:
+        """The stage of a configuration; None: it has none."""
+        ...
+
+    def text_alone(self, ids_BL: Tensor, text_is_real_BL: Tensor, at_BR: Tensor) -> Tensor:
+        """Last states of a text without image at some positions, (B * R, D), for the MLM head."""
         ...
 
 

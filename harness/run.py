@@ -177,11 +177,20 @@ class _Run:
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
         """Train to the end of the budget; False where a stop was asked for."""
         spec, folder = self.spec, self.folder
-        checked = validation_batches(
-            corpus.val, corpus.tokenizer, spec.measure.items, spec.batch_size, spec.objectives.mlm
+        fixed = functools.partial(
+            validation_batches,
+            tokenizer=corpus.tokenizer,
+            batch_size=spec.batch_size,
+            mlm=spec.objectives.mlm,
         )
         self._certify(design, corpus)
-        trainer = self.trainer = Trainer(spec, design, training_batches(spec, corpus), checked)
+        trainer = self.trainer = Trainer(
+            spec,
+            design,
+            training_batches(spec, corpus),
+            validation=fixed(corpus.val, items=spec.measure.items),
+            trained_on=fixed(corpus.train, items=spec.measure.gap_items),
+        )
         self._resume(trainer)
         self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)

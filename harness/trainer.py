@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,18 +16,21 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from architectures.contract import FusionDesign
 from harness import optimizer as adamw
 from harness.budget import Ledger, checkpoints_of, grid_of, steps_of
 from harness.data.batches import Batch, Batches
-from harness.objectives.forward import ObjectiveState, terms, total
-from harness.objectives.term import Term
-from harness.objectives.validation import curve_values, validate
+from harness.gradients import Gradients
+from harness.objectives.forward import terms, total
+from harness.objectives.state import ObjectiveState
+from harness.objectives.term import Losses, Term
+from harness.objectives.validation import curve_values, gaps, validate
 from harness.randomness import torch_seed
 from harness.study import RunSpec
 
-VERSION = "1"
+VERSION = "2"
 """Raised when the same spec trains differently than before."""
 
 
@@ -51,21 +53,36 @@ class Trainer:
     """One model, its optimizer and objective state, and the loop over them."""
 
     def __init__(
-        self, spec: RunSpec, design: FusionDesign, batches: Batches, validation: Sequence[Batch]
+        self,
+        spec: RunSpec,
+        design: FusionDesign,
+        batches: Batches,
+        validation: Sequence[Batch],
+        trained_on: Sequence[Batch] = (),
     ) -> None:
+        """`validation`: fixed batches that curves are measured on; `trained_on`: the same of
+        training pictures, for the gap between the two.
+        """
         self.spec, self.batches = spec, batches
         self.device = torch.device(spec.numerics.device)
         self.design = design.to(self.device).train()
-        self.state = ObjectiveState(spec.objectives).to(self.device)
+        self.state = ObjectiveState(spec.objectives, self.design).to(self.device)
         self.optimizer = adamw.build(spec.optimizer, self.design, self.state, fused=True)
+        self.gradients = Gradients(self.design, self.state)
         self.validation = [batch.to(self.device) for batch in validation]
+        self.trained_on = [batch.to(self.device) for batch in trained_on]
+        # Without padding a batch has another size at every step: that saves a CPU work and keeps a
+        # GPU waiting.
+        self.packed = self.device.type == "cpu"
         self.step = 0
         self.steps = steps_of(spec.budget, spec.batch_size)
+        self.measured = frozenset(grid_of(self.steps, spec.measure.points))
         self.chain = ""
         self.ledger = Ledger()
         self.sums: dict[str, Term] = {}
-        self.norm_sum = torch.zeros((), device=self.device)
+        self.note_sums: dict[str, Tensor] = {}
         self.validated: dict[str, Term] = {}
+        self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._process = psutil.Process()
 
     def precision(self) -> AbstractContextManager[object]:
@@ -79,7 +96,6 @@ class Trainer:
 
         Raises `DivergedError` at the first step whose loss or gradient is not finite.
         """
-        measured = frozenset(grid_of(self.steps, self.spec.measure.points))
         saved = checkpoints_of(self.steps, self.spec.measure)
         if self.step == 0:
             yield Measurement(step=0, values=self.measure(), checkpoint=False)
@@ -90,7 +106,7 @@ class Trainer:
             begun = time.perf_counter()
             self.one_step()
             self.ledger.train_seconds += time.perf_counter() - begun
-            if self.step in measured:
+            if self.step in self.measured:
                 yield Measurement(self.step, self.measure(), checkpoint=self.step in saved)
 
     def one_step(self) -> None:
@@ -100,38 +116,59 @@ class Trainer:
         self.chain = self.batches.after(self.chain, batch)
         self.ledger.text_tokens += int(batch.text_is_real_BL.sum())  # before it is on the device
         batch = batch.to(self.device)
-        torch.manual_seed(torch_seed(spec.seed, "dropout", step))
-        drawing = torch.Generator(self.device)
-        drawing.manual_seed(torch_seed(spec.seed, "itm negatives", step))
         rate = adamw.learning_rate(spec.optimizer, step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        self.state.before_step()
-        with self.precision():
-            found = terms(self.design, self.state, batch, spec.objectives, negatives=drawing)
-            loss = total(found, spec.objectives)
+        self.state.before_step(self.step / self.batches.steps_per_epoch)
+        losses, loss = self._forward(batch, step)
         self._note_memory()
         loss.backward()
-        norm = self._clip()
-        size, found_loss = norm.item(), loss.item()
-        if not math.isfinite(size + found_loss):
-            raise DivergedError(f"step {step}: loss {found_loss}, gradient norm {size}")
+        norms = self.gradients.norms()
+        self._check(step, loss.detach(), norms["grad_norm"])
+        self.gradients.clip(norms["grad_norm"], spec.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
-        self._count(batch, found, norm)
+        self._count(batch, losses, norms)
 
-    def _clip(self) -> torch.Tensor:
-        """The gradient's norm before clipping; clipping by it where the settings say so."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        limit = self.spec.optimizer.clip_norm or math.inf
-        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+    def _forward(self, batch: Batch, step: int) -> tuple[Losses, Tensor]:
+        """The teacher draws its dropout from a stream of its own: with one or without, the design
+        draws the same.
+        """
+        seed = self.spec.seed
+        drawing = torch.Generator(self.device)
+        drawing.manual_seed(torch_seed(seed, "itm negatives", step))
+        with self.precision():
+            torch.manual_seed(torch_seed(seed, "teacher dropout", step))
+            taught = self.state.teach(self.design, batch, packed=self.packed)
+            torch.manual_seed(torch_seed(seed, "dropout", step))
+            losses = terms(
+                self.design,
+                self.state,
+                batch,
+                negatives=drawing,
+                taught=taught,
+                packed=self.packed,
+            )
+            loss = total(losses.terms, self.spec.objectives)
+        self.state.remember(taught, batch.keys)
+        return losses, loss
 
-    def _count(self, batch: Batch, found: dict[str, Term], norm: torch.Tensor) -> None:
-        for name, term in found.items():
+    def _check(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Raises `DivergedError` where loss or gradient is not finite. On a GPU that is asked at
+        measurements only: each answer would wait for all that was sent.
+        """
+        self.finite = self.finite & torch.isfinite(loss + norm)
+        measured = self.device.type == "cpu" or step in self.measured
+        if measured and not bool(self.finite):
+            raise DivergedError(f"step {step}: loss {float(loss)}, gradient norm {float(norm)}")
+
+    def _count(self, batch: Batch, losses: Losses, norms: dict[str, Tensor]) -> None:
+        for name, term in losses.terms.items():
             term = term.detach()
             self.sums[name] = self.sums[name] + term if name in self.sums else term
-        self.norm_sum += norm.detach()
+        for name, value in {**losses.notes, **norms}.items():
+            self.note_sums[name] = self.note_sums.get(name, 0) + value.detach()
         rows = len(batch.ids_BL)
         self.ledger.steps += 1
         self.ledger.samples += rows
@@ -147,33 +184,28 @@ class Trainer:
 
     def measure(self) -> dict[str, float]:
         """Training means since the last measurement, and validation values."""
-        values: dict[str, float] = {}
-        for name, term in self.sums.items():
-            values |= term.values(f"train/{name}")
+        objectives = self.spec.objectives
+        values = {f"train/{name}": value for name, value in self.state.curves().items()}
         if self.sums:
-            weights = self.spec.objectives
-            values["train/loss"] = sum(
-                getattr(weights, name).weight * values[f"train/{name}_loss"] for name in self.sums
-            )
+            values |= curve_values(self.sums, objectives, "train")
             steps = self.step - self._last_measured()
-            values["train/grad_norm"] = float(self.norm_sum) / steps
+            values |= {f"train/{n}": float(total) / steps for n, total in self.note_sums.items()}
             group = self.optimizer.param_groups[0]
             values["train/learning_rate"] = group["lr"] / group["rate"]
-        values["train/temperature"] = float(self.state.temperature.detach())
-        self.sums = {}
-        self.norm_sum = torch.zeros((), device=self.device)
-        objectives = self.spec.objectives
+        self.sums, self.note_sums = {}, {}
         self.validated = self.validate()
-        return values | curve_values(self.validated, objectives)
+        values |= curve_values(self.validated, objectives)
+        if self.trained_on:
+            seen = validate(self.design, self.state, self.trained_on, self.precision)
+            values |= gaps(self.validated, seen, objectives)
+        return values
 
     def validate(self) -> dict[str, Term]:
         """The terms of the fixed validation batches, now."""
-        objectives = self.spec.objectives
-        return validate(self.design, self.state, self.validation, objectives, self.precision)
+        return validate(self.design, self.state, self.validation, self.precision)
 
     def _last_measured(self) -> int:
-        earlier = [s for s in grid_of(self.steps, self.spec.measure.points) if s < self.step]
-        return max(earlier, default=0)
+        return max((s for s in self.measured if s < self.step), default=0)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything the loop needs to go on; tensors and plain values only."""
@@ -185,7 +217,7 @@ class Trainer:
             "chain": self.chain,
             "ledger": self.ledger.as_json(),
             "sums": {name: dataclasses.asdict(term) for name, term in self.sums.items()},
-            "norm_sum": self.norm_sum,
+            "note_sums": self.note_sums,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -200,4 +232,4 @@ class Trainer:
             name: Term(**{k: v.to(self.device) for k, v in parts.items()})
             for name, parts in snapshot["sums"].items()
         }
-        self.norm_sum = snapshot["norm_sum"].to(self.device)
+        self.note_sums = {k: v.to(self.device) for k, v in snapshot["note_sums"].items()}

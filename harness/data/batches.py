@@ -44,6 +44,8 @@ class Batch:
     """int64; where MLM predicts, padded with 0."""
     mask_labels_BR: Tensor
     """int64; what stood there, padded with -100."""
+    hidden_N: Tensor
+    """int64; which of the B x R places hold a prediction."""
     keys: Keys
     """What the rows are."""
     match_BB: Tensor
@@ -140,11 +142,13 @@ def validation_batches(
 ) -> list[Batch]:
     """The same batches for every design and seed: fixed pictures, captions, masks, negatives.
 
-    `items` pictures, or all where there are fewer, in batches of nearly equal size. Negatives are
-    uniform over the rows of the batch that do not match.
+    `items` pictures (none: no batches), or all where there are fewer, in batches of nearly equal
+    size. Negatives are uniform over the rows of the batch that do not match.
     """
     rows = stream(0, "validation order").permutation(len(split))[:items]
-    batches = []
+    batches: list[Batch] = []
+    if not len(rows):
+        return batches
     for step, rows_B in enumerate(np.array_split(rows, -(-len(rows) // batch_size))):
         choice_B = _captions(split, rows_B, stream(0, "validation captions", step))
         rng = stream(0, "validation masks", step)
@@ -186,6 +190,7 @@ def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) ->
         masked_ids_BL=torch.from_numpy(masked.ids_BL),
         mask_positions_BR=torch.from_numpy(masked.positions_BR),
         mask_labels_BR=torch.from_numpy(masked.labels_BR),
+        hidden_N=torch.from_numpy(np.flatnonzero(masked.labels_BR != -100)),
         keys=keys,
         match_BB=matches(keys, keys),
     )

@@ -8,7 +8,7 @@ so that keys of a batch, of a whole split and of a queue of earlier batches comp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -42,15 +42,17 @@ class Keys:
     def __len__(self) -> int:
         return len(self.group_B)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Keys:
+        """The same change of every tensor."""
+        return Keys(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+
     def take(self, rows: Tensor) -> Keys:
         """The rows named, in that order."""
-        return Keys(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return self.map(lambda each: each[rows])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Keys:
         """The same keys on a device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-                 for f in fields(self)}  # fmt: skip
-        return Keys(**moved)
+        return self.map(lambda each: each.to(device, non_blocking=non_blocking))
 
     @staticmethod
     def join(parts: Sequence[Keys]) -> Keys:

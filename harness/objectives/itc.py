@@ -1,83 +1,134 @@
-"""Image-text contrastive learning over the batch: with a learnable temperature, or with a margin.
+"""Image-text contrastive learning: with a learnable temperature, or with a margin.
 
-Symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021; ALBEF, Li et al. 2021),
-or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp), with the rule of identity: a caption that
-also describes another picture of the batch is not its negative.
+Symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021), against the batch or
+against a momentum teacher's features of it and a queue, with soft targets (ALBEF, Li et al. 2021);
+or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp). With the rule of identity: a caption that
+also describes another picture is not its negative, in the batch or in the queue.
+
+Letters: B rows (the batch), K keys, of which the first B are the rows' own pairs in order.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from harness.objectives.term import Term, full, soft_cross_entropy
+from harness.objectives.term import Term, full
 from harness.settings import ITC
 
 
-def targets(match_BB: Tensor, same: str) -> tuple[Tensor, Tensor]:
-    """What each row should point to, and which columns are left out.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One direction, images to texts or texts to images: each row of the batch with every key."""
 
-    `match_BB`: True where column's item matches the row's. Returns targets (rows sum to 1) and a
-    mask of columns to leave out. `same`: see `settings.ITC`.
+    cosine_BK: Tensor
+    match_BK: Tensor
+    """bool: the key matches the row. The own one, of column i in row i, always counts as if."""
+    taught_BK: Tensor | None = None
+    """The teacher's own cosines of the same rows with the same keys."""
+
+    def own_BK(self) -> Tensor:
+        """bool: the key is the row's own pair."""
+        own_BK = torch.zeros_like(self.match_BK)
+        own_BK.diagonal().fill_(True)
+        return own_BK
+
+
+def targets(scores: Scores, same: str) -> tuple[Tensor, Tensor]:
+    """What each row should point to (rows sum to 1), and a mask of keys to leave out. `same`: see
+    `settings.ITC`.
     """
-    own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
-    nothing_BB = torch.zeros_like(own_BB)
+    own_BK = scores.own_BK()
+    nothing_BK = torch.zeros_like(own_BK)
     if same == "positive":
-        wanted_BB = (match_BB | own_BB).double()
-        return wanted_BB / wanted_BB.sum(dim=1, keepdim=True), nothing_BB
-    left_out_BB = match_BB & ~own_BB if same == "masked" else nothing_BB
-    return own_BB.float(), left_out_BB
+        wanted_BK = (scores.match_BK | own_BK).double()
+        return wanted_BK / wanted_BK.sum(dim=1, keepdim=True), nothing_BK
+    left_out_BK = scores.match_BK & ~own_BK if same == "masked" else nothing_BK
+    return own_BK.float(), left_out_BK
 
 
-def one_way(logits_BB: Tensor, match_BB: Tensor, same: str) -> Term:
-    """Cross-entropy of rows over columns; right where the best column matches the row."""
-    targets_BB, left_out_BB = targets(match_BB, same)
-    logits_BB = full(logits_BB).masked_fill(left_out_BB, -torch.inf)
-    return _term(soft_cross_entropy(logits_BB, targets_BB.to(logits_BB)), logits_BB, match_BB)
+def taught(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor:
+    """The teacher's softmax over the keys that are not left out; no gradient reaches it."""
+    assert scores.taught_BK is not None
+    logits_BK = full(scores.taught_BK.detach() / temperature.detach())
+    return logits_BK.masked_fill(left_out_BK, -torch.inf).softmax(dim=1)
 
 
-def _term(loss_sum: Tensor, scores_BB: Tensor, match_BB: Tensor) -> Term:
-    """A row is right where its best column matches it."""
-    best_B1 = scores_BB.argmax(dim=1, keepdim=True)
-    own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
-    correct = (match_BB | own_BB).gather(1, best_B1).sum()
-    return Term(loss_sum, correct, torch.tensor(len(match_BB), device=scores_BB.device))
-
-
-def contrastive(similarity_BB: Tensor, temperature: Tensor, match_BB: Tensor, same: str) -> Term:
-    """Mean of image-to-text and text-to-image.
-
-    `similarity_BB`: cosines, rows images, columns texts. `match_BB`: text of the column describes
-    the image of the row. The term counts 2 B items.
+def one_way(
+    scores: Scores, temperature: Tensor, same: str, alpha: float = 0.0
+) -> tuple[Term, Tensor]:
+    """Cross-entropy of rows over keys, right where the best key matches the row. With a teacher its
+    softmax is alpha of the targets. Also the two parts by themselves, [hard, taught], as sums over
+    rows; without a teacher the second is 0.
     """
-    logits_BB = similarity_BB / temperature
-    return one_way(logits_BB, match_BB, same) + one_way(logits_BB.T, match_BB.T, same)
+    targets_BK, left_out_BK = targets(scores, same)
+    logits_BK = full(scores.cosine_BK / temperature).masked_fill(left_out_BK, -torch.inf)
+    log_BK = logits_BK.log_softmax(dim=1).masked_fill(left_out_BK, 0.0)  # else 0 * -inf
+    targets_BK = targets_BK.to(log_BK)
+    hard = distil = -(targets_BK * log_BK.detach()).sum()
+    if scores.taught_BK is None:
+        wanted_BK, distil = targets_BK, torch.zeros_like(hard)
+    else:
+        taught_BK = taught(scores, temperature, left_out_BK)
+        wanted_BK = alpha * taught_BK + (1 - alpha) * targets_BK
+        distil = -(taught_BK * log_BK.detach()).sum()
+    loss = -(wanted_BK * log_BK).sum()
+    return _term(loss, logits_BK, scores), torch.stack([hard, distil])
 
 
-def hinge_one_way(similarity_BB: Tensor, match_BB: Tensor, settings: ITC) -> Term:
+def _term(loss_sum: Tensor, scores_BK: Tensor, scores: Scores) -> Term:
+    """A row is right where its best key matches it."""
+    best_B1 = scores_BK.argmax(dim=1, keepdim=True)
+    correct = (scores.match_BK | scores.own_BK()).gather(1, best_B1).sum()
+    return Term(loss_sum, correct, torch.tensor(len(best_B1), device=scores_BK.device))
+
+
+def contrastive(
+    image_to_text: Scores, text_to_image: Scores, temperature: Tensor, same: str, alpha: float = 0.0
+) -> tuple[Term, dict[str, Tensor]]:
+    """Mean of both directions: the term counts 2 B items. With a teacher also the loss against the
+    pairs and against its softmax by themselves (means).
+    """
+    one, one_parts = one_way(image_to_text, temperature, same, alpha)
+    other, other_parts = one_way(text_to_image, temperature, same, alpha)
+    term = one + other
+    if image_to_text.taught_BK is None:
+        return term, {}
+    hard, distil = ((one_parts + other_parts) / term.items).unbind()
+    return term, {"itc_hard_loss": hard, "itc_distil_loss": distil}
+
+
+def hinge_one_way(scores: Scores, settings: ITC) -> Term:
     """Sum over rows of max(0, margin - own cosine + negative's): of all negatives of a row, or of
-    the largest.
+    the largest. The keys are the batch (K = B).
     """
-    similarity_BB = full(similarity_BB)
-    own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
-    spared_BB = own_BB if settings.same == "negative" else own_BB | match_BB
+    similarity_BB = full(scores.cosine_BK)
+    own_BB = scores.own_BK()
+    spared_BB = own_BB if settings.same == "negative" else own_BB | scores.match_BK
     above_BB = settings.margin - similarity_BB.diagonal()[:, None] + similarity_BB
     above_BB = above_BB.clamp(min=0).masked_fill(spared_BB, 0.0)
     loss_B = above_BB.amax(dim=1) if settings.loss == "hinge_max" else above_BB.sum(dim=1)
-    left_out_BB = targets(match_BB, settings.same)[1]
-    return _term(loss_B.sum(), similarity_BB.masked_fill(left_out_BB, -torch.inf), match_BB)
+    left_out_BB = targets(scores, settings.same)[1]
+    return _term(loss_B.sum(), similarity_BB.masked_fill(left_out_BB, -torch.inf), scores)
 
 
-def hinge(similarity_BB: Tensor, match_BB: Tensor, settings: ITC) -> Term:
+def hinge(image_to_text: Scores, text_to_image: Scores, settings: ITC) -> Term:
     """Image-to-text and text-to-image, added up as VSE++ does. The term counts 2 B items, as
     `contrastive` does, so its mean is VSE++'s sum over the batch divided by 2 B.
     """
-    image_to_text = hinge_one_way(similarity_BB, match_BB, settings)
-    return image_to_text + hinge_one_way(similarity_BB.T, match_BB.T, settings)
+    return hinge_one_way(image_to_text, settings) + hinge_one_way(text_to_image, settings)
 
 
-def aligned(similarity_BB: Tensor, temperature: Tensor, match_BB: Tensor, settings: ITC) -> Term:
-    """The loss that the settings name. Arguments as in `contrastive`."""
+def aligned(
+    image_to_text: Scores,
+    text_to_image: Scores,
+    temperature: Tensor,
+    settings: ITC,
+    alpha: float = 0.0,
+) -> tuple[Term, dict[str, Tensor]]:
+    """The loss that the settings name, with its parts. Arguments as in `contrastive`."""
     if settings.loss == "softmax":
-        return contrastive(similarity_BB, temperature, match_BB, settings.same)
-    return hinge(similarity_BB, match_BB, settings)
+        return contrastive(image_to_text, text_to_image, temperature, settings.same, alpha)
+    return hinge(image_to_text, text_to_image, settings), {}

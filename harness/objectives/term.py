@@ -39,6 +39,16 @@ class Term:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """What one batch gave: the terms of the total, and what is only looked at."""
+
+    terms: dict[str, Term]
+    """Objective -> its term, those with a weight above 0."""
+    notes: dict[str, Tensor]
+    """Curve -> its mean over the batch, without gradient."""
+
+
 def full(x: Tensor) -> Tensor:
     """At least float32: losses are not summed in half precision, and float64 stays exact."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -54,9 +64,5 @@ def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
 
 
 def soft_cross_entropy(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
-    """Sum over rows of -sum(target * log softmax); a target of 0 is free, also at a logit of -inf.
-
-    That matters where candidates are masked: 0 * -inf would be NaN.
-    """
-    log_probabilities = torch.log_softmax(logits_NC, dim=-1)
-    return -torch.where(targets_NC > 0, targets_NC * log_probabilities, 0.0).sum()
+    """Sum over rows of -sum(target * log softmax); rows of targets sum to 1."""
+    return (logits_NC.logsumexp(dim=-1) - (targets_NC * logits_NC).sum(dim=-1)).sum()

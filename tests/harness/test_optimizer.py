@@ -13,7 +13,7 @@ from architectures.contract import FusionDesign
 from harness import optimizer
 from harness.budget import steps_of
 from harness.folder import RunFolder
-from harness.objectives.forward import ObjectiveState
+from harness.objectives.state import ObjectiveState
 from harness.plan import plan
 from harness.run import build_design, execute, load_data, training_batches
 from harness.settings import Objectives, Optimizer
@@ -30,7 +30,7 @@ def groups_of(
     """A design on the meta device; rate, decay and roles of every group of its parameters."""
     with torch.device("meta"):
         design = registry.construct(name, fields, scale("nano"), 50)
-    state = ObjectiveState(Objectives())
+    state = ObjectiveState(Objectives(), design)
     made = optimizer.build(Optimizer(weight_decay=decay), design, state, fused=False)
     roles = {id(p): role for role, p in design.named_parameters()}
     roles[id(state.temperature)] = "temperature"

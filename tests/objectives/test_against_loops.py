@@ -8,8 +8,20 @@ import torch
 from hypothesis import given, settings
 
 from harness.objectives import itc, itm
-from harness.objectives.term import classified
-from harness.settings import ITC
+from harness.objectives.term import Term, classified
+from harness.settings import ITC, ITM
+
+NOT_READ = torch.tensor(float("nan"))
+
+
+def aligned(
+    cosine: torch.Tensor, temperature: torch.Tensor, match: torch.Tensor, settings: ITC
+) -> Term:
+    """Both ways over the batch alone."""
+    one = itc.Scores(cosine_BK=cosine, match_BK=match)
+    other = itc.Scores(cosine_BK=cosine.T, match_BK=match.T)
+    return itc.aligned(one, other, temperature, settings)[0]
+
 
 # settings are quick: matrices of at most 8 x 8
 quick = settings(max_examples=40, deadline=None)
@@ -52,7 +64,7 @@ def test_itc(drawn: tuple[torch.Tensor, torch.Tensor, float], same: str) -> None
             both = one_way_by_loops(x, match, t, same) + one_way_by_loops(x.T, match.T, t, same)
             loss = both / (2 * len(x))
         else:
-            loss = itc.aligned(x, t, match, ITC.model_validate({"same": same})).loss
+            loss = aligned(x, t, match, ITC.model_validate({"same": same})).loss
         loss.backward()
         results.append((loss.detach(), x.grad, t.grad))
     for ours, naive in zip(*results, strict=True):
@@ -92,7 +104,7 @@ def test_hinge(
         t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
         found = hinge_by_loops(x, match, wanted) / (2 * len(x))
         if not loops:
-            found = itc.aligned(x, t, match, wanted).loss
+            found = aligned(x, t, match, wanted).loss
         found.backward()
         assert t.grad is None and x.grad is not None
         results.append((found.detach(), x.grad))
@@ -105,11 +117,11 @@ def test_a_hinge_by_hand() -> None:
     cosine = torch.tensor([[0.5, 0.45], [-0.3, 0.4]])
     own = torch.eye(2, dtype=torch.bool)
     for loss in ("hinge_sum", "hinge_max"):  # of one negative a row the sum is the largest
-        term = itc.hinge(cosine, own, ITC.model_validate({"loss": loss}))
+        term = aligned(cosine, NOT_READ, own, ITC.model_validate({"loss": loss}))
         torch.testing.assert_close(term.loss_sum, torch.tensor(0.15 + 0.25))
         assert (int(term.correct), int(term.items)) == (3, 4)
     all_match = torch.ones(2, 2, dtype=torch.bool)
-    term = itc.hinge(cosine, all_match, ITC(loss="hinge_max"))
+    term = aligned(cosine, NOT_READ, all_match, ITC(loss="hinge_max"))
     assert float(term.loss_sum) == 0.0 and int(term.correct) == 4
 
 
@@ -117,17 +129,15 @@ def test_itc_is_exact_in_float32_too() -> None:
     drawing = torch.Generator().manual_seed(0)
     cosine = torch.rand(16, 16, generator=drawing) * 2 - 1
     match = torch.eye(16, dtype=torch.bool)
-    ours = itc.contrastive(cosine, torch.tensor(0.03), match, "positive").loss
-    exact = itc.contrastive(
-        cosine.double(), torch.tensor(0.03, dtype=torch.float64), match, "positive"
-    ).loss
+    ours = aligned(cosine, torch.tensor(0.03), match, ITC()).loss
+    exact = aligned(cosine.double(), torch.tensor(0.03, dtype=torch.float64), match, ITC()).loss
     torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_itc_counts_any_matching_column_as_right() -> None:
     match = torch.tensor([[True, True], [False, True]])
     cosine = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    term = itc.contrastive(cosine, torch.tensor(0.1), match, "positive")
+    term = aligned(cosine, torch.tensor(0.1), match, ITC())
     # rows: image 0 -> text 1 matches, image 1 -> text 1; columns: text 0 ties, argmax image 0
     assert (int(term.correct), int(term.items)) == (4, 4)
 
@@ -137,7 +147,8 @@ def test_itc_counts_any_matching_column_as_right() -> None:
 def test_drawn_negatives_never_match(drawn: tuple[torch.Tensor, torch.Tensor, float]) -> None:
     cosine, match, temperature = drawn
     drawing = torch.Generator().manual_seed(1)
-    found = itm.draw_negatives(cosine / temperature, match, 0.5, drawing)
+    logits = cosine / temperature
+    found = itm.draw_negatives(logits, logits.T, match, ITM(hard_share=0.5), drawing)
     for i in range(len(match)):
         text, image = int(found.text_for_image_B[i]), int(found.image_for_text_B[i])
         assert (text == -1) == bool(match[i].all())
@@ -151,7 +162,8 @@ def test_negatives_follow_their_distribution(hard_share: float) -> None:
     logits = torch.tensor([[5.0, 2.0, 1.0, 0.0]]).expand(4, 4)
     match = torch.eye(4, dtype=torch.bool)
     drawing = torch.Generator().manual_seed(0)
-    draws = torch.stack([itm.draw_rows(logits, match, hard_share, drawing)[0] for _ in range(4000)])
+    drawn_with = itm.weights(logits, match, ITM(hard_share=hard_share))
+    draws = torch.stack([itm.draw_rows(drawn_with, drawing)[0] for _ in range(4000)])
     weights = [math.exp(x) for x in (2.0, 1.0, 0.0)]
     for j, weight in enumerate(weights, 1):
         share = hard_share * weight / sum(weights) + (1 - hard_share) / 3
@@ -162,7 +174,8 @@ def test_negatives_follow_their_distribution(hard_share: float) -> None:
 def test_the_same_generator_draws_the_same() -> None:
     logits, match = torch.zeros(8, 8), torch.eye(8, dtype=torch.bool)
     first, second = (
-        itm.draw_negatives(logits, match, 1.0, torch.Generator().manual_seed(3)) for _ in range(2)
+        itm.draw_negatives(logits, logits, match, ITM(), torch.Generator().manual_seed(3))
+        for _ in range(2)
     )
     assert torch.equal(first.image_for_text_B, second.image_for_text_B)
     assert torch.equal(first.text_for_image_B, second.text_for_image_B)
