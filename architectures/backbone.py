@@ -50,8 +50,9 @@ class Backbone(Frozen):
     """A ViT by timm's name; the sizes below override the named model's own."""
     vision_weights: str = "random"
     """`random`, `hub` (timm's published weights), or what has an image tower: an ALBEF checkpoint,
-    a file or folder of a ViT of timm, or the folder or hub name of a CLIP, BridgeTower or ViLT. Its
-    sizes must be the backbone's, but for the image size: its position table is resized."""
+    a file or folder of a ViT of timm, or the folder or hub name of a CLIP, BridgeTower, ViLT or
+    BLIP-2. Its sizes must be the backbone's, but for the image size: its position table is
+    resized."""
     image_size: Positive = 256
     """Pixels on a side."""
     image_channels: Annotated[int, Field(ge=1, le=4)] = 3
@@ -72,7 +73,8 @@ class Backbone(Frozen):
     """Kind of text encoder, and of the layers of every fusion stack."""
     text_weights: str = "random"
     """`random`, or what has a text encoder: an ALBEF checkpoint, or the folder or hub name of a
-    BERT, RoBERTa, DistilBERT, CLIP, BridgeTower, VisualBERT or LXMERT, of exactly these sizes."""
+    BERT, RoBERTa, DistilBERT, CLIP, BridgeTower, VisualBERT, LXMERT or BLIP-2, of exactly these
+    sizes."""
     weights_allow: tuple[str, ...] = ()
     """Patterns of roles, as `image.vit.norm.*`, that vision_weights and text_weights may lack, hold
     in another size, or hold besides ours. Any other such role is an error."""

@@ -26,6 +26,7 @@ from architectures.frozen import SettingError
 from architectures.published import (
     albef,
     bert,
+    blip2,
     bridgetower,
     clip,
     distilbert,
@@ -50,6 +51,7 @@ BY_TYPE: Mapping[str, Format] = {
     "vilt": vilt.WHOLE,
     "visual_bert": visual_bert.WHOLE,
     "lxmert": lxmert.WHOLE,
+    "blip-2": blip2.WHOLE,
 }
 """`model_type` of a folder's configuration -> how its kind is read."""
 BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}

@@ -163,13 +163,15 @@ def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
 OTHER_PARTS = (
     "image.", "heads.itc.", "heads.itm.", "types.", "pooler.", "image_pooler.", "text_projection.",
     "image_projection.", "text_fusion.", "image_fusion.", "text_bridges.", "image_bridges.",
+    "queries.",
 )  # fmt: skip
 """Beginnings of roles that are parts of a published model, but not of its text encoder."""
 
 
 def _is_text(role: str) -> bool:
     """Whether a role is of a text encoder, or of nothing that is known."""
-    crossing = role.startswith("layers.") and ("cross_attention." in role or "cross_norm." in role)
+    others = ("cross_attention.", "cross_norm.", "for_queries.")
+    crossing = role.startswith("layers.") and any(part in role for part in others)
     return not crossing and not role.startswith(OTHER_PARTS)
 
 

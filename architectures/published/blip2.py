@@ -1,18 +1,28 @@
 """Checkpoints of BLIP-2's first stage (Li et al. 2023, as transformers names them) by the roles of
 `query_bottleneck`.
 
-BLIP-2 took BERT's token types out: their rows become zeros.
+BLIP-2 took BERT's token types out: their rows become zeros. Of its second stage, which generates
+text, the image tower can be taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
+from architectures.frozen import SettingError
 from architectures.published import bert
+from architectures.published.format import (
+    Config,
+    Format,
+    Roles,
+    constant,
+    image_sizes,
+    text_sizes,
+)
 from architectures.published.names import tensors
 
 RULES = (
@@ -41,10 +51,63 @@ RULES = (
 )
 
 
-def blip2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of Blip2ForImageTextRetrieval, by role."""
+LEFT_OUT = {
+    "language_model.*": "no design has a decoder that was trained apart",
+    "language_projection.*": "no design has a decoder that was trained apart",
+}
+WORDS, TYPES = "embeddings.word.weight", "embeddings.token_type.weight"
+
+
+def blip2_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of Blip2ForImageTextRetrieval, or of a part of it, by role."""
     found = tensors(state, RULES)
-    found["queries.weight"] = found["queries.weight"].flatten(0, 1)
-    width = found["embeddings.word.weight"].shape[1]
-    types = torch.zeros(TEXT_KINDS["bert"].types, width)
-    return {**found, "embeddings.token_type.weight": types}
+    if "queries.weight" in found:
+        found["queries.weight"] = found["queries.weight"].flatten(0, 1)
+    if WORDS in found:
+        words = found[WORDS]
+        found[TYPES] = words.new_zeros(TEXT_KINDS["bert"].types, words.shape[1])
+    return found
+
+
+def blip2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what no design has."""
+    return WHOLE.tensors(state)
+
+
+def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+    """Those of the parts that are there."""
+    sizes: dict[str, Any] = {}
+    if WORDS in roles:
+        own = config.get("qformer_config", {})
+        fixed = {"hidden_act": "gelu", "layer_norm_eps": TEXT_KINDS["bert"].eps}
+        constant(own, fixed, "its Q-Former")
+        sizes |= {"text": "bert", **text_sizes(roles)}
+        sizes["text_heads"] = own.get("num_attention_heads", 12)
+    if "image.vit.cls_token" in roles:
+        own = config.get("vision_config", {})
+        constant(own, {"hidden_act": "gelu", "qkv_bias": True}, "its image tower")
+        sizes |= image_sizes(roles) | {
+            "image_heads": own.get("num_attention_heads", 16),
+            "image_norm_eps": own.get("layer_norm_eps", 1e-6),
+        }
+    if "heads.itc.image.weight" in roles:
+        sizes["itc_width"] = len(roles["heads.itc.image.weight"])
+    return sizes
+
+
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+    if WORDS not in roles or "queries.weight" not in roles:
+        raise SettingError(
+            "it is not the whole of BLIP-2's first stage (Blip2ForImageTextRetrieval), whose "
+            "queries and words share layers; what it has of an image tower or of words can be "
+            "taken as vision_weights or text_weights"
+        )
+    own = config.get("qformer_config", {})
+    return "query_bottleneck", {
+        "queries": len(roles["queries.weight"]),
+        "fusion_layers": text_sizes(roles)["text_layers"],
+        "cross_every": own.get("cross_attention_frequency", 2),
+    }
+
+
+WHOLE = Format(kind="blip-2", roles=blip2_roles, left_out=LEFT_OUT, sizes=_sizes, design=_design)

@@ -27,6 +27,20 @@ LXMERT = {
     "r_layers": 1, "num_qa_labels": 3, "num_object_labels": 3, "num_attr_labels": 2,
     "visual_feat_dim": 8,
 }  # fmt: skip
+BLIP2 = dict(
+    vision_config=dict(
+        hidden_size=24, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+        image_size=16, patch_size=8,
+    ),
+    qformer_config={
+        **TEXT, "num_hidden_layers": 5, "encoder_hidden_size": 24, "use_qformer_text_input": True,
+    },
+    text_config=dict(
+        model_type="opt", vocab_size=50, hidden_size=16, num_hidden_layers=1, ffn_dim=16,
+        num_attention_heads=2, word_embed_proj_dim=16, max_position_embeddings=12,
+    ),
+    num_query_tokens=3, image_text_hidden_size=8,
+)  # fmt: skip
 CONFIGS = {
     "Bert": lambda: transformers.BertConfig(**TEXT),
     "Roberta": lambda: transformers.RobertaConfig(**ROBERTA),
@@ -41,6 +55,7 @@ CONFIGS = {
     "Vilt": lambda: transformers.ViltConfig(**VILT),
     "VisualBert": lambda: transformers.VisualBertConfig(**TEXT, visual_embedding_dim=24),
     "Lxmert": lambda: transformers.LxmertConfig(**LXMERT),
+    "Blip2": lambda: transformers.Blip2Config(**BLIP2),
     "BridgeTower": lambda: transformers.BridgeTowerConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, contrastive_hidden_size=8,
         text_config={k: v for k, v in ROBERTA.items() if k != "pad_token_id"},
@@ -57,7 +72,7 @@ def model(cls: str) -> Any:
     family = next(name for name in sorted(CONFIGS, key=len, reverse=True) if cls.startswith(name))
     config = CONFIGS[family]()
     config._attn_implementation = "eager"
-    for part in ("text_config", "vision_config"):
+    for part in ("text_config", "vision_config", "qformer_config"):
         if hasattr(config, part):
             getattr(config, part)._attn_implementation = "eager"
     own = cls.startswith(("CLIPText", "CLIPVision"))

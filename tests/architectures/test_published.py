@@ -85,10 +85,12 @@ def test_every_design_starts_from_the_same_towers(make, albef, name):
         slow("CLIPVisionModelWithProjection", "vision"),
         ("BridgeTowerModel", "vision"),
         ("ViltForMaskedLM", "vision"),
+        slow("Blip2ForConditionalGeneration", "vision"),
         ("CLIPTextModelWithProjection", "text"),
         slow("BridgeTowerForMaskedLM", "text"),
         ("VisualBertForPreTraining", "text"),
         ("LxmertForPreTraining", "text"),
+        slow("Blip2ForImageTextRetrieval", "text"),
         ("BertForSequenceClassification", "text"),
         slow("BertForPreTraining", "text"),
         slow("RobertaForQuestionAnswering", "text"),
@@ -104,7 +106,8 @@ def test_a_tower_of_a_folder(make, small, tmp_path, cls, part):
     prefix = ("image.",) if part == "vision" else ("embeddings.", "layers.", "text_norm.")
     own = {r: p for r, p in design.named_parameters() if r.startswith(prefix)}
     assert own and all(torch.equal(p, tensors[r]) for r, p in own.items())
-    names = {r for r in tensors if r.startswith(prefix) and "cross_" not in r}
+    others = ("cross_", "for_queries")
+    names = {r for r in tensors if r.startswith(prefix) and not any(o in r for o in others)}
     assert names == own.keys()
 
 
@@ -230,6 +233,9 @@ def test_models_of_regions_lack_an_image_tower(tmp_path, cls, name, heads):
 
 
 def test_a_tower_is_no_whole(tmp_path):
+    saved("Blip2ForConditionalGeneration", tmp_path / "blip2")
+    with pytest.raises(SettingError, match=r"not the whole of BLIP-2's first stage .*vision_weigh"):
+        registry.load(str(tmp_path / "blip2"))
     saved("BertModel", tmp_path)
     with pytest.raises(SettingError, match="a bert is a tower alone; take it as vision_weights or"):
         registry.load(str(tmp_path))

@@ -16,6 +16,7 @@ from architectures.heads import cosines
 from architectures.published.blip2 import blip2_tensors
 from harness.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
+from tests.architectures.published_models import model
 from tests.architectures.reference import attend, embed, linear, norm, part, randomised
 from tests.architectures.test_cost import TINY, block
 from tests.architectures.test_one_way import saved
@@ -31,60 +32,71 @@ QUERIES, LAYERS = 3, 5
 @pytest.fixture(scope="module")
 def blip2():
     """BLIP-2's first stage, every weight drawn at random."""
-    eager = {"attn_implementation": "eager"}
-    vision = transformers.Blip2VisionConfig(
-        hidden_size=24, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
-        image_size=16, patch_size=8, **eager,
-    )  # fmt: skip
-    qformer = transformers.Blip2QFormerConfig(
-        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=LAYERS, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=12, encoder_hidden_size=24,
-        use_qformer_text_input=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        **eager,
-    )  # fmt: skip
-    config = transformers.Blip2Config(
-        vision_config=vision, qformer_config=qformer, num_query_tokens=QUERIES,
-        image_text_hidden_size=8, text_config=transformers.OPTConfig(), **eager,
-    )  # fmt: skip
-    model = randomised(transformers.Blip2ForImageTextRetrieval(config))
+    made = model("Blip2ForImageTextRetrieval")
     with torch.no_grad():  # so that the lowest layers' gradients are not too small to compare
-        for name, parameter in model.named_parameters():
+        for name, parameter in made.named_parameters():
             parameter += float("norm" in name.lower() and name.endswith("weight"))
-    return model
+    return made
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_blip2_from_pixels_and_ids(blip2, small, batch, packed):
-    """ITC and ITM scores, states of words, and the gradient of every weight."""
-    blip2.zero_grad()
-    fields = {"queries": QUERIES, "fusion_layers": LAYERS}
-    design = registry.construct(NAME, fields, small, VOCABULARY, ("itc", "itm")).eval()
-    load_whole(design, blip2_tensors(copy.deepcopy(blip2.state_dict())))
+def pairs(design, blip2, batch, *, packed):
+    """ITC and ITM scores and states of words, ours and theirs."""
     images, ids, real = batch
     asked = dict(pixel_values=images.float(), input_ids=ids, attention_mask=real.long())
     itc, itm = (blip2(**asked, use_image_text_matching_head=which) for which in (False, True))
-
     image = design.encode_image(images.float())
     text = design.encode_text(ids, real, packed=packed)
     fused = design.fuse(image, text)
     similarity = cosines(*design.heads["itc"](image.pooled_BD, text.pooled_BD))
     match = design.heads["itm"](fused.pooled_BD)
     words = itm.text_model_output.last_hidden_state[:, QUERIES:]
-    pairs = (
+    return (
         (similarity, itc.logits_per_image),
         (match, itm.logits_per_image),
         (text.pooled_BD, itc.text_model_output.last_hidden_state[:, 0]),
         (fused.text_BRD[real], words[real]),
     )
-    for ours, theirs in pairs:
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_blip2_from_pixels_and_ids(blip2, small, batch, packed):
+    """Outputs, and the gradient of every weight."""
+    blip2.zero_grad()
+    fields = {"queries": QUERIES, "fusion_layers": LAYERS}
+    design = registry.construct(NAME, fields, small, VOCABULARY, ("itc", "itm")).eval()
+    load_whole(design, blip2_tensors(copy.deepcopy(blip2.state_dict())))
+    found = pairs(design, blip2, batch, packed=packed)
+    for ours, theirs in found:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for which in (0, 1):
-        sum(pair[which].pow(2).mean() for pair in pairs).backward()
+        sum(pair[which].pow(2).mean() for pair in found).backward()
     wanted = blip2_tensors({name: p.grad for name, p in blip2.named_parameters()})
     wanted.pop("embeddings.token_type.weight")
     ours = {role: p.grad for role, p in design.named_parameters()}
     assert ours.keys() - wanted.keys() == {"embeddings.token_type.weight"}
     torch.testing.assert_close({role: ours[role] for role in wanted}, wanted, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_folder_of_blip2(blip2, make, batch, tmp_path):
+    """As the design that it is, and over what else a variant starts from."""
+    blip2.save_pretrained(tmp_path)
+    loaded = registry.load(str(tmp_path))
+    assert loaded.name == NAME and list(loaded.heads) == ["itc", "itm"]
+    whole = {"queries": QUERIES, "fusion_layers": LAYERS, "whole_weights": str(tmp_path)}
+    sizes = {"text_layers": LAYERS, "dtype": torch.float32}
+    with pytest.raises(
+        SettingError, match=r"as a whole query_b.*missing: heads\.mlm\.decoder\.bias"
+    ):
+        make(NAME, whole, **sizes)
+    variant = make(NAME, {**whole, "whole_allow": ["heads.mlm.*"]}, **sizes)
+    for design in (loaded, variant):
+        for ours, theirs in pairs(design, blip2, batch, packed=False):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    with pytest.raises(
+        SettingError, match=r"missing: .*unexpected: layers\.2\.for_queries\.cross_a"
+    ):
+        make(NAME, {**whole, "cross_every": 3, "whole_allow": ["heads.mlm.*"]}, **sizes)
 
 
 # ---- Loops ---------------------------------------------------------------------------------------
