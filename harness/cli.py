@@ -315,13 +315,21 @@ def export(
         ),
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    license_: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            metavar="NAME",
+            help="Licence for the model card, an SPDX identifier, as `apache-2.0`.",
+        ),
+    ] = "",
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
     with _plain_errors():
         from harness.export import export as exported
 
-        absent = exported(outputs.expanduser().resolve(), run, folder)
+        absent = exported(outputs.expanduser().resolve(), run, folder, license_)
         typer.echo(f"{folder}: read its README.md")
         for tower, why in absent.items():
             typer.echo(f"no {tower}: {why}")

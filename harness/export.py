@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import pickle
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,15 +28,23 @@ from harness.run import load_data
 from harness.study import RunSpec
 
 LIBRARIES = ("fuselab", "torch", "timm", "transformers")
+SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
+"""What an identifier of a licence looks like."""
 
 
-def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
+def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[str, str]:
     """Writes a finished run into a new or empty folder, whole or not at all; the towers that were
     not written -> why.
 
-    `asked`: see `find_run`. Raises `SettingError` where the run is not finished or cannot be
+    `asked`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
+    Raises `SettingError` where it is no identifier, where the run is not finished or cannot be
     rebuilt, and where the folder is not empty.
     """
+    if license_ and not re.fullmatch(SPDX, license_):
+        raise SettingError(
+            f"licence {license_!r} is no SPDX identifier: write it as one of spdx.org/licenses, "
+            "for example apache-2.0"
+        )
     run = find_run(outputs, asked)
     spec = _finished(run)
     with new_folder(folder) as part:
@@ -58,7 +67,13 @@ def export(outputs: Path, asked: str, folder: Path) -> dict[str, str]:
         if own:
             shutil.copyfile(own, part / exported.DESIGN_FILE)
         facts = CardFacts(
-            run=run, spec=spec, corpus=corpus, about=about, absent=absent, own_file=bool(own)
+            run=run,
+            spec=spec,
+            corpus=corpus,
+            about=about,
+            absent=absent,
+            own_file=bool(own),
+            license_=license_,
         )
         (part / "README.md").write_text(card(facts))
         _readable(part)

@@ -36,12 +36,16 @@ class CardFacts:
     """Tower without a folder -> why."""
     own_file: bool
     """Whether the folder holds the design's own source."""
+    license_: str
+    """SPDX identifier that the weights are given away under; empty: none was stated."""
 
 
 def card(facts: CardFacts) -> str:
     """The whole card."""
     spec = facts.spec
-    head = f"---\nlibrary_name: fuselab\ntags:\n- vision-language\n- {spec.design}\n---\n"
+    said = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.design}"]
+    said += [f"license: {facts.license_}"] if facts.license_ else []
+    head = "\n".join(["---", *said, "---", ""])
     changed = _changed(spec)
     title = " ".join([spec.design, *(f"{field}={value}" for field, value in changed.items())])
     parts = {
@@ -50,6 +54,7 @@ def card(facts: CardFacts) -> str:
         "Trained on": _data(spec.data, facts.corpus),
         "Budget and ledger": _ledger(facts),
         "Scores": _scores(facts.run),
+        "Licence": _licence(facts),
         "Where it comes from": _origin(facts),
         "In this folder": _folders(facts),
     }
@@ -170,6 +175,13 @@ def _scores(run: RunFolder) -> Iterator[str]:
     yield from _table(("score", "level", "chance"), rows)
     yield ""
     yield "One run of one seed: what it says of the design is in the study's report, not here."
+
+
+def _licence(facts: CardFacts) -> Iterator[str]:
+    if facts.license_:
+        yield f"{facts.license_}, as stated at the export."
+    else:
+        yield "No licence was stated at the export: ask who made this folder before using it."
 
 
 def _origin(facts: CardFacts) -> Iterator[str]:

@@ -59,7 +59,9 @@ def folder(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run, exported as a user does it, into a folder whose parent is not there yet."""
     made = tmp_path_factory.mktemp("new") / "deep" / "folder"
     outputs = run.path.parent.parent
-    shown = said("export", "tiny/k1/0", str(made), "--outputs", str(outputs))
+    asked = ("export", "tiny/k1/0", str(made), "--outputs", str(outputs))
+    assert "licence 'my own: mine' is no SPDX" in said(*asked, "--license", "my own: mine", code=2)
+    shown = said(*asked, "--license", "Apache-2.0")
     assert "README.md" in shown and "no " not in shown
     assert not list(made.parent.glob(".*"))
     return made
@@ -120,12 +122,21 @@ def test_the_card_says_what_the_run_folder_knows(run: RunFolder, folder: Path) -
         certificate["code"],
         'exported.load("FOLDER")',
         "`text_encoder/`: `transformers.AutoModel",
+        "\n## Licence\n\nApache-2.0, as stated at the export.\n",
     ):
         assert words in card
+    front = "library_name: fuselab\ntags:\n- vision-language\n- split_bert\nlicense: Apache-2.0\n"
+    assert card.startswith(f"---\n{front}---\n\n# ")
     said = read_json(folder / exported.CONFIG)["fuselab"]
     assert said["run"] == run.key and said["digests"]["data"] == certificate["data"]
     assert said["answers"] == [{"study": "tiny", "cell": "k1", "seed": 0}]
     assert len({path.stat().st_mode for path in folder.rglob("*") if path.is_file()}) == 1
+
+
+def test_the_card_says_that_no_licence_was_stated(run: RunFolder, tmp_path: Path) -> None:
+    export(run.path.parent.parent, run.key, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license:" not in card and "\n## Licence\n\nNo licence was stated at the export:" in card
 
 
 def test_the_card_names_a_source_and_not_where_it_lay(run: RunFolder) -> None:
