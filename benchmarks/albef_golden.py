@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,15 @@ from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.checkpoints import load_whole, resize_positions
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.published.albef import albef_tensors
+from architectures.published.albef import albef_roles, albef_tensors
+from harness.data.batches import Batch
+from harness.data.identity import Keys, matches
+from harness.objectives.forward import compared, terms, total
+from harness.objectives.itc import one_way, softened, targets
+from harness.objectives.itm import Negatives, rows_of, weights
+from harness.objectives.state import ObjectiveState
+from harness.objectives.teacher import Taught
+from harness.settings import ALBEF_OBJECTIVES
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}
@@ -39,7 +48,9 @@ CONSTANTS = {
     "bert": {"layer_norm_eps": (KIND.eps,), "hidden_act": ("gelu", "gelu (erf)")},
 }
 """What the design is built with: a config that says otherwise is none of ALBEF's."""
-Numbers = dict[str, Tensor]
+Numbers = dict[str, Any]
+PUBLISHED = {"itc": "ita", "itm": "itm", "mlm": "mlm"}
+"""Our objectives -> what the original calls them."""
 Line = tuple[str, str, list[float | None] | str]
 """File, name, and errors in float64 and float32, or why it is not covered (may be empty)."""
 
@@ -112,20 +123,104 @@ def design_of(folder: Path, dtype: torch.dtype, image_size: int) -> FusionDesign
     return design.eval()
 
 
-def pretrain(design: FusionDesign, given: dict[str, Any]) -> Numbers:
-    """The forward numbers of the pre-training step."""
-    pixels = given["images"].to(next(design.parameters()).dtype)
-    real = given["attention_mask"].bool()
-    image, text = design.encode_image(pixels), design.encode_text(given["input_ids"], real)
+class Given(Batch):
+    """A batch whose images are pixels already."""
+
+    def pixels(self) -> Tensor:
+        return self.image_BCHW
+
+
+def given_batch(given: dict[str, Any], dtype: torch.dtype) -> Given:
+    """The stored inputs: every caption and picture something of its own, a word predicted wherever
+    a label stands.
+    """
+    rows, length = given["input_ids"].shape
+    number_B = torch.arange(rows)
+    captions_B1 = number_B[:, None]
+    keys = Keys(group_B=number_B, picture_B=number_B, caption_B=number_B, captions_BC=captions_B1)
+    return Given(
+        step=0,
+        rows_B=number_B,
+        image_BCHW=given["images"].to(dtype),
+        ids_BL=given["input_ids"],
+        text_is_real_BL=given["attention_mask"].bool(),
+        masked_ids_BL=given["mlm_input_ids"],
+        mask_positions_BR=torch.arange(length).expand(rows, length),
+        mask_labels_BR=given["mlm_labels"],
+        hidden_N=(given["mlm_labels"].flatten() != -100).nonzero().squeeze(1),
+        keys=keys,
+        match_BB=matches(keys, keys),
+    )
+
+
+def stored_state(folder: Path, design: FusionDesign, alpha: float) -> ObjectiveState:
+    """Temperature, queue and teacher as the checkpoint holds them."""
+    dtype = next(design.parameters()).dtype
+    stored = {r: x.to(dtype) for r, x in albef_roles(checkpoint(folder)).items()}
+    places = stored["queue.image"].shape[1]
+    published = ALBEF_OBJECTIVES.with_field("itc.queue", places)
+    for path in ("itc.distil", "mlm.distil"):
+        published = published.with_field(path, alpha)
+    momentum = read_config(folder).get("momentum", published.teacher.momentum)
+    published = published.with_field("teacher.momentum", momentum)
+    state = ObjectiveState(published, design).to(dtype).eval()
+    assert state.queue is not None and state.twin is not None
+    with torch.no_grad():
+        state.temperature.copy_(stored["temperature"])
+        state.queue.image_QE.copy_(stored["queue.image"].T)
+        state.queue.text_QE.copy_(stored["queue.text"].T)
+        state.queue.place = int(stored["queue.place"])
+        for role, weight in state.twin.design.named_parameters():
+            source = stored[f"momentum.{role}"]
+            weight.copy_(source if source.shape == weight.shape else torch.cat([source] * 2)[:2])
+    return state
+
+
+def pretrain(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
+    """The pre-training step, by the code that trains: losses, targets, teacher, queue, gradients,
+    with alpha and without.
+    """
+    dtype = next(design.parameters()).dtype
+    batch = given_batch(given, dtype)
+    wrong = Negatives(given["itm_neg_image_for_text"], given["itm_neg_text_for_image"])
+    found = forward_numbers(design, given, batch)
+    for alpha, prefix in ((given["alpha"], ""), (0.0, "alpha0_")):
+        state = stored_state(folder, design, alpha)
+        state.before_step(epochs=math.inf)
+        taught = state.teach(design, batch, packed=False)
+        design.zero_grad()
+        losses = terms(design, state, batch, negatives=wrong, taught=taught)
+        means = {name: term.loss for name, term in losses.terms.items()}
+        found |= {f"{prefix}loss_{PUBLISHED[name]}": loss for name, loss in means.items()}
+        if prefix:
+            break
+        whole = total(losses.terms, state.settings)
+        whole.backward()
+        found |= {"loss_total": whole, "temp": state.temperature}
+        found |= {"mlm_ce_part": losses.notes["mlm_hard_loss"],
+                  "mlm_distill_part": losses.notes["mlm_distil_loss"]}  # fmt: skip
+        found |= taught_numbers(design, state, batch, taught)
+        found |= weight_numbers(folder, design, state)
+        state.remember(taught, batch.keys)
+        found |= queue_numbers(state)
+    return found
+
+
+def forward_numbers(design: FusionDesign, given: dict[str, Any], batch: Batch) -> Numbers:
+    """States and logits, also where no loss reads them."""
+    image = design.encode_image(batch.pixels())
+    real = batch.text_is_real_BL
+    text = design.encode_text(batch.ids_BL, real)
     image_feat, text_feat = design.heads["itc"](image.pooled_BD, text.pooled_BD)
     whole = design.fuse(image, text)
-    rows = torch.arange(len(pixels))
+    rows = batch.rows_B
     images = torch.cat([given["itm_neg_image_for_text"], rows])
     texts = torch.cat([rows, given["itm_neg_text_for_image"]])
     nothing = given["input_ids"][:1, :0].expand(len(texts), 0)
     negative = design.fuse(image.take(images), text.take(texts), read_at_BR=nothing)
     match = design.heads["itm"](torch.cat([whole.pooled_BD, negative.pooled_BD]))
-    masked = design.fuse(image, design.encode_text(given["mlm_input_ids"], real))
+    masked = design.fuse(image, design.encode_text(batch.masked_ids_BL, real))
+    wrong = Negatives(given["itm_neg_image_for_text"], given["itm_neg_text_for_image"])
     return {
         "image_tokens": image.tokens_BPD,
         "text_hidden": text.tokens_BLD,
@@ -136,11 +231,94 @@ def pretrain(design: FusionDesign, given: dict[str, Any]) -> Numbers:
         "fusion_cls_neg": negative.pooled_BD,
         "itm_logits": match,
         "itm_logits_pos": match[: len(rows)],
+        "itm_labels": rows_of(image, text, wrong)[2],
         "mlm_logits": design.heads["mlm"](masked.text_BRD),
     }
 
 
-def retrieval(design: FusionDesign, given: dict[str, Any]) -> Numbers:
+@torch.no_grad()
+def taught_numbers(
+    design: FusionDesign, state: ObjectiveState, batch: Batch, taught: Taught | None
+) -> Numbers:
+    """What the teacher says, the similarities and targets of ITC, and the weights of ITM's draw."""
+    assert state.twin is not None and taught is not None and taught.words_NV is not None
+    twin, real = state.twin.design, batch.text_is_real_BL
+    image, text = twin.encode_image(batch.pixels()), twin.encode_text(batch.ids_BL, real)
+    masked = twin.fuse(image, twin.encode_text(batch.masked_ids_BL, real))
+    own = design.heads["itc"](
+        design.encode_image(batch.pixels()).pooled_BD,
+        design.encode_text(batch.ids_BL, real).pooled_BD,
+    )
+    itc_settings, itm_settings = state.settings.itc, state.settings.itm
+    found = {
+        "image_tokens_m": image.tokens_BPD,
+        "text_hidden_m": text.tokens_BLD,
+        "image_feat_m": taught.image_BE,
+        "text_feat_m": taught.text_BE,
+        "mlm_logits_m": twin.heads["mlm"](masked.text_BRD),
+        "mlm_soft_targets": taught.words_NV.softmax(-1),
+    }
+    match_BB, rows = batch.match_BB, len(batch)
+    alpha, temperature = itc_settings.distil, state.temperature
+    for side, scores in zip(("i2t", "t2i"), compared(own, batch.keys, state, taught), strict=True):
+        assert scores.taught_BK is not None
+        hard, left_out = targets(scores, itc_settings.same)
+        soft = softened(scores, temperature, left_out)
+        found[f"sim_{side}"] = scores.cosine_BK / temperature
+        found[f"sim_{side}_m"] = scores.taught_BK / temperature
+        found[f"sim_{side}_targets"] = alpha * soft + (1 - alpha) * hard.to(soft)
+        found[f"loss_{side}"] = one_way(scores, temperature, itc_settings.same, alpha)[0].loss
+        found[f"itm_neg_weights_{side}"] = weights(
+            scores.cosine_BK[:, :rows] / temperature, match_BB, itm_settings
+        )
+    return found
+
+
+def by_name(folder: Path, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by role (`momentum.ROLE` of the teacher) -> by every name that the checkpoint has for
+    them, cut to its rows (of token types).
+    """
+    stored = checkpoint(folder)
+    roles = {name: next(iter(albef_roles({name: x}))) for name, x in stored.items()}
+    return {
+        name: named[role][: len(stored[name])] if stored[name].ndim else named[role]
+        for name, role in roles.items()
+        if role in named
+    }
+
+
+def weight_numbers(folder: Path, design: FusionDesign, state: ObjectiveState) -> Numbers:
+    """Gradients and the teacher's weights after the step."""
+    assert state.twin is not None
+    online = {**dict(design.named_parameters()), "temperature": state.temperature}
+    grads = {role: p.grad for role, p in online.items() if p.grad is not None}
+    twin = dict(state.twin.design.named_parameters())
+    grads_by, twin_by = (
+        by_name(folder, named)
+        for named in (grads, {f"momentum.{role}": p.detach() for role, p in twin.items()})
+    )
+    return {
+        "grads": grads_by,
+        "grad_norms": {name: x.norm() for name, x in grads_by.items()},
+        "after_ema_tensors": twin_by,
+        "after_ema_norm_and_sum": {
+            name: torch.stack([x.norm(), x.sum()]) for name, x in twin_by.items()
+        },
+    }
+
+
+def queue_numbers(state: ObjectiveState) -> Numbers:
+    """After the step."""
+    assert state.queue is not None
+    return {
+        "after_image_queue": state.queue.image_QE.T,
+        "after_text_queue": state.queue.text_QE.T,
+        "after_queue_ptr": torch.tensor([state.queue.place]),
+    }
+
+
+@torch.no_grad()
+def retrieval(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
     """The embeddings and their cosines; scoring is the retrieval task's."""
     pixels = given["images"].to(next(design.parameters()).dtype)
     text = design.encode_text(given["input_ids"], given["attention_mask"].bool())
@@ -154,17 +332,21 @@ def retrieval(design: FusionDesign, given: dict[str, Any]) -> Numbers:
     }
 
 
-COVERED: dict[str, Callable[[FusionDesign, dict[str, Any]], Numbers]] = {
+COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
     "pretrain": pretrain,
     "retrieval": retrieval,
 }
 
 
-def error(ours: Tensor, stored: Any) -> float:
+def error(ours: Any, stored: Any) -> float:
     """Largest absolute difference; infinite where shapes differ."""
-    if not isinstance(stored, Tensor) or ours.shape != stored.shape:
+    if isinstance(ours, dict):
+        if not isinstance(stored, dict) or not stored:
+            return float("inf")
+        return max(error(ours.get(name), torch.as_tensor(x)) for name, x in stored.items())
+    if not isinstance(ours, Tensor) or not isinstance(stored, Tensor) or ours.shape != stored.shape:
         return float("inf")
-    return float((ours - stored).abs().max()) if stored.numel() else 0.0
+    return float((ours.detach() - stored).abs().max()) if stored.numel() else 0.0
 
 
 def outputs(folder: Path) -> Iterator[Line]:
@@ -180,7 +362,7 @@ def outputs(folder: Path) -> Iterator[Line]:
             given = load(inputs)
             for dtype in LIMITS:
                 design = design_of(folder, dtype, given["images"].shape[-1])
-                ours[dtype] = COVERED[part](design, given)
+                ours[dtype] = COVERED[part](folder, design, given)
         lacking = part in COVERED and not ours
         for name in dict.fromkeys(name for numbers in stored.values() for name in numbers):
             if not ours or name not in ours[torch.float64]:
@@ -236,7 +418,6 @@ def compare(folder: Path) -> int:
     return int(wrong > 0)
 
 
-@torch.no_grad()
 def main(words: list[str] | None = None) -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])

@@ -49,7 +49,7 @@ def targets(scores: Scores, same: str) -> tuple[Tensor, Tensor]:
     return own_BK.float(), left_out_BK
 
 
-def taught(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor:
+def softened(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor:
     """The teacher's softmax over the keys that are not left out; no gradient reaches it."""
     assert scores.taught_BK is not None
     logits_BK = full(scores.taught_BK.detach() / temperature.detach())
@@ -71,7 +71,7 @@ def one_way(
     if scores.taught_BK is None:
         wanted_BK, distil = targets_BK, torch.zeros_like(hard)
     else:
-        taught_BK = taught(scores, temperature, left_out_BK)
+        taught_BK = softened(scores, temperature, left_out_BK)
         wanted_BK = alpha * taught_BK + (1 - alpha) * targets_BK
         distil = -(taught_BK * log_BK.detach()).sum()
     loss = -(wanted_BK * log_BK).sum()
