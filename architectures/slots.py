@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from architectures.contract import FusionDesign
+from architectures.contract import FusionDesign, LearnsFromText
 from architectures.frozen import SettingError
 
 Draw = Callable[[str], np.random.Generator]
@@ -194,18 +194,21 @@ def origins(design: FusionDesign) -> dict[str, str]:
 
 def starts(design: FusionDesign) -> dict[str, str]:
     """Role -> the name under which its start is compared with other designs': that of `origins`,
-    but `whole:ROLE` for parts of no tower where a checkpoint of the whole design gives them.
+    but `whole:ROLE` for parts of no tower, and those that text alone trains after the towers, where
+    a checkpoint of the whole design gives them.
     """
     found = origins(design)
     if design.config.whole_weights == "random":
         return found
     table = design.slots(design.config, design.backbone)
-    return {
-        role: name
-        if role.startswith("image.vit.") or source_role(role, design, table)
-        else f"whole:{name}"
-        for role, name in found.items()
-    }
+    stage = design.text_stage(design.config) if isinstance(design, LearnsFromText) else None
+
+    def is_towers(role: str) -> bool:
+        if stage and role.startswith(stage.trains):
+            return False
+        return role.startswith("image.vit.") or bool(source_role(role, design, table))
+
+    return {role: name if is_towers(role) else f"whole:{name}" for role, name in found.items()}
 
 
 def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:

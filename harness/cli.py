@@ -252,7 +252,9 @@ def warm_start(
     set_: Set = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
-    """Make what a study's runs start from: BERT, DistilBERT and ViT of its own training data."""
+    """Make what a study's runs start from: BERT, DistilBERT and ViT of its own training data, and
+    the text stage of a design that has one.
+    """
     with _plain_errors():
         from harness import show
         from harness.warm_start import copied

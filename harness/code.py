@@ -13,7 +13,7 @@ from architectures.registry import outside
 _TRAIN = (
     "architectures", "harness/objectives", "harness/data", "harness/trainer.py",
     "harness/optimizer.py", "harness/randomness.py", "harness/numerics.py",
-    "harness/pretraining.py", "harness/warm_start.py",
+    "harness/pretraining.py", "harness/courses.py", "harness/warm_start.py",
 )  # fmt: skip
 
 

@@ -56,11 +56,9 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
             )
         design = _trained(run, spec, corpus)
         about = _about(outputs, run, spec)
-        pixels = _pixels(spec)
+        words = corpus.tokenizer.for_transformers()
         try:
-            absent = exported.write(
-                part, design, words=corpus.tokenizer.for_transformers(), pixels=pixels, about=about
-            )
+            absent = exported.write(part, design, words=words, pixels=pixels(spec), about=about)
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
         own = _own_file(spec)
@@ -170,7 +168,7 @@ def _own_file(spec: RunSpec) -> Path | None:
     return file if spec.design_file and file == Path(spec.design_file).resolve() else None
 
 
-def _pixels(spec: RunSpec) -> dict[str, Any]:
+def pixels(spec: RunSpec) -> dict[str, Any]:
     """What `harness.data` makes of a picture, as timm says it."""
     half = (0.5,) * spec.backbone.image_channels
     fit = {"squash": "squash", "crop": "center", "pad": "border"}
@@ -208,6 +206,8 @@ def _started_from(spec: RunSpec) -> dict[str, str]:
     """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
     warm = {"warm_start": warm_start.key(spec)} if spec.warm_start else {}
+    if stage := warm_start.text_stage(spec):
+        warm["text_stage"] = warm_start.stage_folder(spec, stage)
     return warm | {
         setting: Path(value).name if Path(value).expanduser().exists() else value
         for setting, value in named.items()

@@ -70,7 +70,7 @@ class Lab:
         self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
-        from harness import warm_start
+        from harness import start_notes, warm_start
         from harness.plan import notes_of, prepared, write_study
         from harness.progress import Screen
         from harness.schedule import run_all
@@ -78,7 +78,7 @@ class Lab:
 
         corpora = prepared(planned, self.outputs)
         warm_start.make_all(planned, corpora, self.outputs, Screen().say)
-        notes = [*notes_of(corpora), *warm_start.notes(planned, corpora, self.outputs)]
+        notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
         tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
         described = write_study(planned, self.outputs, notes)
         rows = planned.rows if rows is None else rows
@@ -111,10 +111,10 @@ class Lab:
 
     def starts(self, planned: Plan) -> list[str]:
         """What the runs of a plan start from besides random weights, and what that costs."""
-        from harness import warm_start
+        from harness import start_notes
         from harness.plan import prepared
 
-        return warm_start.notes(planned, prepared(planned, self.outputs), self.outputs)
+        return start_notes.notes(planned, prepared(planned, self.outputs), self.outputs)
 
     def notes(self, study: str) -> list[str]:
         """What a reader should know of the data of a study that was run."""

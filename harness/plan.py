@@ -104,7 +104,6 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             scored.append(task)
     fields = config.model_dump(mode="json")
     named = {*weights_named(fields).values(), *weights_named(dict(backbone)).values()}
-    warm = {} if settings.warm_start is None else {"warm_start": warm_start.VERSION}
     spec = RunSpec(
         design=cell.variant.design,
         config=fields,
@@ -123,7 +122,7 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             "design": registry.version(cell.variant.design),
             "objectives": OBJECTIVES_VERSION,
             "trainer": TRAINER_VERSION,
-            **warm,
+            **warm_start.versions(settings.warm_start, design, config),
             **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
         },
         data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),

@@ -1,142 +1,50 @@
-"""BERT, its half and a ViT, each trained alone on a study's own training data.
+"""BERT, its half and a ViT, each trained alone on a study's own training data, and the text parts
+of a design that learns from text alone on top of a ViT.
 
 Batches, masks and dropout come from named streams, so the same spec gives the same bits. What was
 learnt is measured on validation pictures (which nothing is chosen by); classes, which these need
 not share, on the training batches that would come next.
 
-Shape suffixes: B rows, R positions read, N rows times positions read, K classes, T flat tokens.
+Shape suffixes: K classes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from architectures import slots
+from architectures import registry, slots
+from architectures.contract import FusionDesign, TextStage
 from architectures.frozen import SettingError
-from architectures.one_modality import FillsPatches, MaskedWords, NamesClasses, halved
+from architectures.one_modality import FillsPatches, MaskedWords, NamesClasses
 from harness import optimizer as adamw
 from harness.budget import steps_of
+from harness.courses import Classes, Course, Distilled, Patches, TextAlone, Words, flops_of
 from harness.data.batches import Batch, Batches, validation_batches
 from harness.data.corpus import Corpus
-from harness.objectives.term import Term, classified, full
+from harness.objectives.term import Term
 from harness.randomness import stream, torch_seed
 from harness.settings import MLM, Budget, WarmStart
 from harness.statistics.chance import majority_level
 from harness.study import RunSpec
 
-TEMPERATURE = 2.0
-SOFT, HARD, COSINE = 5.0, 2.0, 1.0
-"""DistilBERT's temperature and weights of its three losses (Sanh et al. 2019, their code)."""
-HIDDEN_SHARE = 0.6
-"""Of the patches (Xie et al. 2022)."""
 PICTURES_A_CLASS = 4
 """Groups with fewer training pictures than this, on average, are no classes."""
 MEASURED = 512
 """Pictures that what was learnt is measured on, or all where there are fewer."""
 
-Say = Callable[[str], object]
-
-
-class Words(nn.Module):
-    """BERT's masked words."""
-
-    def __init__(self, model: MaskedWords) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
-        """What is minimised, and the term that is measured."""
-        logits_NV, _ = self.model(
-            batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR
-        )
-        term = classified(logits_NV, batch.mask_labels_BR.flatten())
-        return term.loss, term
-
-
-class Distilled(nn.Module):
-    """The teacher's words at masked positions, softened; the true words; and the direction of the
-    last states (Sanh et al. 2019, who take the soft words of every position).
-    """
-
-    def __init__(self, teacher: MaskedWords) -> None:
-        super().__init__()
-        self.model = halved(teacher)
-        self.teacher = copy.deepcopy(teacher).requires_grad_(False)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
-        asked = (batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR)
-        labels_N = batch.mask_labels_BR.flatten()
-        logits_NV, states_TD = self.model(*asked)
-        with torch.no_grad():
-            taught_NV, shown_TD = self.teacher.eval()(*asked)
-        soft_N = F.kl_div(
-            (full(logits_NV) / TEMPERATURE).log_softmax(-1),
-            (full(taught_NV) / TEMPERATURE).softmax(-1),
-            reduction="none",
-        ).sum(-1)
-        apart_T = 1 - F.cosine_similarity(full(states_TD), full(shown_TD), dim=-1)
-        soft = TEMPERATURE**2 * _mean(soft_N, labels_N != -100)
-        term = classified(logits_NV, labels_N)
-        apart = _mean(apart_T, batch.text_is_real_BL.flatten())
-        return SOFT * soft + HARD * term.loss + COSINE * apart, term
-
-
-def _mean(values: Tensor, counted: Tensor) -> Tensor:
-    return (values * counted).sum() / counted.sum().clamp(min=1)
-
-
-class Classes(nn.Module):
-    """Which group a picture is of."""
-
-    def __init__(self, model: NamesClasses, groups_K: Tensor) -> None:
-        """`groups_K`: key of each class, ascending."""
-        super().__init__()
-        self.model = model
-        self.register_buffer("groups_K", groups_K)
-
-    def labels(self, batch: Batch) -> Tensor:
-        return torch.searchsorted(self.get_buffer("groups_K"), batch.keys.group_B)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
-        term = classified(self.model(batch.pixels()), self.labels(batch))
-        return term.loss, term
-
-
-class Patches(nn.Module):
-    """The pixels of hidden patches, from those that are seen."""
-
-    def __init__(self, model: FillsPatches, patches: int, seed: int) -> None:
-        super().__init__()
-        self.model, self.patches, self.seed = model, patches, seed
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
-        """The term's `correct` is the loss of saying each patch's mean."""
-        draw_BP = stream(self.seed, "hidden patches", batch.step).random((len(batch), self.patches))
-        hidden = max(1, round(HIDDEN_SHARE * self.patches))
-        at_BR = torch.from_numpy(np.argsort(draw_BP, axis=1, kind="stable")[:, :hidden].copy())
-        said_NK, true_NK = self.model(batch.pixels(), at_BR.to(batch.ids_BL.device))
-        error = F.mse_loss(full(said_NK), true_NK, reduction="sum")
-        items = torch.tensor(true_NK.numel(), device=true_NK.device)
-        return error / items, Term(error, true_NK.square().sum(), items)
-
-
-Course = Words | Distilled | Classes | Patches
-
 
 class Pretraining:
-    """The three courses of one recipe. Each method gives a trained model and what it cost."""
+    """The courses of one recipe. Each method gives a trained model and what it cost."""
 
     def __init__(self, spec: RunSpec, corpus: Corpus) -> None:
         assert spec.warm_start is not None
@@ -175,12 +83,36 @@ class Pretraining:
             return Classes(NamesClasses(backbone, len(groups_K)), groups_K)
         return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
 
+    def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, Any]]:
+        """The stage's model on top of the ViT of a file, on the batches that BERT is trained on."""
+        backbone = self.spec.backbone.model_copy(update={"vision_weights": str(vit)})
+        course = TextAlone(
+            registry.build(
+                self.spec.design,
+                stage.fields,
+                backbone,
+                self.corpus.tokenizer.vocabulary,
+                draw=self._drawn,
+                objectives=("mlm",),
+            ),
+            stage.trains,
+        )
+        told = self._train(course, "text_stage", self.recipe.text_stage_samples)
+        return course.model, told | self._words_known(course)
+
     def steps(self, samples: int) -> int:
         return steps_of(Budget(samples=samples), self.recipe.batch_size)
 
+    def cost(self, flops: float, samples: int) -> dict[str, Any]:
+        """Of a course whose step costs so many FLOPs."""
+        steps = self.steps(samples)
+        return {"steps": steps, "samples": steps * self.recipe.batch_size, "flops": flops * steps}
+
+    def _drawn(self, role: str) -> np.random.Generator:
+        return stream(self.recipe.seed, "initial weights", role)
+
     def _draw(self, model: nn.Module) -> None:
-        seed, std = self.recipe.seed, self.spec.backbone.init_std
-        slots.redraw(model, lambda role: stream(seed, "initial weights", role), std=std)
+        slots.redraw(model, self._drawn, std=self.spec.backbone.init_std)
 
     def precision(self) -> AbstractContextManager[object]:
         if self.spec.numerics.dtype == "float32":
@@ -214,11 +146,9 @@ class Pretraining:
             optimizer.zero_grad(set_to_none=True)
         last = losses[-max(1, steps // 10) :]
         return {
-            "steps": steps,
-            "samples": steps * self.recipe.batch_size,
+            **self.cost(flops, samples),
             "epochs": steps / self.batches.steps_per_epoch,
             "seconds": time.perf_counter() - begun,
-            "flops": flops * steps,
             "first_loss": losses[0],
             "last_loss": sum(last) / len(last),
         }
@@ -230,7 +160,7 @@ class Pretraining:
             terms = [course(batch.to(self.device))[1] for batch in batches]
         return sum(terms[1:], start=terms[0])
 
-    def _words_known(self, course: Words | Distilled) -> dict[str, Any]:
+    def _words_known(self, course: Words | Distilled | TextAlone) -> dict[str, Any]:
         checked = self._validation()
         term = self._measure(course, checked)
         labels = torch.cat([batch.mask_labels_BR.flatten() for batch in checked])
@@ -290,11 +220,3 @@ def vit_task(recipe: WarmStart, corpus: Corpus) -> Literal["classes", "patches"]
             f"{groups} groups; take 'patches', or name the data's group column"
         )
     return recipe.vit_task
-
-
-def flops_of(course: Course, batch: Batch) -> float:
-    """Of one step, forward and backward, counted on the meta device."""
-    counted = copy.deepcopy(course).to("meta").train()
-    with FlopCounterMode(display=False) as counter:
-        counted(batch.to("meta"))[0].backward()
-    return float(counter.get_total_flops())

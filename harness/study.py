@@ -249,6 +249,8 @@ class RunSpec(Frozen):
         del parts["data"]["text"]["tokenizer"]  # its content is part of the data's
         if self.warm_start is None:
             del parts["warm_start"]
+        elif "text_stage" not in self.versions:
+            del parts["warm_start"]["text_stage_samples"]
         for path in ("train", "val", "test"):
             if parts["data"]["kind"] == "pictures":
                 parts["data"].pop(path)

@@ -6,9 +6,14 @@ outputs/warm_start/<key>/
   distilbert/         DistilBertForMaskedLM: every other layer of it, distilled
   vit.safetensors     the ViT by timm's names, without what it learnt by
   ledger.json         the recipe, what each cost and what it learnt
+outputs/warm_start/text_stage-<key>/
+                      only for a design that learns from text alone before images and words
+                      meet: the model of that stage, over that ViT, as `fuselab export` keeps
+                      one, and a ledger
 
 The key depends on the recipe, the data's content, the backbone's sizes and the numerics, never on a
-path. The train key of a run holds the same, so a run is known by what it started from.
+path, that of a text stage on the design too. The train key of a run holds the same, so a run is
+known by what it started from.
 """
 
 from __future__ import annotations
@@ -21,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from architectures import encoders, registry
 from architectures.backbone import Backbone
+from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
 from harness.data.cache import MANIFEST, stored
 from harness.data.corpus import Corpus
-from harness.folder import new_folder, read_json, write_json
+from harness.folder import new_folder, write_json
+from harness.settings import WarmStart
 from harness.study import RunSpec, digest
 
 if TYPE_CHECKING:
@@ -32,9 +39,11 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 """Raised when the same recipe gives other weights."""
-BERT, DISTILBERT, VIT = "bert", "distilbert", "vit.safetensors"
+STAGE_VERSION = "1"
+"""The same for a text stage."""
+BERT, DISTILBERT, VIT, TEXT_STAGE = "bert", "distilbert", "vit.safetensors", "text_stage"
 LEDGER = "ledger.json"
-NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "vit": "ViT"}
+NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "vit": "ViT", TEXT_STAGE: "text stage"}
 _STARTS = ("vision_weights", "text_weights")
 _OTHERS = {"scale", "itc_width", *_STARTS}
 """Fields of the backbone that no tower depends on."""
@@ -58,13 +67,43 @@ def check(spec: RunSpec) -> None:
             )
 
 
+def versions(
+    recipe: WarmStart | None, design: type[FusionDesign], config: DesignConfig
+) -> dict[str, str]:
+    """Declared versions of what a design starts from; a spec with that of a text stage has one."""
+    if recipe is None:
+        return {}
+    learns = issubclass(design, LearnsFromText) and design.text_stage(config) is not None
+    stage = {TEXT_STAGE: STAGE_VERSION} if learns and recipe.text_stage_samples else {}
+    return {"warm_start": VERSION, **stage}
+
+
+def text_stage(spec: RunSpec) -> TextStage | None:
+    """What the design of a spec learns from text alone before its run; None: nothing."""
+    if TEXT_STAGE not in spec.versions:
+        return None
+    if spec.design_file:
+        registry.load_file(Path(spec.design_file))
+    design = registry.find(spec.design)
+    assert issubclass(design, LearnsFromText)
+    return design.text_stage(registry.config(spec.design, spec.config))
+
+
+def stage_folder(spec: RunSpec, stage: TextStage) -> str:
+    """Name of the folder of a spec's text stage, by all that its weights depend on."""
+    assert spec.warm_start is not None
+    parts = [STAGE_VERSION, key(spec), spec.warm_start.text_stage_samples]
+    design = [spec.design, spec.versions["design"], stage.fields]
+    return f"{TEXT_STAGE}-{digest([*parts, *design])}"
+
+
 def key(spec: RunSpec) -> str:
-    """Hex digest (16 characters) of all that the weights of a spec's warm start depend on."""
+    """Hex digest (16 characters) of all that BERT, DistilBERT and ViT of a spec depend on."""
     assert spec.warm_start is not None
     return digest(
         [
             VERSION,
-            spec.warm_start.model_dump(mode="json"),
+            spec.warm_start.model_dump(mode="json", exclude={"text_stage_samples"}),
             spec.data_content,
             spec.backbone.model_dump(mode="json", exclude=_OTHERS),
             spec.numerics.model_dump(mode="json"),
@@ -76,24 +115,37 @@ def made(
     spec: RunSpec, corpus: Corpus, outputs: Path, say: Callable[[str], object] = str
 ) -> Path | None:
     """The folder that a spec's towers start from, made first where it is not there; None where they
-    start from random weights. Another process that makes it is waited for; one that is stopped
-    leaves nothing behind.
+    start from random weights. A text stage is made beside it where the spec has one. Another
+    process that makes them is waited for; one that is stopped leaves nothing behind.
     """
     if spec.warm_start is None:
         return None
+    root, name = outputs / "warm_start", key(spec)
 
-    def build(folder: Path) -> None:
-        from harness import numerics
-
-        say(f"warm start {key(spec)}: made once, then kept")
-        numerics.prepare(spec.numerics)
+    def towers(folder: Path) -> None:
+        _begin(spec, f"warm start {name}", say)
         _fill(folder, spec, corpus, say)
 
-    return stored(outputs / "warm_start", key(spec), build)
+    start = stored(root, name, towers)
+    if stage := text_stage(spec):
+        known = stage_folder(spec, stage)
+
+        def text(folder: Path) -> None:
+            _begin(spec, f"{known} of {spec.design}", say)
+            _fill_stage(folder, spec, corpus, start / VIT, say)
+
+        stored(root, known, text)
+    return start
+
+
+def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
+    from harness import numerics
+
+    say(f"{what}: made once, then kept")
+    numerics.prepare(spec.numerics)
 
 
 def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], object]) -> None:
-    import torch
     from safetensors.torch import save_file
 
     from harness.pretraining import Pretraining
@@ -121,8 +173,38 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VIT)
     keep("vit", found)
     write_json(folder / LEDGER, {**_recipe(spec), "made": told})
-    if spec.numerics.device == "cuda":  # the driver does not train: leave the GPU to the runs
-        del course, bert, half, vit, state
+    del course, bert, half, vit, state
+    _leave_gpu(spec)
+
+
+def _fill_stage(
+    folder: Path, spec: RunSpec, corpus: Corpus, vit: Path, say: Callable[[str], object]
+) -> None:
+    from architectures import exported
+    from harness.export import pixels
+    from harness.pretraining import Pretraining
+
+    stage = text_stage(spec)
+    assert stage is not None
+    model, found = Pretraining(spec, corpus).text_stage(stage, vit)
+    exported.write(
+        folder,
+        model.cpu(),
+        words=corpus.tokenizer.for_transformers(),
+        pixels=pixels(spec),
+        about={"warm_start": key(spec), "trained": list(stage.trains)},
+    )
+    say(f"  {line(TEXT_STAGE, found)}")
+    write_json(folder / LEDGER, {**_recipe(spec), "made": {TEXT_STAGE: found}})
+    del model
+    _leave_gpu(spec)
+
+
+def _leave_gpu(spec: RunSpec) -> None:
+    """The driver does not train: the GPU is for the runs."""
+    import torch
+
+    if spec.numerics.device == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -144,7 +226,10 @@ def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, Mapping[str, A
         return spec.backbone, spec.config
     both = {"text_weights": str(start / BERT), "vision_weights": str(start / VIT)}
     own = registry.find(spec.design).weights_of
-    fields = {field: str(start / kind) for field, kind in own.items()}
+    fields: dict[str, Any] = {field: str(start / kind) for field, kind in own.items()}
+    if stage := text_stage(spec):
+        whole = start.parent / stage_folder(spec, stage)
+        fields |= {"whole_weights": str(whole), "whole_allow": stage.lacks}
     return spec.backbone.model_copy(update=both), {**spec.config, **fields}
 
 
@@ -159,60 +244,21 @@ def make_all(
     import torch
 
     cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
-    folders = {}
+    folders: dict[Path, None] = {}  # each once, in the order made
     for cell, spec in cells.items():
         try:
-            folder = folders[key(spec)] = made(spec, corpora[cell], outputs, say)
+            made(spec, corpora[cell], outputs, say)
+            folder = outputs / "warm_start" / key(spec)
+            folders[folder] = None
+            if stage := text_stage(spec):
+                folders[folder.parent / stage_folder(spec, stage)] = None
             backbone, config = applied(spec, folder)
             with torch.device("meta"):  # says at once what would not fit
                 words = corpora[cell].tokenizer.vocabulary
                 registry.construct(spec.design, config, backbone, words)
         except SettingError as error:
             raise SettingError(f"cell {cell!r}: {error}") from None
-    return [folder for folder in folders.values() if folder]
-
-
-def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[str]:
-    """What the runs of a plan start from and what that cost, or will cost."""
-    cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
-    by_key: dict[str, list[str]] = {}
-    for cell, spec in cells.items():
-        by_key.setdefault(key(spec), []).append(cell)
-    said = []
-    for name, own in by_key.items():
-        ledger = read_json(outputs / "warm_start" / name / LEDGER)
-        told = ledger["made"] if ledger else expected(cells[own[0]], corpora[own[0]])
-        who = "all designs" if len(own) == len(planned.study.cells) else ", ".join(own)
-        when = "made before the runs" if ledger else "to be made before the first run"
-        parts = "; ".join(line(part, known) for part, known in told.items())
-        said.append(f"{who} start from weights trained on the training data, {when}: {parts}")
-    return said
-
-
-def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """What each of the three will cost, before any is made."""
-    import torch
-
-    from architectures.one_modality import MaskedWords
-    from harness.pretraining import Course, Distilled, Pretraining, Words, flops_of
-
-    course = Pretraining(spec, corpus)
-    batch, recipe = course.batches.at(0), course.recipe
-    with torch.device("meta"):
-        bert = MaskedWords(spec.backbone, corpus.tokenizer.vocabulary)
-        asked: dict[str, tuple[Course, int]] = {
-            "bert": (Words(bert), recipe.bert_samples),
-            "distilbert": (Distilled(bert), recipe.distil_samples),
-            "vit": (course.vit_course(), recipe.vit_samples),
-        }
-    return {
-        name: {
-            "steps": course.steps(samples),
-            "samples": course.steps(samples) * recipe.batch_size,
-            "flops": flops_of(what, batch) * course.steps(samples),
-        }
-        for name, (what, samples) in asked.items()
-    }
+    return list(folders)
 
 
 def line(name: str, told: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 VLMo (Bao et al. 2022; microsoft/unilm): text alone, image alone and both together go through the
 same attention; words take the text expert, patches the image expert, and in the top layers both
-take a vision-language expert. Attention and image experts are a ViT's and start from its weights;
-VLMo trains its text experts on text alone first, here they start fresh.
+take a vision-language expert. Attention and image experts are a ViT's and start from its weights.
+VLMo then trains its text experts on text alone, with the attention frozen, before the two meet: a
+warm start of the harness does the same, without one they start fresh.
 
 Shape suffixes: B rows, R positions read, T flat tokens, N positions, P image tokens, H heads, D
 width.
@@ -20,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.contract import DesignConfig, Facts
+from architectures.contract import DesignConfig, Facts, TextStage
 from architectures.frozen import SettingError
 from architectures.joint import (
     Joint,
@@ -30,6 +31,7 @@ from architectures.joint import (
     ViTStackConfig,
     depth,
     vit_stack_facts,
+    walk,
 )
 from architectures.layout import Layout
 from architectures.slots import FRESH
@@ -118,6 +120,29 @@ class Multiway(ViTStack):
             experts = {j: self.text_experts[str(j)] for j in range(len(self.image.vit.blocks))}
         sizes = (length, 0) if modality == "text" else (0, length)
         return self._steps(experts, *sizes)
+
+    @classmethod
+    def text_stage(cls, config: DesignConfig) -> TextStage | None:
+        """Text parts learn, biases of positions and the final norm too (microsoft/unilm). Where no
+        modality has a pass of its own, text alone has no way through the top layers.
+        """
+        assert isinstance(config, MultiwayConfig)
+        if not config.separate_passes:
+            return None
+        own = config.model_copy(update={"vl_layers": 0, "pooler": False})
+        unused = {"new_part_rate", "whole_weights", "whole_allow"}
+        text = ("embeddings.", "text_projection.", "types.text.", "text_experts.", "text_output.")
+        return TextStage(
+            fields=own.model_dump(mode="json", exclude=unused),
+            trains=(*text, "positions.", "image.vit.norm.", "heads.mlm."),
+            lacks=("fusion_experts.*", "pooler.*", "heads.*"),
+        )
+
+    def text_alone(self, ids_BL: Tensor, text_is_real_BL: Tensor, at_BR: Tensor) -> Tensor:
+        layout = Layout.of(text_is_real_BL)
+        x_TD = self._words(self.embeddings(ids_BL, layout))
+        stack = self._named(self.alone("text", layout.is_real_BL.shape[1]))
+        return self.text_output(self.image.vit.norm(walk(stack, x_TD, layout, at_BR)))
 
     def together(self, joint: Joint, *, text_last: bool) -> Sequence[Step]:
         blocks = self.image.vit.blocks

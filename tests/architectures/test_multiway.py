@@ -101,6 +101,9 @@ def test_multiways_three_modes_equal_loops(make, batch, positions, packed):
         torch.testing.assert_close(fused.pooled_BD[row], pooled)
         by_itself = vlmo(weights, words, patches[:0], together=False)
         torch.testing.assert_close(text.pooled_BD[row], by_itself[0])
+        at = torch.tensor([[2, 0]])  # the shortest row has three words
+        read = design.text_alone(ids[row : row + 1], real[row : row + 1], at)
+        torch.testing.assert_close(read, by_itself[at[0]])
         by_itself = vlmo(weights, words[:0], patches, together=False)
         torch.testing.assert_close(image.pooled_BD[row], by_itself[0])
 

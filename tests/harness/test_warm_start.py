@@ -16,19 +16,22 @@ from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.one_modality import FillsPatches, MaskedWords, halved
 from architectures.slots import redraw, role_digests
-from harness import warm_start
+from harness import start_notes, warm_start
 from harness.cli import app
+from harness.courses import SOFT, TEMPERATURE, Distilled
 from harness.data.corpus import Corpus
 from harness.folder import RunFolder, read_json
 from harness.lab import Lab
 from harness.plan import Plan, plan, prepared
-from harness.pretraining import SOFT, TEMPERATURE, Distilled, Pretraining, batches_of, vit_task
+from harness.pretraining import Pretraining, batches_of, vit_task
 from harness.randomness import stream
 from harness.run import build_design, execute, load_data
 from harness.settings import Optimizer, WarmStart
 from harness.study import Cell, RunSpec, Study, Variant
 
-RECIPE = WarmStart(bert_samples=16, distil_samples=16, vit_samples=16, batch_size=8)
+RECIPE = WarmStart(
+    bert_samples=16, distil_samples=16, vit_samples=16, text_stage_samples=0, batch_size=8
+)
 CELLS = (
     Cell(variant=Variant("split_bert", text_layers=1), label="split"),
     Cell(variant=Variant("distilbert_fusion", distil_layers=1), label="distil"),
@@ -373,11 +376,11 @@ def test_what_it_will_cost_is_what_it_costs(warm: Study, made: tuple[RunSpec, Pa
     spec, outputs = made
     told = read_json(folder_of(spec, outputs) / "ledger.json")
     corpus = load_data(spec, outputs)
-    for name, expected in warm_start.expected(spec, corpus).items():
+    for name, expected in start_notes.expected(spec, corpus).items():
         assert expected.items() <= told["made"][name].items()
     assert told["warm_start"] == RECIPE.model_dump(mode="json")
     planned: Plan = plan(warm.with_field("warm_start.seed", 1), outputs)
-    (note,) = warm_start.notes(planned, dict.fromkeys(("split",), corpus), outputs)
+    (note,) = start_notes.notes(planned, dict.fromkeys(("split",), corpus), outputs)
     assert "to be made before the first run" in note and "DistilBERT 16 samples" in note
 
 

@@ -1,0 +1,84 @@
+"""What the runs of a plan start from besides random weights, in words, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from architectures import registry
+from harness.data.corpus import Corpus
+from harness.folder import read_json
+from harness.study import RunSpec
+from harness.warm_start import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+
+
+def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[str]:
+    """What the runs of a plan start from and what that cost, or will cost."""
+    cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
+    towers: dict[str, list[str]] = {}
+    stages: dict[str, list[str]] = {}
+    for cell, spec in cells.items():
+        towers.setdefault(key(spec), []).append(cell)
+        if stage := text_stage(spec):
+            stages.setdefault(stage_folder(spec, stage), []).append(cell)
+
+    def parts(name: str, cell: str, cost: Callable[..., dict[str, dict[str, Any]]]) -> str:
+        ledger = read_json(outputs / "warm_start" / name / LEDGER)
+        told = ledger["made"] if ledger else cost(cells[cell], corpora[cell])
+        when = "made before the runs" if ledger else "to be made before the first run"
+        return f"{when}: " + "; ".join(line(part, known) for part, known in told.items())
+
+    said = []
+    for name, own in towers.items():
+        who = "all designs" if len(own) == len(planned.study.cells) else ", ".join(own)
+        said.append(
+            f"{who} start from weights trained on the training data, "
+            + parts(name, own[0], expected)
+        )
+    for name, own in stages.items():
+        said.append(
+            f"text parts of {', '.join(own)} start from training on captions alone over the frozen "
+            f"ViT instead of from BERT, {parts(name, own[0], expected_stage)}"
+        )
+    return said
+
+
+def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """What each of the three will cost, before any is made."""
+    import torch
+
+    from architectures.one_modality import MaskedWords
+    from harness.courses import Course, Distilled, Words, flops_of
+    from harness.pretraining import Pretraining
+
+    course = Pretraining(spec, corpus)
+    batch, recipe = course.batches.at(0), course.recipe
+    with torch.device("meta"):
+        bert = MaskedWords(spec.backbone, corpus.tokenizer.vocabulary)
+        asked: dict[str, tuple[Course, int]] = {
+            "bert": (Words(bert), recipe.bert_samples),
+            "distilbert": (Distilled(bert), recipe.distil_samples),
+            "vit": (course.vit_course(), recipe.vit_samples),
+        }
+    return {
+        name: course.cost(flops_of(what, batch), samples) for name, (what, samples) in asked.items()
+    }
+
+
+def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """What the text stage of a spec will cost, before it is made."""
+    import torch
+
+    from harness.courses import TextAlone, flops_of
+    from harness.pretraining import Pretraining
+
+    course, stage, words = Pretraining(spec, corpus), text_stage(spec), corpus.tokenizer.vocabulary
+    assert stage is not None
+    with torch.device("meta"):
+        model = registry.construct(spec.design, stage.fields, spec.backbone, words, ("mlm",))
+    flops = flops_of(TextAlone(model, stage.trains), course.batches.at(0))
+    return {TEXT_STAGE: course.cost(flops, course.recipe.text_stage_samples)}
