@@ -157,6 +157,12 @@ def stored_state(folder: Path, design: FusionDesign, alpha: float) -> ObjectiveS
     """Temperature, queue and teacher as the checkpoint holds them."""
     dtype = next(design.parameters()).dtype
     stored = {r: x.to(dtype) for r, x in albef_roles(checkpoint(folder)).items()}
+    if lacking := [
+        name
+        for name in ("temperature", "queue.image", "queue.text", "queue.place")
+        if name not in stored
+    ]:
+        raise LackingError(f"{folder}: checkpoint.pth lacks {', '.join(lacking)}")
     places = stored["queue.image"].shape[1]
     published = ALBEF_OBJECTIVES.with_field("itc.queue", places)
     for path in ("itc.distil", "mlm.distil"):
@@ -171,7 +177,9 @@ def stored_state(folder: Path, design: FusionDesign, alpha: float) -> ObjectiveS
         state.queue.text_QE.copy_(stored["queue.text"].T)
         state.queue.place = int(stored["queue.place"])
         for role, weight in state.twin.design.named_parameters():
-            source = stored[f"momentum.{role}"]
+            source = stored.get(f"momentum.{role}")
+            if source is None:
+                raise LackingError(f"{folder}: checkpoint.pth lacks the momentum twin of {role}")
             weight.copy_(source if source.shape == weight.shape else torch.cat([source] * 2)[:2])
     return state
 
@@ -343,7 +351,8 @@ def error(ours: Any, stored: Any) -> float:
     if isinstance(ours, dict):
         if not isinstance(stored, dict) or not stored:
             return float("inf")
-        return max(error(ours.get(name), torch.as_tensor(x)) for name, x in stored.items())
+        errors = [error(ours.get(name), torch.as_tensor(x)) for name, x in stored.items()]
+        return float(torch.tensor(errors).max())  # NaN stays, unlike with Python's max
     if not isinstance(ours, Tensor) or not isinstance(stored, Tensor) or ours.shape != stored.shape:
         return float("inf")
     return float((ours.detach() - stored).abs().max()) if stored.numel() else 0.0
