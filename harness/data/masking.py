@@ -29,7 +29,8 @@ class Masked(NamedTuple):
 def mask_words(
     ids_BL: np.ndarray, tokenizer: Tokenizer, mlm: MLM, rng: np.random.Generator
 ) -> Masked:
-    """Every word is predicted with chance `share`; special tokens and padding never are.
+    """Every token is predicted with chance `share`, or with `whole_words` every word, all pieces of
+    it; special tokens and padding never are.
 
     A row may have no prediction. A batch without any gets one, at the word whose draw was
     lowest, so that its loss is defined. R is fixed by the length (`widest`), not by luck; a row
@@ -38,9 +39,15 @@ def mask_words(
     rows, length = ids_BL.shape
     draw_BL = np.where(tokenizer.is_word_V[ids_BL], rng.random((rows, length)), 2.0)
     width = widest(length - 2, mlm.share)
-    lowest_BR = np.argsort(draw_BL, axis=1, kind="stable")[:, :width]
-    drawn_BR = np.take_along_axis(draw_BL, lowest_BR, axis=1)
+    if mlm.whole_words:  # pieces are drawn together, which spreads their number
+        draw_BL = np.take_along_axis(draw_BL, word_starts(ids_BL, tokenizer), axis=1)
+        width = min(2 * width, max(length - 2, 1))
+    order_BL = np.argsort(draw_BL, axis=1, kind="stable")
+    drawn_BL = np.take_along_axis(draw_BL, order_BL, axis=1)
+    lowest_BR, drawn_BR = order_BL[:, :width], drawn_BL[:, :width]
     chosen_BR = drawn_BR < mlm.share
+    if mlm.whole_words and width < length:  # no word whose other pieces find no place
+        chosen_BR &= drawn_BR != drawn_BL[:, width : width + 1]
     if not chosen_BR.any():
         chosen_BR = drawn_BR == min(drawn_BR.min(), 1.0)  # no words at all: still none
 
@@ -57,6 +64,16 @@ def mask_words(
     row, column = np.nonzero(chosen_BR)
     masked_BL[row, positions_BR[row, column]] = changed_BR[row, column]
     return Masked(masked_BL, positions_BR, labels_BR)
+
+
+def word_starts(ids_BL: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """int64 [B, L]: where the word begins that each token is a piece of; of special tokens, where
+    they stand.
+    """
+    begins_BL = tokenizer.begins_word_V[ids_BL]
+    begins_BL[:, 1:] |= ~tokenizer.is_word_V[ids_BL[:, :-1]]  # BPE marks no first word
+    place_L = np.arange(ids_BL.shape[1])
+    return np.maximum.accumulate(np.where(begins_BL, place_L, 0), axis=1)
 
 
 @lru_cache

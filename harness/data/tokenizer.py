@@ -57,6 +57,27 @@ class Tokenizer:
         """bool; whether an id may be masked and predicted."""
         return np.isin(np.arange(self.vocabulary), self.word_ids)
 
+    @cached_property
+    def begins_word_V(self) -> np.ndarray:
+        """bool; False at ids that go on with a word: `##ing` of WordPiece, or what lacks the mark of
+        a space (`Ġ` of byte-level BPE, `▁` of SentencePiece). Special ids begin something.
+
+        Raises `SettingError` where the vocabulary does not say where words begin.
+        """
+        known = self.backend.get_vocab(with_added_tokens=True)
+        inside = getattr(self.backend.model, "continuing_subword_prefix", None)
+        marks = [mark for mark in "Ġ▁" if any(token.startswith(mark) for token in known)]
+        if not inside and not marks:
+            raise SettingError(
+                "objectives.mlm.whole_words: the tokens of this tokenizer do not say where words "
+                "begin; take a WordPiece, or turn whole_words off"
+            )
+        begins_V = np.ones(self.vocabulary, dtype=bool)
+        for token, number in known.items():
+            goes_on = token.startswith(inside) if inside else not token.startswith(marks[0])
+            begins_V[number] = number in self.special_ids or not goes_on
+        return begins_V
+
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids, int64 [B, L], and which of them are real, bool [B, L] (the rest is padding)."""
         ids_BL = torch.from_numpy(self.padded(_encoded(self.backend, texts)).astype(np.int64))

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+from tokenizers import models
 
 from architectures.frozen import SettingError
 from harness.data.batches import Batch, Batches, validation_batches
 from harness.data.corpus import Corpus, load_corpus
 from harness.data.identity import matches
-from harness.data.masking import mask_words, widest
+from harness.data.masking import mask_words, widest, word_starts
+from harness.data.tokenizer import Tokenizer, train_wordpiece
 from harness.data.transforms import Augment, augmented
 from harness.randomness import stream
 from harness.settings import MLM, Scenes
@@ -141,6 +144,42 @@ def test_masks_follow_the_rule_of_bert(corpus: Corpus) -> None:
     assert set(swapped) <= set(tokenizer.word_ids) and len(set(swapped)) > 100
     by_place = np.bincount(position, minlength=ids.shape[1]) / np.maximum(word.sum(0), 1)
     assert abs(by_place[1:6] - mlm.share).max() < 0.01, "every place alike"
+
+
+def test_whole_words_are_hidden_whole() -> None:
+    """A vocabulary so small that most words are in pieces."""
+    captions = ["walking talking", "talkative walker", "a stalker talks walking"] * 40
+    tokenizer = train_wordpiece(captions, 30).with_length(24)
+    ids = tokenizer.encode(captions)[0].numpy()
+    mlm = MLM(share=0.3, whole_words=True)
+    masked = mask_words(ids, tokenizer, mlm, stream(0, "test"))
+    hidden = np.zeros_like(ids, dtype=bool)
+    row, slot = np.nonzero(masked.labels_BR != -100)
+    hidden[row, masked.positions_BR[row, slot]] = True
+    pieces = [tokenizer.backend.id_to_token(i) for i in range(tokenizer.vocabulary)]
+    goes_on = np.array([piece.startswith("##") for piece in pieces])[ids]
+    assert goes_on.mean() > 0.3
+    assert (hidden[:, 1:] == hidden[:, :-1])[goes_on[:, 1:]].all()
+    words = tokenizer.is_word_V[ids] & ~goes_on
+    assert abs(hidden[words].mean() - mlm.share) < 0.06
+    assert not hidden[~tokenizer.is_word_V[ids]].any()
+
+
+def test_byte_level_words_begin_with_a_space_or_the_text() -> None:
+    known = ["<s>", "</s>", "<pad>", "<mask>", "Ġb", "a", "c", "Ġd"]
+    backend = tokenizers.Tokenizer(models.BPE({t: i for i, t in enumerate(known)}, []))
+    tokenizer = Tokenizer(backend=backend, length=7, pad_id=2, unknown_id=-1, cls_id=0, sep_id=1,
+                          mask_id=3, special_ids=(0, 1, 2, 3))  # fmt: skip
+    ids = np.array([[0, 5, 6, 4, 5, 7, 1]])  # <s> a c _b a _d </s>
+    assert word_starts(ids, tokenizer).tolist() == [[0, 1, 1, 3, 3, 5, 6]]
+
+
+def test_a_vocabulary_that_marks_no_words_is_refused() -> None:
+    backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(backend=backend, length=3, pad_id=0, unknown_id=0, cls_id=0, sep_id=0,
+                          mask_id=0, special_ids=(0,))  # fmt: skip
+    with pytest.raises(SettingError, match=r"whole_words.*do not say where words begin"):
+        mask_words(np.array([[0, 1, 0]]), tokenizer, MLM(whole_words=True), stream(0, "test"))
 
 
 def test_positions_ascend_and_padding_is_as_said(corpus: Corpus) -> None:
