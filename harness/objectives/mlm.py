@@ -35,7 +35,7 @@ def masked_words(
     term = classified(logits_NV, labels_N)
     if taught_NV is None:
         return term, {}
-    taught_NV = full(taught_NV).softmax(dim=-1)
+    taught_NV = full(taught_NV.detach()).softmax(dim=-1)
     distil_sum = soft_cross_entropy(full(logits_NV), taught_NV)
     items = term.items.clamp(min=1)
     parts = {

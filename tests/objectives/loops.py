@@ -1,5 +1,5 @@
-"""The losses written with loops over rows and columns, one number at a time: nothing of ours in it,
-and for ITC nothing of torch: gradients are derived by hand, for they have a plain form.
+"""The losses written with loops over rows and columns of plain numbers: nothing of ours in it, and
+nothing of torch. Gradients are derived by hand, for they have a plain form: softmax less target.
 """
 
 from __future__ import annotations
@@ -7,9 +7,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 Vector = list[float]
 
@@ -42,9 +39,17 @@ def cosine(image: Pair, text: Pair) -> tuple[float, int]:
     return found[best], best
 
 
-def softmax(scores: Sequence[float]) -> list[float]:
-    total = sum(math.exp(score - max(scores)) for score in scores)
-    return [math.exp(score - max(scores)) / total for score in scores]
+def softmax(logits: Sequence[float]) -> list[float]:
+    total = sum(math.exp(x - max(logits)) for x in logits)
+    return [math.exp(x - max(logits)) / total for x in logits]
+
+
+def one_item(logits: Sequence[float], wanted: Sequence[float]) -> tuple[float, list[float]]:
+    """Cross-entropy with what is wanted (sums to 1), and its derivative for each logit."""
+    top = max(logits)
+    below = top + math.log(sum(math.exp(x - top) for x in logits))
+    loss = sum(share * (below - x) for share, x in zip(wanted, logits, strict=True))
+    return loss, [p - share for p, share in zip(softmax(logits), wanted, strict=True)]
 
 
 @dataclasses.dataclass
@@ -60,20 +65,18 @@ def one_row(
     cosines: list[float], matching: list[bool], own: int, rule: Rule, taught: list[float] | None
 ) -> tuple[float, list[float]]:
     """Cross-entropy of one picture over all captions, or of one caption over all pictures, and its
-    derivative for each logit: softmax less target. `taught`: the teacher's cosines.
+    derivative for each logit. `taught`: the teacher's cosines.
     """
     kept = [j for j in range(len(cosines)) if j == own or rule.same != "masked" or not matching[j]]
     right = [j for j in kept if j == own or (rule.same == "positive" and matching[j])]
-    said = dict(zip(kept, softmax([cosines[j] / rule.temperature for j in kept]), strict=True))
-    wanted = {j: 1 / len(right) if j in right else 0.0 for j in kept}
+    wanted = [1 / len(right) if j in right else 0.0 for j in kept]
     if taught is not None:
         soft = softmax([taught[j] / rule.temperature for j in kept])
-        for j, share in zip(kept, soft, strict=True):
-            wanted[j] = rule.alpha * share + (1 - rule.alpha) * wanted[j]
-    top = max(cosines[j] for j in kept) / rule.temperature
-    below = top + math.log(sum(math.exp(cosines[j] / rule.temperature - top) for j in kept))
-    loss = sum(wanted[j] * (below - cosines[j] / rule.temperature) for j in kept)
-    return loss, [said[j] - wanted[j] if j in said else 0.0 for j in range(len(cosines))]
+        both = zip(soft, wanted, strict=True)
+        wanted = [rule.alpha * said + (1 - rule.alpha) * hard for said, hard in both]
+    loss, slope = one_item([cosines[j] / rule.temperature for j in kept], wanted)
+    by_key = dict(zip(kept, slope, strict=True))
+    return loss, [by_key.get(j, 0.0) for j in range(len(cosines))]
 
 
 @dataclasses.dataclass
@@ -124,19 +127,12 @@ def itc(
     return total, slopes
 
 
-def log_softmax(scores: Sequence[Tensor]) -> list[Tensor]:
-    """Of 0-dimensional tensors, so that torch derives it."""
-    top = max(float(score) for score in scores)
-    below = top + torch.log(sum(torch.exp(score - top) for score in scores))
-    return [score - below for score in scores]
-
-
 def itm_weights(
-    logits: Tensor, matching: list[list[bool]], same: str, hard_share: float
+    logits: list[list[float]], matching: list[list[bool]], same: str, hard_share: float
 ) -> list[list[float]]:
     """With what weight each column is drawn for each row, as plain numbers."""
     found = []
-    for i, row in enumerate(logits.tolist()):
+    for i, row in enumerate(logits):
         free = [j for j in range(len(row)) if j != i and (same == "negative" or not matching[i][j])]
         counted = range(len(row)) if same == "negative" else free
         total = sum(math.exp(row[j] - max(row)) for j in counted)
@@ -151,25 +147,24 @@ def itm_weights(
     return found
 
 
-def cross_entropy(logits: Tensor, labels: list[int]) -> Tensor:
-    """Mean over the rows whose label is not -100; 0 where there are none."""
-    losses = [
-        -log_softmax(list(row))[label]
-        for row, label in zip(logits, labels, strict=True)
-        if label != -100
-    ]
-    return sum(losses, start=torch.zeros((), dtype=torch.float64)) / max(len(losses), 1)
-
-
-def mlm(logits: Tensor, labels: list[int], taught: Tensor | None, alpha: float) -> Tensor:
-    """Mean over the hidden words; the teacher's softmax is over the vocabulary."""
-    total = torch.zeros((), dtype=torch.float64)
-    for n, label in enumerate(labels):
-        logs = log_softmax(list(logits[n]))
-        soft = torch.zeros((), dtype=torch.float64)
+def words(
+    logits: list[list[float]],
+    labels: list[int],
+    taught: list[list[float]] | None = None,
+    alpha: float = 0.0,
+) -> tuple[float, list[list[float]]]:
+    """Mean cross-entropy over the rows whose label is not -100, 0 where there are none, and its
+    derivative for each logit. With a teacher alpha of the target is its softmax over the columns.
+    """
+    count = max(sum(label != -100 for label in labels), 1)
+    total, slopes = 0.0, []
+    for n, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        wanted = [float(column == label) for column in range(len(row))]
         if taught is not None:
-            said = [math.exp(float(log)) for log in log_softmax(list(taught[n]))]
-            soft = -sum(p * log for p, log in zip(said, logs, strict=True))
-        share = alpha if taught is not None else 0.0
-        total = total + (1 - share) * -logs[label] + share * soft
-    return total / max(len(labels), 1)
+            both = zip(softmax(taught[n]), wanted, strict=True)
+            wanted = [alpha * said + (1 - alpha) * hard for said, hard in both]
+        loss, slope = one_item(row, wanted)
+        counts = label != -100
+        total += loss / count if counts else 0.0
+        slopes.append([x / count if counts else 0.0 for x in slope])
+    return total, slopes
