@@ -53,8 +53,11 @@ def draw_rows(weights_BB: Tensor, generator: torch.Generator | None = None) -> T
     """
     # NaN: a model that has diverged (its loss says so). Equal weights keep the draw defined.
     weights_BB = torch.where(weights_BB.isfinite(), weights_BB, 1.0)
-    none_B1 = weights_BB.sum(dim=1, keepdim=True) == 0
-    drawn_B1 = torch.multinomial(weights_BB.masked_fill(none_B1, 1.0), 1, generator=generator)
+    largest_B1 = weights_BB.amax(dim=1, keepdim=True)
+    none_B1 = largest_B1 == 0
+    # A share of the largest: torch draws columns of weight 0 where all are near the least float.
+    weights_BB = (weights_BB / largest_B1).masked_fill(none_B1, 1.0)
+    drawn_B1 = torch.multinomial(weights_BB, 1, generator=generator)
     return torch.where(none_B1, -1, drawn_B1).squeeze(1)
 
 

@@ -18,13 +18,14 @@ from harness.settings import Objectives
 class ObjectiveState(nn.Module):
     """All of it is in checkpoints; what learns (the temperature) is also in the optimizer."""
 
-    ramp: float = 1.0
+    ramp: float
     """How much of `distil` counts in this step, from 0 to 1."""
 
     def __init__(self, objectives: Objectives, design: FusionDesign) -> None:
         """A teacher begins as a copy of `design`, so make it when its weights are in place."""
         super().__init__()
         self.settings = objectives
+        self.ramp = 0.0 if objectives.teacher.ramp_epochs else 1.0
         self.temperature = nn.Parameter(torch.tensor(objectives.itc.temperature))
         asked, itc = objectives.taught(), objectives.itc
         self.twin = Twin(design, objectives.teacher, asked) if asked else None
