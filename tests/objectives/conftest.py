@@ -1,0 +1,97 @@
+"""A backbone that costs milliseconds, a corpus with pictures that say the same, ALBEF in small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from architectures import registry
+from architectures.backbone import Backbone
+from architectures.contract import FusionDesign
+from harness.data.batches import Batches, validation_batches
+from harness.data.corpus import Corpus, load_corpus
+from harness.plan import applicable
+from harness.randomness import stream
+from harness.settings import (
+    ALBEF_OBJECTIVES,
+    Budget,
+    Measure,
+    Numerics,
+    Objectives,
+    Optimizer,
+    Scenes,
+    Text,
+)
+from harness.study import RunSpec
+from harness.trainer import Trainer
+
+SMALL = Backbone(
+    vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_width=16, image_layers=2,
+    image_heads=2, text_width=16, text_layers=8, text_heads=2, text_mlp=32, max_positions=12,
+    dropout=0.1, init_std=0.2, itc_width=8,
+)  # fmt: skip
+DATA = Scenes(train=40, val=8, test=8, captions=2, text=Text(vocabulary=90, max_tokens=10))
+FULL = ALBEF_OBJECTIVES.with_field("itc.queue", 8)
+"""ALBEF's, with a queue of 8."""
+BATCH = 5
+
+
+def for_design(name: str, objectives: Objectives = FULL) -> Objectives:
+    """Those that a design can serve."""
+    found = registry.find(name)
+    return applicable(objectives, found.facts(found.Config(), SMALL))[0]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return load_corpus(DATA, SMALL.image_size, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def make(corpus: Corpus) -> Callable[..., FusionDesign]:
+    """`make(name, objectives, **changes of the backbone)`, in training mode."""
+
+    def build(name: str, objectives: Objectives = FULL, **sizes: Any) -> FusionDesign:
+        return registry.build(
+            name, {}, Backbone(**{**dict(SMALL), **sizes}), corpus.tokenizer.vocabulary,
+            draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
+        )  # fmt: skip
+
+    return build
+
+
+@pytest.fixture
+def batches(corpus: Corpus) -> Batches:
+    return Batches(corpus.train, corpus.tokenizer, BATCH, 0, FULL.mlm)
+
+
+@pytest.fixture
+def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., Trainer]:
+    """`trainer(name, objectives, steps=6, design=None, **fields of the optimizer)`."""
+
+    def build(
+        name: str, objectives: Objectives, *, steps: int = 6, gap: int = 0, **rates: Any
+    ) -> Trainer:
+        spec = RunSpec(
+            design=name, config={}, backbone=SMALL, data=DATA, objectives=objectives,
+            optimizer=Optimizer(**rates), budget=Budget(steps=steps), batch_size=BATCH, seed=0,
+            numerics=Numerics(), measure=Measure(points=2), tasks=(), versions={}, data_content="",
+        )  # fmt: skip
+
+        def fixed(split: Any, items: int) -> Sequence[Any]:
+            return validation_batches(split, corpus.tokenizer, items, BATCH, objectives.mlm)
+
+        return Trainer(
+            spec,
+            make(name, objectives),
+            Batches(corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm),
+            fixed(corpus.val, 8),
+            fixed(corpus.train, gap),
+        )
+
+    return build
+
+
+every_design = pytest.mark.parametrize("name", list(registry.names()))
