@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates
+from architectures.dropout import Dropout, dropout
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
@@ -102,8 +103,8 @@ class Attention(nn.Module):
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
             bias = later_QK if bias is None else bias + later_QK
-        dropout = self.dropout if self.training else 0.0
-        return self.output(asking.pack(attend(q, k, v, bias, dropout, keep)))
+        p = self.dropout if self.training else 0.0
+        return self.output(asking.pack(attend(q, k, v, bias, p, keep)))
 
 
 def heads_of(x_BLD: Tensor, heads: int) -> Tensor:
@@ -116,25 +117,26 @@ def attend(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
-    dropout: float,
+    p: float,
     keep: list[Tensor] | None,
 ) -> Tensor:
     """Attention of queries (B, H, Q, d) to keys and values (B, H, K, d) -> (B, Q, H * d).
 
-    `bias` is added to the scores; `keep` receives the probabilities (B, H, Q, K).
+    `bias` is added to the scores; `p`: dropout of probabilities; `keep` receives them (B, H, Q, K).
     """
     bias = None if bias is None else bias.to(q.dtype)
-    if keep is None:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-    else:
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        probabilities = (scores if bias is None else scores + bias).softmax(-1)
-        if isinstance(keep, WordsToImage):
-            probabilities = keep.take(probabilities)
-        else:
-            keep.append(probabilities)
-        mixed = F.dropout(probabilities, dropout) @ v
-    return mixed.transpose(1, 2).flatten(2)
+    # Where torch has no kernel with dropout, or a slow backward (bfloat16), on the CPU, products
+    # by themselves take half the time.
+    if keep is None and not (q.device.type == "cpu" and q.requires_grad):
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
+        return mixed.transpose(1, 2).flatten(2)
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    probabilities = (scores if bias is None else scores + bias).softmax(-1)
+    if isinstance(keep, WordsToImage):
+        probabilities = keep.take(probabilities)
+    elif keep is not None:
+        keep.append(probabilities)
+    return (dropout(probabilities, p) @ v).transpose(1, 2).flatten(2)
 
 
 class WordsToImage(list[Tensor]):
@@ -198,7 +200,7 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(self.rows, width) if positions else None
         self.token_type = nn.Embedding(kind.types, width) if kind.types else None
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
-        self.dropout = nn.Dropout(backbone.dropout)
+        self.dropout = Dropout(backbone.dropout)
 
     def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
         """(B, L) ids -> (T, D). Raises ValueError where a text is longer than the table."""
@@ -255,7 +257,7 @@ class Layer(nn.Module):
             self.cross_mlp_norm = nn.LayerNorm(width, eps=kind.eps)
         self.mlp = MLP(width, backbone.text_mlp, kind.act)
         self.mlp_norm = nn.LayerNorm(width, eps=kind.eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

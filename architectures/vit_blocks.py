@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from architectures.backbone import Backbone
 from architectures.blocks import Beside, attend, heads_of
+from architectures.dropout import Dropout
 from architectures.frozen import SettingError
 from architectures.layout import Layout
 
@@ -57,7 +58,7 @@ class ViTBlock(nn.Module):
         if layer_scale:
             width = self.attn.proj.out_features
             self.ls1, self.ls2 = LayerScale(width, layer_scale), LayerScale(width, layer_scale)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.drop_path = drop_path
 
     def forward(

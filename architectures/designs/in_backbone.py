@@ -45,6 +45,7 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
+from architectures.dropout import Dropout
 from architectures.frozen import SettingError
 from architectures.image_tower import ImageTower
 from architectures.joint import walk_alone
@@ -93,7 +94,7 @@ class Crossing(nn.Module):
         """`norm`: of what asks."""
         super().__init__()
         self.attention, self.norm = attention, norm
-        self.dropout = nn.Dropout(attention.dropout)
+        self.dropout = Dropout(attention.dropout)
         self.gate = None if config.gate == "none" else Gate(config)
 
     def forward(

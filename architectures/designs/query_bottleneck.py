@@ -32,6 +32,7 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
+from architectures.dropout import Dropout
 from architectures.image_tower import ImageTower
 from architectures.joint import Joint
 from architectures.layout import Layout
@@ -70,7 +71,7 @@ class OfQueries(nn.Module):
             self.cross_norm = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, backbone.text_mlp, backbone.text_kind.act)
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_TD: Tensor, layout: Layout, image: Read | None) -> Tensor:
         if image is not None:
@@ -94,7 +95,7 @@ class QueryLayer(nn.Module):
         self.mlp = MLP(width, backbone.text_mlp, kind.act)
         self.mlp_norm = nn.LayerNorm(width, eps=kind.eps)
         self.for_queries = OfQueries(backbone, sees=sees)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from architectures.backbone import Backbone
 from architectures.blocks import Layer
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
+from architectures.dropout import Dropout
 from architectures.towers import (
     TowersConfig,
     TwoTowers,
@@ -59,7 +60,7 @@ class LateMLP(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(width if place else reads, width) for place in range(layers)
         )
-        self.dropout = nn.Dropout(backbone.dropout)
+        self.dropout = Dropout(backbone.dropout)
 
     def forward(self, both_BE: Tensor) -> Tensor:
         for layer in self.layers:
