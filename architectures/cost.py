@@ -152,9 +152,25 @@ def training_pass(cost: Cost, objectives: Collection[str]) -> Pass:
     return total
 
 
-def training_flops(cost: Cost, objectives: Collection[str]) -> float:
-    """FLOPs of one training sample, forward and backward, without the optimizer."""
-    return float((1 + BACKWARD) * training_pass(cost, objectives).flops)
+def teaching_pass(cost: Cost, taught: Collection[str]) -> Pass:
+    """All passes of one sample through a momentum teacher, which has no backward pass: the image
+    once, the text for ITC and, masked, for MLM.
+    """
+    asked = [name for name in taught if name in cost.heads]
+    total = cost.image if asked else Pass()
+    if "itc" in asked:
+        total += cost.text + cost.heads["itc"]
+    if "mlm" in asked:
+        total += cost.text + cost.fuse_masked + cost.heads["mlm"]
+    return total
+
+
+def training_flops(cost: Cost, objectives: Collection[str], taught: Collection[str] = ()) -> float:
+    """FLOPs of one training sample, forward and backward, without the optimizer; `taught`: the
+    objectives that ask a momentum teacher.
+    """
+    own = (1 + BACKWARD) * training_pass(cost, objectives).flops
+    return float(own + teaching_pass(cost, taught).flops)
 
 
 def _count(design: nn.Module, run: Callable[[], Any]) -> tuple[Any, Pass]:

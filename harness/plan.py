@@ -237,7 +237,7 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
 
     numerics.prepare(spec.numerics)
     counted = counted_cost(spec, corpus)
-    flops = cost.training_flops(counted, spec.objectives.active())
+    flops = cost.training_flops(counted, spec.objectives.active(), spec.objectives.taught())
     rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
     small = spec.model_copy(update={"batch_size": rows})
     design = build_design(small, corpus.tokenizer.vocabulary)

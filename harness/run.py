@@ -254,7 +254,8 @@ class _Run:
         counted = counted_cost(self.spec, corpus)
         ledger = trainer.ledger
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
-        ledger.flops_per_sample = cost.training_flops(counted, self.spec.objectives.active())
+        asked = self.spec.objectives
+        ledger.flops_per_sample = cost.training_flops(counted, asked.active(), asked.taught())
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
 
     def _note(self, trainer: Trainer, measurement: Measurement) -> None:

@@ -59,6 +59,9 @@ def test_a_training_sample_adds_up():
     assert training_flops(made, ["itc"]) == 3 * (1 + 10 + 1)
     assert training_flops(made, ["itm"]) == 3 * (1 + 10 + 3 * (100 + 2))
     assert training_flops(made, ["mlm"]) == 3 * (1 + 10 + 1000 + 5)
+    assert training_flops(made, ["mlm"], ["mlm"]) == 4 * (1 + 10 + 1000 + 5)
+    assert training_flops(made, ["itc"], ["itc"]) == 4 * (1 + 10 + 1)
+    assert training_flops(made, [], ["itc", "mlm"]) == 3 * 1 + 1 + 2 * 10 + 1 + 1000 + 5
     assert training_flops(made, ["itc", "itm", "mlm"]) == 3 * (1 + 10 + 1 + 306 + 10 + 1005)
 
 
