@@ -29,10 +29,10 @@ from harness.trainer import Trainer
 
 SMALL = Backbone(
     vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_width=16, image_layers=1,
-    image_heads=2, text_width=16, text_layers=7, text_heads=2, text_mlp=32, max_positions=12,
+    image_heads=2, text_width=16, text_layers=7, text_heads=2, text_mlp=32, max_positions=16,
     dropout=0.1, init_std=0.2, itc_width=8,
 )  # fmt: skip
-DATA = Scenes(train=40, val=8, test=8, captions=2, text=Text(vocabulary=90, max_tokens=10))
+DATA = Scenes(train=40, val=8, test=8, captions=2, text=Text(vocabulary=200, max_tokens=16))
 FULL = ALBEF_OBJECTIVES.with_field("itc.queue", 8)
 """ALBEF's, with a queue of 8."""
 BATCH = 5

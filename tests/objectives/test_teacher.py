@@ -76,7 +76,7 @@ def test_it_follows(name: str, make, batches: Batches) -> None:
 
 @pytest.mark.parametrize("update", ["before", "after"])
 def test_when_it_follows(update: str, make, batches: Batches) -> None:
-    """`before`, as published: it is asked with what it has just become; `after`: with what it was."""
+    """`before`, as published: asked with what it has just become; `after`: with what it was."""
     objectives = FULL.with_field("teacher.update", update).with_field("teacher.dropout", False)
     design = make("split_bert", objectives)
     state, old = ObjectiveState(objectives, design), ObjectiveState(objectives, design)
