@@ -240,7 +240,21 @@ def load_whole(
     allow: Collection[str] = (),
     said: str = "the checkpoint",
 ) -> None:
-    """Fills every weight of a design; the image position table is resized where the grid differs.
+    """Fills the weights of a design with those that `whole` finds for them."""
+    own = dict(design.named_parameters())
+    for role, value in whole(design, tensors, allow=allow, said=said).items():
+        own[role].copy_(value)
+
+
+def whole(
+    design: FusionDesign,
+    tensors: Mapping[str, Tensor],
+    *,
+    allow: Collection[str] = (),
+    said: str = "the checkpoint",
+) -> dict[str, Tensor]:
+    """What a checkpoint of the whole design gives it, by role, of tied weights by the first; the
+    image position table is resized where the grid differs.
 
     `allow`: patterns of roles that may be missing or too much (`fit`). Raises `SettingError` that
     lists what does not fit.
@@ -258,9 +272,7 @@ def load_whole(
     if table in given and table in own:
         patches = design.backbone.patches
         given[table] = resize_positions(given[table], patches, own[table].shape[1] - patches)
-    said = f"{said} does not fit {design.name}"
-    for role, value in fit(own, given, said, allow, "whole_allow").items():
-        own[role].copy_(value)
+    return fit(own, given, f"{said} does not fit {design.name}", allow, "whole_allow")
 
 
 def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:

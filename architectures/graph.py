@@ -6,14 +6,18 @@ from. So a new design has a diagram without a line of its own.
 
 A part is a module with `node`, its kind in words (`Embeddings`, `Layer`, blocks of the image tower,
 heads); of parts inside parts only the innermost are shown. A part that is called several times in
-one phase, as a layer that two streams share, stands there once for each call: `role`, `role#2`.
+one phase, as a layer that two streams share, stands there once for each call: `role`, `role#2`. A
+part that another one calls, as a crossing inside a tower's layer, stands `inside` that one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,30 +25,37 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from architectures import registry
+from architectures import checkpoints, registry
 from architectures.backbone import Backbone
 from architectures.blocks import Beside, Read
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.slots import FRESH
 
 TEXT_TOKENS = 8
+WHOLE = "whole"
+"""Where weights start that a checkpoint of the whole design gives."""
 
 
 def graph(
     name: str, fields: Mapping[str, Any], backbone: Backbone, vocabulary: int
 ) -> dict[str, Any]:
-    """The graph of a design: `design`, the fields `changed` from their defaults, `nodes` and
-    `edges`, ready for `json.dumps`.
+    """The graph of a design: `design`, the fields `changed` from their defaults, what a checkpoint
+    of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
 
     A node: `id` (its role, and which call), `kind`, `phase` (fusion where fusion calls it, else
-    where it was first called: image, text or heads), `width` of what it gives, attention `heads`,
-    `parameters`, `slot` (the pretrained layer that it would start from, or `fresh`), `source` (the
-    same, where weights are given) and `tied` (nodes that hold some of its weights). An edge:
-    `from`, `to` and `as`: `input`, or `reads` where a layer looks at another modality. Raises
-    `SettingError` like `registry.build`.
+    where it was first called: image, text or heads), `mlp` (the same of a layer's own MLP; empty
+    where others always stand in for it), `inside` (the part that calls it; empty: none), `width` of
+    what it gives, attention `heads`, `parameters`, `slot` (the pretrained layer that most of it
+    would start from, or `fresh`), `slot_rest` (where its other weights would; empty: all the same),
+    `source` and `source_rest` (the same, where weights are given; `whole` where a checkpoint of the
+    whole design gives them) and `tied` (nodes that hold some of its weights). An edge: `from`, `to`
+    and `as`: `input`, or `reads` where a layer looks at another modality. Raises `SettingError`
+    like `registry.build`.
     """
     with torch.device("meta"):
         design = registry.construct(name, fields, backbone, vocabulary)
+    given = set(registry.whole_weights(design))
+    checkpoints.forget()
     nodes = {
         id(m): role
         for role, m in design.named_modules()
@@ -53,20 +64,49 @@ def graph(
     trace = _Trace(nodes)
     with trace.watching(design), trace, torch.no_grad():
         _run(design, trace)
-    table = design.slots(design.config, backbone)
     found = {call: call.partition("#")[0] for role in nodes.values() for call in trace.named(role)}
     tied = _tied({call: design.get_submodule(role) for call, role in found.items()})
+    silent = {"phase": "", "inside": "", "width": 0}
     return {
         "design": name,
-        "changed": design.config.model_dump(mode="json", exclude_defaults=True),
+        "changed": {field: _named(field, value) for field, value in _changed(design).items()},
+        "lacks": _lacks(design, given),
         "nodes": [
-            {"id": call, "phase": "", "width": 0, "tied": tied[call]}
-            | _node(design, role, table)
+            {"id": call, **silent, "mlp": trace.mlps.get(role, ""), "tied": tied[call]}
+            | _node(design, role)
+            | _starts(design, role, given)
             | trace.said.get(call, {})
             for call, role in found.items()
         ],
         "edges": [{"from": source, "to": role, "as": kind} for source, role, kind in trace.edges],
     }
+
+
+def _changed(design: FusionDesign) -> dict[str, Any]:
+    return design.config.model_dump(mode="json", exclude_defaults=True)
+
+
+def _named(field: str, value: Any) -> Any:
+    """A value as others may see it: of weights on a disk only the name, a path is nobody's."""
+    here = field.endswith("_weights") and Path(value).expanduser().exists()
+    return Path(value).name if here else value
+
+
+def _lacks(design: FusionDesign, given: Collection[str]) -> list[str]:
+    """Parts that a checkpoint of the whole design does not give, each by the shortest name that
+    fits no weight it gives, with * for several numbers; nothing where there is no checkpoint.
+    """
+    if not given:
+        return []
+    taken = {role[:i] for role in given for i in range(len(role)) if role[i] == "."}
+    found = dict[str, dict[str, None]]()
+    for role, _ in design.named_parameters():
+        if role not in given:
+            steps = role.split(".")
+            names = (".".join(steps[: i + 1]) for i in range(len(steps)))
+            name = next(name for name in names if name not in taken)
+            found.setdefault(re.sub(r"\d+", "*", name), {})[name] = None
+    return [pattern if len(names) > 1 else next(iter(names)) for pattern, names in found.items()]
 
 
 def _run(design: FusionDesign, trace: _Trace) -> None:
@@ -89,19 +129,40 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
         heads["itc"](image.pooled_BD, text.pooled_BD)
 
 
-def _node(design: FusionDesign, role: str, table: Mapping[str, str]) -> dict[str, Any]:
-    module, backbone = design.get_submodule(role), design.backbone
-    kind, part = _kind(module), "image" if role.startswith("image.") else "text"
-    slot = table.get(role, backbone.vision if part == "image" else FRESH)
-    weights = backbone.vision_weights if part == "image" else backbone.text_weights
-    for prefix, other in design.other_weights().items():
-        weights = other if slot.startswith(prefix) else weights
+def _node(design: FusionDesign, role: str) -> dict[str, Any]:
+    module, part = design.get_submodule(role), "image" if role.startswith("image.") else "text"
+    kind = _kind(module)
     return {
         "kind": kind,
-        "heads": getattr(backbone, f"{part}_heads") if kind == "layer" else 0,
+        "heads": getattr(design.backbone, f"{part}_heads") if kind == "layer" else 0,
         "parameters": sum(p.numel() for p in module.parameters()),
+    }
+
+
+def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str, str]:
+    """Where a part's weights would start, and where they do: of most, and of the rest."""
+    table, backbone = design.slots(design.config, design.backbone), design.backbone
+    others, new = design.other_weights(), tuple(design.new_parts())
+    would, does = Counter[str](), Counter[str]()
+    named = [(role, p) for role, p in design.named_parameters() if role.startswith(f"{part}.")]
+    # Of a module with two names the weights have the first.
+    for role, parameter in named or design.get_submodule(part).named_parameters(part):
+        image = role.startswith("image.")
+        slot = next((s for s in table if role.startswith(f"{s}.")), "")
+        source = table[slot] if slot else backbone.vision if image else FRESH
+        source = FRESH if role.startswith(new) else source
+        weights = backbone.vision_weights if image else backbone.text_weights
+        weights = next((w for prefix, w in others.items() if source.startswith(prefix)), weights)
+        would[source] += parameter.numel()
+        start = WHOLE if role in given else FRESH if weights == "random" else source
+        does[start] += parameter.numel()
+    most = [[name for name, _ in counted.most_common()] for counted in (would, does)]
+    (slot, *slot_rest), (source, *source_rest) = most
+    return {
         "slot": slot,
-        "source": slot if weights != "random" else FRESH,
+        "slot_rest": next(iter(slot_rest), ""),
+        "source": source,
+        "source_rest": next(iter(source_rest), ""),
     }
 
 
@@ -126,9 +187,11 @@ class _Trace(TorchDispatchMode):
         super().__init__()
         self.nodes = nodes
         self.phase = ""
-        self.said: dict[str, dict[str, Any]] = {}  # of every call: phase and width
+        self.said: dict[str, dict[str, Any]] = {}  # of every call: phase, width, inside what
+        self.mlps: dict[str, str] = {}  # layer -> phase in which its own MLP is called
         self.edges: dict[tuple[str, str, str], None] = {}  # in the order of the calls
         self._calls: Counter[tuple[str, str]] = Counter()
+        self._under_way: list[str] = []
         self._origins: dict[int, frozenset[str]] = {}
         self._kept: list[Tensor] = []  # so that no storage's address is used again
 
@@ -139,11 +202,17 @@ class _Trace(TorchDispatchMode):
 
     @contextlib.contextmanager
     def watching(self, design: nn.Module) -> Iterator[None]:
-        """Sees every call of a part."""
+        """Sees every call of a part, and of a layer's own MLP."""
         hooks = []
         for module in design.modules():
-            if id(module) in self.nodes:
-                hooks.append(module.register_forward_hook(self._called, with_kwargs=True))
+            if id(module) not in self.nodes:
+                continue
+            hooks.append(module.register_forward_pre_hook(self._begins))
+            hooks.append(module.register_forward_hook(self._called, with_kwargs=True))
+            mlp = getattr(module, "mlp", None)
+            if _kind(module) == "layer" and isinstance(mlp, nn.Module):
+                seen = functools.partial(self._thinks, self.nodes[id(module)])
+                hooks.append(mlp.register_forward_pre_hook(seen))
         yield
         for hook in hooks:
             hook.remove()
@@ -152,9 +221,19 @@ class _Trace(TorchDispatchMode):
         """The names of a part, one for each time that it was called in one phase."""
         return [role, *(call for call in self.said if call.startswith(f"{role}#"))]
 
+    def _begins(self, module: nn.Module, args: Any) -> None:
+        self._under_way.append(self._call(self.nodes[id(module)]))
+
+    def _thinks(self, layer: str, mlp: nn.Module, args: Any) -> None:
+        if self.phase == "fusion" or layer not in self.mlps:
+            self.mlps[layer] = self.phase
+
     def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        call, reads = self._call(self.nodes[id(module)]), _kind(module) == "layer"
+        call, reads = self._under_way.pop(), _kind(module) in ("layer", "crossing")
         said = self.said.setdefault(call, {"phase": self.phase})
+        if self._under_way:
+            said["inside"] = outer = self._under_way[-1]
+            self.edges[call, outer, "input"] = None
         said["width"] = _tensors(output)[0].shape[-1]
         if self.phase == "fusion":
             said["phase"] = "fusion"

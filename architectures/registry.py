@@ -29,6 +29,7 @@ from architectures.frozen import SettingError, checked, nearest, readable
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from architectures.contract import DesignConfig, FusionDesign
 
@@ -180,6 +181,8 @@ def start(design: FusionDesign) -> None:
 
     Raises `SettingError` for weights that do not fit; on the meta device that is all it does.
     """
+    import torch
+
     from architectures import checkpoints, encoders, slots
     from architectures.image_tower import ImageTower
 
@@ -200,7 +203,10 @@ def start(design: FusionDesign) -> None:
         if f"{prefix}embeddings" in own.values() and f"{prefix}heads.mlm.dense.weight" in source:
             own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
         slots.load_slots(design, source, own, allow=backbone.weights_allow)
-    _start_whole(design)
+    parameters = dict(design.named_parameters())
+    with torch.no_grad():
+        for role, value in whole_weights(design).items():
+            parameters[role].copy_(value)
     checkpoints.forget()
 
 
@@ -233,16 +239,16 @@ def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionD
     return build(name, {**fields, **start}, backbone, words, draw=draw, objectives=heads).eval()
 
 
-def _start_whole(design: FusionDesign) -> None:
-    """Loads a design's `whole_weights`. Raises `SettingError` that names sizes that differ, or
-    lists what does not fit.
+def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
+    """What a design's `whole_weights` give it, by role; nothing where they are random. Raises
+    `SettingError` that names sizes that differ, or lists what does not fit.
     """
     from architectures import checkpoints, encoders
     from architectures.image_tower import ImageTower
 
     source, field = design.config.whole_weights, f"{design.name}: whole_weights"
     if source == "random":
-        return
+        return {}
     found = encoders.published(source, field)
     said = f"{field} {source!r} ({found})"
     names = [name for name in found.sizes if name.startswith(("text", "max_positions"))]
@@ -251,7 +257,7 @@ def _start_whole(design: FusionDesign) -> None:
     for tower in design.modules():
         if isinstance(tower, ImageTower):
             tower.check(found, said)
-    checkpoints.load_whole(design, found.tensors, allow=design.config.whole_allow, said=said)
+    return checkpoints.whole(design, found.tensors, allow=design.config.whole_allow, said=said)
 
 
 def load_file(path: str | Path) -> ModuleType:

@@ -11,9 +11,12 @@ from reports.parts import Graph
 HEAD = """# The designs
 
 A slab is a layer. Its colour says which pretrained model its weights would come from, a number
-after ← which layer of that model. A heavy edge says that image and text meet in it, a heavy arrow
-that it reads the other modality. ITC, ITM and MLM stand at what these objectives read. Every design
-is drawn from the model itself, with default fields at {scale}; `--set` draws a variant.
+after ← which layer of that model, a strip at its end where some of its weights would, as those of
+cross-attention, which no text model has. Beside it stand parts that work inside it: what reads the
+other tower, experts of one modality or of both. A heavy edge says that image and text meet in it, a
+heavy arrow that it reads the other modality. ITC, ITM and MLM stand at what these objectives read.
+Every design is drawn from the model itself, with default fields at {scale}; `--set` draws a
+variant. With `whole_weights` colours say what such a checkpoint gives and what it lacks.
 
 This page is written by `fuselab designs --draw {page}`.
 """

@@ -1,8 +1,9 @@
 """A design's graph (`architectures/graph.py`) as a picture: who stands on whom, and who reads whom.
 
 A slab is a layer; its fill says which model's weights it would start from, its number which layer
-of that. A heavy edge says that image and text meet in it; heavy arrows are reads of the other
-modality. Objectives stand beside what they read.
+of that, the strip at its end where the rest of it would. Experts and crossings stand in its row. A
+heavy edge says that image and text meet there; heavy arrows are reads of the other modality.
+Objectives stand beside what they read.
 """
 
 from __future__ import annotations
@@ -23,23 +24,33 @@ from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D
 
 from reports.gallery import STYLE, saved
-from reports.parts import EXPERT, SLAB, Graph, Node, Part
+from reports.parts import PIECE, Graph, Node, Part
 from reports.placement import LINE, PILL, Placement, place
 from reports.wires import Wire
 
 # Tints that colour-blind readers tell apart, and the report's vermilion, darker.
-FILLS = {"image": "#f7d38b", "text": "#a8d8f5", "other": "#cc8fb5", "fresh": "#ffffff"}
+FILLS = {
+    "image": "#f7d38b", "text": "#a8d8f5", "other": "#cc8fb5", "whole": "#5fb58c",
+    "fresh": "#ffffff",
+}  # fmt: skip
 MEETS, PLAIN, HEAD = "#c24d00", "#555555", "#ececec"
 NAMES = {"heads.itc": "ITC", "heads.itm": "ITM", "heads.mlm": "MLM"}
+LEGEND = {
+    "slot": "Pretrained weights would come from (here there are none)",
+    "source": "Pretrained weights come from",
+}
+FRESH = {"slot": "none, always fresh", "source": "none, drawn fresh"}
 MARGIN, ENTRY, ENTRY_WIDTH, NARROWEST = 0.1, 0.17, 2.0, 4.0
 """Inches: around the picture; height and width of an entry of the legend; of the whole."""
+STRIP = 0.12
+"""Inches: of a slab, what shows that a part of the layer starts elsewhere."""
 SMALL_TEXT, TEXT, TITLE = 6.5, 7.5, 10.0
 """Points."""
 FONTS = b"'DejaVu Sans', Verdana, sans-serif"
 """Verdana is as wide."""
 Point = tuple[float, float]
-Look = tuple[str, str, float]
-"""Fill, edge and width of a line; the fill of what is not closed is `none`."""
+Look = tuple[str, str, float, str]
+"""Fill, edge, width and style of a line; the fill of what is not closed is `none`."""
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
@@ -50,7 +61,10 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
     left -= (width - (right - left)) / 2
     legend, columns = _legend(placed), int(width / ENTRY_WIDTH)
     words = _changed(graph, width) if title else []
-    bottom = low - 0.15 - ENTRY * (1 - -len(legend) // columns)
+    lacks = _wrapped(f"whole_weights lack {', '.join(graph.get('lacks', ()))}", width)
+    lacks = lacks if graph.get("lacks") else []
+    rows = 1 - -len(legend) // columns
+    bottom = low - 0.15 - ENTRY * (rows + len(lacks))
     top = high + (0.3 + LINE * len(words) if title else 0.0)
     canvas = _Canvas(
         (left - MARGIN, bottom - MARGIN), (width + 2 * MARGIN, top - bottom + 2 * MARGIN)
@@ -60,10 +74,12 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
         canvas.write(left, top - 0.09, graph["design"], size=TITLE, bold=True, align="left")
         for i, line in enumerate(words):
             canvas.write(left, top - 0.27 - LINE * i, line, align="left")
-    canvas.write(left, low - 0.22, _legend_title(graph), align="left")
+    canvas.write(left, low - 0.22, LEGEND[placed.field], align="left")
     for i, (key, said) in enumerate(legend):
         at = left + ENTRY_WIDTH * (i % columns), low - 0.22 - ENTRY * (1 + i // columns)
         _entry(canvas, at, key, said)
+    for i, line in enumerate(lacks):
+        canvas.write(left, low - 0.22 - ENTRY * (rows + i), line, align="left")
     return canvas.figure()
 
 
@@ -78,7 +94,8 @@ def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> b
 
 def shape(graph: Graph) -> str:
     """What a picture depends on, its title aside: graphs that share it look the same."""
-    return json.dumps({"nodes": graph["nodes"], "edges": graph["edges"]}, sort_keys=True)
+    drawn = {key: graph.get(key) for key in ("nodes", "edges", "lacks")}
+    return json.dumps(drawn, sort_keys=True)
 
 
 class _Canvas:
@@ -95,7 +112,7 @@ class _Canvas:
         self._add(4 if look[0] == "none" else 3, look, _rounded(x, y, *size))
 
     def line(self, points: Sequence[Point], colour: str, width: float) -> None:
-        self._add(1, ("none", colour, width), Outline(points))
+        self._add(1, ("none", colour, width, "-"), Outline(points))
 
     def arrow(self, points: Sequence[Point], colour: str, width: float) -> None:
         """A line with a head at its end."""
@@ -105,7 +122,7 @@ class _Canvas:
         neck, across = end - length * along, 0.4 * length * np.array([-along[1], along[0]])
         self.line([*points[:-1], tuple(neck)], colour, width)
         corners = [end, neck + across, neck - across, end]
-        self._add(2, (colour, "none", 0.0), Outline(corners, closed=True))
+        self._add(2, (colour, "none", 0.0, "-"), Outline(corners, closed=True))
 
     def write(
         self, x: float, y: float, text: str, *, size: float = TEXT, bold: bool = False,
@@ -123,12 +140,13 @@ class _Canvas:
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=self.size)
             inches = Affine2D().translate(-self.corner[0], -self.corner[1]) + figure.dpi_scale_trans
-            for (depth, (fill, edge, width)), outlines in self.shapes.items():
+            for (depth, (fill, edge, width, style)), outlines in self.shapes.items():
                 shape = PathPatch(Outline.make_compound_path(*outlines), transform=inches)
                 shape.set(
                     facecolor=fill,
                     edgecolor=edge,
                     linewidth=width,
+                    linestyle=style,
                     zorder=depth,
                     capstyle="projecting",
                 )
@@ -156,19 +174,12 @@ def _rounded(x: float, y: float, width: float, height: float, radius: float = 0.
 
 def _paint(canvas: _Canvas, placed: Placement) -> None:
     for part in placed.parts.values():
-        canvas.box(part.x, part.y, part.size, _look(part.node))
-        canvas.write(part.x, part.y, label(part), size=SMALL_TEXT if part.small else TEXT)
-        if part.meets:
-            row = (part.right - part.left, part.size[1])
-            canvas.box((part.left + part.right) / 2, part.y, row, ("none", MEETS, 1.5))
-        for i, expert in enumerate(part.experts):
-            x = part.x + SLAB[0] / 2 + (i + 0.5) * EXPERT[0]
-            canvas.box(x, part.y, EXPERT, _look(expert))
-            canvas.write(x, part.y, _stack_name(expert["id"]))
+        _paint_row(canvas, part, placed.field)
     for wire, points in _branches(placed.wires):
         canvas.arrow(points, *((MEETS, 1.2) if wire.kind == "reads" else (PLAIN, 0.8)))
     for pill in placed.pills:
-        canvas.box(pill.x, pill.y, PILL, (HEAD, PLAIN, 0.7))
+        fill = FILLS[origin(pill.node, placed.field)] if placed.whole else HEAD
+        canvas.box(pill.x, pill.y, PILL, (fill, PLAIN, 0.7, "-"))
         name = NAMES.get(pill.head, pill.head.rpartition(".")[2])
         canvas.write(pill.x, pill.y, name, size=SMALL_TEXT)
     for caption in placed.captions:
@@ -179,6 +190,28 @@ def _paint(canvas: _Canvas, placed: Placement) -> None:
         for i, line in enumerate(caption.lines):
             y = caption.top - LINE * (i + 0.5)
             canvas.write(caption.x, y, line, bold=i == 0, align=caption.align)
+
+
+def _paint_row(canvas: _Canvas, part: Part, field: str) -> None:
+    """A part, and what stands beside it."""
+    rest, (width, height) = origin(part.node, f"{field}_rest"), part.size
+    canvas.box(part.x, part.y, part.size, _look(part.node, field))
+    shift = STRIP / 2 * part.looks if rest else 0.0
+    if rest:
+        x = part.x + (width - STRIP) / 2 * part.looks
+        canvas.box(x, part.y, (STRIP, height), (FILLS[rest], PLAIN, 0.7, "-"))
+    said = label(part, field)
+    canvas.write(part.x - shift, part.y, said, size=SMALL_TEXT if part.small else TEXT)
+    for piece in part.pieces:
+        x, style = part.x + piece.x, "-" if piece.fuses else ":"
+        canvas.box(x, part.y, PIECE, (*_look(piece.node, field)[:3], style))
+        canvas.write(x, part.y, piece.name)
+    if part.meets:
+        ends = [way * width / 2 for way in (-1, 1)]
+        ends += [p.x + way * PIECE[0] / 2 for p in part.pieces if p.fuses for way in (-1, 1)]
+        low, high = min(ends), max(ends)
+        row = (high - low, height)
+        canvas.box(part.x + (low + high) / 2, part.y, row, ("none", MEETS, 1.5, "-"))
 
 
 def _branches(wires: Sequence[Wire]) -> Iterator[tuple[Wire, Sequence[Point]]]:
@@ -206,8 +239,8 @@ def _within(piece: Sequence[Point], trunk: tuple[Point, Point]) -> bool:
     )
 
 
-def _look(node: Node) -> Look:
-    return FILLS[origin(node)], PLAIN, 0.7
+def _look(node: Node, field: str) -> Look:
+    return FILLS[origin(node, field)], PLAIN, 0.7, "-"
 
 
 def _entry(canvas: _Canvas, at: Point, key: str, said: str) -> None:
@@ -217,7 +250,8 @@ def _entry(canvas: _Canvas, at: Point, key: str, said: str) -> None:
     elif key == "number":
         canvas.write(x + 0.12, y, "← 3")
     else:
-        look = ("#ffffff", MEETS, 1.5) if key == "meets" else (FILLS[key], PLAIN, 0.7)
+        looks = {"meets": ("#ffffff", MEETS, 1.5, "-"), "alone": ("#ffffff", PLAIN, 0.7, ":")}
+        look = looks.get(key) or (FILLS[key], PLAIN, 0.7, "-")
         canvas.box(x + 0.12, y, (0.24, 0.11), look)
     canvas.write(x + 0.32, y, said, align="left")
 
@@ -225,28 +259,34 @@ def _entry(canvas: _Canvas, at: Point, key: str, said: str) -> None:
 # -- what is written on and below it
 
 
-def label(part: Part) -> str:
-    """What stands on a slab."""
+def label(part: Part, field: str = "slot") -> str:
+    """What stands on a slab; `field`: see `origin`."""
     node, (name, again) = part.node, part.name.partition("#")[::2]
     if node["kind"] == "bridge":
         return "bridge" if part.inputs > 1 else "norm"
     if node["kind"] != "layer":
         words = {"embeddings": "words", "mlp": "MLP"}
         return words.get(node["kind"], str(node["kind"]))
-    own, source = _number(name), _number(node["slot"])
+    own, source = _number(name), _number(node[field])
+    # Where experts stand beside it, only attention is left of a layer.
+    what = "attention" if any(guest["kind"] == "expert" for guest in part.guests) else "layer"
     if again:
-        return f"layer {own}, tied"
-    given = node["slot"] == name or (":" in node["slot"] and own == source)
-    return f"layer {own}" + (f" ← {source}" if source and not given else "")
+        return f"{what} {own}, tied"
+    same = node[field] == name or (":" in node[field] and own == source)
+    return f"{what} {own}" + (f" ← {source}" if source and not same else "")
 
 
-def origin(node: Node) -> str:
-    """Whose weights a node would start from: image, text, other (a second text model) or fresh."""
-    if node["slot"] == "fresh":
-        return "fresh"
+def origin(node: Node, field: str = "slot") -> str:
+    """Whose weights a node has: image, text, other (a second text model), whole (a checkpoint of
+    the whole design) or fresh. `field`: `slot`, where it would start, `source`, where it does, or
+    of either with `_rest` those of its weights that start elsewhere; empty: none do.
+    """
+    start = node.get(field, "")
+    if start in ("", "fresh", "whole"):
+        return str(start)
     if node["id"].startswith("image."):
         return "image"
-    return "other" if ":" in node["slot"] else "text"
+    return "other" if ":" in start else "text"
 
 
 def _number(name: str) -> str:
@@ -254,36 +294,33 @@ def _number(name: str) -> str:
     return found.group(1) if found else ""
 
 
-def _stack_name(name: str) -> str:
-    """`text_experts.3` is a "text expert"."""
-    return name.rpartition(".")[0].removesuffix("s").replace("_", " ")
-
-
 def _changed(graph: Graph, width: float) -> list[str]:
     """The fields that differ from their defaults, in lines that fit."""
     changed: Mapping[str, Any] = graph.get("changed", {})
     said = [f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
-    return textwrap.wrap(", ".join(said), int(width / 0.064))
+    return _wrapped(", ".join(said), width)
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    return textwrap.wrap(text, int(width / 0.064))
 
 
 def _legend(placed: Placement) -> list[tuple[str, str]]:
     """Key and what it means, of those that are there."""
-    nodes = [node for part in placed.parts.values() for node in (part.node, *part.experts)]
-    there = {origin(node) for node in nodes}
-    other = next((n["slot"].partition(":")[0] for n in nodes if origin(n) == "other"), "")
+    parts, field = placed.parts.values(), placed.field
+    nodes = [node for part in parts for node in (part.node, *part.guests)]
+    nodes += [pill.node for pill in placed.pills if placed.whole]
+    there = {origin(node, f) for node in nodes for f in (field, f"{field}_rest")}
+    other = next((n[field].partition(":")[0] for n in nodes if origin(n, field) == "other"), "")
     words = {"image": "the image model", "text": "the text model", "other": other}
-    words["fresh"] = "none, always fresh"
+    words |= {"whole": "whole_weights", "fresh": FRESH[field]}
     found = [(key, said) for key, said in words.items() if key in there]
-    if any("←" in label(part) for part in placed.parts.values()):
+    if any("←" in label(part, field) for part in parts):
         found.append(("number", "from layer 3 of that model"))
-    if any(part.meets for part in placed.parts.values()):
+    if any(part.meets for part in parts):
         found.append(("meets", "image and text meet"))
+    if any(not piece.fuses for part in parts for piece in part.pieces):
+        found.append(("alone", "one modality alone (ITC)"))
     if any(wire.kind == "reads" for wire in placed.wires):
         found.append(("reads", "reads the other modality"))
     return found
-
-
-def _legend_title(graph: Graph) -> str:
-    if any(node["source"] != "fresh" for node in graph["nodes"]):
-        return "Pretrained weights come from"
-    return "Pretrained weights would come from (here there are none)"

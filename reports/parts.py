@@ -17,11 +17,26 @@ Node = Mapping[str, Any]
 Edge = tuple[str, str, str]
 """From, to, and as what: `input` or `reads`."""
 
-SLAB, SMALL, EXPERT = (1.0, 0.185), (0.52, 0.14), (0.86, 0.185)
-"""Width and height of layers, bridges and experts."""
+SLAB, SMALL, PIECE = (1.0, 0.185), (0.52, 0.14), (0.86, 0.185)
+"""Width and height of layers, of bridges, and of what stands in a layer's row."""
+APART = 0.07
+"""Between a layer and those of its experts that it does not fuse with."""
 ROW, HALF_ROW, BREAK = 0.275, 0.235, 0.13
 """From row to row, to a row of bridges, and more where a new stack begins."""
 IMAGE, IMAGE_STREAM, JOINT, TEXT_STREAM, TEXT = range(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What a layer has in its row beside its slab: an expert, or a crossing."""
+
+    name: str
+    node: Node
+    """Whose colour it has: a part by itself, or the layer."""
+    x: float
+    """From the layer's middle to its own."""
+    fuses: bool = True
+    """Whether fusion goes through it, or one modality alone."""
 
 
 @dataclass
@@ -36,8 +51,12 @@ class Part:
     """How many parts it works on."""
     meets: bool = False
     """Whether image and text meet in it."""
-    experts: list[Node] = field(default_factory=list)
-    """Parts that stand in its row, as a piece of it."""
+    guests: list[Node] = field(default_factory=list)
+    """Parts that stand in its row."""
+    pieces: list[Piece] = field(default_factory=list)
+    """All that stands there beside the slab, from the inside out."""
+    looks: int = 1
+    """On which side it reads: -1 left, 1 right."""
     column: int = 0
     level: float = 0.0
     x: float = 0.0
@@ -74,11 +93,11 @@ class Part:
 
     @property
     def left(self) -> float:
-        return self.x - self.size[0] / 2
+        return self.x + min([-self.size[0], *(2 * p.x - PIECE[0] for p in self.pieces)]) / 2
 
     @property
     def right(self) -> float:
-        return self.x + self.size[0] / 2 + EXPERT[0] * len(self.experts)
+        return self.x + max([self.size[0], *(2 * p.x + PIECE[0] for p in self.pieces)]) / 2
 
     @property
     def top(self) -> float:
@@ -99,6 +118,8 @@ def stand(graph: Graph) -> tuple[dict[str, Part], list[Edge], list[Edge]]:
     edges = [e for e in edges if e[0] != e[1] and e not in heads and not _again(e, edges)]
     parts = _parts(graph["nodes"], edges, hosts)
     _columns(parts, edges)
+    for part in parts.values():
+        part.pieces = _pieces(part, parts, edges)
     _levels(parts, edges)
     _heights(parts)
     return parts, edges, heads
@@ -119,9 +140,41 @@ def role(name: str) -> str:
 
 
 def _hosts(nodes: Iterable[Node], edges: Sequence[Edge]) -> dict[str, str]:
-    """Expert -> the layer of which it is a piece."""
+    """Expert or crossing -> the layer in whose row it stands."""
+    nodes = list(nodes)
     experts = {node["id"] for node in nodes if node["kind"] == "expert"}
-    return {b: a for a, b, _ in edges if b in experts and a not in experts}
+    inside = {node["id"]: node["inside"] for node in nodes if node.get("inside")}
+    return {b: a for a, b, _ in edges if b in experts and a not in experts} | inside
+
+
+def _pieces(part: Part, parts: Mapping[str, Part], edges: Sequence[Edge]) -> list[Piece]:
+    """What stands beside a part's slab: on the side where it reads the crossing, else experts, of
+    which the layer's own MLP is one where there are others; those of fusion come first.
+    """
+    read = [parts[a] for a, b, kind in edges if b == part.name and kind == "reads"]
+    part.looks = -1 if any(other.column < part.column for other in read) else 1
+    of = "".join(sorted(frozenset[str]().union(*(other.sides for other in read))))
+    crossings = [node for node in part.guests if node["kind"] == "crossing"]
+    step = (SLAB[0] + PIECE[0]) / 2
+    if crossings:
+        name, (crossing, *_) = f"reads {of}", crossings
+        return [Piece(name=name, node=crossing, x=part.looks * step)]
+    experts = [(_of_role(node["id"]), node, node["phase"]) for node in part.guests]
+    if experts and part.node.get("mlp"):
+        own = "image expert" if part.name.startswith("image.") else "text expert"
+        experts.insert(0, (own, part.node, part.node["mlp"]))
+    found = list[Piece]()
+    for name, node, phase in sorted(experts, key=lambda expert: expert[2] != "fusion"):
+        fuses = phase == "fusion"
+        x = step + PIECE[0] * len(found) + (0.0 if fuses else APART)
+        found.append(Piece(name=name, node=node, x=x, fuses=fuses))
+    return found
+
+
+def _of_role(name: str) -> str:
+    """`text_experts.3` is a "text expert"; that of fusion has both modalities (VLMo's words)."""
+    said = name.rpartition(".")[0].removesuffix("s").replace("_", " ")
+    return said.replace("fusion", "VL")
 
 
 def _parts(
@@ -145,7 +198,7 @@ def _parts(
             parts[name] = Part(name, node, sides, len(inputs), meets)
     for node in nodes:
         if node["id"] in hosts:
-            parts[hosts[node["id"]]].experts.append(node)
+            parts[hosts[node["id"]]].guests.append(node)
     return parts
 
 

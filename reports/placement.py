@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.parts import Graph, Part, layers_of, role, stand
+from reports.parts import Graph, Node, Part, layers_of, role, stand
 from reports.wires import Wire, across, nets_of, wires_of
 
 PILL = (0.36, 0.16)
@@ -22,6 +22,7 @@ class Pill:
     """A head beside or above the part that it reads; one that reads several stands at each."""
 
     head: str
+    node: Node
     at: str
     x: float
     y: float
@@ -48,6 +49,10 @@ class Placement:
     wires: Sequence[Wire]
     pills: Sequence[Pill]
     captions: Sequence[Caption]
+    field: str
+    """Of a node, says where its weights start: `source` where some are given, else `slot`."""
+    whole: bool
+    """Whether a checkpoint of the whole design gives some."""
     box: tuple[float, float, float, float]
     """Left, right, lowest and highest."""
 
@@ -59,12 +64,22 @@ def place(graph: Graph) -> Placement:
     beside = {parts[a].column for a, _, _ in heads if not _is_top(parts[a], parts)}
     across(parts, nets, beside)
     wires, pills = wires_of(parts, edges, nets), list[Pill]()
+    nodes = {node["id"]: node for node in graph["nodes"]}
     for name in dict.fromkeys(a for a, _, _ in heads):
-        found, more = _pills(parts, name, [b for a, b, _ in heads if a == name])
+        found, more = _pills(parts, name, [nodes[b] for a, b, _ in heads if a == name])
         pills, wires = pills + found, wires + more
     captions = _captions(parts, pills)
     box = _box(parts, pills, captions)
-    return Placement(parts=parts, wires=wires, pills=pills, captions=captions, box=box)
+    starts = {node.get("source", "fresh") for node in nodes.values()}
+    return Placement(
+        parts=parts,
+        wires=wires,
+        pills=pills,
+        captions=captions,
+        field="slot" if starts == {"fresh"} else "source",
+        whole="whole" in starts,
+        box=box,
+    )
 
 
 def _is_top(part: Part, parts: Mapping[str, Part]) -> bool:
@@ -72,7 +87,7 @@ def _is_top(part: Part, parts: Mapping[str, Part]) -> bool:
 
 
 def _pills(
-    parts: Mapping[str, Part], name: str, heads: Sequence[str]
+    parts: Mapping[str, Part], name: str, heads: Sequence[Node]
 ) -> tuple[list[Pill], list[Wire]]:
     """The heads that read a part: above it where it is the highest of its column, else outside."""
     part, (width, height), pills, wires = parts[name], PILL, list[Pill](), list[Wire]()
@@ -86,9 +101,9 @@ def _pills(
             edge = part.left if way < 0 else part.right
             x, y = edge + way * (0.14 + width / 2 + i * (width + 0.05)), part.y
             points = (edge, y), (x - way * width / 2, y)
-        pills.append(Pill(head=head, at=name, x=x, y=y))
+        pills.append(Pill(head=head["id"], node=head, at=name, x=x, y=y))
         if not (wires and y == part.y):
-            wires.append(Wire(start=name, end=head, kind="head", points=points))
+            wires.append(Wire(start=name, end=head["id"], kind="head", points=points))
     return pills, wires
 
 

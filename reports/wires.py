@@ -79,7 +79,10 @@ def across(parts: Mapping[str, Part], nets: Sequence[Net], pills_at: set[int]) -
     for column in range(last + 1):
         own = [part for part in parts.values() if part.column == column]
         for part in own:
-            part.x = edge + SLAB[0] / 2
+            part.x = 0.0
+        inwards = max([SLAB[0] / 2, *(-part.left for part in own)])
+        for part in own:
+            part.x = edge + inwards
         edge = max(part.right for part in own)
         trunks = [net for net in nets if net.gutter == column and not _is_straight(net)]
         trunks.sort(key=lambda n: (n.source.column > column, _outwards(n, column), n.kind))

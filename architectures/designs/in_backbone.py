@@ -88,6 +88,8 @@ class InBackboneConfig(DesignConfig):
 class Crossing(nn.Module):
     """Gated cross-attention of one layer to the other tower."""
 
+    node: ClassVar[str] = "crossing"
+
     def __init__(
         self, config: InBackboneConfig, attention: Attention, norm: nn.LayerNorm | None = None
     ) -> None:

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from architectures import registry
+from architectures.frozen import SettingError
 from architectures.graph import graph
+from tests.architectures.test_checkpoints import published as albef_file
 
 
 def test_split_bert_reads_the_image_from_its_fusion_layers(small):
@@ -36,6 +39,62 @@ def test_sources_follow_the_slot_table(small):
     assert nodes["layers.7"]["source"] == "layers.7"
     assert nodes["image.vit.blocks.0"]["source"] == nodes["heads.itm"]["source"] == "fresh"
     assert nodes["image.vit.blocks.0"]["slot"] == small.vision
+
+
+def test_most_and_rest_of_a_layer_start_where_the_design_says(small):
+    fields = {"fusion_layers": 2, "cross_every": 2}
+    nodes = {n["id"]: n for n in graph("query_bottleneck", fields, small, 50)["nodes"]}
+    starts = [(nodes[f"layers.{j}"]["slot"], nodes[f"layers.{j}"]["slot_rest"]) for j in (0, 1)]
+    assert starts == [("layers.0", "fresh"), ("layers.1", "")]
+    assert nodes["queries"]["slot"] == nodes["layers.0"]["source"] == "fresh"
+    assert nodes["layers.0"]["source_rest"] == ""
+
+
+def test_what_a_whole_checkpoint_gives_and_lacks(small, make, tmp_path):
+    state = albef_file(make("split_bert", {"text_layers": 3}))
+    state = {name: x for name, x in state.items() if "layer.4.crossattention" not in name}
+    torch.save(state, tmp_path / "albef.pth")
+    allow = {"whole_allow": ["layers.4.cross_*", "image.vit.blocks.1.*", "layers.6.*"]}
+    fields = {"text_layers": 3, "whole_weights": str(tmp_path / "albef.pth")}
+    named = small.with_field("text_weights", "somewhere").with_field("image_layers", 3)
+    with pytest.raises(SettingError, match=r"image_layers is 3, there 2"):
+        graph("split_bert", fields | allow, named, 50)
+    named = small.with_field("text_weights", "somewhere")
+    found = graph("split_bert", fields | allow, named, 50)
+    nodes = {n["id"]: (n["source"], n["source_rest"]) for n in found["nodes"]}
+    assert nodes.pop("layers.4") == ("whole", "fresh")
+    assert set(nodes.values()) == {("whole", "")}
+    assert found["lacks"] == ["layers.4.cross_attention", "layers.4.cross_norm"]
+    assert found["changed"]["whole_weights"] == "albef.pth"
+    state = {name: x for name, x in state.items() if "layer.6." not in name}
+    torch.save(state, tmp_path / "albef.pth")
+    found = graph("split_bert", fields | allow, named, 50)
+    nodes = {n["id"]: (n["source"], n["source_rest"]) for n in found["nodes"]}
+    assert nodes["layers.6"] == ("layers.6", "fresh") and found["lacks"][-1] == "layers.6"
+
+
+def test_a_crossing_stands_inside_the_layer_that_calls_it(small):
+    found = graph("in_backbone", {"fusion_layers": 1}, small, 50)
+    nodes = {node["id"]: node for node in found["nodes"]}
+    inside = {name: node["inside"] for name, node in nodes.items() if node["inside"]}
+    assert inside == {"text_crossing.7": "layers.7", "image_crossing.1": "image.vit.blocks.1"}
+    edges = {(e["from"], e["to"], e["as"]) for e in found["edges"] if "crossing" in str(e)}
+    assert edges == {
+        ("layers.6", "text_crossing.7", "input"),
+        ("image.vit.blocks.0", "text_crossing.7", "reads"),
+        ("text_crossing.7", "layers.7", "input"),
+        ("image.vit.blocks.0", "image_crossing.1", "input"),
+        ("layers.6", "image_crossing.1", "reads"),
+        ("image_crossing.1", "image.vit.blocks.1", "input"),
+    }
+
+
+def test_when_a_layers_own_mlp_is_called(small):
+    fields = {"vl_layers": 1}
+    for apart, top in ((True, "heads"), (False, "")):
+        found = graph("multiway", fields | {"separate_passes": apart}, small, 50)
+        mlps = {n["id"]: n["mlp"] for n in found["nodes"] if n["kind"] == "layer"}
+        assert mlps == {"image.vit.blocks.0": "fusion", "image.vit.blocks.1": top}
 
 
 def test_a_layer_without_cross_attention_reads_nothing(small):

@@ -291,7 +291,8 @@ def test_who_is_fused_with_whom(small):
 def test_the_graph_has_an_arrow_each_way(small):
     def reads(**fields):
         edges = graph("in_backbone", {"fusion_layers": 1, **fields}, small, 50)["edges"]
-        return {(edge["from"], edge["to"]) for edge in edges if edge["as"] == "reads"}
+        found = {(edge["from"], edge["to"]) for edge in edges if edge["as"] == "reads"}
+        return {edge for edge in found if "crossing" not in edge[1]}
 
     text, image = ("image.vit.blocks.0", "layers.7"), ("layers.6", "image.vit.blocks.1")
     assert reads() == {text, image}

@@ -7,18 +7,25 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.figure import Figure
-from matplotlib.path import Path
+from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 
 from architectures import registry
 from architectures.backbone import scale
 from architectures.graph import graph
-from reports.diagram import diagram, drawn, label, origin, shape
+from reports.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
+from reports.parts import PIECE, Part
 from reports.placement import LETTER, LINE, PILL, Placement, place
+from tests.architectures.conftest import SMALL, VOCABULARY
+from tests.architectures.reference import randomised
+from tests.architectures.test_checkpoints import published
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("split_bert", {"text_layers": 2}),
@@ -33,6 +40,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("co_attention", {"tied": "all"}),
     ("merged_attention", {"over": "patches", "separate_passes": True}),
     ("multiway", {"separate_passes": False}),
+    ("in_backbone", {"readers": "image", "fusion_layers": 2, "gate": "none"}),
     ("query_bottleneck", {"queries_read_text": False, "fusion_layers": 4}),
 ]
 CASES = [pytest.param(name, {}, id=name) for name in registry.names()] + [
@@ -75,7 +83,7 @@ def boxes(placement: Placement) -> dict[str, Bbox]:
 
 def crosses(box: Bbox, start: Point, end: Point) -> bool:
     """Whether a straight line comes into a box, farther than to its edge."""
-    return bool(Path([start, end]).intersects_bbox(box.padded(-0.005), filled=False))
+    return bool(Outline([start, end]).intersects_bbox(box.padded(-0.005), filled=False))
 
 
 @pytest.mark.parametrize(("name", "fields"), CASES)
@@ -89,24 +97,28 @@ def test_the_picture(name: str, fields: dict[str, Any]) -> None:
 
 
 def has_every_part(drawing: dict[str, Any], found: Placement) -> None:
-    experts = {e["id"] for part in found.parts.values() for e in part.experts}
+    experts = {e["id"] for part in found.parts.values() for e in part.guests}
     heads = {pill.head for pill in found.pills}
     assert {n["id"] for n in drawing["nodes"]} == found.parts.keys() | experts | heads
 
 
 def has_every_edge(drawing: dict[str, Any], found: Placement) -> None:
-    hosts = {e["id"]: part.name for part in found.parts.values() for e in part.experts}
+    hosts = {e["id"]: part.name for part in found.parts.values() for e in part.guests}
     wires = {(wire.start, wire.end) for wire in found.wires}
     pills = {(pill.at, pill.head) for pill in found.pills}
     for edge in drawing["edges"]:
         ends = hosts.get(edge["from"], edge["from"]), hosts.get(edge["to"], edge["to"])
         assert ends[0] == ends[1] or ends in wires | pills, ends
-    reading = {e["to"] for e in drawing["edges"] if e["as"] == "reads"}
+    reading = {hosts.get(e["to"], e["to"]) for e in drawing["edges"] if e["as"] == "reads"}
     assert all(found.parts[part].meets for part in reading)
 
 
 def keeps_labels_clear(found: Placement) -> None:
     labelled = boxes(found)
+    for part in found.parts.values():
+        strip = STRIP if part.node["slot_rest"] else 0.0
+        assert part.small or LETTER * len(label(part)) <= part.size[0] - strip, label(part)
+        assert all(LETTER * len(piece.name) <= PIECE[0] for piece in part.pieces)
     for (one, a), (other, b) in itertools.combinations(labelled.items(), 2):
         assert not a.overlaps(b), f"{one} lies on {other}"
     for wire in found.wires:
@@ -179,6 +191,84 @@ def test_labels_and_colours_say_where_weights_start() -> None:
     assert origin(streams["text_fusion.3"].node) == "fresh"
     shared = placed("co_attention", tied="cross").captions
     assert [caption.lines[-1] for caption in shared].count("tied in part") == 2
+
+
+def row(part: Part) -> list[tuple[str, str, bool]]:
+    """What stands beside a slab, from left to right: words, whose weights, whether it fuses."""
+    pieces = sorted(part.pieces, key=lambda piece: piece.x)
+    return [(piece.name, origin(piece.node), piece.fuses) for piece in pieces]
+
+
+def test_layers_that_read_inside_the_towers_say_what() -> None:
+    parts = placed("in_backbone").parts
+    assert [
+        name for name, part in parts.items() if row(part) == [("reads text", "fresh", True)]
+    ] == [f"image.vit.blocks.{j}" for j in range(4)]
+    assert [
+        name for name, part in parts.items() if row(part) == [("reads image", "fresh", True)]
+    ] == [f"layers.{j}" for j in range(8, 12)]
+    assert sum(bool(row(part)) for part in parts.values()) == 8
+    image, text = parts["image.vit.blocks.0"], parts["layers.8"]
+    assert image.x < image.pieces[0].x + image.x < text.pieces[0].x + text.x < text.x
+    one = placed("in_backbone", readers="text", fusion_layers=1).parts
+    assert [name for name, part in one.items() if part.pieces] == ["layers.11"]
+
+
+def test_experts_say_whose_they_are_and_which_of_them_fuse() -> None:
+    parts = placed("multiway").parts
+    lower = [("image expert", "image", True), ("text expert", "fresh", True)]
+    alone = [("image expert", "image", False), ("text expert", "fresh", False)]
+    assert row(parts["image.vit.blocks.1"]) == lower
+    assert row(parts["image.vit.blocks.2"]) == [("VL expert", "fresh", True), *alone]
+    assert label(parts["image.vit.blocks.2"]) == "attention 2"
+    joint = placed("multiway", separate_passes=False).parts
+    assert row(joint["image.vit.blocks.1"]) == lower
+    assert row(joint["image.vit.blocks.2"]) == [("VL expert", "fresh", True)]
+
+
+def test_a_strip_says_that_a_part_of_a_layer_starts_elsewhere() -> None:
+    parts = placed("split_bert").parts
+    fresh = [name for name, part in parts.items() if origin(part.node, "slot_rest") == "fresh"]
+    assert fresh == [f"layers.{j}" for j in range(6, 12)] and parts["layers.6"].looks == -1
+    rests = {origin(part.node, "slot_rest") for part in placed("co_attention").parts.values()}
+    assert rests == {""}  # all of their fusion layers is fresh
+
+
+def test_weights_of_the_whole_design_are_coloured_and_what_they_lack_is_said(
+    tmp_path: Path,
+) -> None:
+    allow = ["layers.*.cross_*", "heads.itm.*", "pooler.*"]
+    file = albef(tmp_path / "deep" / "albef.pth")
+    fields = {"text_layers": 3, "pooler": True, "whole_weights": file, "whole_allow": allow}
+    drawing = graph("split_bert", fields, SMALL, VOCABULARY)
+    found = place(drawing)
+    starts = {
+        name: (origin(part.node, found.field), origin(part.node, f"{found.field}_rest"))
+        for name, part in found.parts.items()
+    }
+    fresh_inside = {"layers.3", "layers.4"}
+    assert {name for name, start in starts.items() if start == ("whole", "fresh")} == fresh_inside
+    assert {start for n, start in starts.items() if n not in fresh_inside} == {("whole", "")}
+    heads = {pill.head: origin(pill.node, found.field) for pill in found.pills}
+    assert heads == {"heads.itc": "whole", "heads.itm": "fresh", "heads.mlm": "whole"}
+    picture = drawn(drawing, "svg").decode()
+    lacks = ["layers.*.cross_attention", "layers.*.cross_norm", "pooler", "heads.itm"]
+    assert drawing["lacks"] == lacks and all(part in picture for part in lacks)
+    assert FILLS["whole"] in picture and "none, drawn fresh" in picture
+    assert "whole_weights = albef.pth" in picture and "deep" not in picture
+    fits_its_words(diagram(drawing))
+    lent = drawing | {"lacks": []}
+    assert shape(lent) != shape(drawing)
+
+
+def albef(file: Path) -> str:
+    """A file of ALBEF without an ITM head, whose layers 3 and 4 do not read the image."""
+    design = registry.construct("split_bert", {"text_layers": 3}, SMALL, VOCABULARY)
+    state = published(randomised(design))
+    lacks = re.compile(r"itm_head|layer\.[34]\.crossattention")
+    file.parent.mkdir()
+    torch.save({"model": {k: v for k, v in state.items() if not lacks.search(k)}}, file)
+    return str(file)
 
 
 def test_the_same_graph_gives_the_same_bytes_and_another_title_the_same_shape() -> None:
