@@ -35,7 +35,7 @@ from typing import Any, cast
 import torch
 from plain_albef import Inputs, PlainALBEF, Sizes, optimizer_of
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
@@ -263,6 +263,19 @@ def peak(device: str, dtype: str) -> float:
     return 2 * side**3 / min(times)
 
 
+UNKNOWN_TO_TORCH: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+"""Operators whose products torch does not count by itself -> how to, scores that the backward makes
+again included.
+"""
+
+
 def now(device: str) -> float:
     """Seconds, when all that was asked of the device is done."""
     if device == "cuda":
@@ -285,7 +298,8 @@ GROUPS = {
     "dropout": ("native_dropout", "bernoulli", "random_", "uniform_"),
     "norms": ("native_layer_norm",),
     "copies": (
-        "copy_", "cat", "stack", "index", "gather", "scatter", "fill_", "zero_", "select_", "embedding",
+        "copy_", "cat", "stack", "index", "gather", "scatter", "fill_", "zero_", "select_",
+        "embedding",
     ),
     "elementwise": ("add", "mul", "div", "sub", "sum", "neg", "lerp", "_foreach", "exp", "where"),
 }  # fmt: skip
@@ -334,7 +348,7 @@ def work(side: str, given: argparse.Namespace, sizes: Sizes) -> None:
             busy.append(time.process_time() - used)
         say(seconds=seconds, busy=busy)
     found = {"peak_mib": peak_mib(given.device)}
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=UNKNOWN_TO_TORCH) as counter:
         step()
     dtype = given.plain_dtype if side == "plain" else given.dtype
     found |= {"flop": counter.get_total_flops(), "flop_a_second": peak(given.device, dtype)}
