@@ -19,12 +19,15 @@ def workers() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def gathered(x: Tensor) -> Tensor:
+def gathered(x: Tensor, *, own_first: bool = True) -> Tensor:
     """(B, ...) of each of W workers -> (W B, ...), the own rows first, then those of the workers
     after this one, in a ring: so the own pair of row i is column i everywhere. All workers must
-    have as many rows.
+    have as many rows. Not `own_first`: in the order of the workers, alike on all.
     """
-    return x if workers() == 1 else _Gather.apply(x)
+    if workers() == 1:
+        return x
+    found = _Gather.apply(x)
+    return found if own_first else found.roll(dist.get_rank() * len(x), dims=0)
 
 
 class _Gather(torch.autograd.Function):

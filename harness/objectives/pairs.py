@@ -6,6 +6,7 @@ Letters: B N pairs, K keys, E width of a feature, V vectors of one image.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -38,12 +39,13 @@ class Pairs:
             keys=Keys.join([part.keys for part in parts]),
         )
 
-    def of_all_workers(self) -> Pairs:
-        """Own pairs first; see `gather.gathered`."""
+    def of_all_workers(self, *, own_first: bool = True) -> Pairs:
+        """See `gather.gathered`."""
+        gather = functools.partial(gathered, own_first=own_first)
         return Pairs(
-            image_NE=gathered(self.image_NE),
-            text_NE=gathered(self.text_NE),
-            keys=self.keys.map(gathered),
+            image_NE=gather(self.image_NE),
+            text_NE=gather(self.text_NE),
+            keys=self.keys.map(gather),
         )
 
     def cosines_with(self, others: Pairs) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ class ObjectiveState(nn.Module):
         if self.queue is not None and taught is not None:
             assert taught.image_BE is not None and taught.text_BE is not None
             pairs = Pairs(image_NE=full(taught.image_BE), text_NE=full(taught.text_BE), keys=keys)
-            self.queue.push(pairs.of_all_workers())
+            self.queue.push(pairs.of_all_workers(own_first=False))  # one queue, alike on all
 
     def curves(self) -> dict[str, float]:
         """What stands in the curves of training besides means over steps."""

@@ -83,7 +83,7 @@ def test_the_design_draws_the_same_dropout_with_a_teacher_or_without(trainer) ->
     plain = Objectives()
     silent = plain.with_field("itc.distil", 0.4).with_field("mlm.distil", 0.4)
     runs = [trainer("split_bert", objectives) for objectives in (plain, silent, plain)]
-    runs[2].spec = runs[2].spec.model_copy(update={"seed": 1})  # other dropout, and it shows
+    runs[2].spec = runs[2].spec.model_copy(update={"seed": 1})  # other draws show
     norms = [steps(run, 1) for run in runs]
     assert runs[1].state.twin is not None and runs[1].state.twin.design.training
     assert norms[0] == norms[1] != norms[2]
