@@ -53,6 +53,8 @@ class ImageStates(_States):
     """Output of every block (U, P, D), or what else a design keeps of each of its layers to fuse;
     only where it asks for them.
     """
+    made: dict[object, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+    """What layers have made of image tokens alone and will make again while this batch lives."""
 
     @functools.cached_property
     def tokens_BPD(self) -> Tensor:
@@ -60,7 +62,7 @@ class ImageStates(_States):
         return self.by_row(self.distinct_UPD)
 
     def by_row(self, x_UPD: Tensor) -> Tensor:
-        """(U, P, D) -> (B, P, D)."""
+        """(U, ...) -> (B, ...)."""
         return x_UPD if self.rows_B is None else x_UPD.index_select(0, self.rows_B)
 
     def take(self, rows_N: Tensor) -> ImageStates:
@@ -70,6 +72,7 @@ class ImageStates(_States):
             rows_B=rows_N if self.rows_B is None else self.rows_B[rows_N],
             pooled=lambda: self.pooled_BD.index_select(0, rows_N),
             layers=self.layers,
+            made=self.made,
         )
 
     @staticmethod
@@ -78,7 +81,7 @@ class ImageStates(_States):
         layers = [[part.by_row(layer) for layer in part.layers] for part in parts]
         return ImageStates(
             distinct_UPD=torch.cat([part.tokens_BPD for part in parts]),
-            pooled=torch.cat([part.pooled_BD for part in parts]),
+            pooled=lambda: torch.cat([part.pooled_BD for part in parts]),
             layers=tuple(torch.cat(each) for each in zip(*layers, strict=True)),
         )
 
@@ -123,7 +126,7 @@ class TextStates(_States):
         return TextStates(
             tokens_TD=torch.cat([part.tokens_TD for part in parts]),
             layout=Layout.of(is_real_BL, packed=packed),
-            pooled=torch.cat([part.pooled_BD for part in parts]),
+            pooled=lambda: torch.cat([part.pooled_BD for part in parts]),
             layers=tuple(torch.cat(each) for each in zip(*(p.layers for p in parts), strict=True)),
         )
 

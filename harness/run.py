@@ -157,6 +157,9 @@ class _Run:
         start = None if was == "done" else warm_start.made(self.spec, corpus, self.outputs)
         design = build_design(self.spec, corpus.tokenizer.vocabulary, start)
         device = torch.device(self.spec.numerics.device)
+        facts = design.facts(design.config, design.backbone)
+        for task in self._missing_scores():
+            tasks.find(task.name).refuse(facts, self.spec.objectives, corpus, task)
         if was == "done":
             if not weights.exists():
                 raise FileNotFoundError(
@@ -282,8 +285,11 @@ class _Run:
             folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
 
     def _write_validation(self, trainer: Trainer) -> None:
-        """The last validation's accuracies beside their majority levels, by items."""
-        levels = {}
+        """The last validation: accuracies in percent, losses, and beside what the most frequent
+        answer would earn, by items. A study may name one as its primary score, for instance
+        `validation/mlm_accuracy`.
+        """
+        levels, values = {}, {}
         terms = trainer.validated or trainer.validate()
         labels = torch.cat([b.mask_labels_BR.flatten() for b in trainer.validation])
         words = labels[labels != -100].tolist()
@@ -293,13 +299,16 @@ class _Run:
             rows = int(terms["itm"].items)
             chances["itm"] = max(pairs, rows - pairs) / rows
         for name, term in terms.items():
+            last = term.values(name)
+            values[f"{name}_loss"] = last[f"{name}_loss"]
+            values[f"{name}_accuracy"] = 100 * last[f"{name}_accuracy"]
             if name in chances:
                 levels[f"{name}_accuracy"] = {
                     "successes": int(term.correct),
                     "items": int(term.items),
                     "chance": chances[name],
                 }
-        write_json(self.folder.scores / "validation.json", {"levels": levels, "values": {}})
+        write_json(self.folder.scores / "validation.json", {"levels": levels, "values": values})
 
     def _missing_scores(self) -> list[Any]:
         return [

@@ -127,6 +127,7 @@ class Trainer:
         self._check(step, loss.detach(), norms["grad_norm"])
         self.gradients.clip(norms["grad_norm"], spec.optimizer.clip_norm)
         self.optimizer.step()
+        self.state.clamp()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
         self._count(batch, losses, norms)

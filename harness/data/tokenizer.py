@@ -59,8 +59,8 @@ class Tokenizer:
 
     @cached_property
     def begins_word_V(self) -> np.ndarray:
-        """bool; False at ids that go on with a word: `##ing` of WordPiece, or what lacks the mark of
-        a space (`Ġ` of byte-level BPE, `▁` of SentencePiece). Special ids begin something.
+        """bool; False at ids that go on with a word: `##ing` of WordPiece, or what lacks the mark
+        of a space (`Ġ` of byte-level BPE, `▁` of SentencePiece). Special ids begin something.
 
         Raises `SettingError` where the vocabulary does not say where words begin.
         """

@@ -42,9 +42,14 @@ class ObjectiveState(nn.Module):
         """Clamp the temperature, as ALBEF does at the start of every step. `epochs`: how many have
         passed, which the ramp of the teacher's share depends on.
         """
-        self.temperature.clamp_(*self.settings.itc.temperature_range)
+        self.clamp()
         over = self.settings.teacher.ramp_epochs
         self.ramp = min(1.0, epochs / over) if over else 1.0
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Also after a step, so that validation and curves never see it out of its bounds."""
+        self.temperature.clamp_(*self.settings.itc.temperature_range)
 
     def teach(self, design: FusionDesign, batch: Batch, *, packed: bool) -> Taught | None:
         """What the teacher says of a batch; None without one."""

@@ -19,7 +19,9 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModuleType:
-    """The module of a task: VERSION, `score(design, corpus, settings, device)`, `record`.
+    """The module of a task: VERSION, `why_not(facts, objectives)` for the plan, `refuse(facts,
+    objectives, corpus, settings)` before a run trains, `score(design, corpus, settings, device)`,
+    `record(scores)`.
 
     Raises `SettingError` with the nearest name.
     """

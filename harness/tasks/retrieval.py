@@ -2,8 +2,9 @@
 
 Two protocols, both reported: ITC alone (cosine of the two towers), and, where the design can fuse,
 the top k of that ranking scored again by the ITM head's logit for "match"; what was not scored
-keeps its ITC order behind (ALBEF's evaluation, Li et al. 2021, with k = 128 or 256 there).
-`mean_recall` is the design's own protocol: re-ranked where it can fuse, else ITC alone.
+keeps its ITC order behind (ALBEF's evaluation, Li et al. 2021, with k = 128 or 256 there). Without
+ITC a third: the ITM head scores every pair (ViLT's evaluation, Kim et al. 2021).
+`mean_recall` is the design's own protocol: re-ranked where it can align and fuse, else the one.
 
 A caption is right for a picture by the rule of identity: same group, same picture or same caption.
 Ties count as their expectation over random orders, so a constant score earns exactly chance.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
+from architectures.frozen import SettingError
 from architectures.heads import cosines
 from harness.data.corpus import Corpus
 from harness.data.identity import matches
@@ -31,6 +33,8 @@ VERSION = "1"
 """Raised when the same weights score differently than before."""
 
 CUTOFFS = (1, 5, 10)
+PROTOCOLS = {"reranked": "re-ranked", "itc": "ITC alone", "every_pair": "every pair by ITM"}
+"""How candidates were ranked -> what the report calls it; the first that there is, is the own."""
 BATCH = 128
 
 
@@ -47,23 +51,50 @@ class Scores:
 
 def why_not(facts: Facts, objectives: Objectives) -> str:
     """Why a run cannot be scored, as the end of 'not applicable, because ...'; empty: it can."""
-    if facts.no_align:
-        return facts.no_align
-    return "" if objectives.itc.weight else "retrieval ranks by ITC, which the study turns off"
+    if _every_pair(facts, objectives):
+        if facts.no_fuse:
+            return facts.no_align or facts.no_fuse
+        if not objectives.itm.weight:
+            return "retrieval ranks by ITC or ITM, and neither is on"
+    return ""
+
+
+def _every_pair(facts: Facts, objectives: Objectives) -> bool:
+    """Whether there is no ITC to rank by."""
+    return bool(facts.no_align) or not objectives.itc.weight
+
+
+def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Retrieval) -> None:
+    """Raises `SettingError` where scoring would take too long, before a run trains."""
+    split: Split = getattr(corpus, task.split)
+    pairs = len(split) * len(split.texts(task.captions)[0])
+    if _every_pair(facts, objectives) and pairs > task.every_pair:
+        raise SettingError(
+            f"retrieval without ITC scores every picture with every caption, here {pairs:,} pairs "
+            f"of {task.split}, and the task's every_pair is {task.every_pair:,}: raise it, take a "
+            "smaller split, or leave the task out for such designs"
+        )
 
 
 @torch.no_grad()
 def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.device) -> Scores:
     """Score one split. A level pools the queries of both directions."""
     image, text, match_IT = _states(design, corpus, task, device)
-    image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-    similarity_IT = cosines(image_IE.float(), text_TE.float())
-    expected = {"itc": _both_ways(similarity_IT, similarity_IT, match_IT)}
-    if "itm" in design.heads:
+    expected = {}
+    if "itc" in design.heads:
+        image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+        similarity_IT = cosines(image_IE.float(), text_TE.float())
+        expected["itc"] = _both_ways(similarity_IT, similarity_IT, match_IT)
+    else:
+        every_I, every_T = (torch.arange(n, device=device) for n in match_IT.shape)
+        pairs_IT = torch.cartesian_prod(every_I, every_T).unbind(1)
+        logits_IT = _match_logits(design, image, text, *pairs_IT).view(match_IT.shape)
+        expected["every_pair"] = _both_ways(logits_IT, logits_IT, match_IT)
+    if "itc" in expected and "itm" in design.heads:
         by_image = _rerank(design, image, text, similarity_IT, task.rerank, of_images=True)
         by_text = _rerank(design, image, text, similarity_IT, task.rerank, of_images=False)
         expected["reranked"] = _both_ways(by_image, by_text, match_IT)
-    own = "reranked" if "reranked" in expected else "itc"
+    own = next(name for name in PROTOCOLS if name in expected)
     hits = expected[own]
     values = {"mean_recall": _percent(hits)}
     values |= {f"mean_recall_{name}": _percent(found) for name, found in expected.items()}
@@ -72,9 +103,8 @@ def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.d
         for way in ("i2t", "t2i"):
             values[f"{way}_r_at_{k}"] = 100 * float(hits[f"{way}_{k}"].mean())
         levels[f"r_at_{k}"] = _level(hits, match_IT, k)
-    protocol = "re-ranked" if own == "reranked" else "ITC alone"
     predictions = {name: found.astype(np.float32) for name, found in hits.items()}
-    return Scores(values=values, levels=levels, protocol=protocol, predictions=predictions)
+    return Scores(values=values, levels=levels, protocol=PROTOCOLS[own], predictions=predictions)
 
 
 def _states(
@@ -118,20 +148,26 @@ def _rerank(
     queries = torch.arange(len(scores_QC), device=scores_QC.device).repeat_interleave(k)
     candidates = best_QK.flatten()
     image_rows, text_rows = (queries, candidates) if of_images else (candidates, queries)
-    logits = []
-    for start in range(0, len(queries), 4 * BATCH):
-        chunk = slice(start, start + 4 * BATCH)
-        rows = image_rows[chunk]
-        fused = design.fuse(
-            image.take(rows), text.take(text_rows[chunk]), read_at_BR=rows.new_zeros(len(rows), 0)
-        )
-        two_way = design.heads["itm"](fused.pooled_BD).float()
-        logits.append(two_way[:, 1] - two_way[:, 0])
-    matched_QK = torch.cat(logits).view(-1, k)
+    matched_QK = _match_logits(design, image, text, image_rows, text_rows).view(-1, k)
     # Cosines lie in [-1, 1], so the smallest match logit, moved to 3, stands above all the rest.
     lifted_QK = matched_QK - matched_QK.amin(dim=1, keepdim=True) + 3.0
     final_QC = scores_QC.scatter(1, best_QK, lifted_QK)
     return final_QC if of_images else final_QC.T
+
+
+@torch.no_grad()
+def _match_logits(
+    design: FusionDesign, image: ImageStates, text: TextStates, image_N: Tensor, text_N: Tensor
+) -> Tensor:
+    """The ITM head's logit for "match" of N pairs of rows, less that for "no match"."""
+    logits = []
+    for images, texts in zip(image_N.split(4 * BATCH), text_N.split(4 * BATCH), strict=True):
+        fused = design.fuse(
+            image.take(images), text.take(texts), read_at_BR=images.new_zeros(len(images), 0)
+        )
+        two_way = design.heads["itm"](fused.pooled_BD).float()
+        logits.append(two_way[:, 1] - two_way[:, 0])
+    return torch.cat(logits)
 
 
 def _both_ways(by_image_IT: Tensor, by_text_IT: Tensor, match_IT: Tensor) -> dict[str, np.ndarray]:

@@ -2,10 +2,22 @@
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
+import torch
 from hypothesis import given, settings
 
+from architectures import registry
+from architectures.backbone import scale
+from architectures.contract import FusionDesign
+from architectures.designs.split_bert import SplitBertConfig
+from architectures.frozen import SettingError
+from harness.data.corpus import Corpus, load_corpus
+from harness.data.identity import matches
+from harness.data.transforms import normalised
+from harness.randomness import stream
+from harness.settings import ITC, ITM, Objectives, Retrieval, Scenes
 from harness.statistics.chance import recall_chance
-from harness.tasks.retrieval import hits_at
+from harness.tasks.retrieval import hits_at, refuse, score, why_not
 
 
 def test_a_perfect_scorer_always_hits() -> None:
@@ -35,3 +47,59 @@ def test_hits_are_the_mean_over_tie_orders(k: int, seed: int) -> None:
         order = np.lexsort((rng.random(6), -scores[0]))
         found.append(right[0, order[:k]].any())
     assert abs(hits_at(scores, right, k)[0] - np.mean(found)) < 0.05
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return load_corpus(Scenes(train=64, val=16, test=24), 32, tmp_path_factory.mktemp("cache"))
+
+
+def design_for(name: str, corpus: Corpus, objectives: tuple[str, ...]) -> FusionDesign:
+    words = corpus.tokenizer.vocabulary
+    return registry.build(
+        name,
+        {},
+        scale("nano"),
+        words,
+        draw=lambda role: stream(0, "initial weights", role),
+        objectives=objectives,
+    ).eval()
+
+
+@pytest.mark.parametrize("name", ["single_stream", "split_bert"])
+def test_without_itc_every_pair_is_scored_by_itm(name: str, corpus: Corpus) -> None:
+    design = design_for(name, corpus, ("itm", "mlm"))
+    found = score(design, corpus, Retrieval(), torch.device("cpu"))
+    assert found.protocol == "every pair by ITM"
+    assert found.values["mean_recall"] == found.values["mean_recall_every_pair"]
+    split, rows = corpus.test, np.arange(24)
+    ids = torch.from_numpy(split.ids(rows, np.zeros_like(rows)))
+    pixels = normalised(torch.from_numpy(split.images_NHWC.copy()).permute(0, 3, 1, 2))
+    image, text = design.encode_image(pixels), design.encode_text(ids, ids != 0)
+    match = []
+    with torch.no_grad():
+        for picture in range(24):
+            shown = image.take(torch.full((24,), picture))
+            logits = design.heads["itm"](design.fuse(shown, text).pooled_BD)
+            match.append(logits[:, 1] - logits[:, 0])
+    keys = split.keys(rows, np.zeros_like(rows))
+    right = matches(keys, keys).numpy()
+    by_loop = torch.stack(match).numpy()
+    assert np.array_equal(hits_at(by_loop, right, 1), found.predictions["i2t_1"])
+    assert np.array_equal(hits_at(by_loop.T, right.T, 5), found.predictions["t2i_5"])
+
+
+def test_too_many_pairs_are_refused_before_training(corpus: Corpus) -> None:
+    facts = registry.find("split_bert").facts(SplitBertConfig(), scale("nano"))
+    task, alone = Retrieval(every_pair=500), Objectives(itc=ITC(weight=0))
+    assert why_not(facts, alone) == ""
+    with pytest.raises(SettingError, match="576 pairs of test, and the task's every_pair is 500"):
+        refuse(facts, alone, corpus, task)
+    refuse(facts, Objectives(), corpus, task)
+    refuse(facts, alone, corpus, Retrieval())
+
+
+def test_a_design_that_only_masks_words_is_not_scored() -> None:
+    facts = registry.find("split_bert").facts(SplitBertConfig(), scale("nano"))
+    neither = Objectives(itc=ITC(weight=0), itm=ITM(weight=0))
+    assert why_not(facts, neither) == "retrieval ranks by ITC or ITM, and neither is on"
