@@ -52,15 +52,16 @@ class ITCHead(nn.Module):
 
 def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
     """Images by texts (I, T), of unit vectors. `image`: (I, E), or (I, Q, E), where of an image's
-    vectors the closest to a text counts.
+    vectors the closest to a text counts. As exact as they are, under autocast too.
     """
-    if image.ndim == 2:
-        return image @ text_TE.T
-    parts = [
-        (part_IQE.flatten(0, 1) @ text_TE.T).unflatten(0, part_IQE.shape[:2]).amax(1)
-        for part_IQE in image.split(IMAGES_AT_ONCE)
-    ]
-    return torch.cat(parts)
+    with torch.autocast(image.device.type, enabled=False):
+        if image.ndim == 2:
+            return image @ text_TE.T
+        parts = [
+            (part_IQE.flatten(0, 1) @ text_TE.T).unflatten(0, part_IQE.shape[:2]).amax(1)
+            for part_IQE in image.split(IMAGES_AT_ONCE)
+        ]
+        return torch.cat(parts)
 
 
 def _unit(x_BE: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from harness.data.batches import Batches, validation_batches
 from harness.data.corpus import Corpus
-from harness.objectives.forward import terms
+from harness.objectives.forward import compared, terms
 from harness.objectives.state import ObjectiveState
 from harness.objectives.term import Losses
 from harness.objectives.validation import curve_values, validate
@@ -125,3 +125,20 @@ def test_the_terms_are_of_the_batch_that_is_fed(make, batches: Batches) -> None:
         found.append(numbers(terms(design, state, batch, negatives=drawing, taught=taught)))
     assert found[0] == found[2]
     assert all(found[0][name] != found[1][name] for name in ("itc", "itm", "mlm"))
+
+
+@pytest.mark.parametrize("name", ["split_bert", "query_bottleneck"])
+@torch.no_grad()
+def test_cosines_are_exact_under_autocast(name: str, make, batches: Batches) -> None:
+    """They are divided by a small temperature; bfloat16 would leave three digits of them."""
+    objectives = for_design(name)
+    design, batch = make(name, objectives).eval(), batches.at(0)
+    state = ObjectiveState(objectives, design)
+    taught = state.teach(design, batch, packed=True)
+    rows = taught.image_BE, taught.text_BE
+    exact = compared(rows, batch.keys, state, taught)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = compared(rows, batch.keys, state, taught)
+    for one, other in zip(exact, under, strict=True):
+        assert torch.equal(one.cosine_BK, other.cosine_BK)
+        assert torch.equal(one.taught_BK, other.taught_BK)
