@@ -50,19 +50,30 @@ class Frozen(BaseModel):
 
         >>> # study.with_field("optimizer.learning_rate", 3e-4)
         """
-        head, _, rest = path.partition(".")
-        if head not in type(self).model_fields:
-            raise nearest(head, type(self).model_fields, f"field of {type(self).__name__}")
-        if rest:
-            inner = getattr(self, head)
-            if isinstance(inner, Frozen):
-                value = inner.with_field(rest, value)
-            elif isinstance(inner, dict):
-                value = {**inner, rest: value}
+        return self.with_fields({path: value})
+
+    def with_fields(self, changes: Mapping[str, Any]) -> Self:
+        """The same with several, which need only fit together: a queue and what it needs."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        inside: dict[str, dict[str, Any]] = {}
+        for path, value in changes.items():
+            head, _, rest = path.partition(".")
+            if head not in values:
+                raise nearest(head, values, f"field of {type(self).__name__}")
+            if rest:
+                inside.setdefault(head, {})[rest] = value
             else:
-                raise SettingError(f"{path}: {head} holds a plain value, it has no field {rest!r}")
-        given = {name: getattr(self, name) for name in type(self).model_fields}
-        return checked(type(self), {**given, head: value})
+                values[head] = value
+        for head, its in inside.items():
+            inner = values[head]
+            if isinstance(inner, Frozen):
+                values[head] = inner.with_fields(its)
+            elif isinstance(inner, dict):
+                values[head] = {**inner, **its}
+            else:
+                path = f"{head}.{next(iter(its))}"
+                raise SettingError(f"{path}: {head} holds a plain value, it has no fields")
+        return checked(type(self), values)
 
 
 F = TypeVar("F", bound=Frozen)

@@ -75,9 +75,7 @@ def _study(name: str, changes: list[str] | None) -> tuple[Study, str]:
     from harness.study_files import load
 
     study, file = load(name, STUDIES)
-    for path, value in _changes(changes):
-        study = study.with_field(path, value)
-    return study, file
+    return study.with_fields(dict(_changes(changes))), file
 
 
 def _changes(changes: list[str] | None) -> Iterator[tuple[str, Any]]:

@@ -82,9 +82,7 @@ def plan(
 
 
 def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) -> RunSpec:
-    settings = study.settings_of(cell)
-    for path, value in tuned.items():
-        settings = settings.with_field(path, value)
+    settings = study.settings_of(cell).with_fields(tuned)
     design, backbone = registry.find(cell.variant.design), settings.backbone
     config = registry.config(cell.variant.design, cell.variant.fields)
     facts = design.facts(config, backbone)

@@ -5,6 +5,7 @@ Frozen data only, without torch. The documentation of a field stands under the f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -289,9 +290,9 @@ class Budget(Frozen):
             raise ValueError(f"a budget names exactly one of samples, steps; given: {given}")
         return self
 
-    def with_field(self, path: str, value: Any) -> Self:
+    def with_fields(self, changes: Mapping[str, Any]) -> Self:
         """Another unit takes the place of the one that bound before."""
-        return checked(type(self), {path: value})
+        return checked(type(self), changes)
 
 
 class Numerics(Frozen):

@@ -186,10 +186,11 @@ class Study(Frozen):
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
         for cell in self.cells:
-            for path, value in cell.settings.items():
+            for path in cell.settings:
                 if path.partition(".")[0] not in RUN_SETTINGS:
                     raise nearest(path, RUN_SETTINGS, f"setting of cell {cell.name!r}")
-                self._plain().with_field(path, value)
+            if cell.settings:
+                self.settings_of(cell)
         return self
 
     def _plain(self) -> Study:
@@ -200,10 +201,7 @@ class Study(Frozen):
 
     def settings_of(self, cell: Cell) -> Study:
         """The study's run settings with one cell's changes applied."""
-        settings = self._plain()
-        for path, value in cell.settings.items():
-            settings = settings.with_field(path, value)
-        return settings
+        return self._plain().with_fields(cell.settings)
 
 
 class RunSpec(Frozen):
