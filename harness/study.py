@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
 from harness.settings import (
+    ALBEF_OBJECTIVES,
     ITC,
     ITM,
     MLM,
@@ -30,15 +31,16 @@ from harness.settings import (
     Pictures,
     Retrieval,
     Scenes,
+    Teacher,
     Text,
     WarmStart,
 )
 
 __all__ = [
-    "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "Backbone", "Budget",
+    "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "Backbone", "Budget",
     "Cell", "Measure", "Numerics",
     "Objectives", "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "SettingError", "Study", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid",
+    "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid",
     "leave_one_out", "scale",
 ]  # fmt: skip
 
