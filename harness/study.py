@@ -37,11 +37,10 @@ from harness.settings import (
 )
 
 __all__ = [
-    "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "Backbone", "Budget",
-    "Cell", "Measure", "Numerics",
-    "Objectives", "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid",
-    "leave_one_out", "scale",
+    "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER",
+    "Backbone", "Budget", "Cell", "Measure", "Numerics", "Optimizer", "Pictures",
+    "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study", "Teacher", "Text", "Tuning",
+    "Variant", "WarmStart", "add_one_in", "grid", "leave_one_out", "scale",
 ]  # fmt: skip
 
 
