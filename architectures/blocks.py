@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from architectures.attention import attend, heads_of
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates
-from architectures.dropout import Dropout, dropout
+from architectures.dropout import Dropout
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
@@ -36,21 +37,39 @@ class Read:
     """(T, D) with a layout, (U, P, E) without."""
     layout: Layout | None = None
     by_row: Callable[[Tensor], Tensor] | None = None
-    """Without a layout: keys or values of each image (U, P, D) -> of each row (B, P, D)."""
+    """Without a layout: keys or values of each image (U, ...) -> of each row (B, ...)."""
+    made: dict[object, Tensor] = dataclasses.field(default_factory=dict)
+    """Keys and values of each image that were made before, by what made them."""
 
     @classmethod
     def of_image(cls, image: ImageStates, tokens_UPE: Tensor | None = None) -> Read:
-        """Keys and values are made once per image, however many rows show it. `tokens_UPE` stands
-        in for the image's own tokens (a projection of them, or an earlier layer).
+        """Keys and values are made once per image, however many rows show it, and however often it
+        is fused. `tokens_UPE` stands in for the image's own tokens, alike whenever it is fused (a
+        projection of them, or an earlier layer).
         """
         states = image.distinct_UPD if tokens_UPE is None else tokens_UPE
-        return cls(states=states, by_row=image.by_row)
+        # Only where a backward pass through the image tower needs them in any case: evaluation
+        # holds the states of many images, and those of a frozen tower outlive a step.
+        shared = torch.is_grad_enabled() and image.distinct_UPD.requires_grad
+        return cls(states=states, by_row=image.by_row, made=image.made if shared else {})
 
-    def rows(self, projected: Tensor) -> Tensor:
-        """Keys or values by rows."""
+    def rows(self, x: Tensor) -> Tensor:
+        """Tokens, or what was made of them, by rows."""
         if self.layout is not None:
-            return self.layout.unpack(projected)
-        return projected if self.by_row is None else self.by_row(projected)
+            return self.layout.unpack(x)
+        return x if self.by_row is None else self.by_row(x)
+
+    def heads(self, part: nn.Linear, count: int) -> Tensor:
+        """Keys or values (B, H, K, d), that `part` makes of the tokens."""
+        if self.layout is not None:
+            return self.layout.heads(part(self.states), count)
+        if self.by_row is None:
+            return heads_of(part(self.states), count)
+        made = self.made.get(part)
+        if made is None:
+            made = heads_of(part(self.states), count).contiguous()  # before rows repeat
+            self.made[part] = made
+        return self.by_row(made)
 
     @property
     def bias_B11K(self) -> Tensor | None:
@@ -96,65 +115,14 @@ class Attention(nn.Module):
         """(T, D) queries -> (T, D). `keep` receives the probabilities (B, H, Q, K), before dropout;
         they are part of the graph, so gradients with respect to them can be taken.
         """
-        q = heads_of(asking.unpack(self.query(asking_TD)), self.heads)
-        k = heads_of(read.rows(self.key(read.states)), self.heads)
-        v = heads_of(read.rows(self.value(read.states)), self.heads)
+        q = asking.heads(self.query(asking_TD), self.heads)
+        k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
         bias = read.bias_B11K
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
             bias = later_QK if bias is None else bias + later_QK
         p = self.dropout if self.training else 0.0
-        return self.output(asking.pack(attend(q, k, v, bias, p, keep)))
-
-
-def heads_of(x_BLD: Tensor, heads: int) -> Tensor:
-    """(B, L, D) -> (B, H, L, D / H), a view."""
-    return x_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    p: float,
-    keep: list[Tensor] | None,
-) -> Tensor:
-    """Attention of queries (B, H, Q, d) to keys and values (B, H, K, d) -> (B, Q, H * d).
-
-    `bias` is added to the scores; `p`: dropout of probabilities; `keep` receives them (B, H, Q, K).
-    """
-    bias = None if bias is None else bias.to(q.dtype)
-    # Where torch has no kernel with dropout, or a slow backward (bfloat16), on the CPU, products
-    # by themselves take half the time.
-    if keep is None and not (q.device.type == "cpu" and q.requires_grad):
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
-        return mixed.transpose(1, 2).flatten(2)
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    probabilities = (scores if bias is None else scores + bias).softmax(-1)
-    if isinstance(keep, WordsToImage):
-        probabilities = keep.take(probabilities)
-    elif keep is not None:
-        keep.append(probabilities)
-    return (dropout(probabilities, p) @ v).transpose(1, 2).flatten(2)
-
-
-class WordsToImage(list[Tensor]):
-    """Keeps, of one softmax over words and the image tokens after them, what words give to image
-    tokens, (B, H, L, P): a part of the graph, like any probabilities that are kept.
-    """
-
-    def __init__(self, length: int) -> None:
-        """`length`: text positions L, which come first."""
-        super().__init__()
-        self.length = length
-
-    def take(self, probabilities: Tensor) -> Tensor:
-        """The same probabilities (B, H, Q, K), made of the kept part and the rest."""
-        to_words, to_image = probabilities.tensor_split([self.length], dim=-1)
-        of_words, of_image = to_image.tensor_split([self.length], dim=-2)
-        self.append(of_words)
-        return torch.cat([to_words, torch.cat([of_words, of_image], dim=-2)], dim=-1)
+        return self.output(asking.flat(attend(q, k, v, bias, p, keep)))
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _only(*ctx.saved_tensors, grads[0], ctx.scale), None
+        (kept,) = ctx.saved_tensors
+        return _only(kept, grads[0], ctx.scale), None
 
 
 def _kept(x: Tensor, dropped: int) -> Tensor:

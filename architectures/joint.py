@@ -21,8 +21,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from architectures.attention import WordsToImage
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings, Pooler, WordsToImage, text_read, with_first
+from architectures.blocks import Embeddings, Pooler, text_read, with_first
 from architectures.contract import (
     DesignConfig,
     Facts,

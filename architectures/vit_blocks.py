@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from architectures.attention import attend
 from architectures.backbone import Backbone
-from architectures.blocks import Beside, attend, heads_of
+from architectures.blocks import Beside
 from architectures.dropout import Dropout
 from architectures.frozen import SettingError
 from architectures.layout import Layout
@@ -106,15 +107,13 @@ class ViTBlock(nn.Module):
             parts = self._asked(h_TD, asking_TD)
             bias_1HQK = None if bias_1HQK is None else _rows_of(bias_1HQK, read_at_BR)
         rows = (asking, layout, layout)
-        q, k, v = (
-            heads_of(of.unpack(x), attn.num_heads) for of, x in zip(rows, parts, strict=True)
-        )
+        q, k, v = (of.heads(x, attn.num_heads) for of, x in zip(rows, parts, strict=True))
         bias = key_bias if bias_1HQK is None else bias_1HQK
         if key_bias is not None and bias_1HQK is not None:
             bias = bias_1HQK + key_bias
         dropout = self.dropout.p if self.training else 0.0
         mixed = attend(attn.q_norm(q), attn.k_norm(k), v, bias, dropout, keep)
-        return attn.proj(attn.norm(asking.pack(mixed)))
+        return attn.proj(attn.norm(asking.flat(mixed)))
 
     def _asked(self, h_TD: Tensor, asking_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of some tokens, keys and values of all, by the parts of the one matrix."""

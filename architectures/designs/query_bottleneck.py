@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from architectures.attention import heads_of
 from architectures.backbone import Backbone
 from architectures.blocks import MLP, Attention, Embeddings, Read, text_read, with_first
 from architectures.contract import (
@@ -146,13 +147,14 @@ class Beside(Read):
             image=image,
         )
 
-    def rows(self, projected: Tensor) -> Tensor:
+    def heads(self, part: nn.Linear, count: int) -> Tensor:
         assert self.layout is not None
+        projected = part(self.states)
         queries = self.layout.is_real_BL.shape[1] - self.words.is_real_BL.shape[1]
         images = len(self.image.distinct_UPD)
         words_TD, queries_TD = projected.tensor_split([len(projected) - images * queries])
         queries_BQD = self.image.by_row(queries_TD.unflatten(0, (images, queries)))
-        return torch.cat([self.words.unpack(words_TD), queries_BQD], dim=1)
+        return heads_of(torch.cat([self.words.unpack(words_TD), queries_BQD], dim=1), count)
 
 
 class Queries(nn.Embedding):
