@@ -12,9 +12,9 @@ Cost: three minutes on two cores. Nothing else should be running.
 
 One line a side: milliseconds of a step, and those that cores were busy for it, all added (medians
 and ranges: on a busy machine read the second, with one thread, since threads that wait are busy
-too); the largest resident memory, on a GPU the largest allocated; GFLOP of matrix products of a step; their rate as a share of a measured matmul
-peak in the side's dtype. Then plain / ours, by rounds. `--profile` adds where each side's time
-goes. Exits 1 where losses differ.
+too); the largest resident memory, on a GPU the largest allocated; GFLOP of matrix products of a
+step; their rate as a share of a measured matmul peak in the side's dtype. Then plain / ours, by
+rounds. `--profile` adds where each side's time goes. Exits 1 where losses differ.
 """
 
 from __future__ import annotations
