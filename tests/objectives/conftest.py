@@ -69,7 +69,9 @@ def batches(corpus: Corpus) -> Batches:
 
 @pytest.fixture
 def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., Trainer]:
-    """`trainer(name, objectives, steps=6, design=None, **fields of the optimizer)`."""
+    """`trainer(name, objectives, steps=6, gap=0, **fields of the optimizer)`; `gap`: training
+    pictures that are measured too.
+    """
 
     def build(
         name: str, objectives: Objectives, *, steps: int = 6, gap: int = 0, **rates: Any

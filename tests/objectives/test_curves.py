@@ -37,7 +37,7 @@ NOTES = [
 def test_names_of_the_full_objective(trainer) -> None:
     """Stable: results and reports read them, and old runs hold them."""
     objectives = FULL.with_field("itc.queue_start", "empty")
-    run = trainer("split_bert", objectives, steps=4, gap=8)
+    run = trainer("multiway", objectives, steps=4, gap=8)
     first, middle, _ = [measurement.values for measurement in run.train(lambda: False)]
     fixed = [f"{room}/{name}" for room in ("val", "gap") for name in LOSSES]
     assert list(first) == START + fixed
@@ -62,6 +62,26 @@ def test_a_design_without_fusion_has_the_curves_it_can_have(trainer) -> None:
     assert {"train/itc_loss", "train/itc_hard_loss", "val/itc_loss"} <= set(last)
     assert not any("itm" in name or "mlm_l" in name for name in last)
     assert last["train/grad_norm_fusion"] == 0.0 < last["train/grad_norm_text"]
+
+
+@pytest.mark.parametrize(
+    ("role", "part"),
+    {
+        "image.vit.blocks.0.mlp.fc1.weight": "image",
+        "embeddings.word.weight": "text",
+        "layers.1.mlp.inner.weight": "text",
+        "layers.10.mlp.inner.weight": "text",
+        "text_norm.weight": "text",
+        "layers.2.mlp.inner.weight": "fusion",
+        "fusion.0.mlp.inner.weight": "fusion",
+        "pooler.weight": "fusion",
+        "heads.itc.image.weight": "heads",
+        "state.temperature": "heads",
+    }.items(),
+)
+def test_part_by_hand(role: str, part: str) -> None:
+    """Text reads the picture in layers 2 and 11, and not in 1 and 10."""
+    assert part_of(role, ("layers.2", "layers.11")) == part
 
 
 @every_design

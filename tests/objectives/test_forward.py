@@ -142,3 +142,8 @@ def test_cosines_are_exact_under_autocast(name: str, make, batches: Batches) -> 
     for one, other in zip(exact, under, strict=True):
         assert torch.equal(one.cosine_BK, other.cosine_BK)
         assert torch.equal(one.taught_BK, other.taught_BK)
+    if rows[0].ndim == 2:
+        own_BB = (rows[0].double()[:, None] * rows[1].double()).sum(-1)
+        torch.testing.assert_close(
+            exact[0].cosine_BK[:, :BATCH].double(), own_BB, rtol=0, atol=1e-6
+        )

@@ -52,12 +52,12 @@ def test_stopped_and_resumed_is_the_same_to_the_last_bit(
     objectives = FULL.with_field("itc.queue_start", start).with_field("itc.queue", 13)
     objectives = objectives.with_field("teacher.ramp_epochs", 0.5)
     torch.manual_seed(1)  # of the noise
-    whole = trainer("split_bert", objectives, steps=5)
+    whole = trainer("multiway", objectives, steps=5)
     snapshot = written(whole)
     norms, found = steps(whole, 5), []
     for count in stops:
         torch.manual_seed(count)  # another process
-        run = trainer("split_bert", objectives, steps=5)
+        run = trainer("multiway", objectives, steps=5)
         run.restore(snapshot)
         found += steps(run, count)
         snapshot = written(run)
@@ -67,7 +67,7 @@ def test_stopped_and_resumed_is_the_same_to_the_last_bit(
 
 
 def test_what_is_in_optimizer_and_checkpoint(trainer) -> None:
-    run = trainer("split_bert", FULL)
+    run = trainer("multiway", FULL)
     steps(run, 1)
     optimized = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
     assert optimized == {id(p) for p in run.design.parameters()} | {id(run.state.temperature)}
@@ -82,7 +82,7 @@ def test_the_design_draws_the_same_dropout_with_a_teacher_or_without(trainer) ->
     """In the first step alpha is 0: a teacher that is asked changes no bit of the gradient."""
     plain = Objectives()
     silent = plain.with_field("itc.distil", 0.4).with_field("mlm.distil", 0.4)
-    runs = [trainer("split_bert", objectives) for objectives in (plain, silent, plain)]
+    runs = [trainer("multiway", objectives) for objectives in (plain, silent, plain)]
     runs[2].spec = runs[2].spec.model_copy(update={"seed": 1})  # other draws show
     norms = [steps(run, 1) for run in runs]
     assert runs[1].state.twin is not None and runs[1].state.twin.design.training
@@ -91,7 +91,7 @@ def test_the_design_draws_the_same_dropout_with_a_teacher_or_without(trainer) ->
 
 def test_the_teacher_draws_other_dropout_than_the_design(trainer) -> None:
     """In step 1 with momentum 0 it has the design's weights, and still says something else."""
-    run = trainer("split_bert", FULL.with_field("teacher.momentum", 0.0))
+    run = trainer("multiway", FULL.with_field("teacher.momentum", 0.0))
     seen = []
 
     def note(module: torch.nn.Module, given: object, found: tuple[torch.Tensor, ...]) -> None:
@@ -105,7 +105,7 @@ def test_the_teacher_draws_other_dropout_than_the_design(trainer) -> None:
 
 def test_the_queue_takes_what_the_teacher_said_after_the_loss(trainer) -> None:
     """The own batch is in the queue from the next step on, oldest first."""
-    run = trainer("split_bert", FULL.with_field("itc.queue_start", "empty"))
+    run = trainer("multiway", FULL.with_field("itc.queue_start", "empty"))
     batches = [run.batches.at(step) for step in range(2)]
     run._forward(batches[0], 1)
     assert run.state.queue.filled == 5

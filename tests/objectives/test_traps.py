@@ -92,7 +92,7 @@ def test_albef_5_a_batch_of_one_identity_trains(make, batches: Batches) -> None:
 @pytest.mark.parametrize(("now", "after"), [(3.0, 0.5), (-1.0, 0.001), (1e-6, 0.001), (0.2, 0.2)])
 def test_albef_6_the_temperature_is_clamped(now: float, after: float, trainer) -> None:
     """Before every step."""
-    run = trainer("split_bert", Objectives(), learning_rate=1e-9)
+    run = trainer("multiway", Objectives(), learning_rate=1e-9)
     run.state.temperature.data.fill_(now)
     run.state.before_step(0.0)
     assert float(run.state.temperature.detach()) == pytest.approx(after)
@@ -100,7 +100,7 @@ def test_albef_6_the_temperature_is_clamped(now: float, after: float, trainer) -
 
 def test_albef_6_validation_never_sees_a_temperature_out_of_bounds(trainer) -> None:
     """A large step may throw it over the bound: it is back before anything is measured."""
-    run = trainer("split_bert", Objectives(), learning_rate=1.0, warmup_share=0.0)
+    run = trainer("multiway", Objectives(), learning_rate=1.0, warmup_share=0.0)
     run.one_step()
     assert 0.001 <= run.measure()["train/temperature"] <= 0.5
 
@@ -146,7 +146,7 @@ def test_albef_17_what_decays_and_what_the_optimizer_sees(trainer) -> None:
     """The temperature has no decay (there, and for VLMo's logit scale, it has); embeddings have,
     as there; the teacher is not in the optimizer at all.
     """
-    run = trainer("split_bert", FULL, weight_decay=0.3)
+    run = trainer("multiway", FULL, weight_decay=0.3)
     decay = {id(p): g["weight_decay"] for g in run.optimizer.param_groups for p in g["params"]}
     assert decay[id(run.state.temperature)] == 0.0
     assert decay[id(run.design.word_embedding().weight)] == 0.3
@@ -157,7 +157,7 @@ def test_vilt_19_a_curve_is_the_loss_and_not_its_weight_times_it(trainer) -> Non
     """Only `loss` is weighted."""
     found = []
     for weight in (1.0, 3.0):
-        run = trainer("split_bert", Objectives().with_field("mlm.weight", weight))
+        run = trainer("multiway", Objectives().with_field("mlm.weight", weight))
         run.one_step()
         found.append(run.measure())
     one, three = found
