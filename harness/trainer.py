@@ -66,7 +66,8 @@ class Trainer:
         self.spec, self.batches = spec, batches
         self.device = torch.device(spec.numerics.device)
         self.design = design.to(self.device).train()
-        self.state = ObjectiveState(spec.objectives, self.design).to(self.device)
+        self.state = ObjectiveState(spec.objectives, self.design, seed=spec.seed)
+        self.state.to(self.device)
         self.optimizer = adamw.build(spec.optimizer, self.design, self.state, fused=True)
         self.gradients = Gradients(self.design, self.state)
         self.validation = [batch.to(self.device) for batch in validation]

@@ -28,15 +28,23 @@ class Queue(nn.Module):
     keys_Q3: Tensor
     captions_QC: Tensor
 
-    def __init__(self, size: int, *, image: tuple[int, ...], width: int, noise: bool) -> None:
+    def __init__(
+        self, size: int, *, image: tuple[int, ...], width: int, noise: torch.Generator | None
+    ) -> None:
         """`image`: shape of one image's feature, (E,) or (V, E). `noise`: it starts full of random
-        unit vectors that match nothing; else it starts empty.
+        unit vectors that match nothing, drawn with this; None: it starts empty.
         """
         super().__init__()
-        self.size, self.place, self.filled = size, 0, size if noise else 0
-        start = torch.randn if noise else torch.zeros
-        self.register_buffer("image_QE", F.normalize(start(size, *image), dim=-1))
-        self.register_buffer("text_QE", F.normalize(start(size, width), dim=-1))
+        self.size, self.place, self.filled = size, 0, 0 if noise is None else size
+
+        def start(*shape: int) -> Tensor:
+            if noise is None:
+                return torch.zeros(shape)
+            return F.normalize(torch.randn(shape, generator=noise), dim=-1)
+
+        # Texts first: their noise is the same beside images of one vector and of several.
+        self.register_buffer("text_QE", start(size, width))
+        self.register_buffer("image_QE", start(size, *image))
         self.register_buffer("keys_Q3", torch.full((size, 3), NOBODY))
         self.register_buffer("captions_QC", torch.full((size, 0), NOBODY))
 

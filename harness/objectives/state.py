@@ -12,6 +12,7 @@ from harness.objectives.pairs import Pairs
 from harness.objectives.queue import Queue
 from harness.objectives.teacher import Taught, Twin
 from harness.objectives.term import full
+from harness.randomness import torch_seed
 from harness.settings import Objectives
 
 
@@ -21,8 +22,10 @@ class ObjectiveState(nn.Module):
     ramp: float
     """How much of `distil` counts in this step, from 0 to 1."""
 
-    def __init__(self, objectives: Objectives, design: FusionDesign) -> None:
-        """A teacher begins as a copy of `design`, so make it when its weights are in place."""
+    def __init__(self, objectives: Objectives, design: FusionDesign, *, seed: int = 0) -> None:
+        """A teacher begins as a copy of `design`, so make it when its weights are in place. `seed`:
+        what the noise of a queue is drawn by, alike for all designs and workers.
+        """
         super().__init__()
         self.settings = objectives
         self.ramp = 0.0 if objectives.teacher.ramp_epochs else 1.0
@@ -34,7 +37,8 @@ class ObjectiveState(nn.Module):
             width = design.backbone.itc_width
             vectors = design.facts(design.config, design.backbone).image_vectors
             image = (vectors, width) if vectors else (width,)
-            noise = itc.queue_start == "noise"
+            drawing = torch.Generator().manual_seed(torch_seed(seed, "queue noise"))
+            noise = drawing if itc.queue_start == "noise" else None
             self.queue = Queue(itc.queue, image=image, width=width, noise=noise)
 
     @torch.no_grad()

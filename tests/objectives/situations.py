@@ -119,7 +119,7 @@ def state_of(situation: Situation, itc: ITC, dtype: torch.dtype) -> ObjectiveSta
     state = ObjectiveState(Objectives(), nn.Module())
     state.settings = Objectives(itc=itc)
     if itc.queue:
-        noise = itc.queue_start == "noise"
+        noise = torch.Generator() if itc.queue_start == "noise" else None
         state.queue = Queue(itc.queue, image=image_shape(situation.rows), width=WIDTH, noise=noise)
     state.to(dtype)
     for batch in situation.earlier if state.queue is not None else ():

@@ -52,7 +52,7 @@ def numbers(pairs: Pairs) -> list[int]:
 @given(st.lists(st.integers(1, 9), max_size=12), st.integers(1, 7), st.sampled_from([0, 2]))
 def test_it_holds_the_last_pairs_in_a_ring(pushes: list[int], size: int, vectors: int) -> None:
     """Against a deque; pushes change in size, and may be larger than the queue."""
-    queue = Queue(size, image=(vectors, 3) if vectors else (3,), width=3, noise=False)
+    queue = Queue(size, image=(vectors, 3) if vectors else (3,), width=3, noise=None)
     held: collections.deque[int] = collections.deque(maxlen=size)
     count = 0
     for push in pushes:
@@ -66,14 +66,14 @@ def test_it_holds_the_last_pairs_in_a_ring(pushes: list[int], size: int, vectors
 
 
 def test_an_empty_start_gives_no_keys() -> None:
-    queue = Queue(4, image=(3,), width=3, noise=False)
+    queue = Queue(4, image=(3,), width=3, noise=None)
     assert len(queue.kept()) == 0 == queue.filled
     both = Pairs.join([numbered(0, 2), queue.kept()])
     assert numbers(both) == [0, 1]
 
 
 def test_noise_is_unit_vectors_that_match_nothing_and_leave_first() -> None:
-    queue = Queue(5, image=(2, 3), width=4, noise=True)
+    queue = Queue(5, image=(2, 3), width=4, noise=torch.Generator())
     kept = queue.kept()
     assert len(kept) == 5 == queue.filled and not torch.equal(kept.text_NE[0], kept.text_NE[1])
     for vectors in (kept.image_NE, kept.text_NE):
@@ -84,7 +84,7 @@ def test_noise_is_unit_vectors_that_match_nothing_and_leave_first() -> None:
     keys = Keys(**{**vars(rows.keys), "captions_BC": padded})
     rows = Pairs(image_NE=rows.image_NE, text_NE=rows.text_NE, keys=keys)
     assert not any(match.any() for match in rows.matches_with(kept))
-    noise = Queue(5, image=(3,), width=3, noise=True)
+    noise = Queue(5, image=(3,), width=3, noise=torch.Generator())
     before = noise.text_QE.clone()
     noise.push(numbered(7, 2))
     assert (noise.keys_Q3[:, 0] == torch.tensor([7, 8, NOBODY, NOBODY, NOBODY])).all()
@@ -93,7 +93,7 @@ def test_noise_is_unit_vectors_that_match_nothing_and_leave_first() -> None:
 
 
 def filled(size: int, pushes: int) -> Queue:
-    queue = Queue(size, image=(3,), width=3, noise=False)
+    queue = Queue(size, image=(3,), width=3, noise=None)
     for i in range(pushes):
         queue.push(numbered(3 * i, 3))
     return queue
@@ -119,7 +119,7 @@ def test_state_comes_back_from_a_file(pushes: int, onto: int) -> None:
 def test_pushed_features_are_copies_without_gradient() -> None:
     pairs = numbered(0, 2)
     image = pairs.image_NE.clone().requires_grad_()
-    queue = Queue(3, image=(3,), width=3, noise=False)
+    queue = Queue(3, image=(3,), width=3, noise=None)
     queue.push(Pairs(image_NE=image, text_NE=pairs.text_NE, keys=pairs.keys))
     image.data.fill_(9.0)
     assert not queue.kept().image_NE.requires_grad and numbers(queue.kept()) == [0, 1]
@@ -131,7 +131,7 @@ def test_a_pair_is_never_its_own_negative(corpus: Corpus, same: str) -> None:
     shows the picture or says the caption of a row is never wanted to be far from it.
     """
     batches = Batches(corpus.train, corpus.tokenizer, 8, 0, MLM())
-    queue = Queue(60, image=(3,), width=3, noise=False)
+    queue = Queue(60, image=(3,), width=3, noise=None)
     seen: list[int] = []
     again = 0
     for step in range(batches.steps_per_epoch + 2):

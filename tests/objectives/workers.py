@@ -50,7 +50,7 @@ def trained(itc: ITC, rows: slice) -> list[list[Tensor]]:
     state = ObjectiveState(Objectives(), nn.Module())
     state.settings, state.ramp = Objectives(itc=itc), 0.5
     if itc.queue:
-        state.queue = Queue(itc.queue, image=(WIDTH,), width=WIDTH, noise=False)
+        state.queue = Queue(itc.queue, image=(WIDTH,), width=WIDTH, noise=None)
     state.double()
     student = torch.randn(2, 5, WIDTH, generator=drawing, dtype=torch.float64).requires_grad_()
     teacher = torch.randn(2, 5, WIDTH, generator=drawing, dtype=torch.float64)
