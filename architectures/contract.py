@@ -118,6 +118,24 @@ class TextStates(_States):
             layers=tuple(rows(layer) for layer in self.layers),
         )
 
+    def split(self, rows: int) -> tuple[TextStates, TextStates]:
+        """The first rows, and the rest; nothing is copied."""
+        (first, rest), count = self.layout.split(rows), self.layout.before(rows)
+        return (
+            TextStates(
+                tokens_TD=self.tokens_TD[:count],
+                layout=first,
+                pooled=lambda: self.pooled_BD[:rows],
+                layers=tuple(layer[:count] for layer in self.layers),
+            ),
+            TextStates(
+                tokens_TD=self.tokens_TD[count:],
+                layout=rest,
+                pooled=lambda: self.pooled_BD[rows:],
+                layers=tuple(layer[count:] for layer in self.layers),
+            ),
+        )
+
     @staticmethod
     def join(parts: Sequence[TextStates]) -> TextStates:
         """Rows of all parts, one after another; all of one length, all packed or none."""

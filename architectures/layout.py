@@ -35,6 +35,24 @@ class Layout:
             return cls(is_real_BL=is_real_BL)
         return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
 
+    def before(self, rows: int) -> int:
+        """How many flat tokens the first rows have; packed it waits for the number."""
+        if self.flat_T is None:
+            return rows * self.is_real_BL.shape[1]
+        return int(self.is_real_BL[:rows].sum())
+
+    def split(self, rows: int) -> tuple[Layout, Layout]:
+        """The layouts of the first rows and of the rest."""
+        first_BL, rest_BL = self.is_real_BL.tensor_split([rows])
+        first_T = rest_T = None
+        if self.flat_T is not None:
+            first_T, rest_T = self.flat_T.tensor_split([self.before(rows)])
+            rest_T = rest_T - first_BL.numel()
+        return (
+            Layout(is_real_BL=first_BL, flat_T=first_T, complete=self.complete),
+            Layout(is_real_BL=rest_BL, flat_T=rest_T, complete=self.complete),
+        )
+
     @classmethod
     def full(cls, rows: int, length: int, device: torch.device) -> Layout:
         """The layout of rows without padding: image tokens, flat."""

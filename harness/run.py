@@ -65,6 +65,8 @@ def execute(spec: RunSpec, outputs: Path) -> State:
             return run.ended("interrupted", f"stopped after {time.time() - begun:.0f} s")
         except Exception as error:
             return run.ended("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+        finally:
+            numerics.release()
 
 
 def load_data(spec: RunSpec, outputs: Path) -> Corpus:

@@ -18,6 +18,7 @@ from architectures.contract import FusionDesign, ImageStates, TextStates
 from harness.data.batches import Batch
 from harness.data.identity import Keys
 from harness.objectives import itc, itm
+from harness.objectives.captions import captions
 from harness.objectives.itc import Scores
 from harness.objectives.mlm import hidden_words, masked_words
 from harness.objectives.pairs import Pairs
@@ -50,9 +51,8 @@ def terms(
     found: dict[str, Term] = {}
     notes: dict[str, Tensor] = {}
     image = design.encode_image(batch.pixels())
-    text = both_ways = None
-    if "itc" in active or "itm" in active:
-        text = design.encode_text(batch.ids_BL, batch.text_is_real_BL, packed=packed)
+    text, masked = captions(design, batch, active, packed=packed)
+    both_ways = None
     if "itc" in active:
         assert text is not None
         features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
@@ -68,10 +68,10 @@ def terms(
         found["itm"] = matching(design, image, text, negatives)
         if both_ways is not None:
             notes["itm_negative_cosine"] = _negative_cosine(both_ways, negatives)
-    if "mlm" in active:
+    if masked is not None:
         words = None if taught is None else taught.words_NV
         labels_N = batch.mask_labels_BR.flatten().index_select(0, batch.hidden_N)
-        logits_NV = hidden_words(design, image, batch, packed=packed)
+        logits_NV = hidden_words(design, image, masked, batch)
         found["mlm"], parts = masked_words(
             logits_NV, labels_N, words, objectives.mlm.distil * state.ramp
         )

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from architectures.contract import FusionDesign, ImageStates
+from architectures.contract import FusionDesign, ImageStates, TextStates
 from harness.data.batches import Batch
 from harness.objectives.term import Term, classified, full, soft_cross_entropy
 
 
 def hidden_words(
-    design: FusionDesign, image: ImageStates, batch: Batch, *, packed: bool = False
+    design: FusionDesign, image: ImageStates, text: TextStates, batch: Batch
 ) -> Tensor:
-    """The masked captions meet their own pictures -> logits (N, V), only where a word is hidden."""
-    text = design.encode_text(batch.masked_ids_BL, batch.text_is_real_BL, packed=packed)
+    """Captions with hidden words (`text`) meet their own pictures -> logits (N, V), only where a
+    word is hidden.
+    """
     fused = design.fuse(image, text, read_at_BR=batch.mask_positions_BR)
     states_ND = fused.text_BRD.flatten(0, 1).index_select(0, batch.hidden_N)
     return design.heads["mlm"](states_ND)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from architectures.contract import FusionDesign
 from harness.data.batches import Batch
+from harness.objectives.captions import captions
 from harness.objectives.mlm import hidden_words
 from harness.settings import Teacher
 
@@ -57,13 +58,12 @@ class Twin(nn.Module):
             self.follow(design)
         twin = self.design.train(self.settings.dropout and design.training)
         image = twin.encode_image(batch.pixels())
-        real_BL = batch.text_is_real_BL
+        whole, masked = captions(twin, batch, self.taught, packed=packed)
         image_BE = text_BE = words_NV = None
-        if "itc" in self.taught:
-            text = twin.encode_text(batch.ids_BL, real_BL, packed=packed)
-            image_BE, text_BE = twin.heads["itc"](image.pooled_BD, text.pooled_BD)
-        if "mlm" in self.taught:
-            words_NV = hidden_words(twin, image, batch, packed=packed)
+        if whole is not None:
+            image_BE, text_BE = twin.heads["itc"](image.pooled_BD, whole.pooled_BD)
+        if masked is not None:
+            words_NV = hidden_words(twin, image, masked, batch)
         if self.settings.update == "after":
             self.follow(design)
         return Taught(image_BE=image_BE, text_BE=text_BE, words_NV=words_NV)
