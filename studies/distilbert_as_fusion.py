@@ -8,7 +8,7 @@ start, made of the training data before the runs: a BERT, a ViT, and the DistilB
 Guess: distilled and copied layers lie within noise of each other, since distilling starts from the
 copies; both learn masked words sooner than fresh layers. On retrieval, which so few steps decide by
 ITC alone, the start of the fusion stack matters little.
-Cost: 15 runs and one warm start, half an hour on two cores at nano.
+Cost: 15 runs and one warm start, 0.66 device-hours, 20 minutes on two cores at nano.
 Command: fuselab run distilbert_as_fusion && fuselab report distilbert_as_fusion
 """
 
