@@ -214,6 +214,22 @@ def test_taken_rows_are_those_rows(make, batch, name, fields, packed):
 
 
 @every_design
+@pytest.mark.parametrize("packed", [False, True])
+def test_split_rows_are_those_rows(make, batch, name, fields, packed):
+    design = make(name, fields)
+    image, text = states(design, batch, packed)
+    rows = torch.arange(len(batch[1]))
+    for part, part_rows in zip(text.split(1), (rows[:1], rows[1:]), strict=True):
+        taken = text.take(part_rows)
+        torch.testing.assert_close(part.tokens_TD, taken.tokens_TD, rtol=0, atol=0)
+        torch.testing.assert_close(part.pooled_BD, taken.pooled_BD, rtol=0, atol=0)
+        if can_fuse(design):
+            shown = image.take(part_rows)
+            both = (design.fuse(shown, x).pooled_BD for x in (part, taken))
+            torch.testing.assert_close(*both, rtol=0, atol=0)
+
+
+@every_design
 def test_gradients_reach_both_towers_and_every_weight(make, batch, name, fields):
     """All but BERT's unused second token type and, by softmax, keys' biases and unread rows."""
     design = awake(make(name, fields))

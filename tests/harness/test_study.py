@@ -57,6 +57,19 @@ def test_grid_is_the_product_of_fields_and_settings() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_changes_that_need_each_other_are_made_together(order: int) -> None:
+    changes = {"objectives.itc.queue": 8, "objectives.itc.keys": "teacher", "batch_size": 4}
+    changed = study().with_fields(dict(list(changes.items())[::order]))
+    assert (changed.objectives.itc.queue, changed.batch_size) == (8, 4)
+    with pytest.raises(SettingError, match=r"queue holds features of the teacher: set itc\.keys"):
+        study().with_field("objectives.itc.queue", 8)
+    cell = Cell(variant=Variant("split_bert"), settings=changes, label="taught")
+    assert study(cells=(cell,), control="taught").settings_of(cell).objectives.itc.queue == 8
+    with pytest.raises(SettingError, match=r"batch_size\.a: batch_size holds a plain value"):
+        study().with_field("batch_size.a", 1)
+
+
 def test_leave_one_out_and_the_ladder() -> None:
     full = Cell(variant=Variant("d", pooler=True), label="full")
     parts = {"ITM": {"objectives.itm.weight": 0.0}, "pooler": {"design.pooler": False}}
