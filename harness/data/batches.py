@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,15 +58,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows_B)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on a device."""
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device; a GPU takes it while it works on what it was sent before."""
 
-        def moved(value: Any) -> Any:
-            if isinstance(value, Tensor | Keys):
-                return value.to(device, non_blocking=non_blocking)
-            return value
+        def moved(value: Tensor) -> Tensor:
+            if torch.device(device).type == "cuda" and not value.is_cuda:
+                return value.pin_memory().to(device, non_blocking=True)
+            return value.to(device)
 
-        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = moved(value)
+            elif isinstance(value, Keys):
+                values[name] = value.map(moved)
+        return replace(self, **values)
 
     def pixels(self) -> Tensor:
         """The images as floats from -1 to 1."""

@@ -50,10 +50,6 @@ class Keys:
         """The rows named, in that order."""
         return self.map(lambda each: each[rows])
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Keys:
-        """The same keys on a device."""
-        return self.map(lambda each: each.to(device, non_blocking=non_blocking))
-
     @staticmethod
     def join(parts: Sequence[Keys]) -> Keys:
         """Rows of all parts, one after another; C becomes the widest."""
