@@ -71,7 +71,14 @@ def _run(row: dict[str, Any], layers: float, rng: np.random.Generator) -> dict[s
 
 
 def _curves(run: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
-    names = {"train/loss": 6, "val/itc_loss": 4, "val/itm_loss": 1, "val/itm_accuracy": 1}
+    names = {
+        "train/loss": 6,
+        "train/temperature": 0.07,
+        "gap/itc_loss": 0.3,
+        "val/itc_loss": 4,
+        "val/itm_loss": 1,
+        "val/itm_accuracy": 1,
+    }
     rows = []
     for name, start in (names | {"val/mlm_loss": 5, "val/mlm_accuracy": 1}).items():
         if run["role"] == "floor" and ("itm" in name or "mlm" in name):
