@@ -38,13 +38,13 @@ class Gradients:
         return [(part, p.grad) for part, p in both if p.grad is not None]
 
     def norms(self) -> dict[str, Tensor]:
-        """`grad_norm`, and `grad_norm_image`, ... of each of `PARTS` (0 where a design has none).
+        """`grad_norm`, and `grad_norm_image`, ... of each of `PARTS` that the design has.
         Nothing here waits for the device.
         """
         found = self._found()
         each_N = torch.stack(torch._foreach_norm([gradient for _, gradient in found]))
         norms = {"grad_norm": torch.linalg.vector_norm(each_N)}
-        for part in PARTS:
+        for part in (part for part in PARTS if part in self._parts):
             own = [i for i, (its, _) in enumerate(found) if its == part]
             norms[f"grad_norm_{part}"] = torch.linalg.vector_norm(each_N[own])
         return norms

@@ -61,7 +61,7 @@ def test_a_design_without_fusion_has_the_curves_it_can_have(trainer) -> None:
     *_, last = [measurement.values for measurement in run.train(lambda: False)]
     assert {"train/itc_loss", "train/itc_hard_loss", "val/itc_loss"} <= set(last)
     assert not any("itm" in name or "mlm_l" in name for name in last)
-    assert last["train/grad_norm_fusion"] == 0.0 < last["train/grad_norm_text"]
+    assert "train/grad_norm_fusion" not in last and last["train/grad_norm_text"] > 0
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,11 @@ def test_parts_sum_to_the_whole_norm(name: str, make) -> None:
         squares[part_of(role, design.crossings())] += float(parameter.grad.square().sum())
     gradients = Gradients(design, state)
     norms = {part: float(norm) for part, norm in gradients.norms().items()}
-    assert list(norms) == ["grad_norm", *(f"grad_norm_{part}" for part in PARTS)]
+    there = [part for part in PARTS if squares[part]]
+    assert list(norms) == ["grad_norm", *(f"grad_norm_{part}" for part in there)]
     assert norms["grad_norm"] ** 2 == pytest.approx(sum(squares.values()), rel=1e-5)
-    for part, square in squares.items():
-        assert norms[f"grad_norm_{part}"] ** 2 == pytest.approx(square, rel=1e-5)
+    for part in there:
+        assert norms[f"grad_norm_{part}"] ** 2 == pytest.approx(squares[part], rel=1e-5)
     can_fuse = design.facts(design.config, design.backbone).can_fuse
     assert squares["image"] > 0 and squares["text"] > 0 and squares["heads"] > 0
     assert (squares["fusion"] > 0) == can_fuse
