@@ -42,11 +42,13 @@ class Gradients:
         Nothing here waits for the device.
         """
         found = self._found()
-        each_N = torch.stack(torch._foreach_norm([gradient for _, gradient in found]))
-        norms = {"grad_norm": torch.linalg.vector_norm(each_N)}
+        each = torch._foreach_norm([gradient for _, gradient in found])
+        norms = {"grad_norm": torch.linalg.vector_norm(torch.stack(each))}
         for part in (part for part in PARTS if part in self._parts):
-            own = [i for i, (its, _) in enumerate(found) if its == part]
-            norms[f"grad_norm_{part}"] = torch.linalg.vector_norm(each_N[own])
+            own = [norm for norm, (its, _) in zip(each, found, strict=True) if its == part]
+            # Not by a list of places: a GPU waits where an index comes from Python.
+            own_N = torch.stack(own) if own else each[0].new_zeros(0)
+            norms[f"grad_norm_{part}"] = torch.linalg.vector_norm(own_N)
         return norms
 
     def clip(self, norm: Tensor, limit: float) -> None:

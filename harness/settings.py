@@ -118,6 +118,13 @@ class ITC(Frozen):
 
     @model_validator(mode="after")
     def _fits(self) -> ITC:
+        low, high = self.temperature_range
+        if not 0 < low <= self.temperature <= high:
+            raise ValueError(
+                f"itc.temperature is {self.temperature}, but it is kept within "
+                f"itc.temperature_range, {low} to {high}: change either, so that 0 < lowest <= "
+                "temperature <= highest"
+            )
         if self.queue and self.keys != "teacher":
             raise ValueError(
                 f"itc.queue is {self.queue}, but a queue holds features of the teacher: set "

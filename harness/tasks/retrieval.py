@@ -183,7 +183,10 @@ def _both_ways(by_image_IT: Tensor, by_text_IT: Tensor, match_IT: Tensor) -> dic
 
 
 def hits_at(scores_QC: np.ndarray, right_QC: np.ndarray, k: int) -> np.ndarray:
-    """Q expected hits in [0, 1]: a right candidate among the k best, ties in random order."""
+    """Q expected hits in [0, 1]: a right candidate among the k best, ties in random order. A right
+    one whose score is NaN is behind all wrong ones, a wrong one ahead of all right ones.
+    """
+    scores_QC = np.where(np.isnan(scores_QC), np.where(right_QC, -np.inf, np.inf), scores_QC)
     best_Q1 = np.where(right_QC, scores_QC, -np.inf).max(axis=1, keepdims=True)
     ahead_Q = ((scores_QC > best_Q1) & ~right_QC).sum(axis=1)
     tied_Q = (scores_QC == best_Q1).sum(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.gradients import PARTS, Gradients, part_of
 from harness.objectives.state import ObjectiveState
@@ -108,3 +109,28 @@ def test_parts_sum_to_the_whole_norm(name: str, make) -> None:
     assert (squares["fusion"] > 0) == can_fuse
     gradients.clip(gradients.norms()["grad_norm"], 0.5)
     assert float(gradients.norms()["grad_norm"]) == pytest.approx(0.5, rel=1e-4)
+
+
+class Seen(TorchDispatchMode):
+    """The operators that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_would_not_wait_for_the_norms(make) -> None:
+    """Neither a number is asked for, nor is a tensor made of numbers of Python."""
+    objectives = for_design("split_bert")
+    design = make("split_bert", objectives)
+    gradients = Gradients(design, ObjectiveState(objectives, design))
+    for parameter in design.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with Seen() as seen:
+        gradients.clip(gradients.norms()["grad_norm"], 0.5)
+    assert "linalg_vector_norm" in seen.names
+    assert not seen.names & {"lift_fresh", "_local_scalar_dense", "nonzero", "index"}

@@ -25,6 +25,16 @@ def test_a_perfect_scorer_always_hits() -> None:
     assert hits_at(right.astype(float), right, 1).tolist() == [1.0] * 6
 
 
+def test_a_model_that_gives_no_numbers_finds_nothing() -> None:
+    """All scores NaN; and the score of one wrong candidate of each query."""
+    right = np.eye(3, 4, dtype=bool)
+    nothing = np.full((3, 4), np.nan, dtype=np.float32)
+    assert hits_at(nothing, right, 1).tolist() == [0.0] * 3
+    some = np.where(np.eye(3, 4, k=1, dtype=bool), nothing, right)
+    assert hits_at(some, right, 1).tolist() == [0.0] * 3
+    assert hits_at(some, right, 2).tolist() == [1.0] * 3
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 2**31))
 def test_a_constant_scorer_earns_chance(k: int, seed: int) -> None:
