@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from architectures.dropout import dropout
@@ -69,6 +70,7 @@ class _Products(torch.autograd.Function):
             return torch.bmm(uneven, v).view(shape)
 
     @staticmethod
+    @once_differentiable  # what is kept has no gradient of its own
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, even, uneven = ctx.saved_tensors
         heads = grads[0].shape[:2]

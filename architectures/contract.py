@@ -201,6 +201,10 @@ class Facts:
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    itc_own_pass: bool = False
+    """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
+    first read: rows that ITC does not read are then better encoded apart.
+    """
     image_vectors: int = 0
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
     fusion_reads: str = ""

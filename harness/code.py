@@ -12,8 +12,8 @@ from architectures.registry import outside
 
 _TRAIN = (
     "architectures", "harness/objectives", "harness/data", "harness/trainer.py",
-    "harness/optimizer.py", "harness/randomness.py", "harness/numerics.py",
-    "harness/pretraining.py", "harness/courses.py", "harness/warm_start.py",
+    "harness/optimizer.py", "harness/gradients.py", "harness/budget.py", "harness/randomness.py",
+    "harness/numerics.py", "harness/pretraining.py", "harness/courses.py", "harness/warm_start.py",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ def prepare(numerics: Numerics) -> None:
         if not torch.cuda.is_available():
             raise SettingError("numerics.device is cuda, but torch finds no GPU here")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in the patches too
         torch.cuda.reset_peak_memory_stats()
     torch.set_num_threads(numerics.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -90,7 +90,7 @@ class ITC(Frozen):
     temperature: Annotated[float, Field(gt=0)] = 0.07
     """Start of the learnable temperature; logits are cosine / temperature."""
     temperature_range: tuple[float, float] = (0.001, 0.5)
-    """Bounds the temperature is clamped to before every step."""
+    """Bounds the temperature is clamped to around every step."""
     same: Literal["positive", "masked", "negative"] = "positive"
     """Other pairs that match (same group, picture or caption), in the batch and in the queue: they
     share the target, are left out, or (as published) are wrongly negative. A hinge has no target to

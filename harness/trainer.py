@@ -95,7 +95,8 @@ class Trainer:
     def train(self, should_stop: Callable[[], bool]) -> Iterator[Measurement]:
         """Steps until the budget is spent; yields at the start, on the grid, and when stopped.
 
-        Raises `DivergedError` at the first step whose loss or gradient is not finite.
+        Raises `DivergedError` at the first step whose loss or gradient is not finite, on a GPU at
+        the measurement after it.
         """
         saved = checkpoints_of(self.steps, self.spec.measure)
         if self.step == 0:
@@ -220,6 +221,7 @@ class Trainer:
             "ledger": self.ledger.as_json(),
             "sums": {name: dataclasses.asdict(term) for name, term in self.sums.items()},
             "note_sums": self.note_sums,
+            "finite": self.finite,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -235,3 +237,4 @@ class Trainer:
             for name, parts in snapshot["sums"].items()
         }
         self.note_sums = {k: v.to(self.device) for k, v in snapshot["note_sums"].items()}
+        self.finite = snapshot["finite"].to(self.device)

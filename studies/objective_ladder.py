@@ -2,6 +2,7 @@
 
 One design, the split 6+6, and a ladder: MLM and ITM with random negatives; ITC; hard negatives
 drawn by it; keys of a momentum teacher and a queue; the teacher's soft targets for ITC, then MLM.
+The first rung has no ITC to rank by: its ITM head scores every pair, not the best eight of ITC.
 
 Guess: ITC is the one large step. Hard negatives hurt at this budget, as the trials before the demo
 did (LOG.md). A teacher that follows at 0.995 lags 200 steps behind, more than there are: its keys

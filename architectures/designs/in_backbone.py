@@ -177,6 +177,7 @@ class InBackbone(FusionDesign):
             no_words="" if text or not count else "with readers 'image' no word reads the image",
             itc_reads=f"[CLS] after text layer {last[0]} and the class token after image block "
             f"{last[1]}, without cross-attention",
+            itc_own_pass=bool(text) and not below,
             fusion_reads=_reads(config, depth, blocks, count),
             text_layers=alone[0],
             fusion_layers=count,

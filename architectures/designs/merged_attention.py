@@ -234,6 +234,7 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         itc_reads=BY_ITSELF if config.separate_passes else "",
+        itc_own_pass=config.separate_passes,
         itc_widths=(width, width),
         text_layers=0,
         fusion_layers=joint,

@@ -198,6 +198,7 @@ class QueryBottleneck(FusionDesign):
             no_words=alone,
             itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
             itc_widths=(backbone.text_width, backbone.text_width),
+            itc_own_pass=True,
             image_vectors=config.queries,
             fusion_reads=f"queries read the image in layers {sees}; words read queries, in each",
             text_layers=0,

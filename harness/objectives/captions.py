@@ -27,10 +27,8 @@ def captions(
         real = torch.cat([real_BL] * len(ids_BL))
         return design.encode_text(torch.cat(ids_BL), real, packed=packed)
 
-    if whole and hidden:
-        both = encoded(batch.ids_BL, batch.masked_ids_BL)
-        if isinstance(both.pooled, Tensor):
-            return both.split(len(batch))
+    if whole and hidden and not design.facts(design.config, design.backbone).itc_own_pass:
+        return encoded(batch.ids_BL, batch.masked_ids_BL).split(len(batch))
     return (
         encoded(batch.ids_BL) if whole else None,
         encoded(batch.masked_ids_BL) if hidden else None,

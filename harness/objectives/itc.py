@@ -82,7 +82,7 @@ def _term(loss_sum: Tensor, scores_BK: Tensor, scores: Scores) -> Term:
     """A row is right where its best key matches it."""
     best_B1 = scores_BK.argmax(dim=1, keepdim=True)
     correct = (scores.match_BK | scores.own_BK()).gather(1, best_B1).sum()
-    return Term(loss_sum, correct, torch.tensor(len(best_B1), device=scores_BK.device))
+    return Term(loss_sum, correct, scores_BK.new_full((), len(best_B1), dtype=torch.int64))
 
 
 def contrastive(

@@ -130,3 +130,12 @@ def test_keys_of_an_image_are_made_once_for_all_that_read_it():
         said(tokens, again=True)
     said(tokens.detach(), again=True)
     assert len(calls) == 7, "nothing is held where no image tower learns"
+
+
+def test_no_second_derivative_is_made_up() -> None:
+    """What attention keeps in training on a CPU has no gradient of its own."""
+    q, k, v = (torch.randn(1, 2, 3, 4, requires_grad=True) for _ in range(3))
+    mixed = attend(q, k, v, None, 0.0, None)
+    (of_q,) = torch.autograd.grad(mixed.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        of_q.square().sum().backward()

@@ -9,7 +9,8 @@ import torch
 
 from harness.data.batches import Batches, validation_batches
 from harness.data.corpus import Corpus
-from harness.objectives.forward import compared, terms
+from harness.gradients import Gradients
+from harness.objectives.forward import compared, terms, total
 from harness.objectives.state import ObjectiveState
 from harness.objectives.term import Losses
 from harness.objectives.validation import curve_values, validate
@@ -29,9 +30,10 @@ def numbers(losses: Losses) -> dict[str, float]:
 
 
 @every_design
-@torch.no_grad()
 def test_packed_and_padded_are_the_same(name: str, make, batches: Batches) -> None:
-    """Second step of an epoch, with teacher and queue; dropout off: losses, notes and queue."""
+    """Second step of an epoch, with teacher and queue; dropout off: losses, notes, queue and
+    gradients.
+    """
     objectives = for_design(name)
     design, found = make(name, objectives, dropout=0.0), []
     batch = batches.at(1)
@@ -45,13 +47,17 @@ def test_packed_and_padded_are_the_same(name: str, make, batches: Batches) -> No
         losses = terms(design, state, batch, negatives=drawing, taught=taught, packed=packed)
         state.remember(taught, batch.keys)
         found.append(numbers(losses))
+        design.zero_grad()
+        total(losses.terms, objectives).backward()
+        norms = Gradients(design, state).norms()
+        found[-1] |= {norm: float(value) for norm, value in norms.items()}
         if state.queue is not None:
             found[-1]["queue"] = float(state.queue.image_QE[:BATCH][..., 0].square().sum())
     active = set(objectives.active())
     expected = active.union(*(DISTIL_NOTES[one] for one in active))
     if "itc" not in active:
         expected -= {"itm_negative_cosine"}
-    assert set(found[0]) - {"queue"} == expected
+    assert set(found[0]) - {"queue", *norms} == expected
     assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-5)
 
 
