@@ -5,8 +5,10 @@ Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -67,14 +69,30 @@ class ImageTower(nn.Module):
             embedded_BPD = self.embed(image_BCHW)
             return ImageStates(distinct_UPD=embedded_BPD, pooled=embedded_BPD.mean(1))
         layers: tuple[Tensor, ...] = ()
-        if every_layer:
-            tokens_BPD, outputs = self.vit.forward_intermediates(
-                image_BCHW, output_fmt="NLC", return_prefix_tokens=True
-            )
-            layers = tuple(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
-        else:
-            tokens_BPD = self.vit.forward_features(image_BCHW)
+        with self._attention(image_BCHW.device):
+            if every_layer:
+                tokens_BPD, outputs = self.vit.forward_intermediates(
+                    image_BCHW, output_fmt="NLC", return_prefix_tokens=True
+                )
+                layers = tuple(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
+            else:
+                tokens_BPD = self.vit.forward_features(image_BCHW)
         return ImageStates(distinct_UPD=tokens_BPD, pooled=tokens_BPD[:, 0], layers=layers)
+
+    @contextlib.contextmanager
+    def _attention(self, device: torch.device) -> Iterator[None]:
+        """timm's choice of attention, but in bfloat16 on a CPU products one by one: the backward of
+        torch's fused attention takes a third longer there.
+        """
+        slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        fused = [part for part in self.vit.modules() if getattr(part, "fused_attn", False)]
+        for part in fused if slow else ():
+            part.fused_attn = False
+        try:
+            yield
+        finally:
+            for part in fused:
+                part.fused_attn = True
 
     def embed(self, image_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) normalised pixels -> tokens before the first block: class token, then

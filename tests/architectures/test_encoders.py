@@ -268,3 +268,21 @@ def test_what_is_no_vit(small):
 def test_a_tokenizer_that_is_not_there(tmp_path):
     with pytest.raises(SettingError, match="cannot be loaded"):
         encoders.load_tokenizer(str(tmp_path))
+
+
+def test_a_vit_in_bfloat16_on_a_cpu_attends_by_products(make, batch):
+    """And leaves the tower as it was; what it says is the same but for rounding."""
+    design, pixels = make("split_bert", {}, dtype=torch.float32), batch[0].float()
+    exact = design.encode_image(pixels).tokens_BPD
+    attention = design.image.vit.blocks[0].attn
+    used, products = [], type(attention).forward
+
+    def noted(self, *args, **more):
+        used.append(self.fused_attn)
+        return products(self, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16):
+        patch.setattr(type(attention), "forward", noted)
+        rounded = design.encode_image(pixels).tokens_BPD
+    assert used == [False] * len(design.image.vit.blocks) and attention.fused_attn
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.1, atol=0.1)
