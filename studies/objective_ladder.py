@@ -7,7 +7,7 @@ The first rung has no ITC to rank by: its ITM head scores every pair, not the be
 Guess: ITC is the one large step. Hard negatives hurt at this budget, as the trials before the demo
 did (LOG.md). A teacher that follows at 0.995 lags 200 steps behind, more than there are: its keys
 and targets gain nothing here, which says nothing of a long training.
-Cost: 18 runs, about 25 minutes on two cores at nano.
+Cost: 18 runs, 0.47 device-hours, 17 minutes on two cores at nano.
 Command: fuselab run objective_ladder && fuselab report objective_ladder
 """
 
