@@ -245,7 +245,13 @@ class _Run:
                 raise ValueError(
                     f"checkpoint.pt cannot be read ({error}); delete it to start this run again"
                 ) from error
-            trainer.restore(snapshot)
+            try:
+                trainer.restore(snapshot)
+            except KeyError as lacking:
+                raise ValueError(
+                    f"checkpoint.pt lacks {lacking}, so other code wrote it; delete it to start "
+                    "this run again"
+                ) from lacking
         trainer.ledger.attempts += 1
         kept = [line for line in folder.metric_lines() if line["step"] <= trainer.step]
         if trainer.step == 0:

@@ -122,6 +122,18 @@ def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: P
     assert read_json(folder.ledger)["attempts"] == 4
 
 
+def test_a_checkpoint_of_other_code_is_named(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+    spec, other = spec_of(tiny, outputs), elsewhere(outputs, tmp_path)
+    folder = RunFolder(other, spec.train_key())
+    folder.path.mkdir(parents=True)
+    torch.save({"step": 2}, folder.checkpoint)
+    assert execute(spec, other) == "failed"
+    assert (
+        "checkpoint.pt lacks 'design', so other code wrote it; delete it"
+        in (folder.status()["message"])
+    )
+
+
 KILLED = """
 import sys
 from pathlib import Path
