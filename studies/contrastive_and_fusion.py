@@ -5,7 +5,7 @@ the question is put to the fused states: how many hidden words of held-out capti
 
 Guess: with ITC more, since image tokens and words are already in one space when fusion begins, and
 most so at 10+2, whose two fusion layers have the least room to align them.
-Cost: 18 runs, about 20 minutes on two cores at nano.
+Cost: 18 runs, about 15 minutes on two cores at nano.
 Command: fuselab run contrastive_and_fusion && fuselab report contrastive_and_fusion
 """
 
