@@ -31,14 +31,14 @@ from architectures.checkpoints import load_whole, resize_positions
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
 from architectures.published.albef import albef_roles, albef_tensors
-from harness.data.batches import Batch
-from harness.data.identity import Keys, matches
-from harness.objectives.forward import compared, terms, total
-from harness.objectives.itc import one_way, softened, targets
-from harness.objectives.itm import Negatives, rows_of, weights
-from harness.objectives.state import ObjectiveState
-from harness.objectives.teacher import Taught
-from harness.settings import ALBEF_OBJECTIVES
+from harness.training.data.batches import Batch
+from harness.training.data.identity import Keys, matches
+from harness.training.objectives.forward import compared, terms, total
+from harness.training.objectives.itc import one_way, softened, targets
+from harness.training.objectives.itm import Negatives, rows_of, weights
+from harness.training.objectives.state import ObjectiveState
+from harness.training.objectives.teacher import Taught
+from harness.training.settings.loop import ALBEF_OBJECTIVES
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}

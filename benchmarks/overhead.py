@@ -28,9 +28,9 @@ import sys, time
 from pathlib import Path
 from harness import numerics
 from harness.run import build_design, load_data, training_batches
-from harness.data.batches import validation_batches
+from harness.training.data.batches import validation_batches
 from harness.study import RunSpec
-from harness.trainer import Trainer
+from harness.training.loop.trainer import Trainer
 
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 numerics.prepare(spec.numerics)

@@ -40,17 +40,24 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.published.albef import albef_roles
-from harness import numerics
-from harness.data.batches import Batch, Batches, digest_after
-from harness.data.identity import Keys, matches
-from harness.data.masking import widest
-from harness.objectives.forward import terms
-from harness.objectives.itm import Negatives
-from harness.objectives.state import ObjectiveState
 from harness.run import build_design
-from harness.settings import ALBEF_OBJECTIVES, Budget, Measure, Numerics, Optimizer, Scenes
 from harness.study import RunSpec
-from harness.trainer import Trainer
+from harness.training.data.batches import Batch, Batches, digest_after
+from harness.training.data.identity import Keys, matches
+from harness.training.data.masking import widest
+from harness.training.loop import numerics
+from harness.training.loop.trainer import Trainer
+from harness.training.objectives.forward import terms
+from harness.training.objectives.itm import Negatives
+from harness.training.objectives.state import ObjectiveState
+from harness.training.settings.loop import (
+    ALBEF_OBJECTIVES,
+    Budget,
+    Measure,
+    Numerics,
+    Optimizer,
+    Scenes,
+)
 
 ALPHA = 0.4
 BATCH, TOKENS = 64, 24

@@ -10,11 +10,7 @@ from pathlib import Path
 
 from architectures.registry import outside
 
-_TRAIN = (
-    "architectures", "harness/objectives", "harness/data", "harness/trainer.py",
-    "harness/optimizer.py", "harness/gradients.py", "harness/budget.py", "harness/randomness.py",
-    "harness/numerics.py", "harness/pretraining.py", "harness/courses.py", "harness/warm_start.py",
-)  # fmt: skip
+_TRAIN = ("architectures", "harness/training", "harness/warm_start.py", "harness/study.py")
 
 
 @functools.cache

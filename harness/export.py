@@ -21,11 +21,11 @@ from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked, nearest
 from harness import warm_start
 from harness.code import code_digest
-from harness.data.corpus import Corpus
 from harness.folder import RunFolder, new_folder, read_json
 from harness.model_card import CardFacts, card
 from harness.run import load_data
 from harness.study import RunSpec
+from harness.training.data.corpus import Corpus
 
 LIBRARIES = ("fuselab", "torch", "timm", "transformers")
 SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
@@ -169,7 +169,7 @@ def _own_file(spec: RunSpec) -> Path | None:
 
 
 def pixels(spec: RunSpec) -> dict[str, Any]:
-    """What `harness.data` makes of a picture, as timm says it."""
+    """What `harness.training.data` makes of a picture, as timm says it."""
     half = (0.5,) * spec.backbone.image_channels
     fit = {"squash": "squash", "crop": "center", "pad": "border"}
     mode = fit[getattr(spec.data, "fit", "squash")]

@@ -101,7 +101,7 @@ class Lab:
         from harness import warm_start
         from harness.plan import prepared
         from harness.progress import Screen
-        from harness.settings import WarmStart
+        from harness.training.settings.loop import WarmStart
 
         if all(study.settings_of(cell).warm_start is None for cell in study.cells):
             study = study.model_copy(update={"warm_start": WarmStart()})

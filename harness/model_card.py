@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from architectures import exported, registry
-from harness.data.corpus import Corpus
 from harness.folder import RunFolder, read_json
-from harness.settings import Pictures, Scenes
 from harness.show import count
 from harness.study import RunSpec
+from harness.training.data.corpus import Corpus
+from harness.training.settings.loop import Pictures, Scenes
 
 FITS = {
     "squash": "stretched to a square",

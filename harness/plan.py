@@ -13,14 +13,14 @@ from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weight_files import content
 from harness import warm_start
-from harness.budget import steps_of
-from harness.data.corpus import Corpus, content_key
 from harness.folder import write_json
-from harness.objectives.forward import VERSION as OBJECTIVES_VERSION
-from harness.settings import Objectives
 from harness.study import Cell, RunSpec, Study, weights_named
-from harness.tasks import registry as tasks
-from harness.trainer import VERSION as TRAINER_VERSION
+from harness.training.data.corpus import Corpus, content_key
+from harness.training.loop.budget import steps_of
+from harness.training.loop.trainer import VERSION as TRAINER_VERSION
+from harness.training.objectives.forward import VERSION as OBJECTIVES_VERSION
+from harness.training.scoring import registry as tasks
+from harness.training.settings.loop import Objectives
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,9 +229,9 @@ def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     from architectures import cost
-    from harness import numerics
     from harness.run import build_design, counted_cost, training_batches
-    from harness.trainer import Trainer
+    from harness.training.loop import numerics
+    from harness.training.loop.trainer import Trainer
 
     numerics.prepare(spec.numerics)
     counted = counted_cost(spec, corpus)

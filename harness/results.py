@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from architectures.frozen import SettingError, nearest
-from harness.budget import Ledger
 from harness.folder import RunFolder, read_json
 from harness.pairing import Finding, pairing
+from harness.training.loop.budget import Ledger
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -55,7 +55,7 @@ SCHEMA = {
     "level.<task>.<name>.successes": "items answered correctly",
     "level.<task>.<name>.items": "items asked",
     "level.<task>.<name>.chance": "share of them that guessing, or the majority answer, gets right",
-    "ledger.<field>": "what was spent, see `harness.budget.Ledger`",
+    "ledger.<field>": "what was spent, see `harness.training.loop.budget.Ledger`",
     "batches": "digest chain of all batches fed up to the last checkpoint",
     "code": "digest of the training sources",
 }

@@ -27,16 +27,17 @@ from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
 from architectures.weight_files import content
-from harness import numerics, warm_start
+from harness import warm_start
 from harness.code import code_digest
-from harness.data.batches import Batches, validation_batches
-from harness.data.corpus import Corpus, load_corpus
 from harness.folder import RunFolder, State, atomic_file, read_json, write_json
-from harness.randomness import stream
-from harness.statistics.chance import majority_level
 from harness.study import RunSpec
-from harness.tasks import registry as tasks
-from harness.trainer import DivergedError, Measurement, Trainer
+from harness.training.data.batches import Batches, validation_batches
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.loop import numerics
+from harness.training.loop.trainer import DivergedError, Measurement, Trainer
+from harness.training.randomness import stream
+from harness.training.scoring import registry as tasks
+from harness.training.scoring.chance import majority_level
 
 STATUS_EVERY = 1.0
 """Seconds between two notes of progress."""

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from harness.budget import steps_of
 from harness.folder import FINISHED, RETRIED, Locked, RunFolder, State, read_json
 from harness.progress import Line, Pace, Screen
 from harness.study import RunSpec
+from harness.training.loop.budget import steps_of
 
 Hook = Callable[[Sequence[str]], object]
 """Called in the driver with the train keys of runs whose state or checkpoint changed."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures import registry
-from harness.data.corpus import Corpus
 from harness.folder import read_json
 from harness.study import RunSpec
+from harness.training.data.corpus import Corpus
 from harness.warm_start import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     """What each of the three will cost, before any is made."""
     import torch
 
-    from architectures.one_modality import MaskedWords
-    from harness.courses import Course, Distilled, Words, flops_of
-    from harness.pretraining import Pretraining
+    from harness.training.one_modality.courses import Course, Distilled, Words, flops_of
+    from harness.training.one_modality.models import MaskedWords
+    from harness.training.one_modality.pretraining import Pretraining
 
     course = Pretraining(spec, corpus)
     batch, recipe = course.batches.at(0), course.recipe
@@ -73,8 +73,8 @@ def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     """What the text stage of a spec will cost, before it is made."""
     import torch
 
-    from harness.courses import TextAlone, flops_of
-    from harness.pretraining import Pretraining
+    from harness.training.one_modality.courses import TextAlone, flops_of
+    from harness.training.one_modality.pretraining import Pretraining
 
     course, stage, words = Pretraining(spec, corpus), text_stage(spec), corpus.tokenizer.vocabulary
     assert stage is not None

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
-from harness.settings import (
+from harness.training.settings.loop import (
     ALBEF_OBJECTIVES,
     ITC,
     ITM,

@@ -28,11 +28,11 @@ from architectures import encoders, registry
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
-from harness.data.cache import MANIFEST, stored
-from harness.data.corpus import Corpus
 from harness.folder import new_folder, write_json
-from harness.settings import WarmStart
 from harness.study import RunSpec, digest
+from harness.training.data.cache import MANIFEST, stored
+from harness.training.data.corpus import Corpus
+from harness.training.settings.loop import WarmStart
 
 if TYPE_CHECKING:
     from harness.plan import Plan
@@ -139,7 +139,7 @@ def made(
 
 
 def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
-    from harness import numerics
+    from harness.training.loop import numerics
 
     say(f"{what}: made once, then kept")
     numerics.prepare(spec.numerics)
@@ -148,7 +148,7 @@ def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
 def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], object]) -> None:
     from safetensors.torch import save_file
 
-    from harness.pretraining import Pretraining
+    from harness.training.one_modality.pretraining import Pretraining
 
     told: dict[str, Any] = {}
     course = Pretraining(spec, corpus)
@@ -182,7 +182,7 @@ def _fill_stage(
 ) -> None:
     from architectures import exported
     from harness.export import pixels
-    from harness.pretraining import Pretraining
+    from harness.training.one_modality.pretraining import Pretraining
 
     stage = text_stage(spec)
     assert stage is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from harness.randomness import stream
+from harness.training.randomness import stream
 
 VOCABULARY = 50
 

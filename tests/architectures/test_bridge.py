@@ -11,8 +11,8 @@ from architectures.checkpoints import load_whole
 from architectures.cost import cost
 from architectures.frozen import SettingError
 from architectures.published.bridgetower import bridgetower_tensors
-from harness import optimizer
-from harness.settings import Optimizer
+from harness.training.loop import optimizer
+from harness.training.settings.loop import Optimizer
 from tests.architectures.reference import embed, layer, linear, norm, part, randomised
 
 # Two heads, for BridgeTower's image tower has one for each 64 columns.

@@ -16,7 +16,7 @@ from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.frozen import SettingError
 from architectures.published import fuselab
 from architectures.slots import role_digests
-from harness.data.tokenizer import train_wordpiece
+from harness.training.data.tokenizer import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
 from tests.architectures.reference import randomised
 from tests.architectures.test_designs import CASES

@@ -9,10 +9,10 @@ from architectures import registry
 from architectures.cost import cost, training_flops
 from architectures.frozen import SettingError
 from architectures.slots import FRESH
-from harness.objectives.forward import matching
-from harness.objectives.itm import Negatives
 from harness.plan import applicable
-from harness.settings import Objectives
+from harness.training.objectives.forward import matching
+from harness.training.objectives.itm import Negatives
+from harness.training.settings.loop import Objectives
 from tests.architectures.reference import layer, linear, part, randomised
 from tests.architectures.test_cost import TINY, block
 

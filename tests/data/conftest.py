@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from harness.data.corpus import Corpus, load_corpus
-from harness.settings import Scenes
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.settings.loop import Scenes
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.data.cache import DataError
-from harness.data.corpus import content_key, load_corpus
-from harness.settings import Pictures
+from harness.training.data.cache import DataError
+from harness.training.data.corpus import content_key, load_corpus
+from harness.training.settings.loop import Pictures
 
 from .conftest import png
 

@@ -9,14 +9,14 @@ import torch
 from tokenizers import models
 
 from architectures.frozen import SettingError
-from harness.data.batches import Batch, Batches, validation_batches
-from harness.data.corpus import Corpus, load_corpus
-from harness.data.identity import matches
-from harness.data.masking import mask_words, widest, word_starts
-from harness.data.tokenizer import Tokenizer, train_wordpiece
-from harness.data.transforms import Augment, augmented
-from harness.randomness import stream
-from harness.settings import MLM, Scenes
+from harness.training.data.batches import Batch, Batches, validation_batches
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.data.identity import matches
+from harness.training.data.masking import mask_words, widest, word_starts
+from harness.training.data.tokenizer import Tokenizer, train_wordpiece
+from harness.training.data.transforms import Augment, augmented
+from harness.training.randomness import stream
+from harness.training.settings.loop import MLM, Scenes
 
 SAMPLED = (
     "image_BCHW", "ids_BL", "text_is_real_BL", "masked_ids_BL", "mask_positions_BR",
@@ -95,8 +95,10 @@ def test_another_process_with_another_cache_goes_on_with_the_same_digest(tmp_pat
         if step == 2:
             half = chain
     script = (
-        "import sys; from pathlib import Path; from harness.settings import MLM, Scenes;"
-        "from harness.data.corpus import load_corpus; from harness.data.batches import Batches;"
+        "import sys; from pathlib import Path;"
+        "from harness.training.settings.loop import MLM, Scenes;"
+        "from harness.training.data.corpus import load_corpus;"
+        "from harness.training.data.batches import Batches;"
         "c = load_corpus(Scenes(train=64, val=8, test=8), 16, Path(sys.argv[1]));"
         "b = Batches(c.train, c.tokenizer, 16, 0, MLM()); chain = sys.argv[2]\n"
         "for step in range(3, 6): chain = b.after(chain, b.at(step))\n"

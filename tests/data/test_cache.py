@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.cache import DataError, stored, write_array
+from harness.training.data.cache import DataError, stored, write_array
 
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from harness.data.cache import stored
+from harness.training.data.cache import stored
 def build(folder):
     (folder / "half").write_text("written by " + sys.argv[2])
     print("building", flush=True)

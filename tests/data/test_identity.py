@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.identity import Keys, caption_key, hashed, matches
+from harness.training.data.identity import Keys, caption_key, hashed, matches
 
 row = st.tuples(
     st.integers(0, 3), st.integers(0, 3), st.lists(st.integers(0, 5), min_size=1, max_size=3)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.data.batches import Batches
-from harness.data.cache import DataError
-from harness.data.corpus import Corpus, content_key, load_corpus
-from harness.data.decoding import Decoded, Square, decode
-from harness.data.holding_out import families, hold_out
-from harness.settings import MLM, Pictures, Text
+from harness.training.data.batches import Batches
+from harness.training.data.cache import DataError
+from harness.training.data.corpus import Corpus, content_key, load_corpus
+from harness.training.data.decoding import Decoded, Square, decode
+from harness.training.data.holding_out import families, hold_out
+from harness.training.settings.loop import MLM, Pictures, Text
 
 from .conftest import encoded, png
 

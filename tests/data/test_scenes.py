@@ -5,13 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.cache import DataError
-from harness.data.corpus import Corpus, load_corpus
-from harness.data.scene_layout import COLOURS, DIRECTIONS, PLACES, SHAPES, SIZES, lay_out, split_of
-from harness.data.scene_pixels import RGB
-from harness.data.scene_words import SYNONYMS
-from harness.data.splits import NAMES, Split
-from harness.settings import Scenes, Text
+from harness.training.data.cache import DataError
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.data.scenes.layout import (
+    COLOURS,
+    DIRECTIONS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    lay_out,
+    split_of,
+)
+from harness.training.data.scenes.pixels import RGB
+from harness.training.data.scenes.words import SYNONYMS
+from harness.training.data.splits import NAMES, Split
+from harness.training.settings.loop import Scenes, Text
 
 PLAIN = {other: word for word, others in SYNONYMS.items() for other in others}
 OBJECT = f"({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"

@@ -6,8 +6,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
 from architectures.frozen import SettingError
-from harness.data.tokenizer import SPECIAL, Tokenizer, tokenized, train_wordpiece
-from harness.settings import Text
+from harness.training.data.tokenizer import SPECIAL, Tokenizer, tokenized, train_wordpiece
+from harness.training.settings.loop import Text
 
 CAPTIONS = {
     "train": ["A red circle", "a blue circle at top left", "two red rings"],

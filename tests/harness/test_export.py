@@ -13,14 +13,14 @@ from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
 from harness import export as exporting
 from harness.cleaning import clean
-from harness.data.tokenizer import _pretrained
 from harness.export import export, find_run
 from harness.folder import RunFolder, read_json, write_json
 from harness.model_card import _data
 from harness.plan import plan, write_study
 from harness.run import build_design, execute, load_data
-from harness.settings import Pictures
 from harness.study import Cell, RunSpec, Study, Variant
+from harness.training.data.tokenizer import _pretrained
+from harness.training.settings.loop import Pictures
 from tests.harness.conftest import TINY
 from tests.harness.test_cli import said
 

@@ -10,15 +10,15 @@ from torch import Tensor
 from architectures import registry
 from architectures.backbone import scale
 from architectures.contract import FusionDesign
-from harness import optimizer
-from harness.budget import steps_of
 from harness.folder import RunFolder
-from harness.objectives.state import ObjectiveState
 from harness.plan import plan
 from harness.run import build_design, execute, load_data, training_batches
-from harness.settings import Objectives, Optimizer
 from harness.study import Cell, RunSpec, Study, Variant
-from harness.trainer import Trainer
+from harness.training.loop import optimizer
+from harness.training.loop.budget import steps_of
+from harness.training.loop.trainer import Trainer
+from harness.training.objectives.state import ObjectiveState
+from harness.training.settings.loop import Objectives, Optimizer
 
 NEW = ("cross_attention", "cross_norm", "pooler", "types", "heads.itc", "heads.itm")
 FIELDS = {"text_layers": 1, "pooler": True, "type_embeddings": True}

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness.budget import checkpoints_of, grid_of, steps_of
 from harness.folder import RunFolder, read_json
 from harness.plan import plan
 from harness.run import execute, load_data, training_batches
-from harness.settings import Budget, Measure
 from harness.study import RunSpec, Study
+from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
+from harness.training.settings.loop import Budget, Measure
 
 
 def spec_of(study: Study, outputs: Path, cell: int = 0) -> RunSpec:
@@ -105,7 +105,7 @@ def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: P
     other = elsewhere(outputs, tmp_path)
     folder = RunFolder(other, spec.train_key())
 
-    from harness.trainer import Trainer
+    from harness.training.loop.trainer import Trainer
 
     steps = Trainer.one_step
 
@@ -139,13 +139,13 @@ import sys
 from pathlib import Path
 from harness.run import execute
 from harness.study import RunSpec
-import harness.trainer, time
+import harness.training.loop.trainer, time
 
-step = harness.trainer.Trainer.one_step
+step = harness.training.loop.trainer.Trainer.one_step
 def slow(self):
     time.sleep(0.25)
     step(self)
-harness.trainer.Trainer.one_step = slow
+harness.training.loop.trainer.Trainer.one_step = slow
 execute(RunSpec.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
 """
 
@@ -195,8 +195,8 @@ def test_a_failure_while_scoring_trains_nothing_again(
     whole = final(RunFolder(outputs, spec.train_key()))
     other = elsewhere(outputs, tmp_path)
 
-    from harness.tasks import retrieval
-    from harness.trainer import Trainer
+    from harness.training.loop.trainer import Trainer
+    from harness.training.tasks import retrieval
 
     def broken(*given: object) -> None:
         raise RuntimeError("no score today")

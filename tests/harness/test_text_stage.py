@@ -11,14 +11,14 @@ from torch import Tensor
 from architectures import exported, registry, slots
 from architectures.designs.multiway import Multiway, MultiwayConfig
 from harness import start_notes, warm_start
-from harness.data.corpus import Corpus
 from harness.folder import read_json
 from harness.plan import plan, prepared
-from harness.pretraining import Pretraining
-from harness.randomness import stream
 from harness.run import build_design, load_data
-from harness.settings import Optimizer, WarmStart
 from harness.study import Cell, RunSpec, Study, Variant
+from harness.training.data.corpus import Corpus
+from harness.training.one_modality.pretraining import Pretraining
+from harness.training.randomness import stream
+from harness.training.settings.loop import Optimizer, WarmStart
 
 RECIPE = WarmStart(
     bert_samples=16,

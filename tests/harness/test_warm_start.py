@@ -14,20 +14,20 @@ from typer.testing import CliRunner
 
 from architectures.backbone import scale
 from architectures.frozen import SettingError
-from architectures.one_modality import FillsPatches, MaskedWords, halved
 from architectures.slots import redraw, role_digests
 from harness import start_notes, warm_start
 from harness.cli import app
-from harness.courses import SOFT, TEMPERATURE, Distilled
-from harness.data.corpus import Corpus
 from harness.folder import RunFolder, read_json
 from harness.lab import Lab
 from harness.plan import Plan, plan, prepared
-from harness.pretraining import Pretraining, batches_of, vit_task
-from harness.randomness import stream
 from harness.run import build_design, execute, load_data
-from harness.settings import Optimizer, WarmStart
 from harness.study import Cell, RunSpec, Study, Variant
+from harness.training.data.corpus import Corpus
+from harness.training.one_modality.courses import SOFT, TEMPERATURE, Distilled
+from harness.training.one_modality.models import FillsPatches, MaskedWords, halved
+from harness.training.one_modality.pretraining import Pretraining, batches_of, vit_task
+from harness.training.randomness import stream
+from harness.training.settings.loop import Optimizer, WarmStart
 
 RECIPE = WarmStart(
     bert_samples=16, distil_samples=16, vit_samples=16, text_stage_samples=0, batch_size=8

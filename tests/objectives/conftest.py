@@ -10,11 +10,13 @@ import pytest
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from harness.data.batches import Batches, validation_batches
-from harness.data.corpus import Corpus, load_corpus
 from harness.plan import applicable
-from harness.randomness import stream
-from harness.settings import (
+from harness.study import RunSpec
+from harness.training.data.batches import Batches, validation_batches
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.loop.trainer import Trainer
+from harness.training.randomness import stream
+from harness.training.settings.loop import (
     ALBEF_OBJECTIVES,
     Budget,
     Measure,
@@ -24,8 +26,6 @@ from harness.settings import (
     Scenes,
     Text,
 )
-from harness.study import RunSpec
-from harness.trainer import Trainer
 
 SMALL = Backbone(
     vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_width=16, image_layers=1,

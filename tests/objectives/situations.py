@@ -9,12 +9,12 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from harness.data.identity import Keys
-from harness.objectives.pairs import Pairs
-from harness.objectives.queue import Queue
-from harness.objectives.state import ObjectiveState
-from harness.objectives.teacher import Taught
-from harness.settings import ITC, Objectives
+from harness.training.data.identity import Keys
+from harness.training.objectives.pairs import Pairs
+from harness.training.objectives.queue import Queue
+from harness.training.objectives.state import ObjectiveState
+from harness.training.objectives.teacher import Taught
+from harness.training.settings.loop import ITC, Objectives
 from tests.objectives.loops import Pair
 
 WIDTH = 3

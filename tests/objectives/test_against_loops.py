@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from harness.objectives import itc, itm
-from harness.objectives.term import Term, classified
-from harness.settings import ITC, ITM
+from harness.training.objectives import itc, itm
+from harness.training.objectives.term import Term, classified
+from harness.training.settings.loop import ITC, ITM
 
 NOT_READ = torch.tensor(float("nan"))
 

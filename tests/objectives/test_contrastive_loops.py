@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from harness.objectives import itc as ours
-from harness.objectives.forward import compared
-from harness.settings import ITC
+from harness.training.objectives import itc as ours
+from harness.training.objectives.forward import compared
+from harness.training.settings.loop import ITC
 from tests.objectives import loops
 from tests.objectives.situations import (
     Situation,

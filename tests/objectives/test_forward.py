@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 import torch
 
-from harness.data.batches import Batches, validation_batches
-from harness.data.corpus import Corpus
-from harness.gradients import Gradients
-from harness.objectives.forward import compared, terms, total
-from harness.objectives.state import ObjectiveState
-from harness.objectives.term import Losses
-from harness.objectives.validation import curve_values, validate
-from harness.settings import Objectives
+from harness.training.data.batches import Batches, validation_batches
+from harness.training.data.corpus import Corpus
+from harness.training.loop.gradients import Gradients
+from harness.training.objectives.forward import compared, terms, total
+from harness.training.objectives.state import ObjectiveState
+from harness.training.objectives.term import Losses
+from harness.training.objectives.validation import curve_values, validate
+from harness.training.settings.loop import Objectives
 from tests.objectives.conftest import BATCH, FULL, every_design, for_design
 
 DISTIL_NOTES = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from harness.objectives.gather import gathered
+from harness.training.objectives.gather import gathered
 from tests.objectives import workers
 
 

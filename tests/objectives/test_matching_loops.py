@@ -9,11 +9,11 @@ from hypothesis import given
 
 from architectures.contract import ImageStates, TextStates
 from architectures.layout import Layout
-from harness.data.identity import matches
-from harness.objectives import itm
-from harness.objectives.mlm import masked_words
-from harness.objectives.term import classified
-from harness.settings import ITM
+from harness.training.data.identity import matches
+from harness.training.objectives import itm
+from harness.training.objectives.mlm import masked_words
+from harness.training.objectives.term import classified
+from harness.training.settings.loop import ITM
 from tests.objectives import loops
 from tests.objectives.situations import Situation, close, keys_of, quick, situations
 

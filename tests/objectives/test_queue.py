@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 
-from harness.data.batches import Batches
-from harness.data.corpus import Corpus
-from harness.data.identity import Keys
-from harness.objectives import itc
-from harness.objectives.pairs import Pairs
-from harness.objectives.queue import NOBODY, Queue
-from harness.settings import MLM
+from harness.training.data.batches import Batches
+from harness.training.data.corpus import Corpus
+from harness.training.data.identity import Keys
+from harness.training.objectives import itc
+from harness.training.objectives.pairs import Pairs
+from harness.training.objectives.queue import NOBODY, Queue
+from harness.training.settings.loop import MLM
 from tests.objectives.situations import quick
 
 

@@ -9,11 +9,11 @@ import torch
 
 from architectures import registry
 from architectures.contract import FusionDesign
-from harness.data.batches import Batches
-from harness.objectives.forward import terms, total
-from harness.objectives.state import ObjectiveState
-from harness.objectives.teacher import Taught, Twin
-from harness.settings import Objectives
+from harness.training.data.batches import Batches
+from harness.training.objectives.forward import terms, total
+from harness.training.objectives.state import ObjectiveState
+from harness.training.objectives.teacher import Taught, Twin
+from harness.training.settings.loop import Objectives
 from tests.objectives.conftest import FULL, every_design, for_design
 
 

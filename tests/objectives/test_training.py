@@ -8,8 +8,8 @@ import io
 import pytest
 import torch
 
-from harness.settings import Objectives
-from harness.trainer import Trainer
+from harness.training.loop.trainer import Trainer
+from harness.training.settings.loop import Objectives
 from tests.objectives.conftest import FULL, for_design
 
 

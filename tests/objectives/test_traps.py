@@ -11,13 +11,13 @@ import dataclasses
 import pytest
 import torch
 
-from harness.data.batches import Batches
-from harness.data.identity import Keys, matches
-from harness.objectives import itm
-from harness.objectives.forward import terms, total
-from harness.objectives.mlm import masked_words
-from harness.objectives.state import ObjectiveState
-from harness.settings import ALBEF_OBJECTIVES, ITM, Objectives
+from harness.training.data.batches import Batches
+from harness.training.data.identity import Keys, matches
+from harness.training.objectives import itm
+from harness.training.objectives.forward import terms, total
+from harness.training.objectives.mlm import masked_words
+from harness.training.objectives.state import ObjectiveState
+from harness.training.settings.loop import ALBEF_OBJECTIVES, ITM, Objectives
 from tests.objectives.conftest import FULL
 
 PUBLISHED, MASKED = ITM(same="negative"), ITM(same="masked")

@@ -8,14 +8,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from harness.data.identity import Keys
-from harness.objectives import itc as losses
-from harness.objectives.forward import compared
-from harness.objectives.gather import workers
-from harness.objectives.queue import Queue
-from harness.objectives.state import ObjectiveState
-from harness.objectives.teacher import Taught
-from harness.settings import ITC, Objectives
+from harness.training.data.identity import Keys
+from harness.training.objectives import itc as losses
+from harness.training.objectives.forward import compared
+from harness.training.objectives.gather import workers
+from harness.training.objectives.queue import Queue
+from harness.training.objectives.state import ObjectiveState
+from harness.training.objectives.teacher import Taught
+from harness.training.settings.loop import ITC, Objectives
 
 WORLD, ROWS, STEPS, WIDTH = 2, 3, 3, 4
 TEACHER = {"keys": "teacher", "queue": 7, "distil": 0.4}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from harness.statistics.chance import majority_level, recall_chance
+from harness.training.scoring.chance import majority_level, recall_chance
 
 
 def test_recall_chance_is_the_share_of_lucky_choices() -> None:

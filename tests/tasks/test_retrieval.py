@@ -11,13 +11,13 @@ from architectures.backbone import scale
 from architectures.contract import FusionDesign
 from architectures.designs.split_bert import SplitBertConfig
 from architectures.frozen import SettingError
-from harness.data.corpus import Corpus, load_corpus
-from harness.data.identity import matches
-from harness.data.transforms import normalised
-from harness.randomness import stream
-from harness.settings import ITC, ITM, Objectives, Retrieval, Scenes
-from harness.statistics.chance import recall_chance
-from harness.tasks.retrieval import hits_at, refuse, score, why_not
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.data.identity import matches
+from harness.training.data.transforms import normalised
+from harness.training.randomness import stream
+from harness.training.scoring.chance import recall_chance
+from harness.training.settings.loop import ITC, ITM, Objectives, Retrieval, Scenes
+from harness.training.tasks.retrieval import hits_at, refuse, score, why_not
 
 
 def test_a_perfect_scorer_always_hits() -> None:

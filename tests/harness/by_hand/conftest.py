@@ -10,8 +10,16 @@ import pytest
 
 from architectures.backbone import SCALES
 from harness.folder import RunFolder, read_json, write_json
-from harness.settings import Budget, Data, Measure, Numerics, Objectives, Optimizer, Scenes
 from harness.study import Cell, RunSpec, Study, Variant
+from harness.training.settings.loop import (
+    Budget,
+    Data,
+    Measure,
+    Numerics,
+    Objectives,
+    Optimizer,
+    Scenes,
+)
 
 BEGUN = 1_700_000_000.25
 CURVES = ("train/loss", "val/loss", "val/itm_accuracy")

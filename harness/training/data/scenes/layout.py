@@ -1,0 +1,125 @@
+"""Which scenes there are, what describes them, and which split a description belongs to.
+
+Letters: M scenes, N most objects of a scene (absent ones are -1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from harness.training.data.identity import hashed
+from harness.training.randomness import stream
+from harness.training.settings.loop import Scenes
+
+SIZES = ("small", "large")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "black")
+SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "bar", "star")
+PLACES = (
+    "top left", "top centre", "top right",
+    "centre left", "centre", "centre right",
+    "bottom left", "bottom centre", "bottom right",
+)  # fmt: skip
+DIRECTIONS = {
+    (-1, -1): "above left of", (-1, 0): "above", (-1, 1): "above right of",
+    (0, -1): "left of", (0, 1): "right of",
+    (1, -1): "below left of", (1, 0): "below", (1, 1): "below right of",
+}  # fmt: skip
+_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+_LOOKS = len(SIZES) * len(COLOURS) * len(SHAPES)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """M scenes as numbers; objects of several are in a fixed order of their looks."""
+
+    size_MN: np.ndarray
+    colour_MN: np.ndarray
+    shape_MN: np.ndarray
+    cell_MN: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cell_MN)
+
+    @property
+    def present_MN(self) -> np.ndarray:
+        """Which objects there are."""
+        return self.cell_MN >= 0
+
+    def take(self, rows: np.ndarray | slice) -> Layout:
+        """Some of the scenes."""
+        return Layout(
+            self.size_MN[rows], self.colour_MN[rows], self.shape_MN[rows], self.cell_MN[rows]
+        )
+
+
+def lay_out(data: Scenes, name: str) -> tuple[Layout, list[str]]:
+    """The scenes of one split, uniform over its descriptions' scenes, and their descriptions."""
+    wanted = getattr(data, name)
+    rng = stream(data.seed, "scenes layout", name)
+    parts: list[Layout] = []
+    kept: list[str] = []
+    while len(kept) < wanted:
+        drawn = _random_layout(data.objects, 2 * wanted + 64, rng)
+        texts = [description(drawn, row) for row in range(len(drawn))]
+        rows = [row for row, text in enumerate(texts) if split_of(text, data.seed) == name]
+        parts.append(drawn.take(np.array(rows, dtype=np.int64)))
+        kept += [texts[row] for row in rows]
+    whole = Layout(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layout))
+    )
+    return whole.take(slice(wanted)), kept[:wanted]
+
+
+def split_of(text: str, seed: int) -> str:
+    """Which split a description belongs to."""
+    place = hashed(f"{seed} {text}".encode()) / 2**63
+    for name, share in _SHARES.items():
+        place -= share
+        if place < 0:
+            return name
+    return "test"
+
+
+def description(layout: Layout, row: int) -> str:
+    """The canonical words of a scene: equal for exactly the scenes its captions are true of."""
+    objects = [
+        f"{SIZES[size]} {COLOURS[colour]} {SHAPES[shape]}"
+        for size, colour, shape in zip(
+            layout.size_MN[row], layout.colour_MN[row], layout.shape_MN[row], strict=True
+        )
+        if size >= 0
+    ]
+    if len(objects) == 1:
+        return f"{objects[0]} {PLACES[layout.cell_MN[row, 0]]}"
+    cells = layout.cell_MN[row]
+    pairs = [
+        f"{a} {direction(cells[a], cells[b])} {b}"
+        for a in range(len(objects))
+        for b in range(a + 1, len(objects))
+    ]
+    return "; ".join(objects + pairs)
+
+
+def direction(cell: int, other: int) -> str:
+    """Where an object stands seen from another one."""
+    down, right = cell // 3 - other // 3, cell % 3 - other % 3
+    return DIRECTIONS[int(np.sign(down)), int(np.sign(right))]
+
+
+def _random_layout(objects: tuple[int, int], count: int, rng: np.random.Generator) -> Layout:
+    """Scenes with objects of different looks in different cells."""
+    most = objects[1]
+    present_MN = np.arange(most) < rng.integers(objects[0], most + 1, size=(count, 1))
+    look_MN = np.where(
+        present_MN, rng.integers(_LOOKS, size=(count, most)), _LOOKS + np.arange(most)
+    )
+    look_MN = np.sort(look_MN, axis=1)  # absent ones come last
+    cell_MN = np.argsort(rng.random((count, len(PLACES))), axis=1)[:, :most]
+    differ_M = (np.diff(look_MN, axis=1) > 0).all(axis=1)
+    look_MN, cell_MN, present_MN = look_MN[differ_M], cell_MN[differ_M], present_MN[differ_M]
+    size_MN, rest_MN = np.divmod(look_MN, len(COLOURS) * len(SHAPES))
+    colour_MN, shape_MN = np.divmod(rest_MN, len(SHAPES))
+    parts = (size_MN, colour_MN, shape_MN, cell_MN)
+    return Layout(*(np.where(present_MN, part, -1) for part in parts))

@@ -1,0 +1,87 @@
+"""Built-in pictures of coloured shapes with true captions and full ground truth.
+
+One object: its size, colour, shape and place are the description, and every caption says all four.
+Several objects: the description is the objects and the direction from each to each other, not
+their cells, so that with two objects a caption is true of exactly the pictures of one description;
+with more it names all of them and the direction between two. Where the number of objects varies
+captions begin with `only`, else one would be true of a picture that holds more. Descriptions,
+not pictures, are split: none of val or test occurs in train, none of test in val.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.training.data.cache import DataError
+from harness.training.data.identity import hashed
+from harness.training.data.scenes.layout import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Layout,
+    direction,
+    lay_out,
+)
+from harness.training.data.scenes.pixels import Placed, draw, place
+from harness.training.data.scenes.words import spoken
+from harness.training.data.splits import NAMES, Rows, write_split
+from harness.training.randomness import stream
+from harness.training.settings.loop import Scenes
+
+VERSION = "1"
+"""Raised whenever the same settings give other pictures or captions."""
+
+
+def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> None:
+    """Draws all splits into `folder` (splits.write_split)."""
+    if data.objects[0] > data.objects[1] or data.objects[1] > len(PLACES):
+        raise DataError(
+            f"objects={data.objects}: fewest and most objects, at most {len(PLACES)} fit a scene"
+        )
+    for name in NAMES:
+        layout, descriptions = lay_out(data, name)
+        rng = stream(data.seed, "scenes words", name)
+        captions = spoken(layout, data.captions, data.objects[0] < data.objects[1], rng)
+        rng = stream(data.seed, "scenes pixels", name)
+        placed = place(layout, rng)
+        truth = [_truth(layout, placed, row) for row in range(len(layout))]
+        rows = Rows(captions=captions, groups=descriptions, truth=truth)
+        pieces = _keyed(draw(layout, placed, image_size, rng), channels)
+        write_split(folder, name, pieces, (image_size, image_size, channels), rows)
+
+
+def _truth(layout: Layout, placed: Placed, row: int) -> dict[str, Any]:
+    """x, y (of the centre, from the top left) and radius are shares of the picture's side."""
+    cells = [int(cell) for cell in layout.cell_MN[row] if cell >= 0]
+    objects = [
+        {
+            "shape": SHAPES[layout.shape_MN[row, i]],
+            "colour": COLOURS[layout.colour_MN[row, i]],
+            "size": SIZES[layout.size_MN[row, i]],
+            "place": PLACES[cell],
+            "x": round(float(placed.at_MN2[row, i, 0]), 4),
+            "y": round(float(placed.at_MN2[row, i, 1]), 4),
+            "radius": round(float(placed.radius_MN[row, i]), 4),
+        }
+        for i, cell in enumerate(cells)
+    ]
+    relations = [
+        {"subject": a, "relation": direction(cells[a], cells[b]), "object": b}
+        for a in range(len(cells))
+        for b in range(len(cells))
+        if a != b
+    ]
+    return {"objects": objects, "relations": relations}
+
+
+def _keyed(pieces: Iterator[np.ndarray], channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for images_MHWC in pieces:
+        if channels == 1:  # ITU-R 601 luma, as in PIL
+            grey = images_MHWC @ np.array([0.299, 0.587, 0.114])
+            images_MHWC = np.rint(grey)[..., None].astype(np.uint8)
+        yield images_MHWC, np.array([hashed(image.tobytes()) for image in images_MHWC])

@@ -1,0 +1,241 @@
+"""Captions to token ids: a WordPiece trained on the training captions, or a Hugging Face one.
+
+Letters: B texts, L tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+from architectures.frozen import SettingError
+from harness.training.settings.loop import Text
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Words to ids and back; every text comes out `length` tokens long."""
+
+    backend: tokenizers.Tokenizer
+    """Neither pads nor truncates; both are done here."""
+    length: int
+    """Tokens of every encoded text: the longest caption of the corpus, or the setting's limit."""
+    pad_id: int
+    unknown_id: int
+    """-1 where every text can be spelled."""
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    special_ids: tuple[int, ...]
+    """Ids that stand for no word, the unknown word among them."""
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """Rows a word embedding needs."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @cached_property
+    def word_ids(self) -> np.ndarray:
+        """int64; every id that is a word or a piece of one."""
+        known = self.backend.get_vocab(with_added_tokens=True).values()
+        return np.array(sorted(set(known) - set(self.special_ids)), dtype=np.int64)
+
+    @cached_property
+    def is_word_V(self) -> np.ndarray:
+        """bool; whether an id may be masked and predicted."""
+        return np.isin(np.arange(self.vocabulary), self.word_ids)
+
+    @cached_property
+    def begins_word_V(self) -> np.ndarray:
+        """bool; False at ids that go on with a word: `##ing` of WordPiece, or what lacks the mark
+        of a space (`Ġ` of byte-level BPE, `▁` of SentencePiece). Special ids begin something.
+
+        Raises `SettingError` where the vocabulary does not say where words begin.
+        """
+        known = self.backend.get_vocab(with_added_tokens=True)
+        inside = getattr(self.backend.model, "continuing_subword_prefix", None)
+        marks = [mark for mark in "Ġ▁" if any(token.startswith(mark) for token in known)]
+        if not inside and not marks:
+            raise SettingError(
+                "objectives.mlm.whole_words: the tokens of this tokenizer do not say where words "
+                "begin; take a WordPiece, or turn whole_words off"
+            )
+        begins_V = np.ones(self.vocabulary, dtype=bool)
+        for token, number in known.items():
+            goes_on = token.startswith(inside) if inside else not token.startswith(marks[0])
+            begins_V[number] = number in self.special_ids or not goes_on
+        return begins_V
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids, int64 [B, L], and which of them are real, bool [B, L] (the rest is padding)."""
+        ids_BL = torch.from_numpy(self.padded(_encoded(self.backend, texts)).astype(np.int64))
+        return ids_BL, ids_BL != self.pad_id
+
+    def padded(self, spoken: Sequence[Sequence[int]]) -> np.ndarray:
+        """int32 [B, L]: rows of ids filled up, or cut before their last token, [SEP]."""
+        ids_BL = np.full((len(spoken), self.length), self.pad_id, dtype=np.int32)
+        for row, ids in zip(ids_BL, spoken, strict=True):
+            row[: len(ids)] = ids if len(ids) <= len(row) else [*ids[: len(row) - 1], ids[-1]]
+        return ids_BL
+
+    def decode(self, ids: Sequence[int] | Tensor | np.ndarray) -> str:
+        """The words of one row of ids, special tokens left out."""
+        kept = [int(i) for i in ids if int(i) not in (self.pad_id, self.cls_id, self.sep_id)]
+        return self.backend.decode(kept, skip_special_tokens=False)
+
+    def with_length(self, length: int) -> Tokenizer:
+        """The same words at another length, for texts that are not captions."""
+        return replace(self, length=length)
+
+    def for_transformers(self) -> Any:
+        """The same tokenizer as one of transformers, which cuts at the same length."""
+        from architectures.encoders import tokenizer  # loads transformers
+
+        ids = {"pad": self.pad_id, "unk": self.unknown_id, "cls": self.cls_id, "sep": self.sep_id,
+               "mask": self.mask_id}  # fmt: skip
+        named = {word: self.backend.id_to_token(i) for word, i in ids.items() if i >= 0}
+        special = {word: token for word, token in named.items() if token}
+        return tokenizer(self.backend, special, self.length)
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json` and `special.json`."""
+        special = {n: getattr(self, n) for n in ("length", *_SPECIAL_FIELDS)}
+        (folder / "tokenizer.json").write_text(self.backend.to_str(), "utf-8")
+        (folder / "special.json").write_text(json.dumps(special))
+
+    @staticmethod
+    def load(folder: Path) -> Tokenizer:
+        """What `save` wrote."""
+        special = json.loads((folder / "special.json").read_text())
+        backend = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
+        return Tokenizer(
+            backend=backend, **special | {"special_ids": tuple(special["special_ids"])}
+        )
+
+
+_SPECIAL_FIELDS = ("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id", "special_ids")
+
+
+def tokenized(
+    text: Text, captions: Mapping[str, Sequence[str]]
+) -> tuple[Tokenizer, dict[str, np.ndarray], dict[str, float]]:
+    """The tokenizer of a corpus, the ids [K, L] of each split's captions, and facts.
+
+    Words come from the training captions only; the length is that of the longest caption of all
+    splits, so that padding, and with it time and bits, does not depend on which rows meet.
+    Facts: captions, mean tokens, captions cut to `max_tokens`, share of unknown words.
+    """
+    if text.tokenizer == "wordpiece":
+        tokenizer = train_wordpiece(captions["train"], text.vocabulary)
+    else:
+        tokenizer = _pretrained(text.tokenizer)
+    spoken = {name: _encoded(tokenizer.backend, said) for name, said in captions.items()}
+    tokens_K = np.array([len(ids) for said in spoken.values() for ids in said])
+    unknown_id = tokenizer.unknown_id
+    unknown = sum(ids.count(unknown_id) for said in spoken.values() for ids in said)
+    facts = {
+        "captions": len(tokens_K),
+        "tokens_mean": float(tokens_K.mean()),
+        "captions_cut": int((tokens_K > text.max_tokens).sum()),
+        "unknown_share": unknown / int(tokens_K.sum()),
+    }
+    tokenizer = tokenizer.with_length(int(min(tokens_K.max(), text.max_tokens)))
+    return tokenizer, {name: tokenizer.padded(said) for name, said in spoken.items()}, facts
+
+
+def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    different = list(dict.fromkeys(texts))  # captions repeat
+    found = backend.encode_batch_fast(different)
+    ids = {text: encoding.ids for text, encoding in zip(different, found, strict=True)}
+    return [ids[text] for text in texts]
+
+
+def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A lower-case WordPiece with BERT's rules; the same captions give the same vocabulary.
+
+    The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
+    ties between merges, so two trainings differ. Naming them first, as if special, fixes
+    both; the tokenizer is then built anew from the vocabulary, where they are not special.
+    """
+    blank = _wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)))
+    words = _words(blank, list(dict.fromkeys(captions)))
+    letters = sorted({letter for word in words for letter in word})
+    inside = sorted({letter for word in words for letter in word[1:]})
+    first = [*SPECIAL, *letters, *(f"##{letter}" for letter in inside)]
+    if len(first) > vocabulary:
+        raise SettingError(
+            f"text.vocabulary={vocabulary} is less than the letters of the captions need: "
+            f"{len(first)}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary,
+        special_tokens=first,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    blank.train_from_iterator(captions, trainer)
+    ids = range(len(SPECIAL))
+    special = dict(zip(("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id"), ids, strict=True))
+    backend = _wordpiece(blank.get_vocab(with_added_tokens=True))
+    return Tokenizer(backend=backend, length=0, special_ids=tuple(ids), **special)
+
+
+def _wordpiece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    wordpiece = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    wordpiece.add_special_tokens(list(SPECIAL))
+    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.decoder = decoders.WordPiece()
+    wordpiece.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return wordpiece
+
+
+def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
+    """The different words of the captions, as the model will see them."""
+    words = set()
+    for start in range(0, len(captions), 4096):
+        text = backend.normalizer.normalize_str(" ".join(captions[start : start + 4096]))
+        words |= {word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)}
+    return words
+
+
+def _pretrained(name: str) -> Tokenizer:
+    from architectures.encoders import load_tokenizer  # loads transformers
+
+    theirs: Any = load_tokenizer(name)
+    words = ("pad", "unk", "cls", "sep", "mask")
+    special = {word: getattr(theirs, f"{word}_token_id") for word in words}
+    for word, value in special.items():
+        if value is None and word != "unk":
+            raise SettingError(f"tokenizer {name!r} has no {word} token; BERT-like ones have it")
+    backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    if backend.encode("a").ids[-1] != special["sep"] or special["pad"] == special["sep"]:
+        raise SettingError(
+            f"tokenizer {name!r} must end texts with its sep token, and not pad by it"
+        )
+    return Tokenizer(
+        backend=backend,
+        length=0,
+        pad_id=special["pad"],
+        unknown_id=-1 if special["unk"] is None else special["unk"],
+        cls_id=special["cls"],
+        sep_id=special["sep"],
+        mask_id=special["mask"],
+        special_ids=tuple(sorted(theirs.all_special_ids)),
+    )

@@ -1,0 +1,67 @@
+"""Budget -> optimizer steps, once, before training; Ledger: every unit, measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from harness.training.settings.loop import Budget, Measure
+
+
+def steps_of(budget: Budget, batch_size: int) -> int:
+    """Optimizer steps of a budget. Samples are rounded up to whole batches."""
+    if budget.steps is not None:
+        return budget.steps
+    assert budget.samples is not None
+    return math.ceil(budget.samples / batch_size)
+
+
+def grid_of(steps: int, points: int) -> tuple[int, ...]:
+    """Steps after which curves are measured: `points` even ones and the start, step 0.
+
+    >>> grid_of(10, 4)
+    (0, 2, 5, 8, 10)
+    """
+    return tuple(sorted({0, *(round(steps * i / points) for i in range(1, points + 1))}))
+
+
+def checkpoints_of(steps: int, measure: Measure) -> frozenset[int]:
+    """The measured steps after which a checkpoint is written; the last is always one."""
+    measured = grid_of(steps, measure.points)[1:]
+    count = min(measure.checkpoints, len(measured))
+    return frozenset(
+        measured[math.ceil(len(measured) * i / count) - 1] for i in range(1, count + 1)
+    )
+
+
+@dataclasses.dataclass
+class Ledger:
+    """What a run spent, in every unit: the binding one and all others."""
+
+    steps: int = 0
+    samples: int = 0
+    text_tokens: int = 0
+    """Real text tokens, without padding."""
+    image_tokens: int = 0
+    flops: float = 0.0
+    """Counted, not measured: FLOPs per training sample (`architectures.cost`) x samples."""
+    train_seconds: float = 0.0
+    """Wall time of training steps alone: without start-up, measuring and scoring."""
+    device_seconds: float = 0.0
+    """Wall time of the whole run on its device, over all its attempts."""
+    peak_mib: float = 0.0
+    """Largest memory seen at the end of a forward pass: allocated on a GPU, on the CPU resident in
+    the process, which a worker that did other runs before may still hold from them."""
+    parameters: int = 0
+    trainable: int = 0
+    flops_per_sample: float = 0.0
+    forward_flops: float = 0.0
+    """Forward FLOPs of one pair through towers and fusion."""
+    tuning_trials: int = 0
+    """Trials of the cell's tuning; known to the study, not to the run."""
+    tuning_seconds: float = 0.0
+    attempts: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

@@ -1,0 +1,52 @@
+"""Process-wide settings that the bits of a result depend on; set anew by every run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from architectures.frozen import SettingError
+from harness.training.settings.loop import Numerics
+
+
+def prepare(numerics: Numerics) -> None:
+    """Threads, determinism and seed of this process, whatever ran in it before.
+
+    Raises `SettingError` where the asked-for device is not there.
+    """
+    if numerics.device == "cuda":
+        if not torch.cuda.is_available():
+            raise SettingError("numerics.device is cuda, but torch finds no GPU here")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in the patches too
+        torch.cuda.reset_peak_memory_stats()
+    torch.set_num_threads(numerics.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Deterministic mode also fills every new tensor with NaN, to show reads of what was never
+    # written; that is two thousand small writes a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.manual_seed(0)
+    _allocator("mallopt", _MMAP_THRESHOLD, _MIB_1024)
+    _allocator("mallopt", _TRIM_THRESHOLD, _MIB_1024)
+
+
+def release() -> None:
+    """Gives memory that is free back to the system, which `prepare` stopped happening by itself."""
+    _allocator("malloc_trim", 0)
+
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _MIB_1024 = -3, -1, 2**30
+"""Numbers of malloc.h. By default glibc gives the memory of a step's activations back after every
+step and takes it again, page by page, in the next: 30,000 page faults, about 4 % of a step.
+"""
+
+
+def _allocator(function: str, *values: int) -> None:
+    """Calls a function of glibc's malloc; other systems have none."""
+    if sys.platform == "linux":
+        call = getattr(ctypes.CDLL(None), function, None)
+        if call is not None:
+            call(*values)

@@ -1,0 +1,134 @@
+"""Image-text contrastive learning: with a learnable temperature, or with a margin.
+
+Symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021), against the batch or
+against a momentum teacher's features of it and a queue, with soft targets (ALBEF, Li et al. 2021);
+or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp). With the rule of identity: a caption that
+also describes another picture is not its negative, in the batch or in the queue.
+
+Letters: B rows (the batch), K keys, of which the first B are the rows' own pairs in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from harness.training.objectives.term import Term, full
+from harness.training.settings.loop import ITC
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One direction, images to texts or texts to images: each row of the batch with every key."""
+
+    cosine_BK: Tensor
+    match_BK: Tensor
+    """bool: the key matches the row. The own one, of column i in row i, always counts as if."""
+    taught_BK: Tensor | None = None
+    """The teacher's own cosines of the same rows with the same keys."""
+
+    def own_BK(self) -> Tensor:
+        """bool: the key is the row's own pair."""
+        own_BK = torch.zeros_like(self.match_BK)
+        own_BK.diagonal().fill_(True)
+        return own_BK
+
+
+def targets(scores: Scores, same: str) -> tuple[Tensor, Tensor]:
+    """What each row should point to (rows sum to 1), and a mask of keys to leave out. `same`: see
+    `settings.ITC`.
+    """
+    own_BK = scores.own_BK()
+    nothing_BK = torch.zeros_like(own_BK)
+    if same == "positive":
+        wanted_BK = (scores.match_BK | own_BK).double()
+        return wanted_BK / wanted_BK.sum(dim=1, keepdim=True), nothing_BK
+    left_out_BK = scores.match_BK & ~own_BK if same == "masked" else nothing_BK
+    return own_BK.float(), left_out_BK
+
+
+def softened(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor:
+    """The teacher's softmax over the keys that are not left out; no gradient reaches it."""
+    assert scores.taught_BK is not None
+    logits_BK = full(scores.taught_BK.detach() / temperature.detach())
+    return logits_BK.masked_fill(left_out_BK, -torch.inf).softmax(dim=1)
+
+
+def one_way(
+    scores: Scores, temperature: Tensor, same: str, alpha: float = 0.0
+) -> tuple[Term, Tensor]:
+    """Cross-entropy of rows over keys, right where the best key matches the row. With a teacher its
+    softmax is alpha of the targets. Also the two parts by themselves, [hard, taught], as sums over
+    rows; without a teacher the second is 0.
+    """
+    targets_BK, left_out_BK = targets(scores, same)
+    logits_BK = full(scores.cosine_BK / temperature).masked_fill(left_out_BK, -torch.inf)
+    log_BK = logits_BK.log_softmax(dim=1).masked_fill(left_out_BK, 0.0)  # else 0 * -inf
+    targets_BK = targets_BK.to(log_BK)
+    hard = distil = -(targets_BK * log_BK.detach()).sum()
+    if scores.taught_BK is None:
+        wanted_BK, distil = targets_BK, torch.zeros_like(hard)
+    else:
+        taught_BK = softened(scores, temperature, left_out_BK)
+        wanted_BK = alpha * taught_BK + (1 - alpha) * targets_BK
+        distil = -(taught_BK * log_BK.detach()).sum()
+    loss = -(wanted_BK * log_BK).sum()
+    return _term(loss, logits_BK, scores), torch.stack([hard, distil])
+
+
+def _term(loss_sum: Tensor, scores_BK: Tensor, scores: Scores) -> Term:
+    """A row is right where its best key matches it."""
+    best_B1 = scores_BK.argmax(dim=1, keepdim=True)
+    correct = (scores.match_BK | scores.own_BK()).gather(1, best_B1).sum()
+    return Term(loss_sum, correct, scores_BK.new_full((), len(best_B1), dtype=torch.int64))
+
+
+def contrastive(
+    image_to_text: Scores, text_to_image: Scores, temperature: Tensor, same: str, alpha: float = 0.0
+) -> tuple[Term, dict[str, Tensor]]:
+    """Mean of both directions: the term counts 2 B items. With a teacher also the loss against the
+    pairs and against its softmax by themselves (means).
+    """
+    one, one_parts = one_way(image_to_text, temperature, same, alpha)
+    other, other_parts = one_way(text_to_image, temperature, same, alpha)
+    term = one + other
+    if image_to_text.taught_BK is None:
+        return term, {}
+    hard, distil = ((one_parts + other_parts) / term.items).unbind()
+    return term, {"itc_hard_loss": hard, "itc_distil_loss": distil}
+
+
+def hinge_one_way(scores: Scores, settings: ITC) -> Term:
+    """Sum over rows of max(0, margin - own cosine + negative's): of all negatives of a row, or of
+    the largest. The keys are the batch (K = B).
+    """
+    similarity_BB = full(scores.cosine_BK)
+    own_BB = scores.own_BK()
+    spared_BB = own_BB if settings.same == "negative" else own_BB | scores.match_BK
+    above_BB = settings.margin - similarity_BB.diagonal()[:, None] + similarity_BB
+    above_BB = above_BB.clamp(min=0).masked_fill(spared_BB, 0.0)
+    loss_B = above_BB.amax(dim=1) if settings.loss == "hinge_max" else above_BB.sum(dim=1)
+    left_out_BB = targets(scores, settings.same)[1]
+    return _term(loss_B.sum(), similarity_BB.masked_fill(left_out_BB, -torch.inf), scores)
+
+
+def hinge(image_to_text: Scores, text_to_image: Scores, settings: ITC) -> Term:
+    """Image-to-text and text-to-image, added up as VSE++ does. The term counts 2 B items, as
+    `contrastive` does, so its mean is VSE++'s sum over the batch divided by 2 B.
+    """
+    return hinge_one_way(image_to_text, settings) + hinge_one_way(text_to_image, settings)
+
+
+def aligned(
+    image_to_text: Scores,
+    text_to_image: Scores,
+    temperature: Tensor,
+    settings: ITC,
+    alpha: float = 0.0,
+) -> tuple[Term, dict[str, Tensor]]:
+    """The loss that the settings name, with its parts. Arguments as in `contrastive`."""
+    if settings.loss == "softmax":
+        return contrastive(image_to_text, text_to_image, temperature, settings.same, alpha)
+    return hinge(image_to_text, text_to_image, settings), {}

@@ -1,0 +1,47 @@
+"""Masked words with the picture in view: logits, and the loss against the words and the teacher.
+
+BERT's objective (Devlin et al. 2019) read from fused states; momentum distillation as in ALBEF (Li
+et al. 2021), its softmax over the vocabulary: the published code took it over the positions of the
+text until March 2022 (salesforce/ALBEF, commit b726f8e).
+
+Letters: B rows, R predictions of a row, N predictions of the batch, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from architectures.contract import FusionDesign, ImageStates, TextStates
+from harness.training.data.batches import Batch
+from harness.training.objectives.term import Term, classified, full, soft_cross_entropy
+
+
+def hidden_words(
+    design: FusionDesign, image: ImageStates, text: TextStates, batch: Batch
+) -> Tensor:
+    """Captions with hidden words (`text`) meet their own pictures -> logits (N, V), only where a
+    word is hidden.
+    """
+    fused = design.fuse(image, text, read_at_BR=batch.mask_positions_BR)
+    states_ND = fused.text_BRD.flatten(0, 1).index_select(0, batch.hidden_N)
+    return design.heads["mlm"](states_ND)
+
+
+def masked_words(
+    logits_NV: Tensor, labels_N: Tensor, taught_NV: Tensor | None = None, alpha: float = 0.0
+) -> tuple[Term, dict[str, Tensor]]:
+    """(1 - alpha) cross-entropy with the words + alpha cross-entropy with the teacher's softmax,
+    and, with a teacher, the two by themselves (means).
+    """
+    term = classified(logits_NV, labels_N)
+    if taught_NV is None:
+        return term, {}
+    taught_NV = full(taught_NV.detach()).softmax(dim=-1)
+    distil_sum = soft_cross_entropy(full(logits_NV), taught_NV)
+    items = term.items.clamp(min=1)
+    parts = {
+        "mlm_hard_loss": term.loss.detach(),
+        "mlm_distil_loss": (distil_sum / items).detach(),
+    }
+    mixed = (1 - alpha) * term.loss_sum + alpha * distil_sum
+    return Term(mixed, term.correct, term.items), parts

@@ -1,0 +1,84 @@
+"""What the objectives learn or remember between steps: temperature, queue, momentum teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from architectures.contract import FusionDesign
+from harness.training.data.batches import Batch
+from harness.training.data.identity import Keys
+from harness.training.objectives.pairs import Pairs
+from harness.training.objectives.queue import Queue
+from harness.training.objectives.teacher import Taught, Twin
+from harness.training.objectives.term import full
+from harness.training.randomness import torch_seed
+from harness.training.settings.loop import Objectives
+
+
+class ObjectiveState(nn.Module):
+    """All of it is in checkpoints; what learns (the temperature) is also in the optimizer."""
+
+    ramp: float
+    """How much of `distil` counts in this step, from 0 to 1."""
+
+    def __init__(self, objectives: Objectives, design: FusionDesign, *, seed: int = 0) -> None:
+        """A teacher begins as a copy of `design`, so make it when its weights are in place. `seed`:
+        what the noise of a queue is drawn by, alike for all designs and workers.
+        """
+        super().__init__()
+        self.settings = objectives
+        self.ramp = 0.0 if objectives.teacher.ramp_epochs else 1.0
+        self.temperature = nn.Parameter(torch.tensor(objectives.itc.temperature))
+        asked, itc = objectives.taught(), objectives.itc
+        self.twin = Twin(design, objectives.teacher, asked) if asked else None
+        self.queue: Queue | None = None
+        if "itc" in asked and itc.queue:
+            width = design.backbone.itc_width
+            vectors = design.facts(design.config, design.backbone).image_vectors
+            image = (vectors, width) if vectors else (width,)
+            drawing = torch.Generator().manual_seed(torch_seed(seed, "queue noise"))
+            noise = drawing if itc.queue_start == "noise" else None
+            self.queue = Queue(itc.queue, image=image, width=width, noise=noise)
+
+    @torch.no_grad()
+    def before_step(self, epochs: float) -> None:
+        """Clamp the temperature, as ALBEF does at the start of every step. `epochs`: how many have
+        passed, which the ramp of the teacher's share depends on.
+        """
+        self.clamp()
+        over = self.settings.teacher.ramp_epochs
+        self.ramp = min(1.0, epochs / over) if over else 1.0
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Also after a step, so that validation and curves never see it out of its bounds."""
+        self.temperature.clamp_(*self.settings.itc.temperature_range)
+
+    def teach(self, design: FusionDesign, batch: Batch, *, packed: bool) -> Taught | None:
+        """What the teacher says of a batch; None without one."""
+        return None if self.twin is None else self.twin.ask(design, batch, packed=packed)
+
+    def keys(self, pairs: Pairs, *, queue: bool) -> Pairs:
+        """What the batch is compared with: its own pairs, those of other workers, the queue's."""
+        parts = [pairs.of_all_workers() if self.settings.itc.gather else pairs]
+        if queue and self.queue is not None:
+            parts.append(self.queue.kept())
+        return Pairs.join(parts) if len(parts) > 1 else parts[0]
+
+    def remember(self, taught: Taught | None, keys: Keys) -> None:
+        """The teacher's features of all workers go into the queue, after the loss has used it."""
+        if self.queue is not None and taught is not None:
+            assert taught.image_BE is not None and taught.text_BE is not None
+            pairs = Pairs(image_NE=full(taught.image_BE), text_NE=full(taught.text_BE), keys=keys)
+            self.queue.push(pairs.of_all_workers(own_first=False))  # one queue, alike on all
+
+    def curves(self) -> dict[str, float]:
+        """What stands in the curves of training besides means over steps."""
+        values = {"temperature": float(self.temperature.detach())}
+        if self.twin is not None:
+            values["itc_alpha"] = self.settings.itc.distil * self.ramp
+            values["mlm_alpha"] = self.settings.mlm.distil * self.ramp
+        if self.queue is not None:
+            values["queue_fill"] = self.queue.filled / self.queue.size
+        return values

@@ -1,0 +1,139 @@
+"""What each model of a warm start learns: a model and its loss, as one module.
+
+Shape suffixes: B rows, R positions read, N rows times positions read, K classes, T flat tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from architectures.contract import FusionDesign, LearnsFromText
+from harness.training.data.batches import Batch
+from harness.training.objectives.term import Term, classified, full
+from harness.training.one_modality.models import FillsPatches, MaskedWords, NamesClasses, halved
+from harness.training.randomness import stream
+
+TEMPERATURE = 2.0
+SOFT, HARD, COSINE = 5.0, 2.0, 1.0
+"""DistilBERT's temperature and weights of its three losses (Sanh et al. 2019, their code)."""
+HIDDEN_SHARE = 0.6
+"""Of the patches (Xie et al. 2022)."""
+
+
+class Words(nn.Module):
+    """BERT's masked words."""
+
+    def __init__(self, model: MaskedWords) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        """What is minimised, and the term that is measured."""
+        logits_NV, _ = self.model(
+            batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR
+        )
+        term = classified(logits_NV, batch.mask_labels_BR.flatten())
+        return term.loss, term
+
+
+class Distilled(nn.Module):
+    """The teacher's words at masked positions, softened; the true words; and the direction of the
+    last states (Sanh et al. 2019, who take the soft words of every position).
+    """
+
+    def __init__(self, teacher: MaskedWords) -> None:
+        super().__init__()
+        self.model = halved(teacher)
+        self.teacher = copy.deepcopy(teacher).requires_grad_(False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        asked = (batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR)
+        labels_N = batch.mask_labels_BR.flatten()
+        logits_NV, states_TD = self.model(*asked)
+        with torch.no_grad():
+            taught_NV, shown_TD = self.teacher.eval()(*asked)
+        soft_N = F.kl_div(
+            (full(logits_NV) / TEMPERATURE).log_softmax(-1),
+            (full(taught_NV) / TEMPERATURE).softmax(-1),
+            reduction="none",
+        ).sum(-1)
+        apart_T = 1 - F.cosine_similarity(full(states_TD), full(shown_TD), dim=-1)
+        soft = TEMPERATURE**2 * _mean(soft_N, labels_N != -100)
+        term = classified(logits_NV, labels_N)
+        apart = _mean(apart_T, batch.text_is_real_BL.flatten())
+        return SOFT * soft + HARD * term.loss + COSINE * apart, term
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    return (values * counted).sum() / counted.sum().clamp(min=1)
+
+
+class Classes(nn.Module):
+    """Which group a picture is of."""
+
+    def __init__(self, model: NamesClasses, groups_K: Tensor) -> None:
+        """`groups_K`: key of each class, ascending."""
+        super().__init__()
+        self.model = model
+        self.register_buffer("groups_K", groups_K)
+
+    def labels(self, batch: Batch) -> Tensor:
+        return torch.searchsorted(self.get_buffer("groups_K"), batch.keys.group_B)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        term = classified(self.model(batch.pixels()), self.labels(batch))
+        return term.loss, term
+
+
+class Patches(nn.Module):
+    """The pixels of hidden patches, from those that are seen."""
+
+    def __init__(self, model: FillsPatches, patches: int, seed: int) -> None:
+        super().__init__()
+        self.model, self.patches, self.seed = model, patches, seed
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        """The term's `correct` is the loss of saying each patch's mean."""
+        draw_BP = stream(self.seed, "hidden patches", batch.step).random((len(batch), self.patches))
+        hidden = max(1, round(HIDDEN_SHARE * self.patches))
+        at_BR = torch.from_numpy(np.argsort(draw_BP, axis=1, kind="stable")[:, :hidden].copy())
+        said_NK, true_NK = self.model(batch.pixels(), at_BR.to(batch.ids_BL.device))
+        error = F.mse_loss(full(said_NK), true_NK, reduction="sum")
+        items = torch.tensor(true_NK.numel(), device=true_NK.device)
+        return error / items, Term(error, true_NK.square().sum(), items)
+
+
+class TextAlone(nn.Module):
+    """Masked words by the text parts of a design; what they share with images is frozen."""
+
+    def __init__(self, model: FusionDesign, trains: tuple[str, ...]) -> None:
+        """`trains`: name prefixes of what learns."""
+        super().__init__()
+        self.model = model
+        for role, parameter in model.named_parameters():
+            parameter.requires_grad_(role.startswith(trains))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        model = self.model
+        assert isinstance(model, LearnsFromText)
+        asked = (batch.masked_ids_BL, batch.text_is_real_BL, batch.mask_positions_BR)
+        logits_NV = model.heads["mlm"](model.text_alone(*asked))
+        term = classified(logits_NV, batch.mask_labels_BR.flatten())
+        return term.loss, term
+
+
+Course = Words | Distilled | Classes | Patches | TextAlone
+
+
+def flops_of(course: Course, batch: Batch) -> float:
+    """Of one step, forward and backward, counted on the meta device."""
+    counted = copy.deepcopy(course).to("meta").train()
+    with FlopCounterMode(display=False) as counter:
+        counted(batch.to("meta"))[0].backward()
+    return float(counter.get_total_flops())

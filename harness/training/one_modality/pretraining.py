@@ -1,0 +1,230 @@
+"""BERT, its half and a ViT, each trained alone on a study's own training data, and the text parts
+of a design that learns from text alone on top of a ViT.
+
+Batches, masks and dropout come from named streams, so the same spec gives the same bits. What was
+learnt is measured on validation pictures (which nothing is chosen by); classes, which these need
+not share, on the training batches that would come next.
+
+Shape suffixes: K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from architectures import registry, slots
+from architectures.contract import FusionDesign, TextStage
+from architectures.frozen import SettingError
+from harness.study import RunSpec
+from harness.training.data.batches import Batch, Batches, validation_batches
+from harness.training.data.corpus import Corpus
+from harness.training.loop import optimizer as adamw
+from harness.training.loop.budget import steps_of
+from harness.training.objectives.term import Term
+from harness.training.one_modality.courses import (
+    Classes,
+    Course,
+    Distilled,
+    Patches,
+    TextAlone,
+    Words,
+    flops_of,
+)
+from harness.training.one_modality.models import FillsPatches, MaskedWords, NamesClasses
+from harness.training.randomness import stream, torch_seed
+from harness.training.scoring.chance import majority_level
+from harness.training.settings.loop import MLM, Budget, WarmStart
+
+PICTURES_A_CLASS = 4
+"""Groups with fewer training pictures than this, on average, are no classes."""
+MEASURED = 512
+"""Pictures that what was learnt is measured on, or all where there are fewer."""
+
+
+class Pretraining:
+    """The courses of one recipe. Each method gives a trained model and what it cost."""
+
+    def __init__(self, spec: RunSpec, corpus: Corpus) -> None:
+        assert spec.warm_start is not None
+        self.spec, self.corpus, self.recipe = spec, corpus, spec.warm_start
+        self.batches = batches_of(self.recipe, corpus)
+        self.device = torch.device(spec.numerics.device)
+
+    def bert(self) -> tuple[MaskedWords, dict[str, Any]]:
+        """The backbone's BERT, by masked words of the captions alone."""
+        course = Words(MaskedWords(self.spec.backbone, self.corpus.tokenizer.vocabulary))
+        self._draw(course.model)
+        told = self._train(course, "bert", self.recipe.bert_samples)
+        return course.model, told | self._words_known(course)
+
+    def distilbert(self, teacher: MaskedWords) -> tuple[MaskedWords, dict[str, Any]]:
+        """Half of a BERT, on batches that BERT was not trained on."""
+        course = Distilled(teacher)
+        first = self.steps(self.recipe.bert_samples)
+        told = self._train(course, "distilbert", self.recipe.distil_samples, first)
+        return course.model, told | self._words_known(course)
+
+    def vit(self) -> tuple[NamesClasses | FillsPatches, dict[str, Any]]:
+        """The backbone's ViT, by classes or by hidden patches."""
+        course = self.vit_course()
+        self._draw(course.model)
+        told = self._train(course, "vit", self.recipe.vit_samples)
+        task = "classes" if isinstance(course, Classes) else "patches"
+        known = self._classes_known if isinstance(course, Classes) else self._patches_known
+        return course.model, {"task": task, **told, **known(course)}
+
+    def vit_course(self) -> Classes | Patches:
+        """What the ViT learns, untrained."""
+        backbone = self.spec.backbone
+        if vit_task(self.recipe, self.corpus) == "classes":
+            groups_K = torch.from_numpy(np.unique(self.corpus.train.group_N))
+            return Classes(NamesClasses(backbone, len(groups_K)), groups_K)
+        return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
+
+    def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, Any]]:
+        """The stage's model on top of the ViT of a file, on the batches that BERT is trained on."""
+        backbone = self.spec.backbone.model_copy(update={"vision_weights": str(vit)})
+        course = TextAlone(
+            registry.build(
+                self.spec.design,
+                stage.fields,
+                backbone,
+                self.corpus.tokenizer.vocabulary,
+                draw=self._drawn,
+                objectives=("mlm",),
+            ),
+            stage.trains,
+        )
+        told = self._train(course, "text_stage", self.recipe.text_stage_samples)
+        return course.model, told | self._words_known(course)
+
+    def steps(self, samples: int) -> int:
+        return steps_of(Budget(samples=samples), self.recipe.batch_size)
+
+    def cost(self, flops: float, samples: int) -> dict[str, Any]:
+        """Of a course whose step costs so many FLOPs."""
+        steps = self.steps(samples)
+        return {"steps": steps, "samples": steps * self.recipe.batch_size, "flops": flops * steps}
+
+    def _drawn(self, role: str) -> np.random.Generator:
+        return stream(self.recipe.seed, "initial weights", role)
+
+    def _draw(self, model: nn.Module) -> None:
+        slots.redraw(model, self._drawn, std=self.spec.backbone.init_std)
+
+    def precision(self) -> AbstractContextManager[object]:
+        if self.spec.numerics.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _train(self, course: Course, name: str, samples: int, first: int = 0) -> dict[str, Any]:
+        """Runs a course to its end; `first`: the number of its first batch."""
+        steps, settings = self.steps(samples), self.recipe.optimizer
+        flops = flops_of(course, self.batches.at(first))
+        course.to(self.device).train()
+        optimizer = adamw.over(settings, course.named_parameters(), {}, fused=True)
+        limit = settings.clip_norm or math.inf
+        losses, begun = [], time.perf_counter()
+        for step in range(1, steps + 1):
+            batch = self.batches.at(first + step - 1).to(self.device)
+            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", name, step))
+            for group in optimizer.param_groups:
+                group["lr"] = adamw.learning_rate(settings, step, steps)
+            with self.precision():
+                loss, _ = course(batch)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(course.parameters(), limit)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1] + norm.item()):
+                raise SettingError(
+                    f"warm start: {name} diverged at step {step}; lower "
+                    f"warm_start.optimizer.learning_rate, {settings.learning_rate:g} now"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        last = losses[-max(1, steps // 10) :]
+        return {
+            **self.cost(flops, samples),
+            "epochs": steps / self.batches.steps_per_epoch,
+            "seconds": time.perf_counter() - begun,
+            "first_loss": losses[0],
+            "last_loss": sum(last) / len(last),
+        }
+
+    @torch.no_grad()
+    def _measure(self, course: Course, batches: Sequence[Batch]) -> Term:
+        course.eval()
+        with self.precision():
+            terms = [course(batch.to(self.device))[1] for batch in batches]
+        return sum(terms[1:], start=terms[0])
+
+    def _words_known(self, course: Words | Distilled | TextAlone) -> dict[str, Any]:
+        checked = self._validation()
+        term = self._measure(course, checked)
+        labels = torch.cat([batch.mask_labels_BR.flatten() for batch in checked])
+        return _known(term, majority_level(labels[labels != -100].tolist()), "validation")
+
+    def _classes_known(self, course: Any) -> dict[str, Any]:
+        first, count = self.steps(self.recipe.vit_samples), self._validation_count()
+        batches = [self.batches.at(first + i) for i in range(count)]
+        term = self._measure(course, batches)
+        labels = torch.cat([course.labels(batch.to(self.device)) for batch in batches])
+        return _known(term, majority_level(labels.tolist()), "the next training batches")
+
+    def _patches_known(self, course: Any) -> dict[str, Any]:
+        term = self._measure(course, self._validation())
+        items = float(term.items)
+        return {
+            "error": float(term.loss_sum) / items,
+            "error_of_means": float(term.correct) / items,
+            "items": int(items),
+            "measured_on": "validation",
+        }
+
+    def _validation_count(self) -> int:
+        return max(1, MEASURED // self.recipe.batch_size)
+
+    def _validation(self) -> list[Batch]:
+        size = min(self.recipe.batch_size, len(self.corpus.val))
+        tokenizer = self.corpus.tokenizer
+        return validation_batches(self.corpus.val, tokenizer, MEASURED, size, MLM())
+
+
+def _known(term: Term, chance: float, where: str) -> dict[str, Any]:
+    return {
+        "accuracy": float(term.correct) / max(float(term.items), 1.0),
+        "chance": chance,
+        "items": int(term.items),
+        "measured_on": where,
+    }
+
+
+def batches_of(recipe: WarmStart, corpus: Corpus) -> Batches:
+    """Training batches, of a seed apart from those of the runs."""
+    return Batches(
+        corpus.train, corpus.tokenizer, recipe.batch_size, recipe.seed, MLM(), corpus.augment
+    )
+
+
+def vit_task(recipe: WarmStart, corpus: Corpus) -> Literal["classes", "patches"]:
+    """What the ViT learns. Raises `SettingError` where classes are asked for and there are none."""
+    pictures, groups = len(corpus.train), len(np.unique(corpus.train.group_N))
+    if recipe.vit_task == "auto":
+        usable = groups >= 2 and pictures >= PICTURES_A_CLASS * groups
+        return "classes" if usable else "patches"
+    if recipe.vit_task == "classes" and not 2 <= groups < pictures:
+        raise SettingError(
+            f"warm_start.vit_task is 'classes', but the {pictures} training pictures are of "
+            f"{groups} groups; take 'patches', or name the data's group column"
+        )
+    return recipe.vit_task
