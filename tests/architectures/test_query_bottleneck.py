@@ -14,7 +14,7 @@ from architectures.cost import cost
 from architectures.frozen import SettingError
 from architectures.heads import cosines
 from architectures.published.blip2 import blip2_tensors
-from harness.show_designs import slot_rows
+from harness.commands.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
 from tests.architectures.published_models import model
 from tests.architectures.reference import attend, embed, linear, norm, part, randomised

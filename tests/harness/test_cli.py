@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from architectures import registry
 from architectures.backbone import scale
 from architectures.contract import DesignConfig
-from harness.cli import app
-from harness.show import console
-from harness.show_designs import slot_rows, words_of
+from harness.commands.main import app
+from harness.commands.show import console
+from harness.commands.show_designs import slot_rows, words_of
 
 README = Path(__file__).parents[2] / "README.md"
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
@@ -66,7 +66,7 @@ def said(*words: str, code: int = 0) -> str:
 @pytest.mark.parametrize("words", [["--help"], ["designs"], ["studies"]])
 def test_quick_commands_load_nothing_heavy(words: list[str]) -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from harness.cli import app;"
+        "import sys; from typer.testing import CliRunner; from harness.commands.main import app;"
         f"result = CliRunner().invoke(app, {words!r}); assert result.exit_code == 0, result.output;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )

@@ -16,7 +16,7 @@ from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.slots import redraw, role_digests
 from harness import start_notes, warm_start
-from harness.cli import app
+from harness.commands.main import app
 from harness.folder import RunFolder, read_json
 from harness.lab import Lab
 from harness.plan import Plan, plan, prepared

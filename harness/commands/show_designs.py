@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 
-from harness.show import console, count, table
+from harness.commands.show import console, count, table
 
 if TYPE_CHECKING:
     from architectures.backbone import Backbone

@@ -28,7 +28,7 @@ app = typer.Typer(
     help="fuselab: which vision-language fusion design, and am I sure?",
 )
 
-STUDIES = Path(__file__).parent.parent / "studies"
+STUDIES = Path(__file__).parents[2] / "studies"
 
 StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own file.")]
 Outputs = Annotated[
@@ -119,7 +119,7 @@ def designs(
     """List the fusion designs, show one, or draw them."""
     with _plain_errors():
         from architectures import registry
-        from harness import show_designs as show
+        from harness.commands import show_designs as show
 
         if file:
             registry.load_file(file)
@@ -146,8 +146,8 @@ def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
         raise SettingError(
             f"--draw {target}: a page of all designs ends in .md; for a picture name the design"
         )
+    from harness.commands.show_designs import graphs
     from harness.folder import atomic_file
-    from harness.show_designs import graphs
     from reports.catalogue import files
 
     for path, content in files(target, graphs(name, fields, scale), scale).items():
@@ -159,7 +159,7 @@ def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
 @app.command()
 def studies() -> None:
     """List the studies that come with fuselab."""
-    from harness import show
+    from harness.commands import show
     from harness.study_files import names
 
     show.pairs("study", "question", names(STUDIES))
@@ -174,7 +174,7 @@ def plan(
 ) -> None:
     """Show what would run and what it would cost, before anything runs."""
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
         from harness.plan import estimates
 
         asked, file = _study(study, set_)
@@ -201,7 +201,7 @@ def run(
 ) -> None:
     """Run a study. The same command again skips what is done and goes on with the rest."""
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
 
         asked, file = _study(study, set_)
         lab = _lab(outputs, tracking)
@@ -232,7 +232,7 @@ def tune(
 ) -> None:
     """Tune every cell equally: same trials, same draws; `run --tuned` uses the choice."""
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
 
         asked, file = _study(study, set_)
         result = _lab(outputs, tracking).tune(
@@ -254,7 +254,7 @@ def warm_start(
     the text stage of a design that has one.
     """
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
         from harness.warm_start import copied
 
         asked, file = _study(study, set_)
@@ -269,7 +269,7 @@ def warm_start(
 def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
     """Show how far every run of a study is."""
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
         from harness.results import load
 
         show.status(load(outputs, _name(study)), outputs)
@@ -292,7 +292,7 @@ def report(
 ) -> None:
     """Write the report of a study: page, figures and tables; and print the answer."""
     with _plain_errors():
-        from harness import show
+        from harness.commands import show
         from reports.build import build
 
         lab = _lab(outputs, tracking)
