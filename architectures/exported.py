@@ -20,15 +20,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from architectures import encoders, registry
+from architectures import registry
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings
 from architectures.contract import FusionDesign
 from architectures.frozen import F, SettingError, checked
-from architectures.image_tower import ImageTower
-from architectures.published import fuselab
-from architectures.published.fuselab import CONFIG, FORMAT, WEIGHTS
-from architectures.towers import TwoTowers
+from architectures.layers.blocks import Embeddings
+from architectures.stacks.image_tower import ImageTower
+from architectures.stacks.towers import TwoTowers
+from architectures.weights import from_transformers as encoders
+from architectures.weights.published import fuselab
+from architectures.weights.published.fuselab import CONFIG, FORMAT, WEIGHTS
 
 DESIGN_FILE = "design.py"
 """The source of a user's own design, where the folder holds one."""

@@ -142,7 +142,7 @@ def construct(
     objectives: Collection[str] = OBJECTIVES,
 ) -> FusionDesign:
     """A design with its heads, whose weights mean nothing yet (cost and graph need no others)."""
-    from architectures import heads
+    from architectures.layers import heads
 
     cls, settings = find(name), config(name, fields)
     facts = cls.facts(settings, backbone)
@@ -167,7 +167,7 @@ def build(
     pretrained weights are loaded where the backbone or the configuration names some. Raises
     `SettingError` for what cannot be built, and for weights that do not fit.
     """
-    from architectures import slots
+    from architectures.weights import slots
 
     design = construct(name, fields, backbone, vocabulary, objectives)
     drawn_as = slots.origins(design)
@@ -183,8 +183,9 @@ def start(design: FusionDesign) -> None:
     """
     import torch
 
-    from architectures import checkpoints, encoders, slots
-    from architectures.image_tower import ImageTower
+    from architectures.stacks.image_tower import ImageTower
+    from architectures.weights import checkpoints, slots
+    from architectures.weights import from_transformers as encoders
 
     backbone = design.backbone
     encoders.check_text(backbone, design.vocabulary)
@@ -222,7 +223,7 @@ def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionD
     """
     import numpy as np
 
-    from architectures import encoders
+    from architectures.weights import from_transformers as encoders
 
     found = encoders.published(source, "source")
     if isinstance(found.whole, str):
@@ -243,8 +244,9 @@ def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
     """What a design's `whole_weights` give it, by role; nothing where they are random. Raises
     `SettingError` that names sizes that differ, or lists what does not fit.
     """
-    from architectures import checkpoints, encoders
-    from architectures.image_tower import ImageTower
+    from architectures.stacks.image_tower import ImageTower
+    from architectures.weights import checkpoints
+    from architectures.weights import from_transformers as encoders
 
     source, field = design.config.whole_weights, f"{design.name}: whole_weights"
     if source == "random":

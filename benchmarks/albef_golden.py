@@ -27,10 +27,10 @@ from torch import Tensor
 
 from architectures import registry
 from architectures.backbone import TEXT_KINDS, Backbone
-from architectures.checkpoints import load_whole, resize_positions
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.published.albef import albef_roles, albef_tensors
+from architectures.weights.checkpoints import load_whole, resize_positions
+from architectures.weights.published.albef import albef_roles, albef_tensors
 from harness.training.data.batches import Batch
 from harness.training.data.identity import Keys, matches
 from harness.training.objectives.forward import compared, terms, total

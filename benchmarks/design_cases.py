@@ -18,16 +18,16 @@ from torch import Tensor, nn
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.checkpoints import load_whole
 from architectures.contract import Fused, FusionDesign, ImageStates, TextStates
 from architectures.layout import Layout
-from architectures.published.bert import bert_tensors
-from architectures.published.bridgetower import bridgetower_tensors
-from architectures.published.clip import clip_tensors
-from architectures.published.distilbert import distilbert_tensors
-from architectures.published.lxmert import lxmert_tensors
-from architectures.published.vilt import vilt_tensors
-from architectures.published.visual_bert import visual_bert_tensors
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.bert import bert_tensors
+from architectures.weights.published.bridgetower import bridgetower_tensors
+from architectures.weights.published.clip import clip_tensors
+from architectures.weights.published.distilbert import distilbert_tensors
+from architectures.weights.published.lxmert import lxmert_tensors
+from architectures.weights.published.vilt import vilt_tensors
+from architectures.weights.published.visual_bert import visual_bert_tensors
 
 PADDING = 1  # RoBERTa's, which counts positions by it
 

@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from architectures.published.albef import albef_roles
+from architectures.weights.published.albef import albef_roles
 from harness.run import build_design
 from harness.study import RunSpec
 from harness.training.data.batches import Batch, Batches, digest_after

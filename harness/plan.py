@@ -11,7 +11,7 @@ from typing import Any
 from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
-from architectures.weight_files import content
+from architectures.weights.weight_files import content
 from harness import warm_start
 from harness.folder import write_json
 from harness.study import Cell, RunSpec, Study, weights_named
@@ -228,7 +228,7 @@ def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
 
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
-    from architectures import cost
+    from architectures.views import cost
     from harness.run import build_design, counted_cost, training_batches
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer

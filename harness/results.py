@@ -99,7 +99,7 @@ class Results:
     )
     """Columns of DIGESTS."""
     graphs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Cell -> its design as a graph (`architectures.graph`), of cells of which a run was built."""
+    """Cell -> its design as a graph (`architectures.views.graph`), of cells with a built run."""
 
 
 @dataclasses.dataclass(frozen=True)

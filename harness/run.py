@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from architectures import cost, graph, registry, slots
+from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.weight_files import content
+from architectures.views import cost, graph
+from architectures.weights import slots
+from architectures.weights.weight_files import content
 from harness import warm_start
 from harness.code import code_digest
 from harness.folder import RunFolder, State, atomic_file, read_json, write_json

@@ -24,10 +24,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from architectures import encoders, registry
+from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
+from architectures.weights import from_transformers as encoders
 from harness.folder import new_folder, write_json
 from harness.study import RunSpec, digest
 from harness.training.data.cache import MANIFEST, stored

@@ -19,10 +19,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Read
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.two_streams import TwoStreams, TwoStreamsConfig, stream_facts
+from architectures.layers.blocks import Read
+from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, stream_facts
 
 Kind = Literal["add", "scaled_add", "interpolate", "gated", "none"]
 

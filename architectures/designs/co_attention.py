@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer, Read, Step
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.towers import project_needed
-from architectures.two_streams import TwoStreams, TwoStreamsConfig, image_depth, stream_facts
+from architectures.layers.blocks import Layer, Read, Step
+from architectures.stacks.towers import project_needed
+from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, image_depth, stream_facts
 
 ORDERS: dict[str, tuple[Step, ...]] = {
     "meter": ("self", "cross", "mlp"),

@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import nn
 
 from architectures.backbone import Backbone, TextName
-from architectures.blocks import Embeddings, Layer
 from architectures.contract import DesignConfig, Facts
-from architectures.encoders import check_sizes
 from architectures.frozen import SettingError
-from architectures.one_way import OneWay, OneWayConfig, fusion_layers
-from architectures.slots import Rule, choose, named
-from architectures.towers import image_layers, itc_reads, stack_slots
+from architectures.layers.blocks import Embeddings, Layer
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.towers import image_layers, itc_reads, stack_slots
+from architectures.weights.from_transformers import check_sizes
+from architectures.weights.slots import Rule, choose, named
 
 DISTIL = "distilbert:"
 """Sources in DistilBERT begin with it."""

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
-from architectures.towers import (
+from architectures.layers.blocks import Layer
+from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
     image_layers,

@@ -16,11 +16,17 @@ from pydantic import Field
 from torch import nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer
 from architectures.contract import DesignConfig, Facts
-from architectures.one_way import OneWay, OneWayConfig, fusion_layers
-from architectures.slots import Rule, choose, named
-from architectures.towers import image_layers, itc_reads, not_causal, stack_slots, text_layers
+from architectures.layers.blocks import Layer
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.towers import (
+    image_layers,
+    itc_reads,
+    not_causal,
+    stack_slots,
+    text_layers,
+)
+from architectures.weights.slots import Rule, choose, named
 
 
 class FullTextDeepFusionConfig(OneWayConfig):

@@ -27,7 +27,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import (
+from architectures.contract import (
+    DesignConfig,
+    Facts,
+    Fused,
+    FusionDesign,
+    ImageStates,
+    TextStates,
+)
+from architectures.frozen import SettingError
+from architectures.layers.blocks import (
     Attention,
     Beside,
     Embeddings,
@@ -37,22 +46,13 @@ from architectures.blocks import (
     text_read,
     with_first,
 )
-from architectures.contract import (
-    DesignConfig,
-    Facts,
-    Fused,
-    FusionDesign,
-    ImageStates,
-    TextStates,
-)
-from architectures.dropout import Dropout
-from architectures.frozen import SettingError
-from architectures.image_tower import ImageTower
-from architectures.joint import walk_alone
+from architectures.layers.dropout import Dropout
+from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
-from architectures.slots import FRESH
-from architectures.towers import not_causal, stack_slots, text_layers
-from architectures.vit_blocks import ViTBlock
+from architectures.stacks.image_tower import ImageTower
+from architectures.stacks.towers import not_causal, stack_slots, text_layers
+from architectures.stacks.vit_stack import walk_alone
+from architectures.weights.slots import FRESH
 
 FUSED = 6
 """FIBER's fused layers of each tower."""

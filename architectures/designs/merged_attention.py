@@ -17,12 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer, Pooler, with_first
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.joint import BY_ITSELF, NO_ALIGN, Joint, Step, keepers, walk, walk_alone
-from architectures.slots import FRESH, Rule, choose, named
-from architectures.towers import (
+from architectures.layers.blocks import Layer, Pooler, with_first
+from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
     image_layers,
@@ -32,6 +30,16 @@ from architectures.towers import (
     stack_slots,
     text_layers,
 )
+from architectures.stacks.vit_stack import (
+    BY_ITSELF,
+    NO_ALIGN,
+    Joint,
+    Step,
+    keepers,
+    walk,
+    walk_alone,
+)
+from architectures.weights.slots import FRESH, Rule, choose, named
 
 
 class MergedAttentionConfig(TowersConfig):

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, TextStage
 from architectures.frozen import SettingError
-from architectures.joint import (
+from architectures.layers.vit_blocks import RelativePositions, ViTBlock
+from architectures.layout import Layout
+from architectures.stacks.vit_stack import (
     Joint,
     Modality,
     Step,
@@ -33,9 +35,7 @@ from architectures.joint import (
     vit_stack_facts,
     walk,
 )
-from architectures.layout import Layout
-from architectures.slots import FRESH
-from architectures.vit_blocks import RelativePositions, ViTBlock
+from architectures.weights.slots import FRESH
 
 
 class MultiwayConfig(ViTStackConfig):

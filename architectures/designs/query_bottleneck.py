@@ -22,9 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from architectures.attention import heads_of
 from architectures.backbone import Backbone
-from architectures.blocks import MLP, Attention, Embeddings, Read, text_read, with_first
 from architectures.contract import (
     DesignConfig,
     Facts,
@@ -33,12 +31,14 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.dropout import Dropout
-from architectures.image_tower import ImageTower
-from architectures.joint import Joint
+from architectures.layers.attention import heads_of
+from architectures.layers.blocks import MLP, Attention, Embeddings, Read, text_read, with_first
+from architectures.layers.dropout import Dropout
 from architectures.layout import Layout
-from architectures.slots import FRESH, Rule, choose, named
-from architectures.towers import ImageTowerConfig, image_layers, not_causal
+from architectures.stacks.image_tower import ImageTower
+from architectures.stacks.towers import ImageTowerConfig, image_layers, not_causal
+from architectures.stacks.vit_stack import Joint
+from architectures.weights.slots import FRESH, Rule, choose, named
 
 Count = Annotated[int, Field(ge=1)]
 

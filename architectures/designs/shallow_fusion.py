@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
-from architectures.dropout import Dropout
-from architectures.towers import (
+from architectures.layers.blocks import Layer
+from architectures.layers.dropout import Dropout
+from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
     image_layers,

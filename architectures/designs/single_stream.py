@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
-from architectures.joint import (
+from architectures.stacks.vit_stack import (
     Joint,
     Modality,
     Step,

@@ -17,7 +17,7 @@ from harness.commands.show import console, count, table
 if TYPE_CHECKING:
     from architectures.backbone import Backbone
     from architectures.contract import DesignConfig, Facts, FusionDesign
-    from architectures.cost import Cost
+    from architectures.views.cost import Cost
 
 VOCABULARY, TEXT_TOKENS = 30_522, 25
 """BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
@@ -92,7 +92,7 @@ def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, dict[s
     """What it is in a line, and the graph, of a design; of every design where `name` is empty."""
     from architectures import registry
     from architectures.backbone import scale
-    from architectures.graph import graph
+    from architectures.views.graph import graph
 
     entries = [registry.entry(name)] if name else registry.names().values()
     backbone = scale(scale_name)
@@ -104,7 +104,7 @@ def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, Fusi
     import torch
 
     from architectures import registry
-    from architectures.cost import measure
+    from architectures.views.cost import measure
 
     with torch.device("meta"):
         built = registry.construct(name, fields, backbone, VOCABULARY)
@@ -112,7 +112,7 @@ def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, Fusi
 
 
 def _cost_row(label: str, facts: Facts, built: FusionDesign, counted: Cost) -> tuple[str, ...]:
-    from architectures.cost import training_flops
+    from architectures.views.cost import training_flops
 
     layers = f"{facts.text_layers} / {facts.fusion_layers} / {facts.image_layers}"
     flops = count(training_flops(counted, list(built.heads)))
@@ -149,7 +149,7 @@ def _parts(counted: Cost) -> Iterator[tuple[str, ...]]:
 
 def _fields(config: DesignConfig) -> None:
     """Every field, the design's own first: value, what it may be, and its documentation."""
-    from architectures import slots
+    from architectures.weights import slots
 
     cls, schema = type(config), type(config).model_json_schema()
     properties, others = schema["properties"], schema.get("$defs", {})
@@ -258,7 +258,7 @@ def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
     """Slot, source layer, fresh or pretrained: of every part of a design, heads left aside. Fresh
     parts inside a pretrained slot stand under it.
     """
-    from architectures.slots import FRESH
+    from architectures.weights.slots import FRESH
 
     slots = dict(built.slots(built.config, built.backbone))
     roles = [role for role, _ in built.named_parameters()]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from architectures.attention import attend
-from architectures.blocks import Attention, Read
 from architectures.contract import ImageStates
+from architectures.layers.attention import attend
+from architectures.layers.blocks import Attention, Read
 from architectures.layout import Layout
 
 

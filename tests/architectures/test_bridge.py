@@ -7,10 +7,10 @@ from transformers.models.bridgetower import modeling_bridgetower
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.checkpoints import load_whole
-from architectures.cost import cost
 from architectures.frozen import SettingError
-from architectures.published.bridgetower import bridgetower_tensors
+from architectures.views.cost import cost
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.bridgetower import bridgetower_tensors
 from harness.training.loop import optimizer
 from harness.training.settings.loop import Optimizer
 from tests.architectures.reference import embed, layer, linear, norm, part, randomised

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from architectures.checkpoints import load_whole
 from architectures.frozen import SettingError
-from architectures.published.albef import albef_tensors
-from architectures.slots import role_digests
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.albef import albef_tensors
+from architectures.weights.slots import role_digests
 
 BERT, LAYER = "text_encoder.bert.embeddings.", "text_encoder.bert.encoder.layer."
 PARTS = {  # our role -> ALBEF's name, written out the other way round than the product has it

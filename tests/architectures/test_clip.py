@@ -8,10 +8,10 @@ import transformers
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.checkpoints import load_whole
-from architectures.encoders import backbone_from
 from architectures.frozen import SettingError
-from architectures.published.clip import clip_tensors
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.from_transformers import backbone_from
+from architectures.weights.published.clip import clip_tensors
 
 END = 49
 TOWERS = Backbone(

@@ -13,9 +13,9 @@ from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.cost import cost, measure
 from architectures.frozen import SettingError
-from architectures.published.lxmert import lxmert_tensors
+from architectures.views.cost import cost, measure
+from architectures.weights.published.lxmert import lxmert_tensors
 from tests.architectures.reference import attend, linear, norm, part, randomised
 
 NAME = "co_attention"

@@ -5,7 +5,7 @@ import torch
 
 from architectures import registry
 from architectures.backbone import Backbone, scale
-from architectures.cost import Cost, Pass, cost, measure, training_flops
+from architectures.views.cost import Cost, Pass, cost, measure, training_flops
 
 TINY = Backbone(
     vision="vit_tiny_patch16_224", image_size=32, patch_size=8, image_width=32, image_layers=3,

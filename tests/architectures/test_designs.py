@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from architectures import registry
-from architectures.blocks import Layer
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.slots import origins, paired_share, role_digests
-from architectures.vit_blocks import ViTBlock
+from architectures.layers.blocks import Layer
+from architectures.layers.vit_blocks import ViTBlock
+from architectures.weights.slots import origins, paired_share, role_digests
 
 FIELDS = {
     "split_bert": [

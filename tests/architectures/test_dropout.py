@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from architectures.dropout import STEPS, Dropout, dropout
+from architectures.layers.dropout import STEPS, Dropout, dropout
 from architectures.registry import names
 
 ONES = torch.ones(1000, 1001)

@@ -6,13 +6,14 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from architectures import encoders, registry
-from architectures.checkpoints import resize_positions
-from architectures.encoders import backbone_from
+from architectures import registry
 from architectures.frozen import SettingError
-from architectures.image_tower import ImageTower
-from architectures.published import bert, distilbert, roberta
-from architectures.published.names import renamed
+from architectures.stacks.image_tower import ImageTower
+from architectures.weights import from_transformers as encoders
+from architectures.weights.checkpoints import resize_positions
+from architectures.weights.from_transformers import backbone_from
+from architectures.weights.published import bert, distilbert, roberta
+from architectures.weights.published.names import renamed
 from tests.architectures.reference import saved
 
 BERT = dict(

@@ -11,11 +11,13 @@ import torch
 import transformers
 from torch import Tensor
 
-from architectures import checkpoints, encoders, exported, registry
+from architectures import exported, registry
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.frozen import SettingError
-from architectures.published import fuselab
-from architectures.slots import role_digests
+from architectures.weights import checkpoints
+from architectures.weights import from_transformers as encoders
+from architectures.weights.published import fuselab
+from architectures.weights.slots import role_digests
 from harness.training.data.tokenizer import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
 from tests.architectures.reference import randomised

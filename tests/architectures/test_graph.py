@@ -7,7 +7,7 @@ import torch
 
 from architectures import registry
 from architectures.frozen import SettingError
-from architectures.graph import graph
+from architectures.views.graph import graph
 from tests.architectures.test_checkpoints import published as albef_file
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.cost import cost
 from architectures.frozen import SettingError
-from architectures.graph import graph
+from architectures.views.cost import cost
+from architectures.views.graph import graph
 from tests.architectures.reference import Weights, embed, linear, norm, part, randomised
 from tests.architectures.test_cost import TINY, D, L, P, V, block, cross
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from architectures import registry
 from architectures.backbone import Backbone, scale
-from architectures.checkpoints import load_whole
-from architectures.cost import cost
 from architectures.frozen import SettingError
-from architectures.joint import Joint
 from architectures.layout import Layout
-from architectures.published.vilt import vilt_tensors
-from architectures.published.visual_bert import visual_bert_tensors
-from architectures.slots import role_digests
+from architectures.stacks.vit_stack import Joint
+from architectures.views.cost import cost
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.vilt import vilt_tensors
+from architectures.weights.published.visual_bert import visual_bert_tensors
+from architectures.weights.slots import role_digests
 from tests.architectures.reference import layer, linear, part, randomised
 
 WORDS, L, P = 50, 7, 5

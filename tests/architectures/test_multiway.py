@@ -11,8 +11,8 @@ from torch import Tensor
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.cost import cost
 from architectures.frozen import SettingError
+from architectures.views.cost import cost
 from tests.architectures.reference import Weights, linear, norm, part, randomised
 
 MULTIWAY = {"layers": 3, "vl_layers": 1}

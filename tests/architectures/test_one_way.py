@@ -6,10 +6,10 @@ import transformers
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.cost import cost
 from architectures.frozen import SettingError
-from architectures.published.distilbert import RULES
-from architectures.published.names import renamed
+from architectures.views.cost import cost
+from architectures.weights.published.distilbert import RULES
+from architectures.weights.published.names import renamed
 from tests.architectures.reference import embed, layer, linear, part, randomised, saved
 
 SPLIT, FULL, DISTIL = "split_bert", "full_text_deep_fusion", "distilbert_fusion"

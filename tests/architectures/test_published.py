@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from architectures import registry
 from architectures.backbone import Backbone
-from architectures.checkpoints import load_whole, read
-from architectures.encoders import backbone_from
 from architectures.frozen import SettingError
-from architectures.slots import source_role, starts
+from architectures.weights.checkpoints import load_whole, read
+from architectures.weights.from_transformers import backbone_from
+from architectures.weights.slots import source_role, starts
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.published_models import albef_training, change, model, saved
 from tests.architectures.reference import randomised

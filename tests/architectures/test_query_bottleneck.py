@@ -9,11 +9,11 @@ import torch
 import transformers
 
 from architectures import registry
-from architectures.checkpoints import load_whole
-from architectures.cost import cost
 from architectures.frozen import SettingError
-from architectures.heads import cosines
-from architectures.published.blip2 import blip2_tensors
+from architectures.layers.heads import cosines
+from architectures.views.cost import cost
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.blip2 import blip2_tensors
 from harness.commands.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
 from tests.architectures.published_models import model

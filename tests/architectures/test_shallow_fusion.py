@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from architectures import registry
-from architectures.cost import cost, training_flops
 from architectures.frozen import SettingError
-from architectures.slots import FRESH
+from architectures.views.cost import cost, training_flops
+from architectures.weights.slots import FRESH
 from harness.plan import applicable
 from harness.training.objectives.forward import matching
 from harness.training.objectives.itm import Negatives

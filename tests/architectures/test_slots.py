@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from architectures.frozen import SettingError
-from architectures.slots import FRESH, choose
+from architectures.weights.slots import FRESH, choose
 from tests.architectures.reference import saved
 
 SPLIT, FULL = "split_bert", "full_text_deep_fusion"

@@ -5,8 +5,8 @@ import timm
 import torch
 
 from architectures.frozen import SettingError
+from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
-from architectures.vit_blocks import ViTBlock
 
 WIDTH = 24
 REAL = torch.tensor([[True] * 5, [True, True, True, False, False], [True] * 4 + [False]])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from architectures.checkpoints import read
 from architectures.frozen import SettingError
-from architectures.weight_files import content, open_file, open_folder
+from architectures.weights.checkpoints import read
+from architectures.weights.weight_files import content, open_file, open_folder
 
 STATE = {"norm.weight": torch.ones(3), "norm.bias": torch.arange(3.0)}
 

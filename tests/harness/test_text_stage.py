@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from architectures import exported, registry, slots
+from architectures import exported, registry
 from architectures.designs.multiway import Multiway, MultiwayConfig
+from architectures.weights import slots
 from harness import start_notes, warm_start
 from harness.folder import read_json
 from harness.plan import plan, prepared

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from architectures.backbone import scale
 from architectures.frozen import SettingError
-from architectures.slots import redraw, role_digests
+from architectures.weights.slots import redraw, role_digests
 from harness import start_notes, warm_start
 from harness.commands.main import app
 from harness.folder import RunFolder, read_json
@@ -113,7 +113,7 @@ def test_it_is_made_once(made: tuple[RunSpec, Path], monkeypatch: pytest.MonkeyP
 def test_transformers_reads_the_same_model(made: tuple[RunSpec, Path], kind: str) -> None:
     import transformers
 
-    from architectures.encoders import backbone_from, text_tensors
+    from architectures.weights.from_transformers import backbone_from, text_tensors
 
     spec, outputs = made
     corpus, folder = load_data(spec, outputs), folder_of(spec, outputs) / kind
@@ -139,7 +139,7 @@ def test_transformers_reads_the_same_model(made: tuple[RunSpec, Path], kind: str
 
 
 def test_every_design_starts_from_it(warm: Study, made: tuple[RunSpec, Path]) -> None:
-    from architectures.encoders import text_tensors
+    from architectures.weights.from_transformers import text_tensors
 
     spec, outputs = made
     folder = folder_of(spec, outputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.graph import graph
+from architectures.views.graph import graph
 from reports.catalogue import files
 
 DOCS = Path(__file__).parents[2] / "docs"

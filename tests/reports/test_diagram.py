@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 
 from architectures import registry
 from architectures.backbone import scale
-from architectures.graph import graph
+from architectures.views.graph import graph
 from reports.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
 from reports.parts import PIECE, Part
 from reports.placement import LETTER, LINE, PILL, Placement, place

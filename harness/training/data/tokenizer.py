@@ -101,7 +101,7 @@ class Tokenizer:
 
     def for_transformers(self) -> Any:
         """The same tokenizer as one of transformers, which cuts at the same length."""
-        from architectures.encoders import tokenizer  # loads transformers
+        from architectures.weights.from_transformers import tokenizer  # loads transformers
 
         ids = {"pad": self.pad_id, "unk": self.unknown_id, "cls": self.cls_id, "sep": self.sep_id,
                "mask": self.mask_id}  # fmt: skip
@@ -214,7 +214,7 @@ def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
 
 
 def _pretrained(name: str) -> Tokenizer:
-    from architectures.encoders import load_tokenizer  # loads transformers
+    from architectures.weights.from_transformers import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)
     words = ("pad", "unk", "cls", "sep", "mask")

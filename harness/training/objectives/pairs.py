@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from architectures.heads import cosines
+from architectures.layers.heads import cosines
 from harness.training.data.identity import Keys, matches
 from harness.training.objectives.gather import gathered
 

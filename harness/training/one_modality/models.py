@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings, Layer
 from architectures.frozen import checked
-from architectures.heads import MLMHead
-from architectures.image_tower import ImageTower
+from architectures.layers.blocks import Embeddings, Layer
+from architectures.layers.heads import MLMHead
 from architectures.layout import Layout
-from architectures.slots import choose
+from architectures.stacks.image_tower import ImageTower
+from architectures.weights.slots import choose
 
 
 class MaskedWords(nn.Module):

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from architectures import registry, slots
+from architectures import registry
 from architectures.contract import FusionDesign, TextStage
 from architectures.frozen import SettingError
+from architectures.weights import slots
 from harness.study import RunSpec
 from harness.training.data.batches import Batch, Batches, validation_batches
 from harness.training.data.corpus import Corpus

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.heads import cosines
+from architectures.layers.heads import cosines
 from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split

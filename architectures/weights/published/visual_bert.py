@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published import bert
-from architectures.published.format import Config, Format, Roles
-from architectures.published.names import tensors
+from architectures.weights.published import bert
+from architectures.weights.published.format import Config, Format, Roles
+from architectures.weights.published.names import tensors
 
 RULES = (
     (r"^visual_bert\.", ""),

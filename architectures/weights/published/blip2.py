@@ -14,8 +14,8 @@ from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
 from architectures.frozen import SettingError
-from architectures.published import bert
-from architectures.published.format import (
+from architectures.weights.published import bert
+from architectures.weights.published.format import (
     Config,
     Format,
     Roles,
@@ -23,7 +23,7 @@ from architectures.published.format import (
     image_sizes,
     text_sizes,
 )
-from architectures.published.names import tensors
+from architectures.weights.published.names import tensors
 
 RULES = (
     (r"^embeddings\.", "bert.embeddings."),

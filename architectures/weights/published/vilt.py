@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
-from architectures.published.format import (
+from architectures.weights.published.format import (
     Config,
     Format,
     Roles,
@@ -18,7 +18,7 @@ from architectures.published.format import (
     embedding_sizes,
     image_sizes,
 )
-from architectures.published.names import joined_qkv, tensors
+from architectures.weights.published.names import joined_qkv, tensors
 
 RULES = (
     (r"^vilt\.", ""),

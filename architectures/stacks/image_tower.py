@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.checkpoints import Published, check_sizes, fit, resize_positions
 from architectures.contract import ImageStates
-from architectures.encoders import adapted_patches, vision_tensors, vit
+from architectures.weights.checkpoints import Published, check_sizes, fit, resize_positions
+from architectures.weights.from_transformers import adapted_patches, vision_tensors, vit
 
 PATCHES = "image.vit.patch_embed.proj.weight"
 

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from architectures import checkpoints, registry
+from architectures import registry
 from architectures.backbone import Backbone
-from architectures.blocks import Beside, Read
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.slots import FRESH
+from architectures.layers.blocks import Beside, Read
+from architectures.weights import checkpoints
+from architectures.weights.slots import FRESH
 
 TEXT_TOKENS = 8
 WHOLE = "whole"

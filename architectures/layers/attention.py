@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from architectures.dropout import dropout
+from architectures.layers.dropout import dropout
 
 
 def heads_of(x_BLD: Tensor, heads: int) -> Tensor:

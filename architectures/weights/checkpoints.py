@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.published import (
+from architectures.weights.published import (
     albef,
     bert,
     blip2,
@@ -37,8 +37,8 @@ from architectures.published import (
     vilt,
     visual_bert,
 )
-from architectures.published.format import Config, Format
-from architectures.weight_files import configuration, open_file, open_folder, state
+from architectures.weights.published.format import Config, Format
+from architectures.weights.weight_files import configuration, open_file, open_folder, state
 
 BY_TYPE: Mapping[str, Format] = {
     "bert": bert.WHOLE,

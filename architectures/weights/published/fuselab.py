@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
-from architectures.published.format import Config, Format, Roles
+from architectures.weights.published.format import Config, Format, Roles
 
 FORMAT = 1
 """Raised when a folder of before would be read wrongly."""

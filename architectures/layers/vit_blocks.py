@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.attention import attend
 from architectures.backbone import Backbone
-from architectures.blocks import Beside
-from architectures.dropout import Dropout
 from architectures.frozen import SettingError
+from architectures.layers.attention import attend
+from architectures.layers.blocks import Beside
+from architectures.layers.dropout import Dropout
 from architectures.layout import Layout
 
 

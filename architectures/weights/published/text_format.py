@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published.format import Config, constant
+from architectures.weights.published.format import Config, constant
 
 SIZES = {
     "text_width": "hidden_size",

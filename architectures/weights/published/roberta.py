@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
-from architectures.published import bert
-from architectures.published.format import Config, Format, Roles, text_sizes
-from architectures.published.names import tensors
-from architectures.published.text_format import TextFormat
+from architectures.weights.published import bert
+from architectures.weights.published.format import Config, Format, Roles, text_sizes
+from architectures.weights.published.names import tensors
+from architectures.weights.published.text_format import TextFormat
 
 KIND = TEXT_KINDS["roberta"]
 RULES = (

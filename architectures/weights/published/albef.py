@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from architectures.frozen import SettingError
-from architectures.published import bert
-from architectures.published.format import Config, Format, Roles, image_sizes, text_sizes
-from architectures.published.names import renamed, tensors
+from architectures.weights.published import bert
+from architectures.weights.published.format import Config, Format, Roles, image_sizes, text_sizes
+from architectures.weights.published.names import renamed, tensors
 
 RULES = (
     (r"^text_encoder\.", ""),

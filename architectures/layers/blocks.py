@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.attention import attend, heads_of
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates
-from architectures.dropout import Dropout
+from architectures.layers.attention import attend, heads_of
+from architectures.layers.dropout import Dropout
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]

@@ -19,11 +19,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer, Pooler, Read, Step, text_read, with_first
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
+from architectures.layers.blocks import Layer, Pooler, Read, Step, text_read, with_first
 from architectures.layout import Layout
-from architectures.slots import FRESH, Rule, choose, named
-from architectures.towers import (
+from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
     Types,
@@ -33,6 +32,7 @@ from architectures.towers import (
     stack_slots,
     text_layers,
 )
+from architectures.weights.slots import FRESH, Rule, choose, named
 
 CROSSING = ("cross_attention", "cross_norm", "cross_mlp", "cross_mlp_norm")
 """Parts of a layer that no text encoder has."""

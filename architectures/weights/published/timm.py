@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published.format import Config, Format, Roles, image_sizes
-from architectures.published.names import tensors
+from architectures.weights.published.format import Config, Format, Roles, image_sizes
+from architectures.weights.published.names import tensors
 
 RULES = (
     (r"^(head|head_dist)\.", r"heads.task.\1."),

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Layer, Pooler, Read, text_read, with_first
 from architectures.contract import Fused, ImageStates, TextStates
-from architectures.slots import FRESH
-from architectures.towers import TowersConfig, TwoTowers, Types
+from architectures.layers.blocks import Layer, Pooler, Read, text_read, with_first
+from architectures.stacks.towers import TowersConfig, TwoTowers, Types
+from architectures.weights.slots import FRESH
 
 
 class OneWayConfig(TowersConfig):

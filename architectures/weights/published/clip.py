@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
-from architectures.published.format import Config, Format, Roles, image_sizes, text_sizes
-from architectures.published.names import joined_qkv, tensors
-from architectures.published.text_format import TextFormat
+from architectures.weights.published.format import Config, Format, Roles, image_sizes, text_sizes
+from architectures.weights.published.names import joined_qkv, tensors
+from architectures.weights.published.text_format import TextFormat
 
 RULES = (
     (r"self_attn\.q_proj\.", "self_attention.query."),

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from architectures import checkpoints
 from architectures.backbone import Backbone, TextName
 from architectures.frozen import SettingError, checked, nearest
-from architectures.published import bert, clip, distilbert, roberta
-from architectures.published.text_format import SIZES, TextFormat
+from architectures.weights import checkpoints
+from architectures.weights.published import bert, clip, distilbert, roberta
+from architectures.weights.published.text_format import SIZES, TextFormat
 
 
 def vit(name: str, **sizes: Any) -> Any:
@@ -177,8 +177,8 @@ def _is_text(role: str) -> bool:
 
 def _text_encoder(found: checkpoints.Published, *, head: bool) -> dict[str, Tensor]:
     """Roles and sizes, without values, that a text encoder of a source's sizes has."""
-    from architectures.blocks import Embeddings, Layer
-    from architectures.heads import MLMHead
+    from architectures.layers.blocks import Embeddings, Layer
+    from architectures.layers.heads import MLMHead
 
     backbone, words = checked(Backbone, found.backbone_fields()), found.sizes["vocabulary"]
     with torch.device("meta"):

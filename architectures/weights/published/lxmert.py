@@ -13,9 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published import bert
-from architectures.published.format import Config, Format, Roles, constant, count, text_sizes
-from architectures.published.names import tensors
+from architectures.weights.published import bert
+from architectures.weights.published.format import (
+    Config,
+    Format,
+    Roles,
+    constant,
+    count,
+    text_sizes,
+)
+from architectures.weights.published.names import tensors
 
 CROSS_RULES = (
     (r"^(\d+)\.visual_attention\.att\.", r"text_fusion.\1.cross_attention."),

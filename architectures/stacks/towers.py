@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings
 from architectures.contract import DesignConfig, FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.image_tower import ImageTower
+from architectures.layers.blocks import Embeddings
 from architectures.layout import Layout
+from architectures.stacks.image_tower import ImageTower
 
 
 class ImageTowerConfig(DesignConfig):

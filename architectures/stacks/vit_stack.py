@@ -21,9 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from architectures.attention import WordsToImage
 from architectures.backbone import Backbone
-from architectures.blocks import Embeddings, Pooler, text_read, with_first
 from architectures.contract import (
     DesignConfig,
     Facts,
@@ -32,11 +30,13 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.image_tower import ImageTower
+from architectures.layers.attention import WordsToImage
+from architectures.layers.blocks import Embeddings, Pooler, text_read, with_first
+from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
-from architectures.slots import FRESH
-from architectures.towers import Types, not_causal
-from architectures.vit_blocks import ViTBlock
+from architectures.stacks.image_tower import ImageTower
+from architectures.stacks.towers import Types, not_causal
+from architectures.weights.slots import FRESH
 
 NO_ALIGN = (
     "words and patches meet in the first layer; separate_passes gives each modality a pass of its "

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published.format import Config, Format, Roles, text_sizes
-from architectures.published.names import tensors
-from architectures.published.text_format import TextFormat
+from architectures.weights.published.format import Config, Format, Roles, text_sizes
+from architectures.weights.published.names import tensors
+from architectures.weights.published.text_format import TextFormat
 
 RULES = (
     (r"^(?:distilbert\.)?embeddings\.(word|position)_embeddings\.", r"embeddings.\1."),

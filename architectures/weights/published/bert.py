@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
-from architectures.published.format import Config, Format, Roles, text_sizes
-from architectures.published.names import tensors
-from architectures.published.text_format import TextFormat
+from architectures.weights.published.format import Config, Format, Roles, text_sizes
+from architectures.weights.published.names import tensors
+from architectures.weights.published.text_format import TextFormat
 
 RULES = (
     (r"\bLayerNorm\.gamma$", "LayerNorm.weight"),  # the first files, converted from TensorFlow

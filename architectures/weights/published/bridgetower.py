@@ -13,9 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from architectures.published import bert, roberta
-from architectures.published.format import Config, Format, Roles, constant, count, image_sizes
-from architectures.published.names import tensors
+from architectures.weights.published import bert, roberta
+from architectures.weights.published.format import (
+    Config,
+    Format,
+    Roles,
+    constant,
+    count,
+    image_sizes,
+)
+from architectures.weights.published.names import tensors
 
 RULES = (
     (r"^bridgetower\.", ""),
