@@ -18,16 +18,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.folder import RunFolder
 from harness.lab import Lab
-from harness.plan import plan
+from harness.outputs.folder import RunFolder
+from harness.planning.plan import plan
 from harness.study import Budget, Cell, Measure, RunSpec, Scenes, Study, Variant
 
 BARE = """
 import sys, time
 from pathlib import Path
 from harness import numerics
-from harness.run import build_design, load_data, training_batches
+from harness.runs.run import build_design, load_data, training_batches
 from harness.training.data.batches import validation_batches
 from harness.study import RunSpec
 from harness.training.loop.trainer import Trainer

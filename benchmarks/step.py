@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.weights.published.albef import albef_roles
-from harness.run import build_design
+from harness.runs.run import build_design
 from harness.study import RunSpec
 from harness.training.data.batches import Batch, Batches, digest_after
 from harness.training.data.identity import Keys, matches

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures.frozen import SettingError
-from harness.folder import State, read_json
+from harness.outputs.folder import State, read_json
 from harness.study import Study
 
 if TYPE_CHECKING:
-    from harness.plan import Plan, PlannedRun
-    from harness.results import Results
-    from harness.tune import TuningResult
+    from harness.planning.plan import Plan, PlannedRun
+    from harness.results.tables import Results
+    from harness.tuning.tune import TuningResult
 
 
 class Lab:
@@ -35,11 +35,11 @@ class Lab:
 
     def plan(self, study: Study, *, design_file: str = "", tuned: bool = False) -> Plan:
         """Every run of a study, checked; nothing is trained. See `plan.plan`."""
-        from harness.plan import plan
+        from harness.planning.plan import plan
 
         tuning = {}
         if tuned:
-            from harness.tune import tuned as chosen
+            from harness.tuning.tune import tuned as chosen
 
             tuning = chosen(study, self.outputs)
         return plan(study, self.outputs, design_file=design_file, tuning=tuning)
@@ -70,11 +70,12 @@ class Lab:
         self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
-        from harness import start_notes, warm_start
-        from harness.plan import notes_of, prepared, write_study
-        from harness.progress import Screen
-        from harness.schedule import run_all
-        from harness.track import Tracker
+        from harness.planning import start_notes
+        from harness.planning.plan import notes_of, prepared, write_study
+        from harness.results.to_mlflow import Tracker
+        from harness.scheduling.progress import Screen
+        from harness.scheduling.schedule import run_all
+        from harness.warm_start import make as warm_start
 
         corpora = prepared(planned, self.outputs)
         warm_start.make_all(planned, corpora, self.outputs, Screen().say)
@@ -98,10 +99,10 @@ class Lab:
         """Make what a study's runs start from, or find it made: see `warm_start`. A study that
         names no recipe gets the default one.
         """
-        from harness import warm_start
-        from harness.plan import prepared
-        from harness.progress import Screen
+        from harness.planning.plan import prepared
+        from harness.scheduling.progress import Screen
         from harness.training.settings.loop import WarmStart
+        from harness.warm_start import make as warm_start
 
         if all(study.settings_of(cell).warm_start is None for cell in study.cells):
             study = study.model_copy(update={"warm_start": WarmStart()})
@@ -111,8 +112,8 @@ class Lab:
 
     def starts(self, planned: Plan) -> list[str]:
         """What the runs of a plan start from besides random weights, and what that costs."""
-        from harness import start_notes
-        from harness.plan import prepared
+        from harness.planning import start_notes
+        from harness.planning.plan import prepared
 
         return start_notes.notes(planned, prepared(planned, self.outputs), self.outputs)
 
@@ -122,16 +123,16 @@ class Lab:
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""
-        from harness import results
-        from harness.track import Tracker
+        from harness.results.tables import load, load_from_mlflow
+        from harness.results.to_mlflow import Tracker
 
         if from_tracking:
-            return results.load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
-        return results.load(self.outputs, study)
+            return load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
+        return load(self.outputs, study)
 
     def tune(self, study: Study, *, design_file: str = "", **how: Any) -> TuningResult:
         """Tune every cell equally; `how` goes to `schedule.run_all`. See `tune.tune`."""
-        from harness import tune
+        from harness.tuning import tune
 
         def runner(planned: Plan) -> dict[str, State]:
             return self.run_planned(planned, **how)
@@ -140,12 +141,12 @@ class Lab:
 
     def tuning(self, study: str) -> dict[str, Any] | None:
         """What tuning chose for each cell of a study, or None where it was not tuned."""
-        from harness.tune import choices
+        from harness.tuning.tune import choices
 
         return choices(study, self.outputs)
 
     def log_report(self, study: str, folder: Path) -> None:
         """Put the report's files beside the study in the tracking store."""
-        from harness.track import Tracker
+        from harness.results.to_mlflow import Tracker
 
         Tracker(self.outputs, self.tracking).log_report(study, folder)

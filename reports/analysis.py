@@ -19,7 +19,7 @@ from harness.statistics.verdicts import Verdict, verdict
 from reports.drawing import colours, counted
 
 if TYPE_CHECKING:
-    from harness.results import Results
+    from harness.results.tables import Results
 
 LEVEL = re.compile(r"level\.(?P<task>[^.]+)\.(?P<level>[^.]+)\.successes")
 

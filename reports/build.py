@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results import Results, pairing
+from harness.results.tables import Results, pairing
 from reports import diagram, tables
 from reports.analysis import Answer, all_learned, answer, coloured_curves, learned, scored_runs
 from reports.gallery import pictures, saved
@@ -46,8 +46,8 @@ class Report:
 def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = None) -> Report:
     """Write the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose (`harness.tune.choices`). The same results
-    give the same bytes. Raises FileExistsError where the folder holds something that is not a
+    `tuning`: cell -> what its tuning did and chose (`harness.tuning.tune.choices`). The same
+    results give the same bytes. Raises FileExistsError where the folder holds something that is no
     report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():

@@ -1,4 +1,4 @@
-"""A design's graph (`architectures/views/graph.py`) as a picture: who stands on whom, and who reads whom.
+"""A design as a picture, from its graph (`architectures/views/graph.py`): who reads whom.
 
 A slab is a layer; its fill says which model's weights it would start from, its number which layer
 of that, the strip at its end where the rest of it would. Experts and crossings stand in its row. A

@@ -17,7 +17,7 @@ from reports.analysis import Answer, all_learned, learned
 from reports.drawing import in_words
 
 if TYPE_CHECKING:
-    from harness.results import Finding, Results
+    from harness.results.tables import Finding, Results
 
 TEMPLATE = Path(__file__).with_name("page.html")
 WORDS = ("cell", "verdict", "protocol", "task", "level")

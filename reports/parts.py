@@ -1,4 +1,4 @@
-"""The parts of a design's graph (`architectures/views/graph.py`), each with its column and its height.
+"""The parts of a design's graph (`architectures/views/graph.py`): column and height of each.
 
 Image parts stand on the left, text parts on the right, layers that hold both between them. A stack
 that takes up where a whole tower ends stands on that tower; one that begins beside it has a column

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import studies
-from harness.plan import plan
-from harness.study_files import load, names
+from harness.planning.plan import plan
+from harness.planning.shelf import load, names
 
 SHELF = Path(studies.__file__).parent
 

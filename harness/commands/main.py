@@ -56,7 +56,7 @@ def _plain_errors() -> Iterator[None]:
     from pydantic import ValidationError
 
     from architectures.frozen import readable
-    from harness.folder import Locked, TrackingError
+    from harness.outputs.folder import Locked, TrackingError
 
     try:
         yield
@@ -72,7 +72,7 @@ def _fail(message: str) -> None:
 
 
 def _study(name: str, changes: list[str] | None) -> tuple[Study, str]:
-    from harness.study_files import load
+    from harness.planning.shelf import load
 
     study, file = load(name, STUDIES)
     return study.with_fields(dict(_changes(changes))), file
@@ -147,7 +147,7 @@ def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
             f"--draw {target}: a page of all designs ends in .md; for a picture name the design"
         )
     from harness.commands.show_designs import graphs
-    from harness.folder import atomic_file
+    from harness.outputs.folder import atomic_file
     from reports.catalogue import files
 
     for path, content in files(target, graphs(name, fields, scale), scale).items():
@@ -160,7 +160,7 @@ def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
 def studies() -> None:
     """List the studies that come with fuselab."""
     from harness.commands import show
-    from harness.study_files import names
+    from harness.planning.shelf import names
 
     show.pairs("study", "question", names(STUDIES))
 
@@ -175,7 +175,7 @@ def plan(
     """Show what would run and what it would cost, before anything runs."""
     with _plain_errors():
         from harness.commands import show
-        from harness.plan import estimates
+        from harness.planning.plan import estimates
 
         asked, file = _study(study, set_)
         lab = _lab(outputs, None)
@@ -255,7 +255,7 @@ def warm_start(
     """
     with _plain_errors():
         from harness.commands import show
-        from harness.warm_start import copied
+        from harness.warm_start.make import copied
 
         asked, file = _study(study, set_)
         made = _lab(outputs, None).warm_start(asked, design_file=file)
@@ -270,7 +270,7 @@ def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
     """Show how far every run of a study is."""
     with _plain_errors():
         from harness.commands import show
-        from harness.results import load
+        from harness.results.tables import load
 
         show.status(load(outputs, _name(study)), outputs)
 
@@ -327,7 +327,7 @@ def export(
 ) -> None:
     """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
     with _plain_errors():
-        from harness.export import export as exported
+        from harness.export.export import export as exported
 
         absent = exported(outputs.expanduser().resolve(), run, folder, license_)
         typer.echo(f"{folder}: read its README.md")
@@ -346,7 +346,7 @@ def clean(
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Free space: checkpoints of runs that have ended; results, curves and reports always stay."""
-    from harness.cleaning import clean as cleaned
+    from harness.outputs.cleaning import clean as cleaned
 
     with _plain_errors():
         for what, mib in cleaned(outputs, weights=weights, cache=cache).items():
@@ -361,7 +361,7 @@ def ui(
 ) -> None:
     """Open MLflow's page on the study's store, bound to the loopback address."""
     with _plain_errors():
-        from harness.track import ui_command
+        from harness.results.to_mlflow import ui_command
 
         os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
         command = ui_command(outputs.resolve(), port, tracking)

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.progress import clock
+from harness.scheduling.progress import clock
 
 if TYPE_CHECKING:
-    from harness.folder import State
-    from harness.plan import Estimate, Plan
-    from harness.results import Results
-    from harness.tune import TuningResult
+    from harness.outputs.folder import State
+    from harness.planning.plan import Estimate, Plan
+    from harness.results.tables import Results
+    from harness.tuning.tune import TuningResult
 
 console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
@@ -58,7 +58,7 @@ def count(value: float) -> str:
 
 def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
     """Runs with their cost, what is not applicable, and what could be detected."""
-    from harness.folder import RunFolder
+    from harness.outputs.folder import RunFolder
     from harness.statistics.power import smallest_detectable_effect
 
     study = planned.study
@@ -101,8 +101,8 @@ def lines(texts: Iterable[str]) -> None:
 
 def warm_start(folder: Path) -> None:
     """Where warm-started weights are, what they cost and what they learnt."""
-    from harness.folder import read_json
-    from harness.warm_start import LEDGER, line
+    from harness.outputs.folder import read_json
+    from harness.warm_start.make import LEDGER, line
 
     for name, told in read_json(folder / LEDGER)["made"].items():
         console.print(line(name, told), highlight=False, soft_wrap=True)
@@ -127,7 +127,7 @@ def states(found: Mapping[str, State], argument: str, notes: Iterable[str]) -> N
 
 def status(results: Results, outputs: Path) -> None:
     """Every run of a study: state, step, message."""
-    from harness.folder import RunFolder, read_json
+    from harness.outputs.folder import RunFolder, read_json
 
     rows = []
     for run in results.runs.to_dict("records"):

@@ -9,7 +9,7 @@ from architectures import registry
 from architectures.frozen import SettingError
 from architectures.views.cost import cost, training_flops
 from architectures.weights.slots import FRESH
-from harness.plan import applicable
+from harness.planning.plan import applicable
 from harness.training.objectives.forward import matching
 from harness.training.objectives.itm import Negatives
 from harness.training.settings.loop import Objectives

@@ -11,13 +11,13 @@ from torch import Tensor
 from architectures import exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from harness import export as exporting
-from harness.cleaning import clean
-from harness.export import export, find_run
-from harness.folder import RunFolder, read_json, write_json
-from harness.model_card import _data
-from harness.plan import plan, write_study
-from harness.run import build_design, execute, load_data
+from harness.export import export as exporting
+from harness.export.export import export, find_run
+from harness.export.model_card import _data
+from harness.outputs.cleaning import clean
+from harness.outputs.folder import RunFolder, read_json, write_json
+from harness.planning.plan import plan, write_study
+from harness.runs.run import build_design, execute, load_data
 from harness.study import Cell, RunSpec, Study, Variant
 from harness.training.data.tokenizer import _pretrained
 from harness.training.settings.loop import Pictures

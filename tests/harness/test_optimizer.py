@@ -10,9 +10,9 @@ from torch import Tensor
 from architectures import registry
 from architectures.backbone import scale
 from architectures.contract import FusionDesign
-from harness.folder import RunFolder
-from harness.plan import plan
-from harness.run import build_design, execute, load_data, training_batches
+from harness.outputs.folder import RunFolder
+from harness.planning.plan import plan
+from harness.runs.run import build_design, execute, load_data, training_batches
 from harness.study import Cell, RunSpec, Study, Variant
 from harness.training.loop import optimizer
 from harness.training.loop.budget import steps_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.folder import read_json
-from harness.plan import estimates, plan, prepared, write_study
+from harness.outputs.folder import read_json
+from harness.planning.plan import estimates, plan, prepared, write_study
 from harness.study import Cell, Study, Variant
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.folder import RunFolder, read_json
-from harness.plan import plan
-from harness.run import execute, load_data, training_batches
+from harness.outputs.folder import RunFolder, read_json
+from harness.planning.plan import plan
+from harness.runs.run import execute, load_data, training_batches
 from harness.study import RunSpec, Study
 from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
 from harness.training.settings.loop import Budget, Measure
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_other_code_is_named(tiny: Study, outputs: Path, tmp_pat
 KILLED = """
 import sys
 from pathlib import Path
-from harness.run import execute
+from harness.runs.run import execute
 from harness.study import RunSpec
 import harness.training.loop.trainer, time
 
@@ -214,7 +214,7 @@ def test_a_failure_while_scoring_trains_nothing_again(
 def test_code_that_changed_half_way_is_certified_as_both(
     tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import run
+    from harness.runs import run
 
     spec = spec_of(tiny, outputs)
     folder = RunFolder(outputs, spec.train_key())

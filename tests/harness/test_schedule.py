@@ -13,10 +13,10 @@ import pytest
 
 from architectures.backbone import SCALES
 from architectures.frozen import SettingError
-from harness import schedule, session
-from harness.folder import RunFolder, State, read_json, write_json
-from harness.progress import Pace, clock
-from harness.schedule import run_all
+from harness.outputs.folder import RunFolder, State, read_json, write_json
+from harness.scheduling import schedule, session
+from harness.scheduling.progress import Pace, clock
+from harness.scheduling.schedule import run_all
 from harness.study import Budget, Measure, Numerics, Objectives, Optimizer, Retrieval, RunSpec
 from harness.study import Scenes as Data
 
@@ -35,7 +35,7 @@ def spec_of(does: str = "", seed: int = 0, threads: int = 1, steps: int = STEPS)
 
 
 def work(spec: RunSpec, outputs: Path) -> State:
-    """Stands in for `harness.run.execute`: a checkpoint every step, one log line an attempt."""
+    """Stands in for `harness.runs.run.execute`: each step a checkpoint, each attempt a log line."""
     folder = RunFolder(outputs, spec.train_key())
     folder.path.mkdir(parents=True, exist_ok=True)
     does, _, how_often = spec.config["does"].partition(" ")
@@ -86,7 +86,10 @@ def test_every_run_once_and_finished_ones_not_again(tmp_path: Path) -> None:
 
 
 def test_local_loads_no_ray() -> None:
-    code = "import sys, harness.schedule; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    code = (
+        "import sys, harness.scheduling.schedule; "
+        "sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

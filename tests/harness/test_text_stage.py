@@ -11,15 +11,16 @@ from torch import Tensor
 from architectures import exported, registry
 from architectures.designs.multiway import Multiway, MultiwayConfig
 from architectures.weights import slots
-from harness import start_notes, warm_start
-from harness.folder import read_json
-from harness.plan import plan, prepared
-from harness.run import build_design, load_data
+from harness.outputs.folder import read_json
+from harness.planning import start_notes
+from harness.planning.plan import plan, prepared
+from harness.runs.run import build_design, load_data
 from harness.study import Cell, RunSpec, Study, Variant
 from harness.training.data.corpus import Corpus
 from harness.training.one_modality.pretraining import Pretraining
 from harness.training.randomness import stream
 from harness.training.settings.loop import Optimizer, WarmStart
+from harness.warm_start import make as warm_start
 
 RECIPE = WarmStart(
     bert_samples=16,

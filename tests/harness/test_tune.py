@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.folder import RunFolder, State, write_json
-from harness.plan import Plan
+from harness.outputs.folder import RunFolder, State, write_json
+from harness.planning.plan import Plan
 from harness.study import Budget, Cell, Range, RunSpec, Scenes, Study, Tuning, Variant
-from harness.tune import TuningResult, draws_of, tune, tuned
+from harness.tuning.tune import TuningResult, draws_of, tune, tuned
 
 SPACE = {
     "optimizer.learning_rate": Range(low=1e-4, high=1e-2, log=True),
@@ -162,6 +162,6 @@ def test_unknown_names_are_told(tmp_path: Path) -> None:
 
 
 def test_to_read_a_choice_needs_no_optuna() -> None:
-    code = "import sys, harness.tune; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
+    code = "import sys, harness.tuning.tune; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.weights.slots import redraw, role_digests
-from harness import start_notes, warm_start
 from harness.commands.main import app
-from harness.folder import RunFolder, read_json
 from harness.lab import Lab
-from harness.plan import Plan, plan, prepared
-from harness.run import build_design, execute, load_data
+from harness.outputs.folder import RunFolder, read_json
+from harness.planning import start_notes
+from harness.planning.plan import Plan, plan, prepared
+from harness.runs.run import build_design, execute, load_data
 from harness.study import Cell, RunSpec, Study, Variant
 from harness.training.data.corpus import Corpus
 from harness.training.one_modality.courses import SOFT, TEMPERATURE, Distilled
@@ -28,6 +28,7 @@ from harness.training.one_modality.models import FillsPatches, MaskedWords, halv
 from harness.training.one_modality.pretraining import Pretraining, batches_of, vit_task
 from harness.training.randomness import stream
 from harness.training.settings.loop import Optimizer, WarmStart
+from harness.warm_start import make as warm_start
 
 RECIPE = WarmStart(
     bert_samples=16, distil_samples=16, vit_samples=16, text_stage_samples=0, batch_size=8
@@ -396,7 +397,7 @@ def test_from_the_command_line(
     warm: Study, made: tuple[RunSpec, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, outputs = made
-    monkeypatch.setattr("harness.study_files.load", lambda *_: (warm, ""))
+    monkeypatch.setattr("harness.planning.shelf.load", lambda *_: (warm, ""))
     words = ["warm-start", "own", "--outputs", str(outputs), "--to", str(tmp_path / "to")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output

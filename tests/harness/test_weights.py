@@ -7,8 +7,8 @@ import torch
 
 from architectures.frozen import SettingError
 from architectures.registry import construct
-from harness.plan import plan, prepared
-from harness.run import build_design, load_data
+from harness.planning.plan import plan, prepared
+from harness.runs.run import build_design, load_data
 from harness.study import Cell, RunSpec, Study, Variant
 from tests.architectures.reference import randomised
 from tests.architectures.test_checkpoints import published

@@ -10,7 +10,7 @@ import pytest
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from harness.plan import applicable
+from harness.planning.plan import applicable
 from harness.study import RunSpec
 from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus, load_corpus

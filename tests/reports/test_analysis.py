@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results import Results
+from harness.results.tables import Results
 from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.power import smallest_detectable_effect
 from reports.analysis import all_learned, answer, coloured_curves, learned, scored_runs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.results import Results
+from harness.results.tables import Results
 from reports import build as building
 from reports.build import Report, build
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from harness.results import Results
+from harness.results.tables import Results
 from reports.analysis import answer, coloured_curves, scored_runs
 from reports.drawing import colours
 from reports.gallery import Picture, pictures, saved

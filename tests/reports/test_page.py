@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.results import Finding, Results
+from harness.results.tables import Finding, Results
 from reports.analysis import answer
 from reports.build import Report, build
 from reports.page import page, sentences

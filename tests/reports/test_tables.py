@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from harness.results import Results
+from harness.results.tables import Results
 from reports import tables
 from reports.analysis import answer, learned
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from architectures.backbone import SCALES
-from harness.folder import RunFolder, read_json, write_json
+from harness.outputs.folder import RunFolder, read_json, write_json
 from harness.study import Cell, RunSpec, Study, Variant
 from harness.training.settings.loop import (
     Budget,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from architectures.frozen import SettingError
-from harness.folder import RunFolder, read_json, write_json
-from harness.results import CURVES, DIGESTS, SCHEMA, Finding, Results, load, pairing
+from harness.outputs.folder import RunFolder, read_json, write_json
+from harness.results.tables import CURVES, DIGESTS, SCHEMA, Finding, Results, load, pairing
 
 ByHand = Callable[..., dict[str, Any]]
 STATES = {(2, 0): "waiting", (2, 1): "diverged", (6, 0): "failed"}
@@ -78,7 +78,9 @@ def test_an_unknown_study_names_the_known(tmp_path: Path, by_hand: ByHand) -> No
 
 
 def test_no_torch_and_no_mlflow_to_read_folders() -> None:
-    code = "import sys, harness.results; sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
+    code = (
+        "import sys, harness.results.tables; sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
     )

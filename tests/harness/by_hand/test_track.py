@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from architectures.frozen import SettingError
-from harness.results import Results, load, load_from_mlflow
-from harness.track import Tracker, TrackingError, default_uri, ui_command
+from harness.results.tables import Results, load, load_from_mlflow
+from harness.results.to_mlflow import Tracker, TrackingError, default_uri, ui_command
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",  # mlflow 3.17

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures import registry
-from harness.folder import read_json
+from harness.outputs.folder import read_json
 from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
-from harness.warm_start import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
+from harness.warm_start.make import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
 
 
 def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[str]:

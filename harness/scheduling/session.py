@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from harness.folder import FINISHED, RETRIED, Locked, RunFolder, State, read_json
-from harness.progress import Line, Pace, Screen
+from harness.outputs.folder import FINISHED, RETRIED, Locked, RunFolder, State, read_json
+from harness.scheduling.progress import Line, Pace, Screen
 from harness.study import RunSpec
 from harness.training.loop.budget import steps_of
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
-from harness.folder import Locked, State
-from harness.session import Hook, OutOfMemory, ProcessDied, Session
+from harness.outputs.folder import Locked, State
+from harness.scheduling.session import Hook, OutOfMemory, ProcessDied, Session
 from harness.study import RunSpec
 
 Work = Callable[[RunSpec, Path], State]
-"""Does one whole run in this process: `harness.run.execute`, or a stand-in for it."""
+"""Does one whole run in this process: `harness.runs.run.execute`, or a stand-in for it."""
 
 _in_doubt = False
 """In a worker: a run began in this process and has not ended well."""
@@ -73,7 +73,7 @@ def run_all(
 def _work(given: Work | None) -> Work:
     if given:
         return given
-    from harness.run import execute  # loads torch: only where runs are done
+    from harness.runs.run import execute  # loads torch: only where runs are done
 
     return execute
 

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from architectures.frozen import SettingError, nearest
-from harness.folder import RunFolder, read_json
-from harness.pairing import Finding, pairing
+from harness.outputs.folder import RunFolder, read_json
+from harness.results.pairing import Finding, pairing
 from harness.training.loop.budget import Ledger
 
 if TYPE_CHECKING:

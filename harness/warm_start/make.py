@@ -29,14 +29,14 @@ from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
 from architectures.weights import from_transformers as encoders
-from harness.folder import new_folder, write_json
+from harness.outputs.folder import new_folder, write_json
 from harness.study import RunSpec, digest
 from harness.training.data.cache import MANIFEST, stored
 from harness.training.data.corpus import Corpus
 from harness.training.settings.loop import WarmStart
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
 
 VERSION = "1"
 """Raised when the same recipe gives other weights."""
@@ -182,7 +182,7 @@ def _fill_stage(
     folder: Path, spec: RunSpec, corpus: Corpus, vit: Path, say: Callable[[str], object]
 ) -> None:
     from architectures import exported
-    from harness.export import pixels
+    from harness.export.export import pixels
     from harness.training.one_modality.pretraining import Pretraining
 
     stage = text_stage(spec)

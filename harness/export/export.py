@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from architectures import exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked, nearest
-from harness import warm_start
-from harness.code import code_digest
-from harness.folder import RunFolder, new_folder, read_json
-from harness.model_card import CardFacts, card
-from harness.run import load_data
+from harness.export.model_card import CardFacts, card
+from harness.outputs.code import code_digest
+from harness.outputs.folder import RunFolder, new_folder, read_json
+from harness.runs.run import load_data
 from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
+from harness.warm_start import make as warm_start
 
 LIBRARIES = ("fuselab", "torch", "timm", "transformers")
 SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"

@@ -6,7 +6,7 @@ rebuilt from the run folders: publish every study into an empty one. Only what a
 checkpoint covers is published, so a run that goes on adds to its curves and repeats nothing.
 
 Values that are not finite: NaN stays NaN, infinity becomes the largest number MLflow can hold, and
-reads back as infinity by `harness.results`.
+reads back as infinity by `harness.results.tables`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.folder import RunFolder, TrackingError, read_json, write_json
-from harness.results import Record, covered_lines, metric_of, quiet_mlflow, record_of
+from harness.outputs.folder import RunFolder, TrackingError, read_json, write_json
+from harness.results.tables import Record, covered_lines, metric_of, quiet_mlflow, record_of
 from harness.study import digest
 
 if TYPE_CHECKING:

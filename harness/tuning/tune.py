@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
-from harness.folder import RunFolder, State, read_json, write_json
+from harness.outputs.folder import RunFolder, State, read_json, write_json
 from harness.study import RUN_SETTINGS, Cell, Study, Tuning, digest
 
 if TYPE_CHECKING:
     import optuna
 
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
 
 Runner = Callable[["Plan"], Mapping[str, State]]
 """Brings every run of a plan to an end; train key -> state."""
@@ -79,7 +79,7 @@ def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") 
     The same call again skips trials that are done. Trials that failed or diverged stay in the table
     and cannot be chosen; raises SettingError, after all is written, where a cell has no other.
     """
-    from harness.plan import plan
+    from harness.planning.plan import plan
 
     studies = {cell.name: _optuna_study(study, cell, outputs) for cell in study.cells}
     draws = {cell: _asked(of_cell, study.tuning) for cell, of_cell in studies.items()}

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.folder import Locked, RunFolder, read_json
+from harness.outputs.folder import Locked, RunFolder, read_json
 
 GOES_ON = frozenset({"running", "interrupted", "waiting"})
 

@@ -12,8 +12,7 @@ from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
-from harness import warm_start
-from harness.folder import write_json
+from harness.outputs.folder import write_json
 from harness.study import Cell, RunSpec, Study, weights_named
 from harness.training.data.corpus import Corpus, content_key
 from harness.training.loop.budget import steps_of
@@ -21,6 +20,7 @@ from harness.training.loop.trainer import VERSION as TRAINER_VERSION
 from harness.training.objectives.forward import VERSION as OBJECTIVES_VERSION
 from harness.training.scoring import registry as tasks
 from harness.training.settings.loop import Objectives
+from harness.warm_start import make as warm_start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
     """
     import torch
 
-    from harness.run import load_data
+    from harness.runs.run import load_data
 
     corpora = {}
     for row in planned.rows:
@@ -229,7 +229,7 @@ def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     from architectures.views import cost
-    from harness.run import build_design, counted_cost, training_batches
+    from harness.runs.run import build_design, counted_cost, training_batches
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 

@@ -29,9 +29,8 @@ from architectures.frozen import SettingError
 from architectures.views import cost, graph
 from architectures.weights import slots
 from architectures.weights.weight_files import content
-from harness import warm_start
-from harness.code import code_digest
-from harness.folder import RunFolder, State, atomic_file, read_json, write_json
+from harness.outputs.code import code_digest
+from harness.outputs.folder import RunFolder, State, atomic_file, read_json, write_json
 from harness.study import RunSpec
 from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus, load_corpus
@@ -40,6 +39,7 @@ from harness.training.loop.trainer import DivergedError, Measurement, Trainer
 from harness.training.randomness import stream
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
+from harness.warm_start import make as warm_start
 
 STATUS_EVERY = 1.0
 """Seconds between two notes of progress."""

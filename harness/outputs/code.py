@@ -10,7 +10,7 @@ from pathlib import Path
 
 from architectures.registry import outside
 
-_TRAIN = ("architectures", "harness/training", "harness/warm_start.py", "harness/study.py")
+_TRAIN = ("architectures", "harness/training", "harness/warm_start", "harness/study.py")
 
 
 @functools.cache
@@ -18,7 +18,7 @@ def code_digest(design_file: str = "") -> str:
     """Sixteen hex characters over the training sources' names and bytes, the user's own file where
     there is one, and the files of designs that installed packages bring.
     """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     found = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
     for file in outside():
         found.update(file.read_bytes())

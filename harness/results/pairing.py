@@ -1,6 +1,6 @@
 """Did the runs that are compared see the same batches, and start from the same weights?
 
-Read by way of `harness.results`.
+Read by way of `harness.results.tables`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
-    from harness.results import Results
+    from harness.results.tables import Results
 
 LARGEST_DIFFERENCE = 0.01
 """Of the binding unit, as a share of the control's."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from architectures import exported, registry
 from harness.commands.show import count
-from harness.folder import RunFolder, read_json
+from harness.outputs.folder import RunFolder, read_json
 from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
 from harness.training.settings.loop import Pictures, Scenes
