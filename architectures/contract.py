@@ -20,6 +20,9 @@ from architectures.states import Fused as Fused
 from architectures.states import ImageStates as ImageStates
 from architectures.states import TextStates as TextStates
 
+OBJECTIVES = ("itc", "itm", "mlm")
+"""What heads exist for, in the order in which they are put on."""
+
 
 class DesignConfig(Frozen):
     """Base of every design's configuration; a variant changes fields of it."""
@@ -101,7 +104,7 @@ class FusionDesign(nn.Module, ABC):
     """Fields of the config that name weights of text encoders besides the backbone's -> kind."""
 
     heads: nn.ModuleDict
-    """`itc`, `itm`, `mlm`, those that apply; put on by `registry.build`."""
+    """`itc`, `itm`, `mlm`, those that apply; put on by `build.design`."""
 
     def __init__(self, config: DesignConfig, backbone: Backbone, vocabulary: int) -> None:
         super().__init__()

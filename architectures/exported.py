@@ -20,14 +20,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import F, SettingError, checked
 from architectures.layers.blocks import Embeddings
 from architectures.stacks.image_tower import ImageTower
 from architectures.stacks.towers import TwoTowers
-from architectures.weights import from_transformers as encoders
+from architectures.weights import from_timm, from_transformers
 from architectures.weights.published import fuselab
 from architectures.weights.published.fuselab import CONFIG, FORMAT, WEIGHTS
 
@@ -46,9 +46,9 @@ def write(
 ) -> dict[str, str]:
     """Fills an empty folder with a design in float32 on the CPU.
 
-    `words`: its tokenizer (`encoders.tokenizer`); `pixels`: what pictures must look like, as timm
-    says it (`mean`, `std`, ...); `about`: what else the configuration should say. Returns the
-    folders of towers that were not written -> why.
+    `words`: its tokenizer (`from_transformers.tokenizer`); `pixels`: what pictures must look like,
+    as timm says it (`mean`, `std`, ...); `about`: what else the configuration should say. Returns
+    the folders of towers that were not written -> why.
     """
     save_file(_once(design), folder / WEIGHTS)
     words.save_pretrained(folder)
@@ -84,7 +84,7 @@ def load(folder: Path | str) -> FusionDesign:
     folder = Path(folder).expanduser()
     found = fuselab.check(folder)
     try:
-        design = registry.construct(
+        design = build.construct(
             found["design"],
             found["config"],
             checked(Backbone, found["backbone"]),
@@ -143,7 +143,7 @@ def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) 
     if not isinstance(tower, ImageTower):
         return f"{design.name} has an image tower of its own kind"
     sizes = {**tower.sizes, "depth": depth}
-    plain = encoders.vit(design.backbone.vision, **sizes)
+    plain = from_timm.vit(design.backbone.vision, **sizes)
     if plain.norm.eps != tower.vit.norm.eps:
         return (
             f"a folder of timm cannot say image_norm_eps = {tower.vit.norm.eps}, "
@@ -152,7 +152,7 @@ def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) 
     state = tower.vit.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     size = (design.backbone.image_channels, *2 * (design.backbone.image_size,))
-    encoders.save_vit(plain, sizes, {**pixels, "input_size": size}, folder / IMAGE)
+    from_timm.save_vit(plain, sizes, {**pixels, "input_size": size}, folder / IMAGE)
     return ""
 
 
@@ -175,7 +175,7 @@ def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
         for name, value in module.state_dict().items()
     }
     sizes = design.backbone.with_field("text_layers", depth)
-    encoders.save_text(embeddings.kind, sizes, weights, words, folder / TEXT)
+    from_transformers.save_text(embeddings.kind, sizes, weights, words, folder / TEXT)
     return ""
 
 

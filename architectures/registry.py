@@ -1,4 +1,4 @@
-"""Find designs by name, and build them.
+"""Find designs by name, and design them.
 
 Listing reads source files and imports none of them, so it takes milliseconds and no torch; finding
 and building import the one file that is asked for. A user's own file joins by `load_file`, an
@@ -17,27 +17,21 @@ import importlib.util
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from architectures.backbone import Backbone
-from architectures.frozen import SettingError, checked, nearest, readable
+from architectures.frozen import SettingError, nearest, readable
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from architectures.contract import DesignConfig, FusionDesign
 
 DESIGNS = Path(__file__).parent / "designs"
 GROUP = "fuselab.designs"
 """Entry points of installed packages that hold designs: any name, and a module."""
-OBJECTIVES = ("itc", "itm", "mlm")
-"""What heads exist for, in the order in which they are put on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,134 +126,6 @@ def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
         return find(name).Config(**fields)
     except ValidationError as error:
         raise SettingError(f"{name}: {readable(error)}") from None
-
-
-def construct(
-    name: str,
-    fields: Mapping[str, Any],
-    backbone: Backbone,
-    vocabulary: int,
-    objectives: Collection[str] = OBJECTIVES,
-) -> FusionDesign:
-    """A design with its heads, whose weights mean nothing yet (cost and graph need no others)."""
-    from architectures.layers import heads
-
-    cls, settings = find(name), config(name, fields)
-    facts = cls.facts(settings, backbone)
-    cls.slots(settings, backbone)  # raises where a rule does not give the layers that are needed
-    design = cls(settings, backbone, vocabulary)
-    design.heads = heads.build(design, facts, objectives)
-    return design
-
-
-def build(
-    name: str,
-    fields: Mapping[str, Any],
-    backbone: Backbone,
-    vocabulary: int,
-    *,
-    draw: Callable[[str], np.random.Generator],
-    objectives: Collection[str] = OBJECTIVES,
-) -> FusionDesign:
-    """A design ready to train, on the CPU in float32.
-
-    `draw` gives the generator of a role; heads are those of `objectives` that apply to the design;
-    pretrained weights are loaded where the backbone or the configuration names some. Raises
-    `SettingError` for what cannot be built, and for weights that do not fit.
-    """
-    from architectures.weights import slots
-
-    design = construct(name, fields, backbone, vocabulary, objectives)
-    drawn_as = slots.origins(design)
-    slots.redraw(design, draw, std=backbone.init_std, source_of=drawn_as.__getitem__)
-    start(design)
-    return design
-
-
-def start(design: FusionDesign) -> None:
-    """Loads the pretrained weights that backbone and configuration name: towers, then the whole.
-
-    Raises `SettingError` for weights that do not fit; on the meta device that is all it does.
-    """
-    import torch
-
-    from architectures.stacks.image_tower import ImageTower
-    from architectures.weights import checkpoints, slots
-    from architectures.weights import from_transformers as encoders
-
-    backbone = design.backbone
-    encoders.check_text(backbone, design.vocabulary)
-    table = dict(design.slots(design.config, backbone))
-    for tower in design.modules():
-        if isinstance(tower, ImageTower):
-            tower.load(backbone)
-    for prefix, folder in {"": backbone.text_weights, **design.other_weights()}.items():
-        if folder == "random":
-            continue
-        tensors = encoders.text_tensors(folder, backbone.weights_allow)
-        source = {prefix + role: value for role, value in tensors.items()}
-        own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
-        if not prefix:
-            own = {s: x for s, x in own.items() if not x.startswith(tuple(design.other_weights()))}
-        if f"{prefix}embeddings" in own.values() and f"{prefix}heads.mlm.dense.weight" in source:
-            own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
-        slots.load_slots(design, source, own, allow=backbone.weights_allow)
-    parameters = dict(design.named_parameters())
-    with torch.no_grad():
-        for role, value in whole_weights(design).items():
-            parameters[role].copy_(value)
-    checkpoints.forget()
-
-
-def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionDesign:
-    """A published model as the design that it is, with its heads, ready to be asked: design, fields
-    and sizes are found from the source, an ALBEF checkpoint or a folder (`DesignConfig`'s
-    `whole_weights` lists them).
-
-    `changed`: fields of `Backbone` that shall be others, as `image_size`, or that the source does
-    not tell, as the heads of a file (`checkpoints.Published.backbone_fields`). `allow`: patterns of
-    roles that the source may lack, which are then drawn, or hold besides the design's.
-    Raises `SettingError` that says what does not fit.
-    """
-    import numpy as np
-
-    from architectures.weights import from_transformers as encoders
-
-    found = encoders.published(source, "source")
-    if isinstance(found.whole, str):
-        raise SettingError(f"{source}: {found.whole}")
-    name, fields = found.whole
-    backbone = checked(Backbone, {**found.backbone_fields(), **changed})
-    start = {"whole_weights": source, "whole_allow": tuple(allow)}
-    heads = [o for o in OBJECTIVES if any(r.startswith(f"heads.{o}.") for r in found.tensors)]
-
-    def draw(role: str) -> np.random.Generator:
-        return np.random.default_rng(list(role.encode()))
-
-    words = found.sizes["vocabulary"]
-    return build(name, {**fields, **start}, backbone, words, draw=draw, objectives=heads).eval()
-
-
-def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
-    """What a design's `whole_weights` give it, by role; nothing where they are random. Raises
-    `SettingError` that names sizes that differ, or lists what does not fit.
-    """
-    from architectures.stacks.image_tower import ImageTower
-    from architectures.weights import checkpoints
-    from architectures.weights import from_transformers as encoders
-
-    source, field = design.config.whole_weights, f"{design.name}: whole_weights"
-    if source == "random":
-        return {}
-    found = encoders.published(source, field)
-    said = f"{field} {source!r} ({found})"
-    names = [name for name in found.sizes if name.startswith(("text", "max_positions"))]
-    ours = {name: getattr(design.backbone, name) for name in names}
-    checkpoints.check_sizes(found, {**ours, "vocabulary": design.vocabulary}, said)
-    for tower in design.modules():
-        if isinstance(tower, ImageTower):
-            tower.check(found, said)
-    return checkpoints.whole(design, found.tensors, allow=design.config.whole_allow, said=said)
 
 
 def load_file(path: str | Path) -> ModuleType:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
@@ -115,7 +115,7 @@ def design_of(folder: Path, dtype: torch.dtype, image_size: int) -> FusionDesign
         itc_width=config["embed_dim"],
     )
     fields = {"text_layers": bert["fusion_layer"]}
-    design = registry.construct("split_bert", fields, backbone, bert["vocab_size"]).to(dtype)
+    design = build.construct("split_bert", fields, backbone, bert["vocab_size"]).to(dtype)
     tensors = {role: x.to(dtype) for role, x in albef_tensors(checkpoint(folder)).items()}
     types = "embeddings.token_type.weight"  # row 0 alone is read, however many there are
     tensors[types] = torch.cat([tensors[types], tensors[types]])[: KIND.types]

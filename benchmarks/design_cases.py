@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import Fused, FusionDesign, ImageStates, TextStates
 from architectures.layout import Layout
@@ -156,7 +156,7 @@ def whole(
 ) -> FusionDesign:
     """A registered design, every weight of which is given."""
     heads = ["itc"] if "heads.itc.image.weight" in weights else []
-    design = registry.construct(name, fields, backbone, sizes.vocabulary, heads)
+    design = build.construct(name, fields, backbone, sizes.vocabulary, heads)
     load_whole(design, weights)
     return design
 
@@ -197,7 +197,7 @@ def text_case(reference: str, kind: str, theirs: Any, tensors: Any) -> Case:
 
     def ours(sizes: Sizes, model: nn.Module) -> FusionDesign:
         backbone = sizes.backbone(text=kind)
-        design = registry.construct("dual_encoder", {}, backbone, sizes.vocabulary, ())
+        design = build.construct("dual_encoder", {}, backbone, sizes.vocabulary, ())
         image = design.image.state_dict(prefix="image.")
         load_whole(design, {**image, **tensors(model.state_dict(prefix=f"{kind}."))})
         return design
@@ -278,7 +278,7 @@ def single_stream(sizes: Sizes, theirs: nn.Module) -> FusionDesign:
 def visual_bert(sizes: Sizes) -> nn.Module:
     """It has no patch embedding: that of the design stands before it."""
     config = transformers.VisualBertConfig(**sizes.words(visual_embedding_dim=sizes.width))
-    design = registry.construct("merged_attention", PATCHES, sizes.backbone(), sizes.vocabulary, ())
+    design = build.construct("merged_attention", PATCHES, sizes.backbone(), sizes.vocabulary, ())
     return nn.ModuleDict({"image": design.image, "bert": transformers.VisualBertModel(config)})
 
 
@@ -335,7 +335,7 @@ def run_co_attention(design: FusionDesign, batch: Batch) -> Sequence[Tensor]:
 
 def co_attention(sizes: Sizes, theirs: nn.Module) -> FusionDesign:
     fields = {**LXMERT, "fusion_layers": sizes.layers // 2}
-    design = registry.construct("co_attention", fields, sizes.backbone(), sizes.vocabulary, ())
+    design = build.construct("co_attention", fields, sizes.backbone(), sizes.vocabulary, ())
     rest = {k: v for k, v in design.state_dict().items() if "_fusion." not in k}
     load_whole(design, {**rest, **lxmert_tensors(theirs.state_dict())})
     return design

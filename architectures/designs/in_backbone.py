@@ -46,12 +46,12 @@ from architectures.layers.blocks import (
     text_read,
     with_first,
 )
-from architectures.layers.dropout import Dropout
+from architectures.layers.gated import Crossing, GateKind
+from architectures.layers.sequence import walk_alone
 from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
 from architectures.stacks.towers import not_causal, stack_slots, text_layers
-from architectures.stacks.vit_stack import walk_alone
 from architectures.weights.slots import FRESH
 
 FUSED = 6
@@ -70,7 +70,7 @@ class InBackboneConfig(DesignConfig):
     of them."""
     readers: Literal["both", "text", "image"] = "both"
     """Which modality reads the other; the other one goes through its tower as if alone."""
-    gate: Literal["scalar", "tanh", "none"] = "scalar"
+    gate: GateKind = "scalar"
     """What is read is multiplied by. `scalar`: a learnt number of each layer and direction (FIBER);
     `tanh`: the tanh of one (Flamingo); `none`: nothing, it is added as it is."""
     gate_start: Annotated[float, Field(allow_inf_nan=False)] = 0.0
@@ -83,41 +83,6 @@ class InBackboneConfig(DesignConfig):
     pooler: bool = True
     """Linear and tanh on [CLS] and on the class token, one each, before they are put side by side
     for the ITM head and the classifiers of tasks."""
-
-
-class Crossing(nn.Module):
-    """Gated cross-attention of one layer to the other tower."""
-
-    node: ClassVar[str] = "crossing"
-
-    def __init__(
-        self, config: InBackboneConfig, attention: Attention, norm: nn.LayerNorm | None = None
-    ) -> None:
-        """`norm`: of what asks."""
-        super().__init__()
-        self.attention, self.norm = attention, norm
-        self.dropout = Dropout(attention.dropout)
-        self.gate = None if config.gate == "none" else Gate(config)
-
-    def forward(
-        self, found_TD: Tensor, layout: Layout, read: Read, *, keep: list[Tensor] | None = None
-    ) -> Tensor:
-        """What self-attention found, and through the gate what is read for it (T, D)."""
-        asking_TD = found_TD if self.norm is None else self.norm(found_TD)
-        said_TD = self.dropout(self.attention(asking_TD, layout, read, keep=keep))
-        return found_TD + (said_TD if self.gate is None else self.gate(said_TD))
-
-
-class Gate(nn.Module):
-    """A learnt number, or its tanh, times its input."""
-
-    def __init__(self, config: InBackboneConfig) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.tensor([config.gate_start]))
-        self.squashed = config.gate == "tanh"
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (self.gamma.tanh() if self.squashed else self.gamma)
 
 
 class InBackbone(FusionDesign):
@@ -144,13 +109,13 @@ class InBackbone(FusionDesign):
         of_text, of_image = _places(config, backbone)
         for j in of_text:
             attention = Attention(text, backbone.text_heads, reads=image, dropout=backbone.dropout)
-            self.text_crossing[str(j)] = Crossing(config, attention)
+            self.text_crossing[str(j)] = Crossing(attention, config.gate, config.gate_start)
         for j in of_image:
             block = self.image.vit.blocks[j] = ViTBlock(self.image.vit.blocks[j])
             norm = nn.LayerNorm(image, eps=block.norm1.eps)
             # The image tower has no dropout, here no more than anywhere else.
             attention = Attention(image, backbone.image_heads, reads=text, dropout=0.0)
-            self.image_crossing[str(j)] = Crossing(config, attention, norm)
+            self.image_crossing[str(j)] = Crossing(attention, config.gate, config.gate_start, norm)
         pools = config.pooler and self.count
         self.pooler = Pooler(text) if pools else None
         self.image_pooler = Pooler(image) if pools else None

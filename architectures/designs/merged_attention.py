@@ -20,6 +20,7 @@ from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Pooler, with_first
+from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone
 from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
@@ -30,15 +31,7 @@ from architectures.stacks.towers import (
     stack_slots,
     text_layers,
 )
-from architectures.stacks.vit_stack import (
-    BY_ITSELF,
-    NO_ALIGN,
-    Joint,
-    Step,
-    keepers,
-    walk,
-    walk_alone,
-)
+from architectures.stacks.vit_stack import BY_ITSELF, NO_ALIGN
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 

@@ -23,17 +23,15 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, TextStage
 from architectures.frozen import SettingError
+from architectures.layers.sequence import Joint, Step, walk
 from architectures.layers.vit_blocks import RelativePositions, ViTBlock
 from architectures.layout import Layout
 from architectures.stacks.vit_stack import (
-    Joint,
     Modality,
-    Step,
     ViTStack,
     ViTStackConfig,
     depth,
     vit_stack_facts,
-    walk,
 )
 from architectures.weights.slots import FRESH
 

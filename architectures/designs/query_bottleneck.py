@@ -31,13 +31,12 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.layers.attention import heads_of
-from architectures.layers.blocks import MLP, Attention, Embeddings, Read, text_read, with_first
-from architectures.layers.dropout import Dropout
+from architectures.layers.blocks import Embeddings, Read, text_read, with_first
+from architectures.layers.query_layers import Queries, QueryLayer, WordsAndQueries
+from architectures.layers.sequence import Joint
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
 from architectures.stacks.towers import ImageTowerConfig, image_layers, not_causal
-from architectures.stacks.vit_stack import Joint
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 Count = Annotated[int, Field(ge=1)]
@@ -57,110 +56,6 @@ class QueryBottleneckConfig(ImageTowerConfig):
     queries_read_text: bool = True
     """Whether queries read the words they meet (BLIP-2's ITM). If not, what they say depends on the
     image alone, words read it layer by layer, and the ITM head reads [CLS]."""
-
-
-class OfQueries(nn.Module):
-    """What a layer has for queries alone: cross-attention where they read the image, and an MLP."""
-
-    def __init__(self, backbone: Backbone, *, sees: bool) -> None:
-        super().__init__()
-        width, eps, dropout = backbone.text_width, backbone.text_kind.eps, backbone.dropout
-        if sees:
-            self.cross_attention = Attention(
-                width, backbone.text_heads, reads=backbone.image_width, dropout=dropout
-            )
-            self.cross_norm = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLP(width, backbone.text_mlp, backbone.text_kind.act)
-        self.mlp_norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x_TD: Tensor, layout: Layout, image: Read | None) -> Tensor:
-        if image is not None:
-            found_TD = self.cross_attention(x_TD, layout, image)
-            x_TD = self.cross_norm(x_TD + self.dropout(found_TD))
-        return self.mlp_norm(x_TD + self.dropout(self.mlp(x_TD)))
-
-
-class QueryLayer(nn.Module):
-    """A BERT layer for words, whose self-attention queries share."""
-
-    node: ClassVar[str] = "layer"
-
-    def __init__(self, backbone: Backbone, *, sees: bool) -> None:
-        """`sees`: whether queries read the image here."""
-        super().__init__()
-        width, kind, dropout = backbone.text_width, backbone.text_kind, backbone.dropout
-        self.sees = sees
-        self.self_attention = Attention(width, backbone.text_heads, reads=width, dropout=dropout)
-        self.self_norm = nn.LayerNorm(width, eps=kind.eps)
-        self.mlp = MLP(width, backbone.text_mlp, kind.act)
-        self.mlp_norm = nn.LayerNorm(width, eps=kind.eps)
-        self.for_queries = OfQueries(backbone, sees=sees)
-        self.dropout = Dropout(dropout)
-
-    def forward(
-        self,
-        x_TD: Tensor,
-        joint: Joint,
-        image: Read | None = None,
-        *,
-        beside: Read | None = None,
-        read_at_BR: Tensor | None = None,
-    ) -> Tensor:
-        """[words | queries] of every row, either of which may be none -> the same. With
-        `read_at_BR` only those positions ask, all queries among them. `beside`: what is read in
-        place of the tokens themselves; `image`: what queries read, where they do.
-        """
-        layout = joint.layout
-        read = Read(states=x_TD, layout=layout) if beside is None else beside
-        if read_at_BR is not None:
-            x_TD, layout = layout.at(x_TD, read_at_BR)
-            rows, asking = read_at_BR.shape
-            words = Layout.full(rows, asking - joint.image_tokens, x_TD.device)
-            joint = Joint(words, joint.image_tokens)
-        x_TD = self.self_norm(x_TD + self.dropout(self.self_attention(x_TD, layout, read)))
-        words_TD, queries_BQD = joint.split(x_TD)
-        if joint.length:
-            words_TD = self.mlp_norm(words_TD + self.dropout(self.mlp(words_TD)))
-        if joint.image_tokens:
-            flat = Layout.full(len(queries_BQD), joint.image_tokens, x_TD.device)
-            found_TD = self.for_queries(queries_BQD.flatten(0, 1), flat, image)
-            queries_BQD = found_TD.view_as(queries_BQD)
-        return joint.join(words_TD, queries_BQD)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Beside(Read):
-    """Words of every row, and after them the queries of its image, whose keys and values are made
-    once per image.
-    """
-
-    words: Layout
-    image: ImageStates
-
-    @classmethod
-    def of(cls, words_TD: Tensor, queries_UQD: Tensor, words: Layout, image: ImageStates) -> Beside:
-        return cls(
-            states=torch.cat([words_TD, queries_UQD.flatten(0, 1)]),
-            layout=Layout.beside(words, queries_UQD.shape[1]),
-            words=words,
-            image=image,
-        )
-
-    def heads(self, part: nn.Linear, count: int) -> Tensor:
-        assert self.layout is not None
-        projected = part(self.states)
-        queries = self.layout.is_real_BL.shape[1] - self.words.is_real_BL.shape[1]
-        images = len(self.image.distinct_UPD)
-        words_TD, queries_TD = projected.tensor_split([len(projected) - images * queries])
-        queries_BQD = self.image.by_row(queries_TD.unflatten(0, (images, queries)))
-        return heads_of(torch.cat([self.words.unpack(words_TD), queries_BQD], dim=1), count)
-
-
-class Queries(nn.Embedding):
-    """A table of learnt queries, which the graph shows as a part."""
-
-    node: ClassVar[str] = "queries"
 
 
 class QueryBottleneck(FusionDesign):
@@ -316,7 +211,7 @@ class QueryBottleneck(FusionDesign):
         x_TD, layout, at_BR = text.tokens_TD, text.layout, with_first(read_at_BR)
         words, layers = Joint(layout, 0), self._layers()
         for layer, given_UQD in zip(layers, image.layers, strict=True):
-            beside = Beside.of(x_TD, given_UQD, layout, image)
+            beside = WordsAndQueries.of(x_TD, given_UQD, layout, image)
             last_BR = at_BR if layer is layers[-1] else None
             x_TD = layer(x_TD, words, beside=beside, read_at_BR=last_BR)
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)

@@ -12,14 +12,8 @@ from typing import ClassVar
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
-from architectures.stacks.vit_stack import (
-    Joint,
-    Modality,
-    Step,
-    ViTStack,
-    ViTStackConfig,
-    vit_stack_facts,
-)
+from architectures.layers.sequence import Joint, Step
+from architectures.stacks.vit_stack import Modality, ViTStack, ViTStackConfig, vit_stack_facts
 
 
 class SingleStreamConfig(ViTStackConfig):

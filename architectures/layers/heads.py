@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.contract import Facts, FusionDesign
+from architectures.contract import OBJECTIVES, Facts, FusionDesign
 from architectures.frozen import nearest
-from architectures.registry import OBJECTIVES
 
 IMAGES_AT_ONCE = 256
 """Images whose every vector is compared at once."""

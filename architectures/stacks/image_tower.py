@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates
 from architectures.weights.checkpoints import Published, check_sizes, fit, resize_positions
-from architectures.weights.from_transformers import adapted_patches, vision_tensors, vit
+from architectures.weights.from_timm import adapted_patches, vision_tensors, vit
 
 PATCHES = "image.vit.patch_embed.proj.weight"
 

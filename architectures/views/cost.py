@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone
-from architectures.contract import FusionDesign
+from architectures.contract import OBJECTIVES, FusionDesign
 
 MASKED_SHARE = 0.15
 BACKWARD = 2
@@ -80,11 +80,11 @@ def cost(
     vocabulary: int,
     *,
     text_tokens: int,
-    objectives: Collection[str] = registry.OBJECTIVES,
+    objectives: Collection[str] = OBJECTIVES,
 ) -> Cost:
-    """The cost of a design that is not built yet. Raises `SettingError` like `registry.build`."""
+    """The cost of a design that is not built yet. Raises `SettingError` like `build.design`."""
     with torch.device("meta"):
-        design = registry.construct(name, fields, backbone, vocabulary, objectives)
+        design = build.construct(name, fields, backbone, vocabulary, objectives)
     return measure(design, text_tokens=text_tokens)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.layers.blocks import Beside, Read
@@ -51,11 +51,11 @@ def graph(
     `source` and `source_rest` (the same, where weights are given; `whole` where a checkpoint of the
     whole design gives them) and `tied` (nodes that hold some of its weights). An edge: `from`, `to`
     and `as`: `input`, or `reads` where a layer looks at another modality. Raises `SettingError`
-    like `registry.build`.
+    like `build.design`.
     """
     with torch.device("meta"):
-        design = registry.construct(name, fields, backbone, vocabulary)
-    given = set(registry.whole_weights(design))
+        design = build.construct(name, fields, backbone, vocabulary)
+    given = set(build.whole_weights(design))
     checkpoints.forget()
     nodes = {
         id(m): role

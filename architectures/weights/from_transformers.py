@@ -1,16 +1,12 @@
-"""The door to timm (ViTs) and transformers (sizes, weights and tokenizers of text encoders): the
-only import of either, inside functions, so that a tool that only lists designs stays quick.
+"""The door to transformers: sizes, weights and tokenizers of text encoders, in and out.
 
-Nothing is looked up on a hub unless a setting names one: `vision_weights="hub"`, or weights of a
-text encoder that are no folder.
-
-Shape suffixes: D width, C channels, H height, W width.
+The only import of transformers, inside functions, so that a tool that only lists designs stays
+quick.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,56 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
-from architectures.frozen import SettingError, checked, nearest
+from architectures.frozen import SettingError, checked
 from architectures.weights import checkpoints
 from architectures.weights.published import bert, clip, distilbert, roberta
 from architectures.weights.published.text_format import SIZES, TextFormat
-
-
-def vit(name: str, **sizes: Any) -> Any:
-    """A ViT of timm, without classifier, freshly drawn. Raises `SettingError` where it is none."""
-    import timm
-    from timm.models.vision_transformer import VisionTransformer
-
-    if not timm.is_model(name):
-        raise nearest(name, timm.list_models("vit_*") + timm.list_models("deit_*"), "vision")
-    try:
-        made = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
-    except TypeError:
-        made = None
-    if not isinstance(made, VisionTransformer) or made.cls_token is None:
-        raise SettingError(
-            f"vision {name!r} is no ViT with a class token; take for example vit_base_patch16_224"
-        )
-    return made
-
-
-def vision_tensors(backbone: Backbone) -> checkpoints.Published:
-    """What `vision_weights` names. Raises `SettingError` where it has no image tower."""
-    source = backbone.vision_weights
-    if source == "hub":
-        import timm
-
-        made = timm.create_model(backbone.vision, pretrained=True, num_classes=0)
-        state = {f"image.vit.{name}": value for name, value in made.state_dict().items()}
-        nothing: dict[str, Any] = {}
-        return checkpoints.Published(
-            source="hub", kind="timm", tensors=state, sizes={}, left_out=nothing, whole=""
-        )
-    found = published(source, "vision_weights")
-    if not found.has_image:
-        raise SettingError(f"vision_weights {source!r} is a {found.kind} without an image tower")
-    return found
-
-
-def adapted_patches(weight_DCHW: Tensor, channels: int) -> Tensor:
-    """A patch embedding for pictures of another number of channels, by timm's rule."""
-    from timm.models import adapt_input_conv
-
-    return adapt_input_conv(channels, weight_DCHW, weight_DCHW.shape[1])
-
-
-# ---- text encoders -------------------------------------------------------------------------------
+from architectures.weights.sources import quiet, with_text
 
 FORMATS: dict[TextName, TextFormat] = {
     "bert": bert.FORMAT,
@@ -77,44 +28,6 @@ FORMATS: dict[TextName, TextFormat] = {
     "clip": clip.FORMAT,
 }
 """How each kind of text encoder is kept in a folder."""
-
-
-def published(source: str, field: str) -> checkpoints.Published:
-    """What a local file or folder holds, or a name on the hub, which is downloaded.
-
-    `field`: the setting that named it. Raises `SettingError` that names it too.
-    """
-    try:
-        return checkpoints.read(source if Path(source).expanduser().exists() else _hub(source))
-    except SettingError as error:
-        raise SettingError(f"{field} {source!r}: {error}") from None
-
-
-def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backbone:
-    """The backbone with kinds, sizes and weights of the towers that two sources hold, which may be
-    one; empty: that tower stays. Sources are those of `text_weights` and `vision_weights`.
-
-    Heads of a tower that a source does not tell (ALBEF's and timm's files) are 64 columns wide.
-    Raises `SettingError` where a source cannot be read or has no such tower.
-    """
-    fields: dict[str, Any] = {}
-    if text:
-        found = _with_text(text, "text_weights").backbone_fields()
-        names = {f for f in found if f.startswith("text")} | {"max_positions"}
-        fields |= {name: found[name] for name in names} | {"text_weights": text}
-    if vision:
-        asked = backbone.with_field("vision_weights", vision)
-        found = vision_tensors(asked).backbone_fields()
-        names = {f for f in found if f.startswith(("vision", "image_", "patch_size"))}
-        fields |= {name: found[name] for name in names} | {"vision_weights": vision}
-    return checked(Backbone, {**dict(backbone), **fields})
-
-
-def _with_text(source: str, field: str) -> checkpoints.Published:
-    found = published(source, field)
-    if not found.has_text:
-        raise SettingError(f"{field} {source!r} is a {found.kind} without a text encoder")
-    return found
 
 
 def check_text(backbone: Backbone, vocabulary: int) -> None:
@@ -137,7 +50,7 @@ def check_sizes(
 
     `called`: what a design calls a size that is not the backbone's.
     """
-    found = _with_text(source, field)
+    found = with_text(source, field)
     said = f"{field} {source!r}"
     if found.sizes["text"] != kind:
         its = found.sizes["text"]
@@ -152,7 +65,7 @@ def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
     `allow`: patterns of roles that may be missing or too much. Raises `SettingError` that lists the
     others.
     """
-    found = _with_text(source, "text_weights")
+    found = with_text(source, "text_weights")
     given = {role: x for role, x in found.tensors.items() if _is_text(role)}
     given.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
     own = _text_encoder(found, head=any(role.startswith("heads.mlm.") for role in given))
@@ -222,19 +135,6 @@ def tokenizer(backend: Any, special: Mapping[str, str], length: int) -> Any:
     )
 
 
-def save_vit(made: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], folder: Path) -> None:
-    """Writes a ViT, made by `vit` with these sizes, as a folder of timm; `pixels` is what timm says
-    of the pictures a model takes.
-    """
-    from timm.models import save_for_hf
-
-    said = {
-        "pretrained_cfg": {"tag": "fuselab", "license": None, **pixels}
-    }  # not the named model's
-    with _quiet():
-        save_for_hf(made, str(folder), said, dict(sizes), safe_serialization=True)
-
-
 def save_text(
     kind: TextName, backbone: Backbone, weights: Mapping[str, Tensor], words: Any, folder: Path
 ) -> None:
@@ -261,7 +161,7 @@ def save_text(
         state[name] = pooler[name] if name in pooler else weights[role]
     model.load_state_dict(state, assign=True)
     model.tie_weights()
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
         words.save_pretrained(folder)
 
@@ -293,47 +193,9 @@ def _found(reader: str, source: str, said: str) -> Any:
     import transformers
 
     try:
-        with _quiet():
+        with quiet():
             return getattr(transformers, reader).from_pretrained(
                 source, local_files_only=Path(source).is_dir()
             )
     except (OSError, ValueError) as error:
         raise SettingError(f"{said}: {str(error).splitlines()[0]}") from None
-
-
-def _hub(name: str) -> str:
-    """The local folder of a model on the hub, downloaded where it is not there yet.
-
-    Raises `SettingError` where there is none.
-    """
-    import huggingface_hub
-
-    for weights in ("model*.safetensors*", "pytorch_model*"):
-        try:
-            folder = huggingface_hub.snapshot_download(
-                name, allow_patterns=["config.json", weights]
-            )
-        except (OSError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise SettingError(
-                f"there is no such file or folder, nor on the hub ({first})"
-            ) from None
-        if any(Path(folder).glob(weights)):
-            break
-    return folder
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's own report and progress bars: what is wrong is raised instead."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

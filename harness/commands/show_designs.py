@@ -103,11 +103,11 @@ def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, Fusi
     """What a design says of itself, the design on the meta device, and its cost."""
     import torch
 
-    from architectures import registry
+    from architectures import build
     from architectures.views.cost import measure
 
     with torch.device("meta"):
-        built = registry.construct(name, fields, backbone, VOCABULARY)
+        built = build.construct(name, fields, backbone, VOCABULARY)
     return built.facts(built.config, backbone), built, measure(built, text_tokens=TEXT_TOKENS)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from architectures import exported, registry
+from architectures import build, exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked, nearest
 from harness.export.model_card import CardFacts, card
@@ -144,7 +144,7 @@ def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
             f"{here}; export it with the fuselab that trained it"
         )
     config = exported.standing_alone(registry.config(spec.design, spec.config))
-    design = registry.construct(
+    design = build.construct(
         spec.design,
         dict(config),
         exported.standing_alone(spec.backbone),

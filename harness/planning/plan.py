@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from architectures import registry
+from architectures import build, registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
@@ -215,8 +215,8 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
             spec, words = row.spec, corpus.tokenizer.vocabulary
             active = spec.objectives.active()
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
-                made = registry.construct(spec.design, spec.config, spec.backbone, words, active)
-            registry.start(made)
+                made = build.construct(spec.design, spec.config, spec.backbone, words, active)
+            build.start(made)
     return corpora
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from architectures import registry
+from architectures import build
 from harness.outputs.folder import read_json
 from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
@@ -79,6 +79,6 @@ def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     course, stage, words = Pretraining(spec, corpus), text_stage(spec), corpus.tokenizer.vocabulary
     assert stage is not None
     with torch.device("meta"):
-        model = registry.construct(spec.design, stage.fields, spec.backbone, words, ("mlm",))
+        model = build.construct(spec.design, stage.fields, spec.backbone, words, ("mlm",))
     flops = flops_of(TextAlone(model, stage.trains), course.batches.at(0))
     return {TEXT_STAGE: course.cost(flops, course.recipe.text_stage_samples)}

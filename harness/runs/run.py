@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
@@ -100,7 +100,7 @@ def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> F
         if content(source) != known:
             raise SettingError(f"the weights {source!r} have changed since the run was planned")
     backbone, config = warm_start.applied(spec, start)
-    return registry.build(
+    return build.design(
         spec.design,
         config,
         backbone,

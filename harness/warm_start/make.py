@@ -24,11 +24,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
-from architectures.weights import from_transformers as encoders
+from architectures.weights import from_transformers
 from harness.outputs.folder import new_folder, write_json
 from harness.study import RunSpec, digest
 from harness.training.data.cache import MANIFEST, stored
@@ -161,7 +161,9 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     def save(model: Any, name: str) -> None:
         weights = {role: value.detach().cpu() for role, value in model.state_dict().items()}
         words = corpus.tokenizer.for_transformers()
-        encoders.save_text(model.backbone.text, model.backbone, weights, words, folder / name)
+        from_transformers.save_text(
+            model.backbone.text, model.backbone, weights, words, folder / name
+        )
 
     bert, found = course.bert()
     save(bert, BERT)
@@ -256,7 +258,7 @@ def make_all(
             backbone, config = applied(spec, folder)
             with torch.device("meta"):  # says at once what would not fit
                 words = corpora[cell].tokenizer.vocabulary
-                registry.construct(spec.design, config, backbone, words)
+                build.construct(spec.design, config, backbone, words)
         except SettingError as error:
             raise SettingError(f"cell {cell!r}: {error}") from None
     return list(folders)

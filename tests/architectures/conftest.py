@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from harness.training.randomness import stream
@@ -55,7 +54,7 @@ def make() -> Callable[..., FusionDesign]:
         **sizes: Any,
     ) -> FusionDesign:
         backbone = Backbone(**{**dict(SMALL), **sizes})
-        design = registry.build(name, fields, backbone, VOCABULARY, draw=seeded(seed))
+        design = build.design(name, fields, backbone, VOCABULARY, draw=seeded(seed))
         return design.eval().to(dtype)
 
     return build

@@ -5,7 +5,7 @@ import torch
 import transformers
 from transformers.models.bridgetower import modeling_bridgetower
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone
 from architectures.frozen import SettingError
 from architectures.views.cost import cost
@@ -72,7 +72,7 @@ def test_the_whole_model_equals_bridgetower(monkeypatch, batch, theirs, ours, pa
     model = bridgetower(**theirs)
     wanted = model(input_ids=ids, attention_mask=real.long(), pixel_values=images)
     fields = {"fusion_layers": 3, "image_layers": 4, **ours}
-    design = registry.construct("bridge", fields, TOWERS, 50, objectives=()).eval()
+    design = build.construct("bridge", fields, TOWERS, 50, objectives=()).eval()
     load_whole(design, bridgetower_tensors(model.state_dict()))
     fused = design.fuse(design.encode_image(images), design.encode_text(ids, real, packed=packed))
     pairs = [
@@ -180,7 +180,7 @@ def test_what_the_fusion_layers_read(small, fields, text_layers, blocks, said):
 )
 def test_bridges_that_cannot_be_say_what_to_do(small, fields, said):
     with pytest.raises(SettingError, match=f"^bridge: .*{said}"):
-        registry.construct("bridge", fields, small, 50)
+        build.construct("bridge", fields, small, 50)
 
 
 def test_rates_and_decay_of_new_norms(make):

@@ -6,11 +6,11 @@ import pytest
 import torch
 import transformers
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone
+from architectures.build import backbone_from
 from architectures.frozen import SettingError
 from architectures.weights.checkpoints import load_whole
-from architectures.weights.from_transformers import backbone_from
 from architectures.weights.published.clip import clip_tensors
 
 END = 49
@@ -43,7 +43,7 @@ def clip():
 
 @pytest.fixture
 def design(clip):
-    made = registry.construct("dual_encoder", {}, TOWERS, 50, objectives=("itc",)).eval()
+    made = build.construct("dual_encoder", {}, TOWERS, 50, objectives=("itc",)).eval()
     load_whole(made, clip_tensors(clip.state_dict()))
     return made
 

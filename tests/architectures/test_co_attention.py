@@ -11,7 +11,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.views.cost import cost, measure
@@ -222,7 +222,7 @@ def test_cost_at_the_papers_sizes():
     """
     base = scale("base")
     with torch.device("meta"):
-        design = registry.construct(NAME, {}, base, 30522)
+        design = build.construct(NAME, {}, base, 30522)
     size = {n: sum(p.numel() for p in m.parameters()) for n, m in design.named_children()}
     assert size["text_fusion"] + size["image_fusion"] == 6 * 18_903_552 == 113_421_312
     assert size["text_projection"] + size["image_projection"] == 1_181_184
@@ -272,7 +272,7 @@ def test_what_is_made_of_the_image_alone_is_made_once(small, order):
     d, n, p = 16, 7, 5
     wide = small.with_field("text_mlp", 4 * d)
     with torch.device("meta"):
-        design = registry.construct(NAME, {"fusion_layers": 2, "order": order}, wide, 50, ())
+        design = build.construct(NAME, {"fusion_layers": 2, "order": order}, wide, 50, ())
         image = design.encode_image(torch.zeros(1, 3, 16, 16))
         ids = torch.ones(3, n, dtype=torch.int64)
         text = design.encode_text(ids, ids > 0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone, scale
 from architectures.views.cost import Cost, Pass, cost, measure, training_flops
 
@@ -67,7 +67,7 @@ def test_a_training_sample_adds_up():
 
 def test_parameters_at_the_papers_sizes():
     with torch.device("meta"):
-        design = registry.construct("split_bert", {}, scale("base"), 30522)
+        design = build.construct("split_bert", {}, scale("base"), 30522)
     size = {n: sum(p.numel() for p in m.parameters()) for n, m in design.named_children()}
     mlm = sum(p.numel() for n, p in design.heads["mlm"].named_parameters() if n != "decoder.weight")
     assert size["image"] == 85_844_736
@@ -78,7 +78,7 @@ def test_parameters_at_the_papers_sizes():
 
 def test_a_design_without_fusion_has_no_cost_there():
     with torch.device("meta"):
-        design = registry.construct("dual_encoder", {"text_layers": 2}, TINY, V)
+        design = build.construct("dual_encoder", {"text_layers": 2}, TINY, V)
     counted = measure(design, text_tokens=L)
     assert counted.text.flops == 2 * 2 * block(L)
     assert counted.fuse == Pass() and counted.heads.keys() == {"itc"}

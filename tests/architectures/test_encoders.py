@@ -7,11 +7,11 @@ import transformers
 from safetensors.torch import save_file
 
 from architectures import registry
+from architectures.build import backbone_from
 from architectures.frozen import SettingError
 from architectures.stacks.image_tower import ImageTower
-from architectures.weights import from_transformers as encoders
+from architectures.weights import from_transformers
 from architectures.weights.checkpoints import resize_positions
-from architectures.weights.from_transformers import backbone_from
 from architectures.weights.published import bert, distilbert, roberta
 from architectures.weights.published.names import renamed
 from tests.architectures.reference import saved
@@ -268,7 +268,7 @@ def test_what_is_no_vit(small):
 
 def test_a_tokenizer_that_is_not_there(tmp_path):
     with pytest.raises(SettingError, match="cannot be loaded"):
-        encoders.load_tokenizer(str(tmp_path))
+        from_transformers.load_tokenizer(str(tmp_path))
 
 
 def test_a_vit_in_bfloat16_on_a_cpu_attends_by_products(make, batch):

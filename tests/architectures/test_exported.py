@@ -11,11 +11,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from architectures import exported, registry
+from architectures import build, exported
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.frozen import SettingError
-from architectures.weights import checkpoints
-from architectures.weights import from_transformers as encoders
+from architectures.weights import checkpoints, from_transformers
 from architectures.weights.published import fuselab
 from architectures.weights.slots import role_digests
 from harness.training.data.tokenizer import train_wordpiece
@@ -38,7 +37,7 @@ MOST = [  # one case of each design; the others take longer and say little more
 @pytest.fixture(scope="module")
 def words():
     """A tokenizer of transformers; its words do not matter here."""
-    return encoders.tokenizer(train_wordpiece(["a red square"], 50).backend, SPECIAL, 7)
+    return from_transformers.tokenizer(train_wordpiece(["a red square"], 50).backend, SPECIAL, 7)
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_the_towers_are_weights_to_start_from(export, tmp_path, file):
         "text_weights": str(tmp_path / exported.TEXT),
     }
     backbone = Backbone(**(dict(SMALL) | changes))
-    design = registry.build("dual_encoder", {}, backbone, source.vocabulary, draw=seeded(1))
+    design = build.design("dual_encoder", {}, backbone, source.vocabulary, draw=seeded(1))
     found, wanted = role_digests(design), role_digests(source)
     same = {role for role in found if found[role] == wanted[role]}
     assert {role for role in found if not role.startswith("heads.")} <= same
@@ -180,7 +179,7 @@ def test_a_folder_is_read_as_a_published_one(export, tmp_path):
     found = checkpoints.read(tmp_path)
     assert found.kind == "fuselab" and found.whole[0] == "split_bert"
     assert found.whole[1]["text_layers"] == 3 and found.sizes["image_heads"] == 2
-    whole = registry.construct("split_bert", {"text_layers": 3}, SMALL, source.vocabulary)
+    whole = build.construct("split_bert", {"text_layers": 3}, SMALL, source.vocabulary)
     checkpoints.load_whole(whole, found.tensors)
     assert role_digests(whole) == role_digests(source)
     (tmp_path / exported.WEIGHTS).write_bytes(b"")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.views.cost import cost
@@ -327,7 +327,7 @@ def test_flops_equal_the_formulae():
 
 def test_parameters_at_the_papers_sizes():
     with torch.device("meta"):
-        design = registry.construct("in_backbone", {}, scale("base"), 30522)
+        design = build.construct("in_backbone", {}, scale("base"), 30522)
     size = {n: sum(p.numel() for p in m.parameters()) for n, m in design.named_children()}
     d = 768
     assert size["text_crossing"] == 6 * (4 * d * d + 4 * d + 1)

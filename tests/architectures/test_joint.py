@@ -10,11 +10,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import Backbone, scale
 from architectures.frozen import SettingError
+from architectures.layers.sequence import Joint
 from architectures.layout import Layout
-from architectures.stacks.vit_stack import Joint
 from architectures.views.cost import cost
 from architectures.weights.checkpoints import load_whole
 from architectures.weights.published.vilt import vilt_tensors
@@ -42,7 +42,7 @@ def close(ours, wanted, tolerance=1e-5):
 
 
 def built(name, fields, backbone, weights, objectives=()):
-    design = registry.construct(name, fields, backbone, WORDS, objectives=objectives).eval()
+    design = build.construct(name, fields, backbone, WORDS, objectives=objectives).eval()
     load_whole(design, weights)
     return design
 
@@ -130,7 +130,7 @@ def visual_bert():
 def over_patches(visual_bert, small):
     """The design with VisualBERT's weights, and with random ones for its patch embedding."""
     backbone = small.with_field("text_layers", 4)
-    design = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ("mlm",)).eval()
+    design = build.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ("mlm",)).eval()
     embedding = {
         role: p for role, p in randomised(design.image).state_dict(prefix="image.").items()
     }
@@ -173,8 +173,8 @@ def test_merged_over_patches_equals_visual_bert(visual_bert, over_patches, batch
 def test_gradients_equal_visual_berts(visual_bert, small, batch):
     images, ids, real = batch
     backbone = small.with_field("text_layers", 4)
-    ours = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
-    theirs = registry.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
+    ours = build.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
+    theirs = build.construct("merged_attention", OVER_PATCHES, backbone, WORDS, ()).eval()
     embedding = randomised(ours.image).state_dict(prefix="image.")
     whole = {**visual_bert_tensors(visual_bert.visual_bert.state_dict()), **embedding}
     load_whole(ours, whole)
@@ -311,7 +311,7 @@ def block_read(r: int, n: int, d: int) -> int:
 def test_merged_parameters_and_flops_are_those_of_the_literature():
     base, text, image, d = scale("base"), 25, 257, 768
     with torch.device("meta"):
-        design = registry.construct("merged_attention", {}, base, 30522, ())
+        design = build.construct("merged_attention", {}, base, 30522, ())
     size = {n: sum(p.numel() for p in m.parameters()) for n, m in design.named_children()}
     assert size["fusion"] == 12 * (12 * d * d + 13 * d) == 12 * 7_087_872
     assert size["text_projection"] + size["image_projection"] == 1_181_184
@@ -363,7 +363,7 @@ def test_only_itc_pays_for_a_pass_of_each_modality(name, fields):
 @pytest.mark.parametrize(("name", "fields", "more", "poolers"), FIELDS_AND_READ[:2])
 def test_an_image_is_projected_once_however_many_rows_show_it(name, fields, more, poolers):
     with torch.device("meta"):
-        design = registry.construct(name, fields, EVEN, WORDS, ())
+        design = build.construct(name, fields, EVEN, WORDS, ())
         image = design.encode_image(torch.zeros(2, 3, 16, 16))
         ids = torch.ones(6, L, dtype=torch.int64)
         text = design.encode_text(ids, ids > 0)

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.views.cost import cost
@@ -154,7 +154,7 @@ def test_parameters_and_flops_equal_the_formulae():
     """Of a block: attention with its norm and scales 4 d^2 + 8 d, each expert 8 d^2 + 7 d."""
     tiny, fields = scale("tiny"), {"layers": 4}
     with torch.device("meta"):
-        design = registry.construct("multiway", fields, tiny, 50)
+        design = build.construct("multiway", fields, tiny, 50)
     size = {n: sum(p.numel() for p in m.parameters()) for n, m in design.named_children()}
     d, words, image = 192, 25, 65
     expert = 8 * d * d + 7 * d

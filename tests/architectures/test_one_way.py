@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from architectures import registry
+from architectures import build
 from architectures.backbone import scale
 from architectures.frozen import SettingError
 from architectures.views.cost import cost
@@ -321,11 +321,11 @@ def test_a_distilbert_that_does_not_fit_names_the_field(small, tmp_path, sizes, 
     config = transformers.DistilBertConfig(**{**SIZES, **sizes})
     transformers.DistilBertModel(config).save_pretrained(tmp_path)
     with pytest.raises(SettingError, match=f"distilbert_fusion: distil_weights .*{said}"):
-        registry.construct(DISTIL, {**fields, "distil_weights": str(tmp_path)}, small, 50)
+        build.construct(DISTIL, {**fields, "distil_weights": str(tmp_path)}, small, 50)
 
 
 def test_what_is_no_distilbert(small, tmp_path):
     config = transformers.BertConfig(vocab_size=50, hidden_size=12, num_hidden_layers=1)
     transformers.BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(SettingError, match=r"distil_weights .* is a bert, not a distilbert$"):
-        registry.construct(DISTIL, {"distil_weights": str(tmp_path)}, small, 50)
+        build.construct(DISTIL, {"distil_weights": str(tmp_path)}, small, 50)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone
+from architectures.build import backbone_from
 from architectures.frozen import SettingError
 from architectures.weights.checkpoints import load_whole, read
-from architectures.weights.from_transformers import backbone_from
 from architectures.weights.slots import source_role, starts
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.published_models import albef_training, change, model, saved
@@ -25,7 +25,7 @@ HEADS = {"image_heads": 2, "text_heads": 2}
 @pytest.fixture(scope="module")
 def albef(tmp_path_factory):
     """An ALBEF file of pre-training, and the design whose weights it holds."""
-    design = randomised(registry.construct("split_bert", {"text_layers": 3}, SMALL, VOCABULARY))
+    design = randomised(build.construct("split_bert", {"text_layers": 3}, SMALL, VOCABULARY))
     file = tmp_path_factory.mktemp("albef") / "albef.pth"
     torch.save({"model": albef_training(published(design))}, file)
     return design, str(file)
@@ -129,7 +129,7 @@ def test_lxmerts_language_layers_read_text_as_it_does(make, small, batch, tmp_pa
 
 def test_albef_as_a_whole(albef, batch):
     source, file = albef
-    design = registry.load(file, **HEADS)
+    design = build.load(file, **HEADS)
     images, ids, real = batch[0].float(), *batch[1:]
     assert list(design.heads) == ["itc", "itm", "mlm"]
     outputs = []
@@ -137,7 +137,7 @@ def test_albef_as_a_whole(albef, batch):
         fused = one.fuse(one.encode_image(images), one.encode_text(ids, real))
         outputs.append((one.heads["itm"](fused.pooled_BD), one.heads["mlm"](fused.text_BRD[real])))
     assert all(torch.equal(*pair) for pair in zip(*outputs, strict=True))
-    assert registry.load(file, **HEADS, image_size=32).image.vit.pos_embed.shape[1] == 17
+    assert build.load(file, **HEADS, image_size=32).image.vit.pos_embed.shape[1] == 17
 
 
 def test_fine_tuned_albef(albef, tmp_path):
@@ -152,7 +152,7 @@ def test_fine_tuned_albef(albef, tmp_path):
     torch.save({"model": {**bare, "idx_queue": torch.zeros(1, 8)}}, tmp_path / "retrieval.pth")
     found = read(tmp_path / "retrieval.pth")
     assert found.whole == ("split_bert", {"text_layers": 3}) and "queue.groups" in found.left_out
-    assert list(registry.load(found.source, **HEADS).heads) == ["itc", "itm"]
+    assert list(build.load(found.source, **HEADS).heads) == ["itc", "itm"]
     heads = ("vision_proj", "text_proj", "itm_head")
     vqa = {name: x for name, x in bare.items() if not name.startswith(heads)}
     decoder = {
@@ -164,13 +164,13 @@ def test_fine_tuned_albef(albef, tmp_path):
     found = read(tmp_path / "vqa.pth")
     assert "decoder" in found.left_out["decoder.layers.0.mlp.inner.weight"]
     assert "heads.task.0.weight" in found.left_out
-    assert not registry.load(found.source, **HEADS).heads
+    assert not build.load(found.source, **HEADS).heads
     for part in ("self.key.weight", "self.key.bias"):
         place = "text_encoder.encoder.layer.{}.crossattention." + part
         vqa[place.format(4)] = vqa[place.format(3)]
     torch.save(vqa, tmp_path / "nlvr.pth")
     with pytest.raises(SettingError, match="fine-tuned for NLVR2"):
-        registry.load(str(tmp_path / "nlvr.pth"), **HEADS)
+        build.load(str(tmp_path / "nlvr.pth"), **HEADS)
     assert read(tmp_path / "nlvr.pth").has_text
 
 
@@ -180,7 +180,7 @@ def test_bridgetower_as_a_whole_with_its_matching_head(batch, tmp_path):
     images, ids, real = batch[0].float(), *batch[1:]
     ids = ids.where(real, 1)
     wanted = theirs(input_ids=ids, attention_mask=real.long(), pixel_values=images).logits
-    design = registry.load(str(tmp_path))
+    design = build.load(str(tmp_path))
     assert (design.name, list(design.heads)) == ("bridge", ["itm"])
     fused = design.fuse(design.encode_image(images), design.encode_text(ids, real))
     found = design.heads["itm"](fused.pooled_BD)
@@ -194,7 +194,7 @@ def test_vilt_and_clip_as_a_whole(batch, tmp_path):
     everything = torch.ones(8, 16, 16, dtype=torch.int64)
     given = {"input_ids": ids, "attention_mask": real.long(), "pixel_values": images}
     wanted = vilt(**given, pixel_mask=everything).logits
-    design = registry.load(str(tmp_path / "vilt"))
+    design = build.load(str(tmp_path / "vilt"))
     fused = design.fuse(design.encode_image(images), design.encode_text(ids, real))
     found = design.heads["mlm"](fused.text_BRD[real])
     torch.testing.assert_close(found, wanted[real], rtol=1e-4, atol=1e-4)
@@ -202,7 +202,7 @@ def test_vilt_and_clip_as_a_whole(batch, tmp_path):
     ids = ids.clamp(max=47)
     ids[torch.arange(8), real.sum(1) - 1] = 49
     wanted = clip(**{**given, "input_ids": ids})
-    design = registry.load(str(tmp_path / "clip"))
+    design = build.load(str(tmp_path / "clip"))
     pooled = design.encode_image(images).pooled_BD, design.encode_text(ids, real).pooled_BD
     for ours, his in zip(
         design.heads["itc"](*pooled), (wanted.image_embeds, wanted.text_embeds), strict=True
@@ -221,10 +221,10 @@ def test_models_of_regions_lack_an_image_tower(tmp_path, cls, name, heads):
     """What reads regions takes patches here, whose embedding is drawn where that is allowed."""
     saved(cls, tmp_path)
     with pytest.raises(SettingError, match=r"missing: image\.vit\..* allowed by name"):
-        registry.load(str(tmp_path))
+        build.load(str(tmp_path))
     changed = {"image_width": 16, "image_heads": 2, "image_layers": 2, "image_size": 16}
     changed |= {"image_width": 24} if name == "merged_attention" else {}
-    design = registry.load(str(tmp_path), allow=["image.*"], **changed, patch_size=8)
+    design = build.load(str(tmp_path), allow=["image.*"], **changed, patch_size=8)
     assert (design.name, list(design.heads)) == (name, heads)
     own = {r: p for r, p in design.named_parameters() if not r.startswith("image.")}
     tensors = read(tmp_path).tensors
@@ -235,10 +235,10 @@ def test_models_of_regions_lack_an_image_tower(tmp_path, cls, name, heads):
 def test_a_tower_is_no_whole(tmp_path):
     saved("Blip2ForConditionalGeneration", tmp_path / "blip2")
     with pytest.raises(SettingError, match=r"not the whole of BLIP-2's first stage .*vision_weigh"):
-        registry.load(str(tmp_path / "blip2"))
+        build.load(str(tmp_path / "blip2"))
     saved("BertModel", tmp_path)
     with pytest.raises(SettingError, match="a bert is a tower alone; take it as vision_weights or"):
-        registry.load(str(tmp_path))
+        build.load(str(tmp_path))
 
 
 def test_a_variant_starts_from_a_whole(make, albef, batch):
@@ -309,7 +309,7 @@ def test_a_head_of_its_own_words_is_left_out(tmp_path):
     words = theirs.bridgetower.text_model.embeddings.word_embeddings.weight
     theirs.mlm_score.decoder.weight.data.copy_(words)
     theirs.save_pretrained(tmp_path)
-    design = registry.load(str(tmp_path))
+    design = build.load(str(tmp_path))
     assert torch.equal(design.heads["mlm"].norm.bias, theirs.mlm_score.transform.LayerNorm.bias)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from architectures import registry
+from architectures import build, registry
 from architectures.frozen import SettingError
 from architectures.layers.heads import cosines
 from architectures.views.cost import cost
@@ -63,7 +63,7 @@ def test_blip2_from_pixels_and_ids(blip2, small, batch, packed):
     """Outputs, and the gradient of every weight."""
     blip2.zero_grad()
     fields = {"queries": QUERIES, "fusion_layers": LAYERS}
-    design = registry.construct(NAME, fields, small, VOCABULARY, ("itc", "itm")).eval()
+    design = build.construct(NAME, fields, small, VOCABULARY, ("itc", "itm")).eval()
     load_whole(design, blip2_tensors(copy.deepcopy(blip2.state_dict())))
     found = pairs(design, blip2, batch, packed=packed)
     for ours, theirs in found:
@@ -81,7 +81,7 @@ def test_blip2_from_pixels_and_ids(blip2, small, batch, packed):
 def test_a_folder_of_blip2(blip2, make, batch, tmp_path):
     """As the design that it is, and over what else a variant starts from."""
     blip2.save_pretrained(tmp_path)
-    loaded = registry.load(str(tmp_path))
+    loaded = build.load(str(tmp_path))
     assert loaded.name == NAME and list(loaded.heads) == ["itc", "itm"]
     whole = {"queries": QUERIES, "fusion_layers": LAYERS, "whole_weights": str(tmp_path)}
     sizes = {"text_layers": LAYERS, "dtype": torch.float32}
@@ -247,7 +247,7 @@ def test_queries_start_from_berts_mlps(make, tmp_path):
 
 def test_a_fresh_part_stands_under_its_innermost_slot():
     with torch.device("meta"):
-        design = registry.construct(NAME, {"fusion_layers": 3}, TINY, VOCABULARY)
+        design = build.construct(NAME, {"fusion_layers": 3}, TINY, VOCABULARY)
     rows = [(slot.strip(), starts) for slot, _, starts in slot_rows(design)]
     fresh = [slot for slot, starts in rows if starts == "fresh"]
     parts = "for_queries.cross_attention, cross_norm"
@@ -267,7 +267,7 @@ def test_parameters_and_flops_equal_the_formulae(reads):
     words = (V + 16 + 2) * D + 2 * D
     own = words + Q * D + 4 * (layer + inner) + 2 * cross
     assert counted.parameters - counted.by_part["heads"] - own == sum(
-        p.numel() for p in registry.construct(NAME, fields, TINY, V).image.parameters()
+        p.numel() for p in build.construct(NAME, fields, TINY, V).image.parameters()
     )
     assert counted.by_part["heads"] == heads
     crossed = 2 * Q * D * D + 2 * P * D * D + 2 * Q * P * D

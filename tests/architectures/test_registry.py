@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from architectures import registry
+from architectures import build, registry
 from architectures.frozen import SettingError
 
 OWN = '''
@@ -68,11 +68,11 @@ def test_too_many_text_layers_name_the_range(small, name):
 
 def test_unknown_objective(small):
     with pytest.raises(SettingError, match="unknown objective 'itx'"):
-        registry.construct("split_bert", {}, small, 50, ["itx"])
+        build.construct("split_bert", {}, small, 50, ["itx"])
 
 
 def test_only_heads_that_are_asked_for(small):
-    assert list(registry.construct("split_bert", {}, small, 50, ["itm"]).heads) == ["itm"]
+    assert list(build.construct("split_bert", {}, small, 50, ["itm"]).heads) == ["itm"]
 
 
 def test_a_users_own_file(tmp_path, small):
@@ -82,7 +82,7 @@ def test_a_users_own_file(tmp_path, small):
     assert registry.load_file(str(file)) is module
     assert registry.find("mine") is module.Mine
     assert registry.version("mine") == "3"
-    assert registry.construct("mine", {"text_layers": 1}, small, 50).name == "mine"
+    assert build.construct("mine", {"text_layers": 1}, small, 50).name == "mine"
     file.write_text(OWN.replace('"3"', '"4"'))
     registry.load_file(file)
     assert registry.find("mine").version == registry.version("mine") == "4"
@@ -137,7 +137,7 @@ def test_designs_of_an_installed_package(package, small):
     assert registry.names()["mine"].module == "acme.designs"
     assert "acme.designs" not in sys.modules, "listing imports no design"
     assert [file.name for file in registry.outside()] == ["designs.py"]
-    made = registry.construct("mine", {"text_layers": 1}, small, 50)
+    made = build.construct("mine", {"text_layers": 1}, small, 50)
     assert type(made).__module__ == "acme.designs" and registry.version("mine") == "3"
 
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from typer.testing import CliRunner
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import scale
 from architectures.contract import DesignConfig
 from harness.commands.main import app
@@ -112,7 +112,7 @@ def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", registry.names())
 def test_the_slot_table_has_every_part_of_every_design(name: str) -> None:
     with torch.device("meta"):
-        design = registry.construct(name, {}, scale("nano"), 50)
+        design = build.construct(name, {}, scale("nano"), 50)
     rows = list(slot_rows(design))
     parts = tuple(f"{slot}." for slot, _, _ in rows)
     roles = [role for role, _ in design.named_parameters() if not role.startswith("heads.")]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import scale
 from architectures.contract import FusionDesign
 from harness.outputs.folder import RunFolder
@@ -29,7 +29,7 @@ def groups_of(
 ) -> tuple[FusionDesign, list[tuple[float, float, list[str]]]]:
     """A design on the meta device; rate, decay and roles of every group of its parameters."""
     with torch.device("meta"):
-        design = registry.construct(name, fields, scale("nano"), 50)
+        design = build.construct(name, fields, scale("nano"), 50)
     state = ObjectiveState(Objectives(), design)
     made = optimizer.build(Optimizer(weight_decay=decay), design, state, fused=False)
     roles = {id(p): role for role, p in design.named_parameters()}

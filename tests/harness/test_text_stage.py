@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from architectures import exported, registry
+from architectures import build, exported, registry
 from architectures.designs.multiway import Multiway, MultiwayConfig
 from architectures.weights import slots
 from harness.outputs.folder import read_json
@@ -83,7 +83,7 @@ def test_what_learns_and_what_rests(staged: Study, made: tuple[Path, Path, Path]
     stage = warm_start.text_stage(spec)
     assert stage is not None
     learnt = exported.load(folder)
-    start = registry.build(
+    start = build.design(
         "multiway",
         stage.fields,
         spec.backbone.with_field("vision_weights", str(towers / "vit.safetensors")),

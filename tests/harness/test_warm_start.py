@@ -114,7 +114,8 @@ def test_it_is_made_once(made: tuple[RunSpec, Path], monkeypatch: pytest.MonkeyP
 def test_transformers_reads_the_same_model(made: tuple[RunSpec, Path], kind: str) -> None:
     import transformers
 
-    from architectures.weights.from_transformers import backbone_from, text_tensors
+    from architectures.build import backbone_from
+    from architectures.weights.from_transformers import text_tensors
 
     spec, outputs = made
     corpus, folder = load_data(spec, outputs), folder_of(spec, outputs) / kind

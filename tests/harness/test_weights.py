@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from architectures.build import construct
 from architectures.frozen import SettingError
-from architectures.registry import construct
 from harness.planning.plan import plan, prepared
 from harness.runs.run import build_design, load_data
 from harness.study import Cell, RunSpec, Study, Variant

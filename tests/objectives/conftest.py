@@ -54,7 +54,7 @@ def make(corpus: Corpus) -> Callable[..., FusionDesign]:
     """`make(name, objectives, **changes of the backbone)`, in training mode."""
 
     def build(name: str, objectives: Objectives = FULL, **sizes: Any) -> FusionDesign:
-        return registry.build(
+        return build.design(
             name, {}, Backbone(**{**dict(SMALL), **sizes}), corpus.tokenizer.vocabulary,
             draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
         )  # fmt: skip

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import scale
 from architectures.views.graph import graph
 from reports.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
@@ -263,7 +263,7 @@ def test_weights_of_the_whole_design_are_coloured_and_what_they_lack_is_said(
 
 def albef(file: Path) -> str:
     """A file of ALBEF without an ITM head, whose layers 3 and 4 do not read the image."""
-    design = registry.construct("split_bert", {"text_layers": 3}, SMALL, VOCABULARY)
+    design = build.construct("split_bert", {"text_layers": 3}, SMALL, VOCABULARY)
     state = published(randomised(design))
     lacks = re.compile(r"itm_head|layer\.[34]\.crossattention")
     file.parent.mkdir()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import scale
 from architectures.contract import FusionDesign
 from architectures.designs.split_bert import SplitBertConfig
@@ -66,7 +66,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def design_for(name: str, corpus: Corpus, objectives: tuple[str, ...]) -> FusionDesign:
     words = corpus.tokenizer.vocabulary
-    return registry.build(
+    return build.design(
         name,
         {},
         scale("nano"),

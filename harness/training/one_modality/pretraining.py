@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from architectures import registry
+from architectures import build
 from architectures.contract import FusionDesign, TextStage
 from architectures.frozen import SettingError
 from architectures.weights import slots
@@ -96,7 +96,7 @@ class Pretraining:
         """The stage's model on top of the ViT of a file, on the batches that BERT is trained on."""
         backbone = self.spec.backbone.model_copy(update={"vision_weights": str(vit)})
         course = TextAlone(
-            registry.build(
+            build.design(
                 self.spec.design,
                 stage.fields,
                 backbone,
