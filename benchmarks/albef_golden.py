@@ -38,7 +38,7 @@ from harness.training.objectives.itc import one_way, softened, targets
 from harness.training.objectives.itm import Negatives, rows_of, weights
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
-from harness.training.settings.loop import ALBEF_OBJECTIVES
+from harness.training.settings.objectives import ALBEF_OBJECTIVES
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}

@@ -21,7 +21,8 @@ from pathlib import Path
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan
-from harness.study import Budget, Cell, Measure, RunSpec, Scenes, Study, Variant
+from harness.study import Budget, Cell, Measure, Scenes, Study, Variant
+from harness.training.settings.spec import RunSpec
 
 BARE = """
 import sys, time

@@ -40,8 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.weights.published.albef import albef_roles
-from harness.runs.run import build_design
-from harness.study import RunSpec
+from harness.runs.assemble import build_design
 from harness.training.data.batches import Batch, Batches, digest_after
 from harness.training.data.identity import Keys, matches
 from harness.training.data.masking import widest
@@ -50,14 +49,10 @@ from harness.training.loop.trainer import Trainer
 from harness.training.objectives.forward import terms
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
-from harness.training.settings.loop import (
-    ALBEF_OBJECTIVES,
-    Budget,
-    Measure,
-    Numerics,
-    Optimizer,
-    Scenes,
-)
+from harness.training.settings.data import Scenes
+from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.objectives import ALBEF_OBJECTIVES
+from harness.training.settings.spec import RunSpec
 
 ALPHA = 0.4
 BATCH, TOKENS = 64, 24

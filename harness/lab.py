@@ -23,7 +23,7 @@ from harness.study import Study
 if TYPE_CHECKING:
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
-    from harness.tuning.tune import TuningResult
+    from harness.tuning.choice import TuningResult
 
 
 class Lab:
@@ -39,7 +39,7 @@ class Lab:
 
         tuning = {}
         if tuned:
-            from harness.tuning.tune import tuned as chosen
+            from harness.tuning.choice import tuned as chosen
 
             tuning = chosen(study, self.outputs)
         return plan(study, self.outputs, design_file=design_file, tuning=tuning)
@@ -70,15 +70,15 @@ class Lab:
         self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
-        from harness.planning import start_notes
-        from harness.planning.plan import notes_of, prepared, write_study
+        from harness.planning import prepare, start_notes
+        from harness.planning.plan import write_study
+        from harness.planning.prepare import notes_of, prepared
         from harness.results.to_mlflow import Tracker
         from harness.scheduling.progress import Screen
         from harness.scheduling.schedule import run_all
-        from harness.warm_start import make as warm_start
 
         corpora = prepared(planned, self.outputs)
-        warm_start.make_all(planned, corpora, self.outputs, Screen().say)
+        prepare.make_all(planned, corpora, self.outputs, Screen().say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
         tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
         described = write_study(planned, self.outputs, notes)
@@ -99,21 +99,21 @@ class Lab:
         """Make what a study's runs start from, or find it made: see `warm_start`. A study that
         names no recipe gets the default one.
         """
-        from harness.planning.plan import prepared
+        from harness.planning import prepare
+        from harness.planning.prepare import prepared
         from harness.scheduling.progress import Screen
-        from harness.training.settings.loop import WarmStart
-        from harness.warm_start import make as warm_start
+        from harness.training.settings.warm_start import WarmStart
 
         if all(study.settings_of(cell).warm_start is None for cell in study.cells):
             study = study.model_copy(update={"warm_start": WarmStart()})
         planned = self.plan(study, design_file=design_file)
         corpora = prepared(planned, self.outputs)
-        return warm_start.make_all(planned, corpora, self.outputs, Screen().say)
+        return prepare.make_all(planned, corpora, self.outputs, Screen().say)
 
     def starts(self, planned: Plan) -> list[str]:
         """What the runs of a plan start from besides random weights, and what that costs."""
         from harness.planning import start_notes
-        from harness.planning.plan import prepared
+        from harness.planning.prepare import prepared
 
         return start_notes.notes(planned, prepared(planned, self.outputs), self.outputs)
 
@@ -123,7 +123,8 @@ class Lab:
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""
-        from harness.results.tables import load, load_from_mlflow
+        from harness.results.folders import load
+        from harness.results.from_mlflow import load_from_mlflow
         from harness.results.to_mlflow import Tracker
 
         if from_tracking:
@@ -141,7 +142,7 @@ class Lab:
 
     def tuning(self, study: str) -> dict[str, Any] | None:
         """What tuning chose for each cell of a study, or None where it was not tuned."""
-        from harness.tuning.tune import choices
+        from harness.tuning.choice import choices
 
         return choices(study, self.outputs)
 

@@ -5,9 +5,7 @@ A study file needs no other import of the harness than this one.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,26 +13,20 @@ from pydantic import Field, field_validator, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
-from harness.training.settings.loop import (
+from harness.training.settings.data import Data, Pictures, Scenes, Text
+from harness.training.settings.loop import SHORT_OPTIMIZER, Budget, Measure, Numerics, Optimizer
+from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
     ITC,
     ITM,
     MLM,
     SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    Budget,
-    Data,
-    Measure,
-    Numerics,
     Objectives,
-    Optimizer,
-    Pictures,
-    Retrieval,
-    Scenes,
     Teacher,
-    Text,
-    WarmStart,
 )
+from harness.training.settings.spec import RunSpec
+from harness.training.settings.tasks import Retrieval, TaskSpec
+from harness.training.settings.warm_start import WarmStart
 
 __all__ = [
     "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER",
@@ -113,7 +105,6 @@ class Tuning(Frozen):
     """Validation curve whose last value is minimised."""
 
 
-TaskSpec = Retrieval
 RUN_SETTINGS = (
     "backbone", "data", "objectives", "optimizer", "budget", "batch_size", "numerics", "measure",
     "tasks", "warm_start",
@@ -203,74 +194,6 @@ class Study(Frozen):
     def settings_of(self, cell: Cell) -> Study:
         """The study's run settings with one cell's changes applied."""
         return self._plain().with_fields(cell.settings)
-
-
-class RunSpec(Frozen):
-    """One run, described whole. Its folder is named by the train key."""
-
-    design: str
-    """Name in the registry."""
-    config: dict[str, Any]
-    """Every field of the design's config, defaults written out."""
-    backbone: Backbone
-    data: Data
-    objectives: Objectives
-    """Weights of objectives that the design cannot serve are 0 here; see `not_applicable`."""
-    optimizer: Optimizer
-    budget: Budget
-    batch_size: int
-    seed: int
-    numerics: Numerics
-    measure: Measure
-    tasks: tuple[TaskSpec, ...]
-    versions: dict[str, str]
-    """Declared versions of the parts that train, `design`, `objectives`, ..., and of the tasks."""
-    warm_start: WarmStart | None = None
-    """What the towers start from; null: what the backbone says."""
-    data_content: str
-    """Digest of the data's content; stands in the train key for paths."""
-    weights: dict[str, str] = {}
-    """File or folder that a field `..._weights` of backbone or config names -> digest of its
-    content, which stands in the train key for the path."""
-    not_applicable: dict[str, str] = {}
-    """Objective asked for by the study -> why this design cannot serve it."""
-    design_file: str = ""
-    """The user's own file that defines the design."""
-
-    def train_key(self) -> str:
-        """Hex digest (16 characters) of everything that shapes the trained weights."""
-        parts = self.model_dump(
-            mode="json", exclude={"tasks", "not_applicable", "design_file", "versions", "weights"}
-        )
-        for part in ("backbone", "config"):
-            for field, value in weights_named(parts[part]).items():
-                parts[part][field] = self.weights.get(value, value)
-        del parts["data"]["text"]["tokenizer"]  # its content is part of the data's
-        if self.warm_start is None:
-            del parts["warm_start"]
-        elif "text_stage" not in self.versions:
-            del parts["warm_start"]["text_stage_samples"]
-        for path in ("train", "val", "test"):
-            if parts["data"]["kind"] == "pictures":
-                parts["data"].pop(path)
-        parts["versions"] = {k: v for k, v in self.versions.items() if not k.startswith("task/")}
-        return digest(parts)
-
-    def score_key(self, task: TaskSpec) -> str:
-        """Hex digest of the trained weights, the task's settings and its version."""
-        version = self.versions.get(f"task/{task.name}", "")
-        return digest([self.train_key(), task.model_dump(mode="json"), version])
-
-
-def weights_named(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Fields that name weights, and what they name."""
-    return {f: v for f, v in fields.items() if f.endswith("_weights") and isinstance(v, str)}
-
-
-def digest(value: Any) -> str:
-    """Sixteen hex characters of the SHA-256 of the canonical JSON of a value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def grid(

@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.tables import Results, pairing
-from reports import diagram, tables
+from harness.results.pairing import pairing
+from harness.results.tables import Results
+from reports import tables
 from reports.analysis import Answer, all_learned, answer, coloured_curves, learned, scored_runs
+from reports.diagrams import diagram
 from reports.gallery import pictures, saved
-from reports.page import page
+from reports.page.page import page
 
 PAGE = "page.html"
 

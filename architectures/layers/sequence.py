@@ -21,7 +21,6 @@ from architectures.layout import Layout
 Step = Callable[..., Tensor]
 """A layer: (tokens, layout, read_at_BR=, keep=) -> tokens."""
 
-
 NOTHING: Mapping[str, list[Tensor]] = MappingProxyType({})
 
 

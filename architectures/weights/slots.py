@@ -163,9 +163,9 @@ def load_slots(
     """Copies pretrained layers into the slots that a table gives them.
 
     `source` is keyed by role (`from_transformers.text_tensors`). Slots that are `fresh`, and parts
-    named by `design.new_parts()`, keep what was drawn, and so do those that a pattern of `allow` names by
-    the source's role and the source lacks. Raises `SettingError` that lists what else the source
-    lacks or holds in another size.
+    named by `design.new_parts()`, keep what was drawn, and so do those that a pattern of `allow`
+    names by the source's role and the source lacks. Raises `SettingError` that lists what else the
+    source lacks or holds in another size.
     """
     wrong = []
     for role, parameter in design.named_parameters():

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.scheduling.progress import clock
+from harness.words import clock, count
 
 if TYPE_CHECKING:
     from harness.outputs.folder import State
-    from harness.planning.plan import Estimate, Plan
+    from harness.planning.plan import Plan
+    from harness.planning.price import Estimate
     from harness.results.tables import Results
-    from harness.tuning.tune import TuningResult
+    from harness.tuning.choice import TuningResult
 
 console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
@@ -46,14 +47,6 @@ def pairs(left: str, right: str, values: Mapping[str, str]) -> None:
     for key, value in values.items():
         made.add_row(key, value)
     console.print(made)
-
-
-def count(value: float) -> str:
-    """A large number in thousands, millions or billions: 1.23 M."""
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g}"
 
 
 def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
@@ -102,7 +95,7 @@ def lines(texts: Iterable[str]) -> None:
 def warm_start(folder: Path) -> None:
     """Where warm-started weights are, what they cost and what they learnt."""
     from harness.outputs.folder import read_json
-    from harness.warm_start.make import LEDGER, line
+    from harness.warm_start.keys import LEDGER, line
 
     for name, told in read_json(folder / LEDGER)["made"].items():
         console.print(line(name, told), highlight=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 
-from harness.commands.show import console, count, table
+from harness.commands.show import console, table
+from harness.words import count
 
 if TYPE_CHECKING:
     from architectures.backbone import Backbone

@@ -18,14 +18,16 @@ from safetensors import SafetensorError
 
 from architectures import build, exported, registry
 from architectures.contract import FusionDesign
-from architectures.frozen import SettingError, checked, nearest
+from architectures.frozen import SettingError, checked
 from harness.export.model_card import CardFacts, card
 from harness.outputs.code import code_digest
+from harness.outputs.find import find_run, studies
 from harness.outputs.folder import RunFolder, new_folder, read_json
-from harness.runs.run import load_data
-from harness.study import RunSpec
+from harness.runs.assemble import load_data
 from harness.training.data.corpus import Corpus
-from harness.warm_start import make as warm_start
+from harness.training.data.transforms import pixels
+from harness.training.settings.spec import RunSpec
+from harness.warm_start import keys
 
 LIBRARIES = ("fuselab", "torch", "timm", "transformers")
 SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
@@ -76,44 +78,6 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
         (part / "README.md").write_text(card(facts))
         _readable(part)
     return absent
-
-
-def find_run(outputs: Path, asked: str) -> RunFolder:
-    """The run named by its train key, by the beginning of it, or by STUDY/CELL/SEED.
-
-    Raises `SettingError` where none or several fit.
-    """
-    if "/" in asked:
-        return RunFolder(outputs, _run_of_cell(outputs, asked))
-    keys = sorted(path.parent.name for path in outputs.glob("runs/*/spec.json"))
-    fits = [key for key in keys if key.startswith(asked)]
-    if len(fits) != 1:
-        several = f"{len(fits)} runs: {', '.join(fits[:8])}; give more of it"
-        none = "no run; give the name of a folder there, or STUDY/CELL/SEED"
-        raise SettingError(f"{asked!r} fits {several if fits else none} ({outputs / 'runs'})")
-    return RunFolder(outputs, fits[0])
-
-
-def _run_of_cell(outputs: Path, asked: str) -> str:
-    study, _, rest = asked.partition("/")
-    cell, slash, seed = rest.rpartition("/")
-    if not slash:
-        raise SettingError(f"{asked!r}: write it as STUDY/CELL/SEED, for example demo/6+6/0")
-    known = studies(outputs)
-    if study not in known:
-        raise nearest(study, known, f"study under {outputs / 'studies'}")
-    rows = known[study]["rows"]
-    if cell not in (cells := list(dict.fromkeys(row["cell"] for row in rows))):
-        raise nearest(cell, cells, f"cell of study {study!r}")
-    runs = {str(row["seed"]): row["run"] for row in rows if row["cell"] == cell}
-    if seed not in runs:
-        raise nearest(seed, runs, f"seed of cell {cell!r}")
-    return runs[seed]
-
-
-def studies(outputs: Path) -> dict[str, dict[str, Any]]:
-    """Every study that was run, as asked."""
-    return {p.parent.name: read_json(p) for p in sorted(outputs.glob("studies/*/study.json"))}
 
 
 def _finished(run: RunFolder) -> RunSpec:
@@ -168,15 +132,6 @@ def _own_file(spec: RunSpec) -> Path | None:
     return file if spec.design_file and file == Path(spec.design_file).resolve() else None
 
 
-def pixels(spec: RunSpec) -> dict[str, Any]:
-    """What `harness.training.data` makes of a picture, as timm says it."""
-    half = (0.5,) * spec.backbone.image_channels
-    fit = {"squash": "squash", "crop": "center", "pad": "border"}
-    mode = fit[getattr(spec.data, "fit", "squash")]
-    said = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
-    return {**said, "crop_mode": mode}
-
-
 def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
     """Where the weights come from, for the configuration."""
     certificate = read_json(run.certificate)
@@ -205,9 +160,9 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
 def _started_from(spec: RunSpec) -> dict[str, str]:
     """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
-    warm = {"warm_start": warm_start.key(spec)} if spec.warm_start else {}
-    if stage := warm_start.text_stage(spec):
-        warm["text_stage"] = warm_start.stage_folder(spec, stage)
+    warm = {"warm_start": keys.key(spec)} if spec.warm_start else {}
+    if stage := keys.text_stage(spec):
+        warm["text_stage"] = keys.stage_folder(spec, stage)
     return warm | {
         setting: Path(value).name if Path(value).expanduser().exists() else value
         for setting, value in named.items()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from architectures import exported, registry
-from harness.commands.show import count
 from harness.outputs.folder import RunFolder, read_json
-from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
-from harness.training.settings.loop import Pictures, Scenes
+from harness.training.settings.data import Pictures, Scenes
+from harness.training.settings.spec import RunSpec
+from harness.words import count
 
 FITS = {
     "squash": "stretched to a square",

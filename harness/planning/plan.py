@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from architectures import build, registry
+from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import write_json
-from harness.study import Cell, RunSpec, Study, weights_named
-from harness.training.data.corpus import Corpus, content_key
-from harness.training.loop.budget import steps_of
+from harness.study import Cell, Study
+from harness.training.data.corpus import content_key
 from harness.training.loop.trainer import VERSION as TRAINER_VERSION
 from harness.training.objectives.forward import VERSION as OBJECTIVES_VERSION
 from harness.training.scoring import registry as tasks
-from harness.training.settings.loop import Objectives
-from harness.warm_start import make as warm_start
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import RunSpec, weights_named
+from harness.warm_start import keys
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             "design": registry.version(cell.variant.design),
             "objectives": OBJECTIVES_VERSION,
             "trainer": TRAINER_VERSION,
-            **warm_start.versions(settings.warm_start, design, config),
+            **keys.versions(settings.warm_start, design, config),
             **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
         },
         data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),
@@ -128,7 +127,7 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
         not_applicable=reasons,
         design_file=design_file,
     )
-    warm_start.check(spec)
+    keys.check(spec)
     return spec
 
 
@@ -140,11 +139,6 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons
-
-
-def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
-    """What a reader should know of the data: captions cut, splits that share something."""
-    return list(dict.fromkeys(note for corpus in corpora.values() for note in corpus.notes))
 
 
 def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -171,84 +165,3 @@ def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> dict
     described = {"study": study, "rows": rows, "notes": list(notes)}
     write_json(path, described)
     return described
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What one cell will cost at one seed."""
-
-    cell: str
-    parameters: int
-    flops_per_sample: float
-    """Training: forward and backward, all objectives."""
-    seconds: float
-    """Training steps alone, from a measured step; scoring comes on top."""
-    disk_mib: float
-    """What is kept at the end; three times that while it trains."""
-    measured_rows: int
-    """Batch of the measured step; smaller than the study's where that would take long."""
-
-
-COMFORTABLE_FLOPS = 1e12
-"""A measured step above this many FLOPs is measured on fewer rows and scaled up."""
-
-
-def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
-    """Decode the data of every cell once, before any worker starts; cell -> corpus.
-
-    Raises `SettingError` where a batch is larger than the data or a design cannot be built, besides
-    what loading raises.
-    """
-    import torch
-
-    from harness.runs.run import load_data
-
-    corpora = {}
-    for row in planned.rows:
-        if row.cell not in corpora:
-            corpus = corpora[row.cell] = load_data(row.spec, outputs)
-            if row.spec.batch_size > len(corpus.train):
-                raise SettingError(
-                    f"cell {row.cell!r}: batch_size {row.spec.batch_size} is larger than the "
-                    f"training data, {len(corpus.train)} pictures"
-                )
-            spec, words = row.spec, corpus.tokenizer.vocabulary
-            active = spec.objectives.active()
-            with torch.device("meta"):  # no weights are made, but what is asked for must exist
-                made = build.construct(spec.design, spec.config, spec.backbone, words, active)
-            build.start(made)
-    return corpora
-
-
-def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
-    """Cost of every cell: counted FLOPs and parameters, one measured step of each."""
-    corpora = prepared(planned, outputs)
-    first = {row.cell: row.spec for row in reversed(planned.rows)}
-    return [_estimate(cell, first[cell], corpora[cell]) for cell in corpora]
-
-
-def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
-    from architectures.views import cost
-    from harness.runs.run import build_design, counted_cost, training_batches
-    from harness.training.loop import numerics
-    from harness.training.loop.trainer import Trainer
-
-    numerics.prepare(spec.numerics)
-    counted = counted_cost(spec, corpus)
-    flops = cost.training_flops(counted, spec.objectives.active(), spec.objectives.taught())
-    rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
-    small = spec.model_copy(update={"batch_size": rows})
-    design = build_design(small, corpus.tokenizer.vocabulary)
-    trainer = Trainer(small, design, training_batches(small, corpus), [])
-    trainer.one_step()
-    begun = time.perf_counter()
-    trainer.one_step()
-    seconds = (time.perf_counter() - begun) * spec.batch_size / rows
-    return Estimate(
-        cell=cell,
-        parameters=counted.parameters,
-        flops_per_sample=flops,
-        seconds=seconds * steps_of(spec.budget, spec.batch_size),
-        disk_mib=counted.parameters * 4 / 2**20,
-        measured_rows=rows,
-    )

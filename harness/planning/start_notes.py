@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from architectures import build
 from harness.outputs.folder import read_json
-from harness.study import RunSpec
 from harness.training.data.corpus import Corpus
-from harness.warm_start.make import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
+from harness.training.settings.spec import RunSpec
+from harness.warm_start.keys import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan

@@ -11,29 +11,12 @@ after it are made again when the run goes on. `SCHEMA` and `CURVES` say what eve
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from architectures.frozen import SettingError, nearest
-from harness.outputs.folder import RunFolder, read_json
-from harness.results.pairing import Finding, pairing
-from harness.training.loop.budget import Ledger
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-__all__ = [
-    "CURVES", "DIGESTS", "SCHEMA", "Finding", "Record", "Results", "column_of", "covered_lines",
-    "load", "load_from_mlflow", "metric_of", "pairing", "quiet_mlflow", "record_of",
-]  # fmt: skip
+from harness.training.loop.ledger import Ledger
 
 SCHEMA = {
     "study": "name of the study",
@@ -117,52 +100,7 @@ class Record:
     )
 
 
-def load(outputs: Path, study: str) -> Results:
-    """The results of a study from its run folders. Raises SettingError for an unknown study."""
-    path = outputs / "studies" / study / "study.json"
-    if not path.exists():
-        known = sorted(p.parent.name for p in outputs.glob("studies/*/study.json"))
-        raise nearest(study, known, f"study under {outputs / 'studies'}")
-    asked = read_json(path)
-    keys = dict.fromkeys(row["run"] for row in asked["rows"])
-    folders = {key: RunFolder(outputs, key) for key in keys}
-    records = {key: record_of(folder) for key, folder in folders.items()}
-    return _results(asked, records, lambda key: read_json(folders[key].graph, {}))
-
-
-def record_of(folder: RunFolder) -> Record:
-    """What a run folder says, up to its last checkpoint."""
-    status = folder.status()
-    covered = status.get("checkpoint_step", -1)
-    found = {path.stem: read_json(path) for path in sorted(folder.scores.glob("*.json"))}
-    scores = {f"{task}/{k}": v for task, s in found.items() for k, v in s["values"].items()}
-    levels = {
-        f"level.{task}.{name}.{k}": v
-        for task, s in found.items()
-        for name, level in s["levels"].items()
-        for k, v in level.items()
-    }
-    ledger = {f"ledger.{k}": v for k, v in read_json(folder.ledger, {}).items()}
-    certificate = read_json(folder.certificate, {})
-    chain = certificate.get("batches", {})
-    batches = {step: digest for step, digest in chain.items() if int(step) <= covered}
-    return Record(
-        status=status["state"],
-        message=status["message"][:LONGEST_MESSAGE],
-        values={k: float(v) for k, v in (scores | levels | ledger).items()},
-        protocols={task: s["protocol"] for task, s in found.items() if "protocol" in s},
-        certificate=certificate | {"batches": batches},
-        curves=_curves(covered_lines(folder)),
-    )
-
-
-def covered_lines(folder: RunFolder) -> list[dict[str, Any]]:
-    """Measurements up to the last checkpoint, in order."""
-    covered = folder.status().get("checkpoint_step", -1)
-    return [line for line in folder.metric_lines() if line["step"] <= covered]
-
-
-def _curves(lines: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def curves_of(lines: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     rows = [
         (line["step"], line["samples"], line["seconds"], name, value)
         for line in lines
@@ -175,119 +113,10 @@ def _curves(lines: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 # -- from MLflow
 
 
-def quiet_mlflow() -> ModuleType:
-    """mlflow, told to send nothing, and to give up on a dead server within seconds."""
-    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-    quiet = {"LOGGING_LEVEL": "WARNING", "ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    brief = {"HTTP_REQUEST_TIMEOUT": "10", "HTTP_REQUEST_MAX_RETRIES": "1"}
-    for name, value in (quiet | brief).items():
-        os.environ.setdefault(f"MLFLOW_{name}", value)
-    import mlflow
-
-    return mlflow
-
-
-def load_from_mlflow(uri: str, study: str) -> Results:
-    """The same from a tracking store: final values by one search, curves from artifacts.
-
-    Raises SettingError where the store does not hold the study.
-    """
-    mlflow = quiet_mlflow()
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        raise nearest(study, [e.name for e in client.search_experiments()], f"study in {uri}")
-    runs = _search(client, experiment.experiment_id)
-    with tempfile.TemporaryDirectory() as scratch:
-
-        def fetch(run: Run, name: str) -> Path:
-            # Copies nothing where the artifacts lie on this machine.
-            where = f"{run.info.artifact_uri}/{name}"
-            return Path(
-                mlflow.artifacts.download_artifacts(where, dst_path=scratch, tracking_uri=uri)
-            )
-
-        parents = [run for run in runs if run.data.tags.get("fuselab.kind") == "study"]
-        if not parents:
-            raise SettingError(
-                f"study {study!r} in {uri} was not published whole: publish it again"
-            )
-        asked = read_json(fetch(parents[0], "study.json"))
-        children = {run.data.tags.get("fuselab.run"): run for run in runs}
-        keys = dict.fromkeys(row["run"] for row in asked["rows"])
-
-        def graph_of(key: str) -> Mapping[str, Any]:
-            try:
-                return read_json(fetch(children[key], "graph.json")) if key in children else {}
-            except (OSError, mlflow.exceptions.MlflowException):
-                return {}  # it ended before its model was built
-
-        return _results(
-            asked,
-            {k: _published(children[k], fetch) if k in children else Record() for k in keys},
-            graph_of,
-        )
-
-
-def _search(client: Any, experiment: str) -> list[Run]:
-    """Every run of an experiment."""
-    page = client.search_runs([experiment], max_results=1000)
-    runs = list(page)
-    while page.token:
-        page = client.search_runs([experiment], max_results=1000, page_token=page.token)
-        runs += page
-    return runs
-
-
-def _published(run: Run, fetch: Callable[[Run, str], Path]) -> Record:
-    tags = run.data.tags
-    protocol = "protocol."
-    return Record(
-        status=tags["status"],
-        message=tags["message"],
-        values={
-            column_of(name): _unbounded(value)
-            for name, value in run.data.metrics.items()
-            if column_of(name)
-        },
-        protocols={k.removeprefix(protocol): v for k, v in tags.items() if k.startswith(protocol)},
-        certificate=read_json(fetch(run, "certificate.json")),
-        curves=pd.read_parquet(fetch(run, "curves.parquet")),
-    )
-
-
-def metric_of(column: str) -> str:
-    """The MLflow metric that holds a column of final values: `final/`, `level/` or `ledger/`.
-
-    >>> metric_of("retrieval/mean_recall"), metric_of("ledger.steps")
-    ('final/retrieval/mean_recall', 'ledger/steps')
-    """
-    if column.startswith(("level.", "ledger.")):
-        return column.replace(".", "/")
-    return f"final/{column}"
-
-
-def column_of(metric: str) -> str:
-    """The column of a metric; empty for a curve.
-
-    >>> column_of("level/retrieval/r_at_1/items"), column_of("val/loss")
-    ('level.retrieval.r_at_1.items', '')
-    """
-    kind, _, rest = metric.partition("/")
-    if kind in ("level", "ledger"):
-        return metric.replace("/", ".")
-    return rest if kind == "final" else ""
-
-
-def _unbounded(value: float) -> float:
-    """MLflow keeps the largest number in place of infinity."""
-    return float(np.copysign(np.inf, value)) if abs(value) >= sys.float_info.max else float(value)
-
-
 # -- the tables
 
 
-def _results(
+def assembled(
     asked: dict[str, Any],
     records: Mapping[str, Record],
     graph_of: Callable[[str], Mapping[str, Any]],

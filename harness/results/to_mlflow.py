@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.outputs.folder import RunFolder, TrackingError, read_json, write_json
-from harness.results.tables import Record, covered_lines, metric_of, quiet_mlflow, record_of
-from harness.study import digest
+from harness.results.folders import covered_lines, record_of
+from harness.results.from_mlflow import metric_of, quiet_mlflow
+from harness.results.tables import Record
+from harness.training.settings.spec import digest
 
 if TYPE_CHECKING:
     import pandas as pd

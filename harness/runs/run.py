@@ -22,23 +22,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from architectures import build, registry
-from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from architectures.frozen import SettingError
-from architectures.views import cost, graph
+from architectures.views import cost
 from architectures.weights import slots
-from architectures.weights.weight_files import content
 from harness.outputs.code import code_digest
 from harness.outputs.folder import RunFolder, State, atomic_file, read_json, write_json
-from harness.study import RunSpec
-from harness.training.data.batches import Batches, validation_batches
-from harness.training.data.corpus import Corpus, load_corpus
+from harness.runs.assemble import build_design, counted_cost, graph_of, load_data, training_batches
+from harness.training.data.batches import validation_batches
+from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.trainer import DivergedError, Measurement, Trainer
-from harness.training.randomness import stream
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
+from harness.training.scoring.contract import record
+from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
 
 STATUS_EVERY = 1.0
@@ -70,65 +67,6 @@ def execute(spec: RunSpec, outputs: Path) -> State:
             return run.ended("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
             numerics.release()
-
-
-def load_data(spec: RunSpec, outputs: Path) -> Corpus:
-    """The corpus of a run, from the shared cache."""
-    backbone = spec.backbone
-    return load_corpus(spec.data, backbone.image_size, outputs / "cache", backbone.image_channels)
-
-
-def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
-    """The batches of a run: a function of data and seed, never of the design."""
-    return Batches(
-        corpus.train,
-        corpus.tokenizer,
-        spec.batch_size,
-        spec.seed,
-        spec.objectives.mlm,
-        corpus.augment,
-    )
-
-
-def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> FusionDesign:
-    """The design of a spec with its initial weights, drawn by seed and role; `start`: the folder of
-    its warm start.
-    """
-    if spec.design_file:
-        registry.load_file(Path(spec.design_file))
-    for source, known in spec.weights.items():
-        if content(source) != known:
-            raise SettingError(f"the weights {source!r} have changed since the run was planned")
-    backbone, config = warm_start.applied(spec, start)
-    return build.design(
-        spec.design,
-        config,
-        backbone,
-        vocabulary,
-        draw=lambda role: stream(spec.seed, "initial weights", role),
-        objectives=spec.objectives.active(),
-    )
-
-
-def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
-    """Parameters and FLOPs of a run's design, with the heads of its objectives."""
-    words = corpus.tokenizer
-    parts = (spec.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
-    return _cost(*parts, words.length, spec.objectives.active())
-
-
-# Counting and tracing take a second or two of torch's meta device: once per design and process.
-@functools.lru_cache(maxsize=64)
-def _cost(
-    name: str, config: str, backbone: Backbone, words: int, length: int, active: tuple[str, ...]
-) -> cost.Cost:
-    fields = json.loads(config)
-    return cost.cost(name, fields, backbone, words, text_tokens=length, objectives=active)
-
-
-@functools.lru_cache(maxsize=64)
-def _graph(name: str, config: str, backbone: Backbone, words: int) -> dict[str, Any]:
-    return graph.graph(name, json.loads(config), backbone, words)
 
 
 class _Run:
@@ -235,7 +173,7 @@ class _Run:
             },
         )
         words = corpus.tokenizer.vocabulary
-        drawn = _graph(spec.design, json.dumps(spec.config), spec.backbone, words)
+        drawn = graph_of(spec.design, json.dumps(spec.config), spec.backbone, words)
         write_json(self.folder.graph, drawn)
 
     def _resume(self, trainer: Trainer) -> None:
@@ -340,7 +278,7 @@ class _Run:
                 np.savez_compressed(file, **scores.predictions)
             write_json(
                 self.folder.scores / f"{settings.name}.json",
-                {"score_key": self.spec.score_key(settings), **task.record(scores)},
+                {"score_key": self.spec.score_key(settings), **record(scores)},
             )
 
 

@@ -19,6 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.words import clock
+
 QUIET_SECONDS = 30.0
 """Longest silence between plain summaries."""
 
@@ -72,19 +74,6 @@ class Pace:
         seconds = self._seconds + sum(s for s, _ in pieces)
         steps = self._steps + sum(n for _, n in pieces)
         return steps_to_go * seconds / steps / max(at_once, 1) if steps else None
-
-
-def clock(seconds: float | None) -> str:
-    """A time left, as `1:02:03` or `2:03`.
-
-    >>> clock(3723.4), clock(59), clock(None)
-    ('1:02:03', '0:59', '?')
-    """
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Screen:

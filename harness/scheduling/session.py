@@ -20,9 +20,10 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 from harness.outputs.folder import FINISHED, RETRIED, Locked, RunFolder, State, read_json
+from harness.runs.scoring import scored
 from harness.scheduling.progress import Line, Pace, Screen
-from harness.study import RunSpec
 from harness.training.loop.budget import steps_of
+from harness.training.settings.spec import RunSpec
 
 Hook = Callable[[Sequence[str]], object]
 """Called in the driver with the train keys of runs whose state or checkpoint changed."""
@@ -90,14 +91,6 @@ class Stop:
 
     def overdue(self) -> bool:
         return bool(self.asked) and time.monotonic() > self._until
-
-
-def scored(folder: RunFolder, spec: RunSpec) -> bool:
-    """Whether every task that the spec asks for has its score."""
-    return all(
-        read_json(folder.scores / f"{task.name}.json", {}).get("score_key") == spec.score_key(task)
-        for task in spec.tasks
-    )
 
 
 class Session:

@@ -11,17 +11,17 @@ no matching and no masked words) have losses that are sums of different terms.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.folder import RunFolder, State, read_json, write_json
-from harness.study import RUN_SETTINGS, Cell, Study, Tuning, digest
+from harness.outputs.folder import RunFolder, State, read_json
+from harness.study import Cell, Study, Tuning
+from harness.tuning.choice import Trial, TuningResult, digest_of, folder_of, write_choice
 
 if TYPE_CHECKING:
     import optuna
@@ -30,47 +30,6 @@ if TYPE_CHECKING:
 
 Runner = Callable[["Plan"], Mapping[str, State]]
 """Brings every run of a plan to an end; train key -> state."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One setting tried by one cell."""
-
-    cell: str
-    number: int
-    values: Mapping[str, float]
-    """Dotted path of a setting -> the value drawn."""
-    run: str
-    """Train key."""
-    status: State
-    score: float | None
-    """Last value of the study's `tuning.score`; None where the run did not come to an end."""
-    seconds: float
-    """Device seconds spent."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TuningResult:
-    """What was tried and what was chosen."""
-
-    trials: tuple[Trial, ...]
-    chosen: Mapping[str, Trial]
-    """Cell -> its best trial."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Header of `rows`."""
-        return ("cell", "trial", *self.trials[0].values, "score", "status", "seconds", "chosen")
-
-    @property
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Every trial, for a table."""
-        return [
-            (t.cell, t.number, *(f"{v:.3g}" for v in t.values.values()),
-             "" if t.score is None else f"{t.score:.4f}", t.status, f"{t.seconds:.0f}",
-             "yes" if self.chosen.get(t.cell) == t else "")
-            for t in self.trials
-        ]  # fmt: skip
 
 
 def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") -> TuningResult:
@@ -94,37 +53,13 @@ def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") 
     for trial in trials:
         _tell(studies[trial.cell], trial)
     result = TuningResult(trials=trials, chosen=_choose(trials))
-    _write(study, outputs, result)
+    write_choice(study, outputs, result)
     if missing := [cell for cell in draws if cell not in result.chosen]:
         raise SettingError(
-            f"no trial of {', '.join(missing)} came to an end: see {_folder(study, outputs)}, or "
+            f"no trial of {', '.join(missing)} came to an end: see {folder_of(study, outputs)}, or "
             "narrow tuning.space"
         )
     return result
-
-
-def tuned(study: Study, outputs: Path) -> dict[str, dict[str, Any]]:
-    """Cell -> what its tuning did and chose, its settings under `chosen`. Raises SettingError where
-    the study was not tuned, or was tuned when it asked for something else."""
-    command = f"run `fuselab tune {study.name}` first"
-    choice = read_json(_folder(study, outputs) / "choice.json")
-    if choice is None:
-        raise SettingError(f"study {study.name!r} was not tuned: {command}")
-    for cell in study.cells:
-        if choice["digests"].get(cell.name) != _digest(study, cell):
-            raise SettingError(
-                f"cell {cell.name!r} was not tuned with its settings of now (search space, trials, "
-                f"budget, data, ...): {command}"
-            )
-        if cell.name not in choice["cells"]:
-            raise SettingError(f"no trial of cell {cell.name!r} came to an end: {command}")
-    return {cell.name: choice["cells"][cell.name] for cell in study.cells}
-
-
-def choices(study: str, outputs: Path) -> dict[str, dict[str, Any]] | None:
-    """Cell -> what its tuning did and chose, for reports; None where the study was not tuned."""
-    choice = read_json(outputs / "studies" / study / "tuning" / "choice.json")
-    return choice and choice["cells"]
 
 
 def draws_of(tuning: Tuning) -> list[dict[str, float]]:
@@ -184,11 +119,11 @@ def _optuna_study(study: Study, cell: Cell, outputs: Path) -> optuna.Study:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = _folder(study, outputs)
+    folder = folder_of(study, outputs)
     folder.mkdir(parents=True, exist_ok=True)
     found = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-        study_name=f"{cell.name} {_digest(study, cell)}",
+        study_name=f"{cell.name} {digest_of(study, cell)}",
         direction="minimize",
         load_if_exists=True,
     )
@@ -248,36 +183,3 @@ def _choose(trials: Sequence[Trial]) -> dict[str, Trial]:
     scored = [(trial.score, trial.number, trial) for trial in trials if trial.score is not None]
     ranked = sorted(scored, key=lambda entry: entry[:2], reverse=True)
     return {trial.cell: trial for _, _, trial in ranked}
-
-
-def _write(study: Study, outputs: Path, result: TuningResult) -> None:
-    cells = {}
-    for name, best in result.chosen.items():
-        own = [trial for trial in result.trials if trial.cell == name]
-        cells[name] = {
-            "trials": len(own),
-            "done": sum(trial.score is not None for trial in own),
-            "device_seconds": sum(trial.seconds for trial in own),
-            "score": best.score,
-            "chosen": dict(best.values),
-        }
-    choice = {
-        "score": study.tuning.score,
-        "note": "lowest score of each cell; scores of different designs are not comparable",
-        "digests": {cell.name: _digest(study, cell) for cell in study.cells},
-        "cells": cells,
-        "trials": [dataclasses.asdict(trial) for trial in result.trials],
-    }
-    write_json(_folder(study, outputs) / "choice.json", choice)
-
-
-def _folder(study: Study, outputs: Path) -> Path:
-    return outputs / "studies" / study.name / "tuning"
-
-
-def _digest(study: Study, cell: Cell) -> str:
-    """Of all that tuning a cell depends on: its design and settings, the space, trials and seed."""
-    settings = study.settings_of(cell).model_dump(
-        mode="json", include=set(RUN_SETTINGS) - {"tasks"}
-    )
-    return digest([cell.variant.model_dump(), settings, study.tuning.model_dump(mode="json")])

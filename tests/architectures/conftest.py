@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from harness.training.randomness import stream
@@ -45,7 +46,7 @@ def small() -> Backbone:
 def make() -> Callable[..., FusionDesign]:
     """`make(name, fields, seed=0, **changes of the backbone)`, in float64 unless told."""
 
-    def build(
+    def built(
         name: str,
         fields: dict[str, Any],
         *,
@@ -57,7 +58,7 @@ def make() -> Callable[..., FusionDesign]:
         design = build.design(name, fields, backbone, VOCABULARY, draw=seeded(seed))
         return design.eval().to(dtype)
 
-    return build
+    return built
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ SIZES = dict(
     max_positions=9, itc_width=6,
 )  # fmt: skip
 
-
 TWINS = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
 
 

@@ -23,9 +23,7 @@ from tests.architectures.test_one_way import saved
 
 NAME = "query_bottleneck"
 
-
 # ---- BLIP-2 --------------------------------------------------------------------------------------
-
 QUERIES, LAYERS = 3, 5
 
 

@@ -12,7 +12,7 @@ from architectures.weights.slots import FRESH
 from harness.planning.plan import applicable
 from harness.training.objectives.forward import matching
 from harness.training.objectives.itm import Negatives
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 from tests.architectures.reference import layer, linear, part, randomised
 from tests.architectures.test_cost import TINY, block
 

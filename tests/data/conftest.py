@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from harness.training.data.corpus import Corpus, load_corpus
-from harness.training.settings.loop import Scenes
+from harness.training.settings.data import Scenes
 
 
 @pytest.fixture(scope="session")

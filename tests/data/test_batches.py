@@ -16,7 +16,8 @@ from harness.training.data.masking import mask_words, widest, word_starts
 from harness.training.data.tokenizer import Tokenizer, train_wordpiece
 from harness.training.data.transforms import Augment, augmented
 from harness.training.randomness import stream
-from harness.training.settings.loop import MLM, Scenes
+from harness.training.settings.data import Scenes
+from harness.training.settings.objectives import MLM
 
 SAMPLED = (
     "image_BCHW", "ids_BL", "text_is_real_BL", "masked_ids_BL", "mask_positions_BR",

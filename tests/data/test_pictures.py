@@ -14,7 +14,8 @@ from harness.training.data.cache import DataError
 from harness.training.data.corpus import Corpus, content_key, load_corpus
 from harness.training.data.decoding import Decoded, Square, decode
 from harness.training.data.holding_out import families, hold_out
-from harness.training.settings.loop import MLM, Pictures, Text
+from harness.training.settings.data import Pictures, Text
+from harness.training.settings.objectives import MLM
 
 from .conftest import encoded, png
 

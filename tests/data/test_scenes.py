@@ -19,7 +19,7 @@ from harness.training.data.scenes.layout import (
 from harness.training.data.scenes.pixels import RGB
 from harness.training.data.scenes.words import SYNONYMS
 from harness.training.data.splits import NAMES, Split
-from harness.training.settings.loop import Scenes, Text
+from harness.training.settings.data import Scenes, Text
 
 PLAIN = {other: word for word, others in SYNONYMS.items() for other in others}
 OBJECT = f"({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"

@@ -7,7 +7,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from architectures.frozen import SettingError
 from harness.training.data.tokenizer import SPECIAL, Tokenizer, tokenized, train_wordpiece
-from harness.training.settings.loop import Text
+from harness.training.settings.data import Text
 
 CAPTIONS = {
     "train": ["A red circle", "a blue circle at top left", "two red rings"],

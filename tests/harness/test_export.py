@@ -12,15 +12,18 @@ from architectures import exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
 from harness.export import export as exporting
-from harness.export.export import export, find_run
+from harness.export.export import export
 from harness.export.model_card import _data
 from harness.outputs.cleaning import clean
+from harness.outputs.find import find_run
 from harness.outputs.folder import RunFolder, read_json, write_json
 from harness.planning.plan import plan, write_study
-from harness.runs.run import build_design, execute, load_data
-from harness.study import Cell, RunSpec, Study, Variant
+from harness.runs.assemble import build_design, load_data
+from harness.runs.run import execute
+from harness.study import Cell, Study, Variant
 from harness.training.data.tokenizer import _pretrained
-from harness.training.settings.loop import Pictures
+from harness.training.settings.data import Pictures
+from harness.training.settings.spec import RunSpec
 from tests.harness.conftest import TINY
 from tests.harness.test_cli import said
 

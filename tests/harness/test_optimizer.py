@@ -12,13 +12,16 @@ from architectures.backbone import scale
 from architectures.contract import FusionDesign
 from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan
-from harness.runs.run import build_design, execute, load_data, training_batches
-from harness.study import Cell, RunSpec, Study, Variant
+from harness.runs.assemble import build_design, load_data, training_batches
+from harness.runs.run import execute
+from harness.study import Cell, Study, Variant
 from harness.training.loop import optimizer
 from harness.training.loop.budget import steps_of
 from harness.training.loop.trainer import Trainer
 from harness.training.objectives.state import ObjectiveState
-from harness.training.settings.loop import Objectives, Optimizer
+from harness.training.settings.loop import Optimizer
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import RunSpec
 
 NEW = ("cross_attention", "cross_norm", "pooler", "types", "heads.itc", "heads.itm")
 FIELDS = {"text_layers": 1, "pooler": True, "type_embeddings": True}

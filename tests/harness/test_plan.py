@@ -6,7 +6,9 @@ import pytest
 
 from architectures.frozen import SettingError
 from harness.outputs.folder import read_json
-from harness.planning.plan import estimates, plan, prepared, write_study
+from harness.planning.plan import plan, write_study
+from harness.planning.prepare import prepared
+from harness.planning.price import estimates
 from harness.study import Cell, Study, Variant
 
 

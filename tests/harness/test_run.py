@@ -14,10 +14,12 @@ import torch
 
 from harness.outputs.folder import RunFolder, read_json
 from harness.planning.plan import plan
-from harness.runs.run import execute, load_data, training_batches
-from harness.study import RunSpec, Study
+from harness.runs.assemble import load_data, training_batches
+from harness.runs.run import execute
+from harness.study import Study
 from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
 from harness.training.settings.loop import Budget, Measure
+from harness.training.settings.spec import RunSpec
 
 
 def spec_of(study: Study, outputs: Path, cell: int = 0) -> RunSpec:

@@ -14,11 +14,14 @@ import pytest
 from architectures.backbone import SCALES
 from architectures.frozen import SettingError
 from harness.outputs.folder import RunFolder, State, read_json, write_json
-from harness.scheduling import schedule, session
-from harness.scheduling.progress import Pace, clock
+from harness.scheduling import session
+from harness.scheduling.on_ray import opened
+from harness.scheduling.progress import Pace
 from harness.scheduling.schedule import run_all
-from harness.study import Budget, Measure, Numerics, Objectives, Optimizer, Retrieval, RunSpec
+from harness.study import Budget, Measure, Numerics, Objectives, Optimizer, Retrieval
 from harness.study import Scenes as Data
+from harness.training.settings.spec import RunSpec
+from harness.words import clock
 
 ROOT = Path(__file__).parents[2]
 STEPS = 5
@@ -202,7 +205,7 @@ def test_time_left_leaves_out_the_start() -> None:
 
 @pytest.fixture(scope="module")
 def ray_open() -> Iterator[None]:
-    with schedule._ray(None, threads=1):
+    with opened(None, threads=1):
         yield
 
 

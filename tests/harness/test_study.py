@@ -13,7 +13,6 @@ from harness.study import (
     Optimizer,
     Pictures,
     Retrieval,
-    RunSpec,
     Scenes,
     Study,
     Variant,
@@ -22,6 +21,7 @@ from harness.study import (
     leave_one_out,
     scale,
 )
+from harness.training.settings.spec import RunSpec
 
 
 def study(**fields: object) -> Study:

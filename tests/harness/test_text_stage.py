@@ -12,14 +12,18 @@ from architectures import build, exported, registry
 from architectures.designs.multiway import Multiway, MultiwayConfig
 from architectures.weights import slots
 from harness.outputs.folder import read_json
-from harness.planning import start_notes
-from harness.planning.plan import plan, prepared
-from harness.runs.run import build_design, load_data
-from harness.study import Cell, RunSpec, Study, Variant
+from harness.planning import prepare, start_notes
+from harness.planning.plan import plan
+from harness.planning.prepare import prepared
+from harness.runs.assemble import build_design, load_data
+from harness.study import Cell, Study, Variant
 from harness.training.data.corpus import Corpus
 from harness.training.one_modality.pretraining import Pretraining
 from harness.training.randomness import stream
-from harness.training.settings.loop import Optimizer, WarmStart
+from harness.training.settings.loop import Optimizer
+from harness.training.settings.spec import RunSpec
+from harness.training.settings.warm_start import WarmStart
+from harness.warm_start import keys
 from harness.warm_start import make as warm_start
 
 RECIPE = WarmStart(
@@ -58,7 +62,7 @@ def made(
         outputs.mkdir()
         (outputs / "cache").symlink_to(shared_cache)
         planned = plan(staged, outputs)
-        towers, stage = warm_start.make_all(planned, prepared(planned, outputs), outputs)
+        towers, stage = prepare.make_all(planned, prepared(planned, outputs), outputs)
         finished["made"] = (outputs, towers, stage)
     return finished["made"]
 
@@ -80,7 +84,7 @@ def weights_of(design: torch.nn.Module) -> dict[str, Tensor]:
 def test_what_learns_and_what_rests(staged: Study, made: tuple[Path, Path, Path]) -> None:
     outputs, towers, folder = made
     spec = specs(staged, outputs, "multiway")[0]
-    stage = warm_start.text_stage(spec)
+    stage = keys.text_stage(spec)
     assert stage is not None
     learnt = exported.load(folder)
     start = build.design(
@@ -144,12 +148,14 @@ def test_another_design_is_not_affected(
     spec = specs(staged, outputs, "split")[0]
     without = specs(staged.with_field("warm_start.text_stage_samples", 0), outputs, "split")[0]
     assert spec.train_key() == without.train_key()
-    assert warm_start.key(spec) == warm_start.key(without) == towers.name
+    assert keys.key(spec) == keys.key(without) == towers.name
     words = exported.load(folder).vocabulary
     found = (slots.role_digests(build_design(each, words, towers)) for each in (spec, without))
     assert next(found) == next(found)
     hashed: list[Any] = []
-    monkeypatch.setattr("harness.study.digest", lambda parts: str(hashed.append(parts)))
+    monkeypatch.setattr(
+        "harness.training.settings.spec.digest", lambda parts: str(hashed.append(parts))
+    )
     spec.train_key()
     assert "text_stage_samples" not in hashed[-1]["warm_start"]
     assert "text_stage" not in hashed[-1]["versions"]
@@ -166,7 +172,7 @@ def test_a_study_without_such_a_design_makes_no_stage(
 ) -> None:
     linked(outputs, made[1])
     planned = plan(staged.model_copy(update={"cells": CELLS[:1]}), outputs)
-    folders = warm_start.make_all(planned, prepared(planned, outputs), outputs)
+    folders = prepare.make_all(planned, prepared(planned, outputs), outputs)
     assert [path.name for path in folders] == [made[1].name]
     assert [path for path in (outputs / "warm_start").iterdir() if path.is_dir()] == folders
 
@@ -175,8 +181,8 @@ def test_keys_hold_what_the_stage_depends_on(staged: Study, outputs: Path) -> No
     def folder(**fields: Any) -> tuple[str, str]:
         cells = (CELLS[0], Cell(variant=Variant("multiway", **fields), label="multiway"))
         spec = specs(staged.model_copy(update={"cells": cells}), outputs, "multiway")[0]
-        stage = warm_start.text_stage(spec)
-        return warm_start.stage_folder(spec, stage) if stage else "", spec.train_key()
+        stage = keys.text_stage(spec)
+        return keys.stage_folder(spec, stage) if stage else "", spec.train_key()
 
     (name, run), (same, other) = folder(vl_layers=1), folder(vl_layers=0, pooler=False)
     assert name == same and run != other  # text alone passes through neither
@@ -184,10 +190,10 @@ def test_keys_hold_what_the_stage_depends_on(staged: Study, outputs: Path) -> No
     assert folder(separate_passes=False)[0] == ""
     longer = staged.with_field("warm_start.text_stage_samples", 320)
     spec = specs(longer, outputs, "multiway")[0]
-    stage = warm_start.text_stage(spec)
-    assert stage and warm_start.stage_folder(spec, stage) != name and spec.train_key() != run
+    stage = keys.text_stage(spec)
+    assert stage and keys.stage_folder(spec, stage) != name and spec.train_key() != run
     none = specs(staged.with_field("warm_start.text_stage_samples", 0), outputs, "multiway")[0]
-    assert warm_start.text_stage(none) is None and none.train_key() != run
+    assert keys.text_stage(none) is None and none.train_key() != run
 
 
 def test_twice_the_same_bits(staged: Study, made: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -195,7 +201,7 @@ def test_twice_the_same_bits(staged: Study, made: tuple[Path, Path, Path], tmp_p
     spec = specs(staged, outputs, "multiway")[0]
     torch.manual_seed(7)
     _, course = course_of(spec, outputs)
-    stage = warm_start.text_stage(spec)
+    stage = keys.text_stage(spec)
     assert stage
     model, _ = course.text_stage(stage, towers / "vit.safetensors")
     held = load_file(folder / "model.safetensors")

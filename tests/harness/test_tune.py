@@ -11,8 +11,10 @@ import pytest
 from architectures.frozen import SettingError
 from harness.outputs.folder import RunFolder, State, write_json
 from harness.planning.plan import Plan
-from harness.study import Budget, Cell, Range, RunSpec, Scenes, Study, Tuning, Variant
-from harness.tuning.tune import TuningResult, draws_of, tune, tuned
+from harness.study import Budget, Cell, Range, Scenes, Study, Tuning, Variant
+from harness.training.settings.spec import RunSpec
+from harness.tuning.choice import TuningResult, tuned
+from harness.tuning.tune import draws_of, tune
 
 SPACE = {
     "optimizer.learning_rate": Range(low=1e-4, high=1e-2, log=True),

@@ -18,16 +18,21 @@ from architectures.weights.slots import redraw, role_digests
 from harness.commands.main import app
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder, read_json
-from harness.planning import start_notes
-from harness.planning.plan import Plan, plan, prepared
-from harness.runs.run import build_design, execute, load_data
-from harness.study import Cell, RunSpec, Study, Variant
+from harness.planning import prepare, start_notes
+from harness.planning.plan import Plan, plan
+from harness.planning.prepare import prepared
+from harness.runs.assemble import build_design, load_data
+from harness.runs.run import execute
+from harness.study import Cell, Study, Variant
 from harness.training.data.corpus import Corpus
 from harness.training.one_modality.courses import SOFT, TEMPERATURE, Distilled
 from harness.training.one_modality.models import FillsPatches, MaskedWords, halved
 from harness.training.one_modality.pretraining import Pretraining, batches_of, vit_task
 from harness.training.randomness import stream
-from harness.training.settings.loop import Optimizer, WarmStart
+from harness.training.settings.loop import Optimizer
+from harness.training.settings.spec import RunSpec
+from harness.training.settings.warm_start import WarmStart
+from harness.warm_start import keys
 from harness.warm_start import make as warm_start
 
 RECIPE = WarmStart(
@@ -64,7 +69,7 @@ def made(
         outputs.mkdir()
         (outputs / "cache").symlink_to(shared_cache)
         planned = plan(warm, outputs)
-        warm_start.make_all(planned, prepared(planned, outputs), outputs)
+        prepare.make_all(planned, prepared(planned, outputs), outputs)
         finished["only"] = outputs
     outputs = finished["only"]
     return plan(warm, outputs).rows[0].spec, outputs
@@ -80,7 +85,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def folder_of(spec: RunSpec, outputs: Path) -> Path:
-    return outputs / "warm_start" / warm_start.key(spec)
+    return outputs / "warm_start" / keys.key(spec)
 
 
 def test_twice_the_same_bits(made: tuple[RunSpec, Path], outputs: Path) -> None:
@@ -150,7 +155,7 @@ def test_every_design_starts_from_it(warm: Study, made: tuple[RunSpec, Path]) ->
     vit = load_file(folder / "vit.safetensors")
     started = {}
     for row in plan(warm, outputs).rows:
-        assert warm_start.key(row.spec) == folder.name
+        assert keys.key(row.spec) == folder.name
         weights = build_design(row.spec, words, folder).state_dict()
         fresh = build_design(row.spec, words).state_dict()
         started[row.cell] = {k for k, v in weights.items() if not torch.equal(v, fresh[k])}
@@ -193,9 +198,9 @@ def test_keys_hold_the_recipe_and_no_path(warm: Study, outputs: Path, tmp_path: 
     spec = plan(warm, outputs).rows[0].spec
     assert plan(warm, tmp_path / "other").rows[0].spec == spec
 
-    def keys(path: str, value: Any) -> tuple[str, str]:
+    def keys_with(path: str, value: Any) -> tuple[str, str]:
         changed = plan(warm.with_field(path, value), outputs).rows[0].spec
-        return warm_start.key(changed), changed.train_key()
+        return keys.key(changed), changed.train_key()
 
     for path, value in {
         "warm_start.seed": 1,
@@ -206,17 +211,19 @@ def test_keys_hold_the_recipe_and_no_path(warm: Study, outputs: Path, tmp_path: 
         "data.text.vocabulary": 400,
         "numerics.threads": 2,
     }.items():
-        key, train_key = keys(path, value)
-        assert key != warm_start.key(spec) and train_key != spec.train_key(), path
-    assert keys("budget.steps", 7)[0] == warm_start.key(spec)
-    assert keys("backbone.itc_width", 32)[0] == warm_start.key(spec)
+        key, train_key = keys_with(path, value)
+        assert key != keys.key(spec) and train_key != spec.train_key(), path
+    assert keys_with("budget.steps", 7)[0] == keys.key(spec)
+    assert keys_with("backbone.itc_width", 32)[0] == keys.key(spec)
 
 
 def test_a_study_without_one_keeps_its_keys(
     tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Any] = []
-    monkeypatch.setattr("harness.study.digest", lambda parts: str(hashed.append(parts)))
+    monkeypatch.setattr(
+        "harness.training.settings.spec.digest", lambda parts: str(hashed.append(parts))
+    )
     plan(tiny, outputs).rows[0].spec.train_key()
     assert "warm_start" not in hashed[-1] and "warm_start" not in hashed[-1]["versions"]
 

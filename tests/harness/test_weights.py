@@ -7,9 +7,11 @@ import torch
 
 from architectures.build import construct
 from architectures.frozen import SettingError
-from harness.planning.plan import plan, prepared
-from harness.runs.run import build_design, load_data
-from harness.study import Cell, RunSpec, Study, Variant
+from harness.planning.plan import plan
+from harness.planning.prepare import prepared
+from harness.runs.assemble import build_design, load_data
+from harness.study import Cell, Study, Variant
+from harness.training.settings.spec import RunSpec
 from tests.architectures.reference import randomised
 from tests.architectures.test_checkpoints import published
 

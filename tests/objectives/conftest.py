@@ -7,25 +7,18 @@ from typing import Any
 
 import pytest
 
-from architectures import registry
+from architectures import build, registry
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from harness.planning.plan import applicable
-from harness.study import RunSpec
 from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.loop.trainer import Trainer
 from harness.training.randomness import stream
-from harness.training.settings.loop import (
-    ALBEF_OBJECTIVES,
-    Budget,
-    Measure,
-    Numerics,
-    Objectives,
-    Optimizer,
-    Scenes,
-    Text,
-)
+from harness.training.settings.data import Scenes, Text
+from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.objectives import ALBEF_OBJECTIVES, Objectives
+from harness.training.settings.spec import RunSpec
 
 SMALL = Backbone(
     vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_width=16, image_layers=1,
@@ -53,13 +46,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def make(corpus: Corpus) -> Callable[..., FusionDesign]:
     """`make(name, objectives, **changes of the backbone)`, in training mode."""
 
-    def build(name: str, objectives: Objectives = FULL, **sizes: Any) -> FusionDesign:
+    def built(name: str, objectives: Objectives = FULL, **sizes: Any) -> FusionDesign:
         return build.design(
             name, {}, Backbone(**{**dict(SMALL), **sizes}), corpus.tokenizer.vocabulary,
             draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
         )  # fmt: skip
 
-    return build
+    return built
 
 
 @pytest.fixture
@@ -73,7 +66,7 @@ def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., 
     pictures that are measured too.
     """
 
-    def build(
+    def built(
         name: str, objectives: Objectives, *, steps: int = 6, gap: int = 0, **rates: Any
     ) -> Trainer:
         spec = RunSpec(
@@ -93,7 +86,7 @@ def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., 
             fixed(corpus.train, gap),
         )
 
-    return build
+    return built
 
 
 every_design = pytest.mark.parametrize("name", list(registry.names()))

@@ -14,7 +14,7 @@ from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import Queue
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
-from harness.training.settings.loop import ITC, Objectives
+from harness.training.settings.objectives import ITC, Objectives
 from tests.objectives.loops import Pair
 
 WIDTH = 3

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from harness.training.objectives import itc, itm
 from harness.training.objectives.term import Term, classified
-from harness.training.settings.loop import ITC, ITM
+from harness.training.settings.objectives import ITC, ITM
 
 NOT_READ = torch.tensor(float("nan"))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.training.objectives import itc as ours
 from harness.training.objectives.forward import compared
-from harness.training.settings.loop import ITC
+from harness.training.settings.objectives import ITC
 from tests.objectives import loops
 from tests.objectives.situations import (
     Situation,

@@ -14,7 +14,7 @@ from harness.training.objectives.forward import compared, terms, total
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses
 from harness.training.objectives.validation import curve_values, validate
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 from tests.objectives.conftest import BATCH, FULL, every_design, for_design
 
 DISTIL_NOTES = {

@@ -13,7 +13,7 @@ from harness.training.data.identity import matches
 from harness.training.objectives import itm
 from harness.training.objectives.mlm import masked_words
 from harness.training.objectives.term import classified
-from harness.training.settings.loop import ITM
+from harness.training.settings.objectives import ITM
 from tests.objectives import loops
 from tests.objectives.situations import Situation, close, keys_of, quick, situations
 

@@ -16,7 +16,7 @@ from harness.training.data.identity import Keys
 from harness.training.objectives import itc
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import NOBODY, Queue
-from harness.training.settings.loop import MLM
+from harness.training.settings.objectives import MLM
 from tests.objectives.situations import quick
 
 

@@ -13,7 +13,7 @@ from harness.training.data.batches import Batches
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught, Twin
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 from tests.objectives.conftest import FULL, every_design, for_design
 
 

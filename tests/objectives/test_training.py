@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.training.loop.trainer import Trainer
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 from tests.objectives.conftest import FULL, for_design
 
 

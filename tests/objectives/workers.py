@@ -15,7 +15,7 @@ from harness.training.objectives.gather import workers
 from harness.training.objectives.queue import Queue
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
-from harness.training.settings.loop import ITC, Objectives
+from harness.training.settings.objectives import ITC, Objectives
 
 WORLD, ROWS, STEPS, WIDTH = 2, 3, 3, 4
 TEACHER = {"keys": "teacher", "queue": 7, "distil": 0.4}

@@ -7,7 +7,7 @@ from pathlib import Path
 from architectures import registry
 from architectures.backbone import scale
 from architectures.views.graph import graph
-from reports.catalogue import files
+from reports.diagrams.catalogue import files
 
 DOCS = Path(__file__).parents[2] / "docs"
 AGAIN = "run fuselab designs --draw docs/designs.md"

@@ -20,9 +20,9 @@ from matplotlib.transforms import Bbox
 from architectures import build, registry
 from architectures.backbone import scale
 from architectures.views.graph import graph
-from reports.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
-from reports.parts import PIECE, Part
-from reports.placement import LETTER, LINE, PILL, Placement, place
+from reports.diagrams.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
+from reports.diagrams.parts import PIECE, Part
+from reports.diagrams.placement import LETTER, LINE, PILL, Placement, place
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.reference import randomised
 from tests.architectures.test_checkpoints import published

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.results.tables import Finding, Results
+from harness.results.pairing import Finding
+from harness.results.tables import Results
 from reports.analysis import answer
 from reports.build import Report, build
-from reports.page import page, sentences
+from reports.page.page import page, sentences
 
 TUNED = {"trials": 8, "done": 8, "device_seconds": 90.0, "score": 1.5} | {
     "chosen": {"optimizer.learning_rate": 0.00123}

@@ -16,8 +16,11 @@ from harness.training.data.identity import matches
 from harness.training.data.transforms import normalised
 from harness.training.randomness import stream
 from harness.training.scoring.chance import recall_chance
-from harness.training.settings.loop import ITC, ITM, Objectives, Retrieval, Scenes
-from harness.training.tasks.retrieval import hits_at, refuse, score, why_not
+from harness.training.scoring.ranking import hits_at
+from harness.training.settings.data import Scenes
+from harness.training.settings.objectives import ITC, ITM, Objectives
+from harness.training.settings.tasks import Retrieval
+from harness.training.tasks.retrieval import refuse, score, why_not
 
 
 def test_a_perfect_scorer_always_hits() -> None:

@@ -38,7 +38,6 @@ RULES = (
 )
 """BERT's names -> our roles."""
 
-
 POOLER = {"pooler.*": "BERT's pooler saw sentence pairs only; a design's is of both modalities"}
 
 

@@ -50,7 +50,6 @@ RULES = (
     (r"^itm_head\.", "heads.itm."),
 )
 
-
 LEFT_OUT = {
     "language_model.*": "no design has a decoder that was trained apart",
     "language_projection.*": "no design has a decoder that was trained apart",

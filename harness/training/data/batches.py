@@ -21,7 +21,7 @@ from harness.training.data.splits import Split
 from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import Augment, augmented, normalised
 from harness.training.randomness import stream
-from harness.training.settings.loop import MLM
+from harness.training.settings.objectives import MLM
 
 
 @dataclass(frozen=True, kw_only=True)

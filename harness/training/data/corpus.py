@@ -23,7 +23,7 @@ from harness.training.data.sources.opening import source_digest
 from harness.training.data.splits import NAMES, Split, read_captions, read_split, write_ids
 from harness.training.data.tokenizer import Tokenizer, tokenized
 from harness.training.data.transforms import Augment
-from harness.training.settings.loop import Pictures, Scenes, Text
+from harness.training.settings.data import Pictures, Scenes, Text
 
 _FORMAT = "1"
 """Raised when the files of an entry change."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from harness.training.data.identity import hashed
-from harness.training.data.sources.opening import picture_path
+from harness.training.data.sources.table import picture_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.training.data.tokenizer import Tokenizer
-from harness.training.settings.loop import MLM
+from harness.training.settings.objectives import MLM
 
 
 class Masked(NamedTuple):

@@ -18,9 +18,10 @@ import numpy as np
 from harness.training.data.cache import DataError, write_array
 from harness.training.data.decoding import Decoded, Square, decode
 from harness.training.data.holding_out import hold_out
-from harness.training.data.sources.opening import Table, check_column, open_tables
+from harness.training.data.sources.opening import open_tables
+from harness.training.data.sources.table import Table, check_column
 from harness.training.data.splits import NAMES, Rows, write_split
-from harness.training.settings.loop import Pictures
+from harness.training.settings.data import Pictures
 
 _SHOWN = 5
 """Bad rows that a message names; the others are counted."""

@@ -5,13 +5,14 @@ Letters: B rows, H W height and width, C channels.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from architectures.frozen import Frozen
+from harness.training.settings.spec import RunSpec
 
 
 class Augment(Frozen):
@@ -54,3 +55,12 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
     picture = Image.fromarray(image_HWC if channels == 3 else image_HWC[..., 0])
     cut = picture.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box * size))
     return np.asarray(cut).reshape(size, size, channels)
+
+
+def pixels(spec: RunSpec) -> dict[str, Any]:
+    """What `harness.training.data` makes of a picture, as timm says it."""
+    half = (0.5,) * spec.backbone.image_channels
+    fit = {"squash": "squash", "crop": "center", "pad": "border"}
+    mode = fit[getattr(spec.data, "fit", "squash")]
+    said = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
+    return {**said, "crop_mode": mode}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 from harness.training.settings.loop import Budget, Measure
 
@@ -33,35 +31,3 @@ def checkpoints_of(steps: int, measure: Measure) -> frozenset[int]:
     return frozenset(
         measured[math.ceil(len(measured) * i / count) - 1] for i in range(1, count + 1)
     )
-
-
-@dataclasses.dataclass
-class Ledger:
-    """What a run spent, in every unit: the binding one and all others."""
-
-    steps: int = 0
-    samples: int = 0
-    text_tokens: int = 0
-    """Real text tokens, without padding."""
-    image_tokens: int = 0
-    flops: float = 0.0
-    """Counted, not measured: FLOPs per training sample (`architectures.views.cost`) x samples."""
-    train_seconds: float = 0.0
-    """Wall time of training steps alone: without start-up, measuring and scoring."""
-    device_seconds: float = 0.0
-    """Wall time of the whole run on its device, over all its attempts."""
-    peak_mib: float = 0.0
-    """Largest memory seen at the end of a forward pass: allocated on a GPU, on the CPU resident in
-    the process, which a worker that did other runs before may still hold from them."""
-    parameters: int = 0
-    trainable: int = 0
-    flops_per_sample: float = 0.0
-    forward_flops: float = 0.0
-    """Forward FLOPs of one pair through towers and fusion."""
-    tuning_trials: int = 0
-    """Trials of the cell's tuning; known to the study, not to the run."""
-    tuning_seconds: float = 0.0
-    attempts: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)

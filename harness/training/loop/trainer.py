@@ -19,16 +19,17 @@ import torch
 from torch import Tensor
 
 from architectures.contract import FusionDesign
-from harness.study import RunSpec
 from harness.training.data.batches import Batch, Batches
 from harness.training.loop import optimizer as adamw
-from harness.training.loop.budget import Ledger, checkpoints_of, grid_of, steps_of
+from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
 from harness.training.loop.gradients import Gradients
+from harness.training.loop.ledger import Ledger
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses, Term
 from harness.training.objectives.validation import curve_values, gaps, validate
 from harness.training.randomness import torch_seed
+from harness.training.settings.spec import RunSpec
 
 VERSION = "2"
 """Raised when the same spec trains differently than before."""

@@ -25,7 +25,7 @@ from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
 from harness.training.objectives.term import Losses, Term, classified, full
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 
 VERSION = "2"
 """Raised when the same settings train differently than before."""

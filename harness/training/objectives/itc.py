@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.training.objectives.term import Term, full
-from harness.training.settings.loop import ITC
+from harness.training.settings.objectives import ITC
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

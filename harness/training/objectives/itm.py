@@ -15,7 +15,7 @@ from torch import Tensor
 
 from architectures.contract import ImageStates, TextStates
 from harness.training.objectives.term import full
-from harness.training.settings.loop import ITM
+from harness.training.settings.objectives import ITM
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from harness.training.objectives.queue import Queue
 from harness.training.objectives.teacher import Taught, Twin
 from harness.training.objectives.term import full
 from harness.training.randomness import torch_seed
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 
 
 class ObjectiveState(nn.Module):

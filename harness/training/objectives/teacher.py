@@ -17,7 +17,7 @@ from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch
 from harness.training.objectives.captions import captions
 from harness.training.objectives.mlm import hidden_words
-from harness.training.settings.loop import Teacher
+from harness.training.settings.objectives import Teacher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from harness.training.objectives.forward import terms
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Term
-from harness.training.settings.loop import Objectives
+from harness.training.settings.objectives import Objectives
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ from architectures import build
 from architectures.contract import FusionDesign, TextStage
 from architectures.frozen import SettingError
 from architectures.weights import slots
-from harness.study import RunSpec
 from harness.training.data.batches import Batch, Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import optimizer as adamw
@@ -44,7 +43,10 @@ from harness.training.one_modality.courses import (
 from harness.training.one_modality.models import FillsPatches, MaskedWords, NamesClasses
 from harness.training.randomness import stream, torch_seed
 from harness.training.scoring.chance import majority_level
-from harness.training.settings.loop import MLM, Budget, WarmStart
+from harness.training.settings.loop import Budget
+from harness.training.settings.objectives import MLM
+from harness.training.settings.spec import RunSpec
+from harness.training.settings.warm_start import WarmStart
 
 PICTURES_A_CLASS = 4
 """Groups with fewer training pictures than this, on average, are no classes."""

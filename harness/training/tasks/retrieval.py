@@ -12,9 +12,6 @@ Ties count as their expectation over random orders, so a constant score earns ex
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,8 +23,10 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
-from harness.training.scoring.chance import recall_chance
-from harness.training.settings.loop import Objectives, Retrieval
+from harness.training.scoring.contract import Scores
+from harness.training.scoring.ranking import hits_at, level_of, mean_percent
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.tasks import Retrieval
 
 VERSION = "1"
 """Raised when the same weights score differently than before."""
@@ -36,17 +35,6 @@ CUTOFFS = (1, 5, 10)
 PROTOCOLS = {"reranked": "re-ranked", "itc": "ITC alone", "every_pair": "every pair by ITM"}
 """How candidates were ranked -> what the report calls it; the first that there is, is the own."""
 BATCH = 128
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Final values, what chance would give, and what was predicted for every item."""
-
-    values: dict[str, float]
-    levels: dict[str, dict[str, float]]
-    """Level -> successes, items, chance (a share)."""
-    protocol: str
-    predictions: dict[str, np.ndarray]
 
 
 def why_not(facts: Facts, objectives: Objectives) -> str:
@@ -96,13 +84,13 @@ def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.d
         expected["reranked"] = _both_ways(by_image, by_text, match_IT)
     own = next(name for name in PROTOCOLS if name in expected)
     hits = expected[own]
-    values = {"mean_recall": _percent(hits)}
-    values |= {f"mean_recall_{name}": _percent(found) for name, found in expected.items()}
+    values = {"mean_recall": mean_percent(hits)}
+    values |= {f"mean_recall_{name}": mean_percent(found) for name, found in expected.items()}
     levels = {}
     for k in CUTOFFS:
         for way in ("i2t", "t2i"):
             values[f"{way}_r_at_{k}"] = 100 * float(hits[f"{way}_{k}"].mean())
-        levels[f"r_at_{k}"] = _level(hits, match_IT, k)
+        levels[f"r_at_{k}"] = level_of(hits, match_IT, k)
     predictions = {name: found.astype(np.float32) for name, found in hits.items()}
     return Scores(values=values, levels=levels, protocol=PROTOCOLS[own], predictions=predictions)
 
@@ -180,47 +168,3 @@ def _both_ways(by_image_IT: Tensor, by_text_IT: Tensor, match_IT: Tensor) -> dic
     ):
         hits |= {f"{way}_{k}": hits_at(scores, right, k) for k in CUTOFFS}
     return hits
-
-
-def hits_at(scores_QC: np.ndarray, right_QC: np.ndarray, k: int) -> np.ndarray:
-    """Q expected hits in [0, 1]: a right candidate among the k best, ties in random order. A right
-    one whose score is NaN is behind all wrong ones, a wrong one ahead of all right ones.
-    """
-    scores_QC = np.where(np.isnan(scores_QC), np.where(right_QC, -np.inf, np.inf), scores_QC)
-    best_Q1 = np.where(right_QC, scores_QC, -np.inf).max(axis=1, keepdims=True)
-    ahead_Q = ((scores_QC > best_Q1) & ~right_QC).sum(axis=1)
-    tied_Q = (scores_QC == best_Q1).sum(axis=1)
-    right_tied_Q = ((scores_QC == best_Q1) & right_QC).sum(axis=1)
-    return np.array(
-        [
-            _found(right, tied, k - ahead)
-            for right, tied, ahead in zip(right_tied_Q, tied_Q, ahead_Q, strict=True)
-        ]
-    )
-
-
-def _found(right: int, tied: int, places: int) -> float:
-    """The chance that one of the right ones among the tied comes in the places that are left."""
-    if places < 1:
-        return 0.0
-    return 1.0 if right == tied else recall_chance(places, [right], tied)
-
-
-def _percent(hits: dict[str, np.ndarray]) -> float:
-    return 100 * float(np.mean([found.mean() for found in hits.values()]))
-
-
-def _level(hits: dict[str, np.ndarray], match_IT: Tensor, k: int) -> dict[str, float]:
-    match = match_IT.cpu().numpy()
-    pooled = np.concatenate([hits[f"i2t_{k}"], hits[f"t2i_{k}"]])
-    images, texts = match.shape
-    chance = (
-        images * recall_chance(k, match.sum(1), texts)
-        + texts * recall_chance(k, match.sum(0), images)
-    ) / (images + texts)
-    return {"successes": int(pooled.sum()), "items": len(pooled), "chance": float(chance)}
-
-
-def record(scores: Scores) -> dict[str, Any]:
-    """The part of the scores that goes into the JSON file."""
-    return {"values": scores.values, "levels": scores.levels, "protocol": scores.protocol}

@@ -10,16 +10,11 @@ import pytest
 
 from architectures.backbone import SCALES
 from harness.outputs.folder import RunFolder, read_json, write_json
-from harness.study import Cell, RunSpec, Study, Variant
-from harness.training.settings.loop import (
-    Budget,
-    Data,
-    Measure,
-    Numerics,
-    Objectives,
-    Optimizer,
-    Scenes,
-)
+from harness.study import Cell, Study, Variant
+from harness.training.settings.data import Data, Scenes
+from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import RunSpec
 
 BEGUN = 1_700_000_000.25
 CURVES = ("train/loss", "val/loss", "val/itm_accuracy")

@@ -12,7 +12,9 @@ import pytest
 
 from architectures.frozen import SettingError
 from harness.outputs.folder import RunFolder, read_json, write_json
-from harness.results.tables import CURVES, DIGESTS, SCHEMA, Finding, Results, load, pairing
+from harness.results.folders import load
+from harness.results.pairing import Finding, pairing
+from harness.results.tables import CURVES, DIGESTS, SCHEMA, Results
 
 ByHand = Callable[..., dict[str, Any]]
 STATES = {(2, 0): "waiting", (2, 1): "diverged", (6, 0): "failed"}

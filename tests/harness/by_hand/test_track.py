@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from architectures.frozen import SettingError
-from harness.results.tables import Results, load, load_from_mlflow
+from harness.results.folders import load
+from harness.results.from_mlflow import load_from_mlflow
+from harness.results.tables import Results
 from harness.results.to_mlflow import Tracker, TrackingError, default_uri, ui_command
 
 pytestmark = pytest.mark.filterwarnings(

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.training.data.identity import hashed
 from harness.training.randomness import stream
-from harness.training.settings.loop import Scenes
+from harness.training.settings.data import Scenes
 
 SIZES = ("small", "large")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "black")

@@ -31,7 +31,7 @@ from harness.training.data.scenes.pixels import Placed, draw, place
 from harness.training.data.scenes.words import spoken
 from harness.training.data.splits import NAMES, Rows, write_split
 from harness.training.randomness import stream
-from harness.training.settings.loop import Scenes
+from harness.training.settings.data import Scenes
 
 VERSION = "1"
 """Raised whenever the same settings give other pictures or captions."""

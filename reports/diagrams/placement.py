@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.parts import Graph, Node, Part, layers_of, role, stand
-from reports.wires import Wire, across, nets_of, wires_of
+from reports.diagrams.parts import Graph, Node, Part, layers_of, role, stand
+from reports.diagrams.wires import Wire, across, nets_of, wires_of
 
 PILL = (0.36, 0.16)
 """Width and height of a head."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.parts import ROW, SLAB, Edge, Part
+from reports.diagrams.parts import ROW, SLAB, Edge, Part
 
 GUTTER, STRAIGHT, TRACK, BESIDE = 0.46, 0.2, 0.09, 0.52
 """Widths of a gutter, and what it has more for straight wires, each further trunk, heads in it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.diagram import drawn
-from reports.parts import Graph
+from reports.diagrams.diagram import drawn
+from reports.diagrams.parts import Graph
 
 HEAD = """# The designs
 

@@ -17,7 +17,8 @@ from reports.analysis import Answer, all_learned, learned
 from reports.drawing import in_words
 
 if TYPE_CHECKING:
-    from harness.results.tables import Finding, Results
+    from harness.results.pairing import Finding
+    from harness.results.tables import Results
 
 TEMPLATE = Path(__file__).with_name("page.html")
 WORDS = ("cell", "verdict", "protocol", "task", "level")

@@ -17,16 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path as Outline
-from matplotlib.transforms import Affine2D
 
-from reports.gallery import STYLE, saved
-from reports.parts import PIECE, Graph, Node, Part
-from reports.placement import LINE, PILL, Placement, place
-from reports.wires import Wire
+from reports.diagrams.canvas import SMALL_TEXT, TEXT, TITLE, Canvas, Look, Point
+from reports.diagrams.parts import PIECE, Graph, Node, Part
+from reports.diagrams.placement import LINE, PILL, Placement, place
+from reports.diagrams.wires import Wire
+from reports.gallery import saved
 
 # Tints that colour-blind readers tell apart, and the report's vermilion, darker.
 FILLS = {
@@ -44,13 +41,8 @@ MARGIN, ENTRY, ENTRY_WIDTH, NARROWEST = 0.1, 0.17, 2.0, 4.0
 """Inches: around the picture; height and width of an entry of the legend; of the whole."""
 STRIP = 0.12
 """Inches: of a slab, what shows that a part of the layer starts elsewhere."""
-SMALL_TEXT, TEXT, TITLE = 6.5, 7.5, 10.0
-"""Points."""
 FONTS = b"'DejaVu Sans', Verdana, sans-serif"
 """Verdana is as wide."""
-Point = tuple[float, float]
-Look = tuple[str, str, float, str]
-"""Fill, edge, width and style of a line; the fill of what is not closed is `none`."""
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
@@ -66,7 +58,7 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
     rows = 1 - -len(legend) // columns
     bottom = low - 0.15 - ENTRY * (rows + len(lacks))
     top = high + (0.3 + LINE * len(words) if title else 0.0)
-    canvas = _Canvas(
+    canvas = Canvas(
         (left - MARGIN, bottom - MARGIN), (width + 2 * MARGIN, top - bottom + 2 * MARGIN)
     )
     _paint(canvas, placed)
@@ -98,81 +90,10 @@ def shape(graph: Graph) -> str:
     return json.dumps(drawn, sort_keys=True)
 
 
-class _Canvas:
-    """Collects shapes by their look and paints each look at once, which is quick and small."""
-
-    def __init__(self, corner: Point, size: Point) -> None:
-        """In inches: the lower left corner of the picture, its width and height."""
-        self.corner, self.size = corner, size
-        self.shapes: dict[tuple[int, Look], list[Outline]] = {}
-        self.texts: list[dict[str, Any]] = []
-
-    def box(self, x: float, y: float, size: Point, look: Look) -> None:
-        """A box with round corners around a point."""
-        self._add(4 if look[0] == "none" else 3, look, _rounded(x, y, *size))
-
-    def line(self, points: Sequence[Point], colour: str, width: float) -> None:
-        self._add(1, ("none", colour, width, "-"), Outline(points))
-
-    def arrow(self, points: Sequence[Point], colour: str, width: float) -> None:
-        """A line with a head at its end."""
-        start, end = np.array(points[-2]), np.array(points[-1])
-        along = (end - start) / np.hypot(*(end - start))
-        length = 0.03 + 0.03 * width
-        neck, across = end - length * along, 0.4 * length * np.array([-along[1], along[0]])
-        self.line([*points[:-1], tuple(neck)], colour, width)
-        corners = [end, neck + across, neck - across, end]
-        self._add(2, (colour, "none", 0.0, "-"), Outline(corners, closed=True))
-
-    def write(
-        self, x: float, y: float, text: str, *, size: float = TEXT, bold: bool = False,
-        align: str = "center",
-    ) -> None:  # fmt: skip
-        """A line of text, `y` its middle."""
-        weight = "bold" if bold else "normal"
-        more = {"x": x, "y": y, "s": text, "fontsize": size, "weight": weight, "ha": align}
-        self.texts.append(more | {"va": "center_baseline", "zorder": 5})
-
-    def _add(self, depth: int, look: Look, outline: Outline) -> None:
-        self.shapes.setdefault((depth, look), []).append(outline)
-
-    def figure(self) -> Figure:
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=self.size)
-            inches = Affine2D().translate(-self.corner[0], -self.corner[1]) + figure.dpi_scale_trans
-            for (depth, (fill, edge, width, style)), outlines in self.shapes.items():
-                shape = PathPatch(Outline.make_compound_path(*outlines), transform=inches)
-                shape.set(
-                    facecolor=fill,
-                    edgecolor=edge,
-                    linewidth=width,
-                    linestyle=style,
-                    zorder=depth,
-                    capstyle="projecting",
-                )
-                figure.add_artist(shape)
-            for text in self.texts:
-                figure.text(**text, transform=inches)
-        return figure
-
-
-def _rounded(x: float, y: float, width: float, height: float, radius: float = 0.04) -> Outline:
-    corners = [(1, 1), (-1, 1), (-1, -1), (1, -1)]
-    points, codes = [], []
-    for i, (a, b) in enumerate(corners):
-        corner = np.array([x + a * width / 2, y + b * height / 2])
-        upright, level = np.array([0, -b * radius]), np.array([-a * radius, 0])
-        before, after = (upright, level) if i % 2 == 0 else (level, upright)
-        points += [corner + before, corner, corner + after]
-        codes += [Outline.LINETO, Outline.CURVE3, Outline.CURVE3]
-    codes[0] = Outline.MOVETO
-    return Outline([*points, points[0]], [*codes, Outline.CLOSEPOLY])
-
-
 # -- painting
 
 
-def _paint(canvas: _Canvas, placed: Placement) -> None:
+def _paint(canvas: Canvas, placed: Placement) -> None:
     for part in placed.parts.values():
         _paint_row(canvas, part, placed.field)
     for wire, points in _branches(placed.wires):
@@ -192,7 +113,7 @@ def _paint(canvas: _Canvas, placed: Placement) -> None:
             canvas.write(caption.x, y, line, bold=i == 0, align=caption.align)
 
 
-def _paint_row(canvas: _Canvas, part: Part, field: str) -> None:
+def _paint_row(canvas: Canvas, part: Part, field: str) -> None:
     """A part, and what stands beside it."""
     rest, (width, height) = origin(part.node, f"{field}_rest"), part.size
     canvas.box(part.x, part.y, part.size, _look(part.node, field))
@@ -243,7 +164,7 @@ def _look(node: Node, field: str) -> Look:
     return FILLS[origin(node, field)], PLAIN, 0.7, "-"
 
 
-def _entry(canvas: _Canvas, at: Point, key: str, said: str) -> None:
+def _entry(canvas: Canvas, at: Point, key: str, said: str) -> None:
     x, y = at
     if key == "reads":
         canvas.arrow([(x, y), (x + 0.24, y)], MEETS, 1.2)

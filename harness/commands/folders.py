@@ -1,0 +1,83 @@
+"""Commands about the outputs folder: give a run away, free space, open MLflow's page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import (
+    OUTPUTS,
+    Outputs,
+    Tracking,
+    app,
+    plain_errors,
+)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's folder name or its beginning, or STUDY/CELL/SEED, as `demo/6+6/0`.",
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    license_: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            metavar="NAME",
+            help="Licence for the model card, an SPDX identifier, as `apache-2.0`.",
+        ),
+    ] = "",
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
+    with plain_errors():
+        from harness.export.export import export as exported
+
+        absent = exported(outputs.expanduser().resolve(), run, folder, license_)
+        typer.echo(f"{folder}: read its README.md")
+        for tower, why in absent.items():
+            typer.echo(f"no {tower}: {why}")
+
+
+@app.command()
+def clean(
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also final weights; new tasks then need retraining.")
+    ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Also decoded data; decoded again when needed.")
+    ] = False,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Free space: checkpoints of runs that have ended; results, curves and reports always stay."""
+    from harness.outputs.cleaning import clean as cleaned
+
+    with plain_errors():
+        for what, mib in cleaned(outputs, weights=weights, cache=cache).items():
+            typer.echo(f"{what}: {mib:.1f} MiB freed")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 5000,
+    tracking: Tracking = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Open MLflow's page on the study's store, bound to the loopback address."""
+    with plain_errors():
+        from harness.results.to_mlflow import ui_command
+
+        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+        command = ui_command(outputs.resolve(), port, tracking)
+        typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
+        sys.stdout.flush()
+        os.execvp(command[0], command)

@@ -1,0 +1,109 @@
+"""What all commands share: the application, options, and errors said in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from architectures.frozen import SettingError
+
+if TYPE_CHECKING:
+    from harness.lab import Lab
+    from harness.study import Study
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="fuselab: which vision-language fusion design, and am I sure?",
+)
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own file.")]
+
+Outputs = Annotated[
+    Path,
+    typer.Option(help="Where runs, data cache, tracking and reports go.", envvar="FUSELAB_OUTPUTS"),
+]
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field, as `budget.samples=4000`; may be repeated."),
+]
+
+Tracking = Annotated[
+    str | None, typer.Option(help="An MLflow tracking URI; default: sqlite in the outputs folder.")
+]
+
+Address = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster; default: a Ray on this machine.")
+]
+
+Local = Annotated[bool, typer.Option("--local", help="One run after another here, without Ray.")]
+
+GpuShare = Annotated[float, typer.Option(help="Part of a GPU that one run takes on cuda.")]
+
+OUTPUTS = Path("outputs")
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a user can mend is said in a line, without a traceback."""
+    from pydantic import ValidationError
+
+    from architectures.frozen import readable
+    from harness.outputs.folder import Locked, TrackingError
+
+    try:
+        yield
+    except ValidationError as error:
+        fail(readable(error))
+    except (SettingError, OSError, TrackingError, Locked) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> None:
+    typer.secho(f"fuselab: {message}", fg=typer.colors.RED, err=True)
+    raise typer.Exit(2)
+
+
+def study_of(name: str, changes: list[str] | None) -> tuple[Study, str]:
+    from harness.planning.shelf import load
+
+    study, file = load(name, STUDIES)
+    return study.with_fields(dict(changes_of(changes))), file
+
+
+def changes_of(changes: list[str] | None) -> Iterator[tuple[str, Any]]:
+    """Field and value of every `--set`."""
+    for change in changes or []:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise SettingError(f"--set {change}: write it as field=value")
+        yield path, _value(text)
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON (numbers, lists, true), else the words themselves."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def lab_of(outputs: Path, tracking: str | None) -> Lab:
+    from harness.lab import Lab
+
+    return Lab(outputs, tracking)
+
+
+def name_of(study: str) -> str:
+    """The name of a study given by name or by file."""
+    return study_of(study, None)[0].name if study.endswith(".py") else study

@@ -1,0 +1,174 @@
+"""Commands about a study: what it would cost, running it, tuning it, its state and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import (
+    OUTPUTS,
+    STUDIES,
+    Address,
+    GpuShare,
+    Local,
+    Outputs,
+    Set,
+    StudyName,
+    Tracking,
+    app,
+    lab_of,
+    name_of,
+    plain_errors,
+    study_of,
+)
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that come with fuselab."""
+    from harness.commands import show
+    from harness.planning.shelf import names
+
+    show.pairs("study", "question", names(STUDIES))
+
+
+@app.command()
+def plan(
+    study: StudyName,
+    set_: Set = None,
+    tuned: Annotated[bool, typer.Option("--tuned", help="With the tuned settings.")] = False,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Show what would run and what it would cost, before anything runs."""
+    with plain_errors():
+        from harness.commands import show
+        from harness.planning.price import estimates
+
+        asked, file = study_of(study, set_)
+        lab = lab_of(outputs, None)
+        planned = lab.plan(asked, design_file=file, tuned=tuned)
+        show.plan(planned, estimates(planned, lab.outputs), lab.outputs)
+        show.lines(lab.starts(planned))
+
+
+@app.command()
+def run(
+    study: StudyName,
+    set_: Set = None,
+    local: Local = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also start failed and diverged runs again.")
+    ] = False,
+    only: Annotated[str, typer.Option(help="Cells whose name fits a pattern, as `6+6`.")] = "",
+    tuned: Annotated[bool, typer.Option("--tuned", help="With the settings tuning chose.")] = False,
+    address: Address = None,
+    gpu_share: GpuShare = 1.0,
+    tracking: Tracking = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Run a study. The same command again skips what is done and goes on with the rest."""
+    with plain_errors():
+        from harness.commands import show
+
+        asked, file = study_of(study, set_)
+        lab = lab_of(outputs, tracking)
+        states = lab.run(
+            asked,
+            design_file=file,
+            tuned=tuned,
+            only=only,
+            local=local,
+            retry_failed=retry_failed,
+            address=address,
+            gpu_share=gpu_share,
+        )
+        show.states(states, study, lab.notes(asked.name))
+    if any(state != "done" for state in states.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    study: StudyName,
+    set_: Set = None,
+    local: Local = False,
+    address: Address = None,
+    gpu_share: GpuShare = 1.0,
+    tracking: Tracking = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Tune every cell equally: same trials, same draws; `run --tuned` uses the choice."""
+    with plain_errors():
+        from harness.commands import show
+
+        asked, file = study_of(study, set_)
+        result = lab_of(outputs, tracking).tune(
+            asked, design_file=file, local=local, address=address, gpu_share=gpu_share
+        )
+        show.tuning(result)
+
+
+@app.command("warm-start")
+def warm_start(
+    study: StudyName,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Also copy them to this new folder.")
+    ] = None,
+    set_: Set = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Make what a study's runs start from: BERT, DistilBERT and ViT of its own training data, and
+    the text stage of a design that has one.
+    """
+    with plain_errors():
+        from harness.commands import show
+        from harness.warm_start.make import copied
+
+        asked, file = study_of(study, set_)
+        made = lab_of(outputs, None).warm_start(asked, design_file=file)
+        for folder in made:
+            show.warm_start(folder)
+            if to:
+                typer.echo(copied(folder, to / folder.name if len(made) > 1 else to))
+
+
+@app.command()
+def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
+    """Show how far every run of a study is."""
+    with plain_errors():
+        from harness.commands import show
+        from harness.results.folders import load
+
+        show.status(load(outputs, name_of(study)), outputs)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 where runs are not paired as they should be.")
+    ] = False,
+    require_learned: Annotated[
+        bool, typer.Option("--require-learned", help="Exit 1 where a fusion run is at chance.")
+    ] = False,
+    from_tracking: Annotated[
+        bool, typer.Option("--from-tracking", help="Read the tracking store, not the run folders.")
+    ] = False,
+    tracking: Tracking = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Write the report of a study: page, figures and tables; and print the answer."""
+    with plain_errors():
+        from harness.commands import show
+        from reports.build import build
+
+        lab = lab_of(outputs, tracking)
+        name = name_of(study)
+        results = lab.results(name, from_tracking=from_tracking)
+        made = build(results, lab.outputs / "reports" / name, tuning=lab.tuning(name))
+        show.report(made, levels=require_learned)
+        lab.log_report(name, made.folder)
+    if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
+        raise typer.Exit(1)

@@ -1,0 +1,77 @@
+"""What must be there before any worker starts: decoded data, and what runs start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from architectures import build
+from architectures.frozen import SettingError
+from harness.planning.plan import Plan
+from harness.training.data.corpus import Corpus
+from harness.warm_start import make
+from harness.warm_start.keys import key, stage_folder, text_stage
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+
+
+def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
+    """What a reader should know of the data: captions cut, splits that share something."""
+    return list(dict.fromkeys(note for corpus in corpora.values() for note in corpus.notes))
+
+
+def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
+    """Decode the data of every cell once, before any worker starts; cell -> corpus.
+
+    Raises `SettingError` where a batch is larger than the data or a design cannot be built, besides
+    what loading raises.
+    """
+    import torch
+
+    from harness.runs.assemble import load_data
+
+    corpora = {}
+    for row in planned.rows:
+        if row.cell not in corpora:
+            corpus = corpora[row.cell] = load_data(row.spec, outputs)
+            if row.spec.batch_size > len(corpus.train):
+                raise SettingError(
+                    f"cell {row.cell!r}: batch_size {row.spec.batch_size} is larger than the "
+                    f"training data, {len(corpus.train)} pictures"
+                )
+            spec, words = row.spec, corpus.tokenizer.vocabulary
+            active = spec.objectives.active()
+            with torch.device("meta"):  # no weights are made, but what is asked for must exist
+                design = build.construct(spec.design, spec.config, spec.backbone, words, active)
+            build.start(design)
+    return corpora
+
+
+def make_all(
+    planned: Plan, corpora: Mapping[str, Corpus], outputs: Path, say: Callable[[str], object] = str
+) -> list[Path]:
+    """Every folder that the runs of a plan start from, made where it is not there; `corpora`: cell
+    -> corpus.
+
+    Raises `SettingError` naming the cell where a design cannot start from it.
+    """
+    import torch
+
+    cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
+    folders: dict[Path, None] = {}  # each once, in the order made
+    for cell, spec in cells.items():
+        try:
+            make.made(spec, corpora[cell], outputs, say)
+            folder = outputs / "warm_start" / key(spec)
+            folders[folder] = None
+            if stage := text_stage(spec):
+                folders[folder.parent / stage_folder(spec, stage)] = None
+            backbone, config = make.applied(spec, folder)
+            with torch.device("meta"):  # says at once what would not fit
+                words = corpora[cell].tokenizer.vocabulary
+                build.construct(spec.design, config, backbone, words)
+        except SettingError as error:
+            raise SettingError(f"cell {cell!r}: {error}") from None
+    return list(folders)

@@ -1,0 +1,67 @@
+"""What a plan's runs will cost: counted FLOPs and parameters, a measured step of each cell."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from harness.planning.plan import Plan
+from harness.planning.prepare import prepared
+from harness.training.data.corpus import Corpus
+from harness.training.loop.budget import steps_of
+from harness.training.settings.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one cell will cost at one seed."""
+
+    cell: str
+    parameters: int
+    flops_per_sample: float
+    """Training: forward and backward, all objectives."""
+    seconds: float
+    """Training steps alone, from a measured step; scoring comes on top."""
+    disk_mib: float
+    """What is kept at the end; three times that while it trains."""
+    measured_rows: int
+    """Batch of the measured step; smaller than the study's where that would take long."""
+
+
+COMFORTABLE_FLOPS = 1e12
+"""A measured step above this many FLOPs is measured on fewer rows and scaled up."""
+
+
+def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
+    """Cost of every cell: counted FLOPs and parameters, one measured step of each."""
+    corpora = prepared(planned, outputs)
+    first = {row.cell: row.spec for row in reversed(planned.rows)}
+    return [_estimate(cell, first[cell], corpora[cell]) for cell in corpora]
+
+
+def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
+    from architectures.views import cost
+    from harness.runs.assemble import build_design, counted_cost, training_batches
+    from harness.training.loop import numerics
+    from harness.training.loop.trainer import Trainer
+
+    numerics.prepare(spec.numerics)
+    counted = counted_cost(spec, corpus)
+    flops = cost.training_flops(counted, spec.objectives.active(), spec.objectives.taught())
+    rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
+    small = spec.model_copy(update={"batch_size": rows})
+    design = build_design(small, corpus.tokenizer.vocabulary)
+    trainer = Trainer(small, design, training_batches(small, corpus), [])
+    trainer.one_step()
+    begun = time.perf_counter()
+    trainer.one_step()
+    seconds = (time.perf_counter() - begun) * spec.batch_size / rows
+    return Estimate(
+        cell=cell,
+        parameters=counted.parameters,
+        flops_per_sample=flops,
+        seconds=seconds * steps_of(spec.budget, spec.batch_size),
+        disk_mib=counted.parameters * 4 / 2**20,
+        measured_rows=rows,
+    )

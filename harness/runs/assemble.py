@@ -1,0 +1,79 @@
+"""A RunSpec -> the parts of its run: corpus, batches, design, counted cost, graph."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from architectures import build, registry
+from architectures.backbone import Backbone
+from architectures.contract import FusionDesign
+from architectures.frozen import SettingError
+from architectures.views import cost, graph
+from architectures.weights.weight_files import content
+from harness.training.data.batches import Batches
+from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.randomness import stream
+from harness.training.settings.spec import RunSpec
+from harness.warm_start import make as warm_start
+
+
+def load_data(spec: RunSpec, outputs: Path) -> Corpus:
+    """The corpus of a run, from the shared cache."""
+    backbone = spec.backbone
+    return load_corpus(spec.data, backbone.image_size, outputs / "cache", backbone.image_channels)
+
+
+def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
+    """The batches of a run: a function of data and seed, never of the design."""
+    return Batches(
+        corpus.train,
+        corpus.tokenizer,
+        spec.batch_size,
+        spec.seed,
+        spec.objectives.mlm,
+        corpus.augment,
+    )
+
+
+def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> FusionDesign:
+    """The design of a spec with its initial weights, drawn by seed and role; `start`: the folder of
+    its warm start.
+    """
+    if spec.design_file:
+        registry.load_file(Path(spec.design_file))
+    for source, known in spec.weights.items():
+        if content(source) != known:
+            raise SettingError(f"the weights {source!r} have changed since the run was planned")
+    backbone, config = warm_start.applied(spec, start)
+    return build.design(
+        spec.design,
+        config,
+        backbone,
+        vocabulary,
+        draw=lambda role: stream(spec.seed, "initial weights", role),
+        objectives=spec.objectives.active(),
+    )
+
+
+def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
+    """Parameters and FLOPs of a run's design, with the heads of its objectives."""
+    words = corpus.tokenizer
+    parts = (spec.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
+    return _cost(*parts, words.length, spec.objectives.active())
+
+
+# Counting and tracing take a second or two of torch's meta device: once per design and process.
+@functools.lru_cache(maxsize=64)
+def _cost(
+    name: str, config: str, backbone: Backbone, words: int, length: int, active: tuple[str, ...]
+) -> cost.Cost:
+    fields = json.loads(config)
+    return cost.cost(name, fields, backbone, words, text_tokens=length, objectives=active)
+
+
+@functools.lru_cache(maxsize=64)
+def graph_of(name: str, config: str, backbone: Backbone, words: int) -> dict[str, Any]:
+    return graph.graph(name, json.loads(config), backbone, words)

@@ -1,0 +1,140 @@
+"""Runs as Ray core tasks: workers on this machine or on a cluster. The only import of ray."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from architectures.frozen import SettingError
+from harness.outputs.folder import Locked, State
+from harness.scheduling.here import Work, work_of
+from harness.scheduling.session import OutOfMemory, ProcessDied
+from harness.training.settings.spec import RunSpec
+
+_in_doubt = False
+"""In a worker: a run began in this process and has not ended well."""
+
+
+def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
+    """One run in a Ray worker; None where an earlier run left the process in doubt."""
+    global _in_doubt
+    if _in_doubt:
+        return None
+    _in_doubt = True
+    try:
+        state = work_of(work)(spec, outputs)
+    except Locked:
+        _in_doubt = False
+        raise
+    gc.collect()
+    _in_doubt = state not in ("done", "interrupted")
+    return state
+
+
+class Workers:
+    """Ray's workers. Those of CPU runs are kept from run to run, as a new one imports for seconds;
+    a run on a GPU, and one that is tried again, has a process of its own."""
+
+    def __init__(self, outputs: Path, work: Work | None, gpu_share: float) -> None:
+        import ray
+
+        self._ray, self._outputs, self._work, self._gpu_share = ray, outputs, work, gpu_share
+        self._kept = ray.remote(max_retries=0)(_in_worker)
+        self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
+
+    def _needs(self, spec: RunSpec) -> dict[str, float]:
+        gpu = {"GPU": self._gpu_share} if spec.numerics.device == "cuda" else {}
+        return {"CPU": spec.numerics.threads, **gpu}
+
+    def slots(self, spec: RunSpec) -> int:
+        needs = self._needs(spec)
+        has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        slots = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
+        if not slots:
+            found = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+            raise SettingError(
+                f"a run needs {needs} on one machine (numerics.threads, numerics.device), but "
+                f"there is: {found}"
+            )
+        return slots
+
+    def start(self, spec: RunSpec, *, fresh: bool) -> Any:
+        needs = self._needs(spec)
+        task = self._own if fresh or "GPU" in needs else self._kept
+        placed = task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
+        return placed.remote(self._work, spec, self._outputs)
+
+    def ended(self, handles: Collection[Any], seconds: float) -> list[Any]:
+        return self._ray.wait(list(handles), timeout=seconds)[0]
+
+    def answer(self, handle: Any) -> State | None:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(handle)
+        except errors.OutOfMemoryError:
+            raise OutOfMemory("ended by Ray before the machine ran out of memory") from None
+        except (errors.WorkerCrashedError, errors.NodeDiedError):
+            raise ProcessDied("its process died") from None
+        except errors.RayTaskError as error:
+            raise error.cause from None
+
+
+@contextlib.contextmanager
+def opened(address: str | None, threads: int) -> Iterator[None]:
+    """A quiet Ray of our own, or a connection to the one at the address, closed afterwards.
+
+    A session that is open already, as in a notebook, is used and left open.
+    """
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    # Else Ray writes a token under HOME, which may be read-only.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    pins = dict.fromkeys(variables, str(threads))
+    if address:
+        ray.init(
+            address,
+            runtime_env={"env_vars": pins},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        root = str(Path(__file__).resolve().parents[2])  # for a project that is not installed
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        with _environment({**pins, "PYTHONPATH": path}):  # which Ray's processes inherit
+            # "local": never a stray cluster that a file or RAY_ADDRESS points to. Only specs
+            # and states travel, so the object store is about the smallest one allowed.
+            ray.init(
+                "local",
+                include_dashboard=False,
+                object_store_memory=80 * 2**20,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    old = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

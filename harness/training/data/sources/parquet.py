@@ -1,0 +1,45 @@
+"""Image-caption rows in parquet files."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.training.data.cache import DataError
+from harness.training.data.sources.table import (
+    ROWS_AT_ONCE,
+    Table,
+    first_line,
+)
+
+
+def parquet_paths(where: str, role: str) -> list[Path]:
+    """The files of a path or glob, by name."""
+    paths = sorted(Path(p) for p in glob.glob(str(Path(where).expanduser()), recursive=True))
+    if not paths:
+        what = "matches no file" if glob.has_magic(where) else "does not exist"
+        raise DataError(f"{role}={where} {what}")
+    return paths
+
+
+def parquet_table(path: Path, role: str) -> Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            rows, schema = file.metadata.num_rows, file.schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{role}: {path} cannot be read as parquet ({first_line(error)})"
+        ) from error
+
+    def batches(columns: list[str]) -> Iterator[pa.RecordBatch]:
+        try:
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{role}: {path} is damaged ({first_line(error)})") from error
+
+    return Table(name=str(path), folder=path.parent, rows=rows, schema=schema, batches=batches)

@@ -1,0 +1,157 @@
+"""The pre-training losses and their switches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from architectures.frozen import Frozen
+
+
+class ITC(Frozen):
+    """Image-text contrastive learning (Radford et al. 2021; ALBEF; VSE++)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Start of the learnable temperature; logits are cosine / temperature."""
+    temperature_range: tuple[float, float] = (0.001, 0.5)
+    """Bounds the temperature is clamped to around every step."""
+    same: Literal["positive", "masked", "negative"] = "positive"
+    """Other pairs that match (same group, picture or caption), in the batch and in the queue: they
+    share the target, are left out, or (as published) are wrongly negative. A hinge has no target to
+    share: `positive` leaves them out."""
+    loss: Literal["softmax", "hinge_sum", "hinge_max"] = "softmax"
+    """`softmax`: cross-entropy of cosine / temperature. `hinge_sum`: by how much negatives come
+    within the margin of the own pair, added up over a row; `hinge_max`: of the hardest one alone
+    (VSE++), which from random weights may never leave all cosines equal, a loss of `margin`. Hinges
+    take cosines as they are; the temperature keeps its start, for ITM's draw."""
+    margin: Annotated[float, Field(gt=0, le=2)] = 0.2
+    """How far, in cosine, a hinge wants negatives below the own pair."""
+    keys: Literal["batch", "teacher"] = "batch"
+    """What a picture or caption is compared with: the batch's own features, which learn too (CLIP),
+    or the momentum teacher's (MoCo, ALBEF), which do not."""
+    queue: Annotated[int, Field(ge=0)] = 0
+    """Features of earlier batches, the teacher's, that are keys beside those of the batch (ALBEF:
+    65,536). The oldest leave first. Needs `keys` to be `teacher`."""
+    queue_start: Literal["empty", "noise"] = "empty"
+    """What the queue holds before it is full: nothing, or (as published) random unit vectors."""
+    gather: bool = True
+    """Where several workers train one model: keys are the features of all workers, with gradients
+    where they learn; false: of the own worker (ALBEF, whose queue alone is of all)."""
+    distil: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share (alpha) of the momentum teacher's softmax in the targets (ALBEF: 0.4); 0: none."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ITC:
+        low, high = self.temperature_range
+        if not 0 < low <= self.temperature <= high:
+            raise ValueError(
+                f"itc.temperature is {self.temperature}, but it is kept within "
+                f"itc.temperature_range, {low} to {high}: change either, so that 0 < lowest <= "
+                "temperature <= highest"
+            )
+        if self.queue and self.keys != "teacher":
+            raise ValueError(
+                f"itc.queue is {self.queue}, but a queue holds features of the teacher: set "
+                "itc.keys to 'teacher'"
+            )
+        if self.loss != "softmax" and (self.keys == "teacher" or self.distil):
+            raise ValueError(
+                f"itc.loss is {self.loss!r}, a hinge over the batch alone: set itc.keys to 'batch' "
+                "and itc.distil to 0"
+            )
+        return self
+
+
+class ITM(Frozen):
+    """Image-text matching: one positive and two negatives a pair, two classes (ALBEF)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    hard_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Chance that a negative is drawn by ITC similarity and not uniformly: 1 as ALBEF, 0 as ViLT.
+    From scratch a short budget needs both kinds: hard negatives alone differ in one word, and ITM
+    stays at the majority. Without ITC all are drawn uniformly."""
+    same: Literal["masked", "negative"] = "masked"
+    """Other pairs that match (same group, picture or caption): never drawn, or (as published, where
+    only the own pair's weight is set to 0) drawn like any other."""
+
+
+class MLM(Frozen):
+    """Masked language modelling with the picture in view (BERT's 80/10/10 rule)."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor in the total loss; 0 turns the objective off."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Chance of each real token, special ones apart, to be predicted."""
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of predicted tokens replaced by [MASK]."""
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of predicted tokens replaced by a random word; the rest stay."""
+    whole_words: bool = False
+    """Predict all pieces of a word or none (ViLT, VLMo), so that none gives another away."""
+    distil: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share (alpha) of the loss against the momentum teacher's words (ALBEF: 0.4); 0: none."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> MLM:
+        if self.mask_share + self.random_share > 1:
+            raise ValueError("mask_share + random_share is more than 1")
+        return self
+
+
+class Teacher(Frozen):
+    """The momentum teacher (ALBEF): a twin of the design that follows it slowly. It is there where
+    an objective asks for it: `itc.keys`, `itc.distil`, `mlm.distil`."""
+
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.995
+    """Share of its weights that it keeps in a step; the rest is the design's."""
+    update: Literal["before", "after"] = "before"
+    """Whether it follows before or after it is asked in a step. Before, as published: it then says
+    what the weights that the step starts with have already moved."""
+    dropout: bool = True
+    """Whether dropout is active in it, as published, where it stays in training mode."""
+    ramp_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Epochs over which `distil` grows from 0 to its value, in a straight line."""
+
+
+class Objectives(Frozen):
+    """The pre-training losses; each is a switch by its weight, distillation by its share."""
+
+    itc: ITC = ITC()
+    """Contrastive loss on the two towers."""
+    itm: ITM = ITM()
+    """Matching loss on the fused states."""
+    mlm: MLM = MLM()
+    """Masked words from the fused states."""
+    teacher: Teacher = Teacher()
+    """Momentum distillation, and keys for ITC."""
+
+    def active(self) -> tuple[str, ...]:
+        """Names of the objectives with a weight above 0, in a fixed order."""
+        return tuple(n for n in ("itc", "itm", "mlm") if getattr(self, n).weight > 0)
+
+    def taught(self) -> tuple[str, ...]:
+        """Those of the active objectives that ask for the momentum teacher."""
+        asks = {
+            "itc": self.itc.keys == "teacher" or self.itc.distil > 0,
+            "mlm": self.mlm.distil > 0,
+        }
+        return tuple(name for name in self.active() if asks.get(name))
+
+
+ALBEF_OBJECTIVES = Objectives(
+    itc=ITC(
+        keys="teacher", queue=65_536, queue_start="noise", gather=False, distil=0.4, same="negative"
+    ),
+    itm=ITM(same="negative"),
+    mlm=MLM(distil=0.4),
+)
+"""ALBEF's pre-training losses as published (salesforce/ALBEF): ITC against teacher and queue, ITM
+with hard negatives, MLM, and momentum distillation of ITC and MLM. What it takes for wrong pairs
+though they match is left as it is there: set `itc.same` and `itm.same` for the rule of identity.
+"""
+
+SHORT_OBJECTIVES = Objectives(itc=ITC(temperature=0.2), itm=ITM(hard_share=0.25))

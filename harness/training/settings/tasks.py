@@ -1,0 +1,27 @@
+"""What may be asked of a trained design: the settings of every downstream task."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from architectures.frozen import Frozen
+from harness.training.settings.data import Positive
+
+
+class Retrieval(Frozen):
+    """Image-text retrieval: ITC alone, the top k re-ranked by the ITM head, or by ITM alone."""
+
+    name: Literal["retrieval"] = "retrieval"
+    """Which task file scores it."""
+    rerank: Positive = 16
+    """Candidates of the ITC ranking that the ITM head scores again."""
+    every_pair: Positive = 500_000
+    """Without ITC nothing ranks first, and the ITM head scores every picture with every caption: up
+    to so many pairs; a split with more is refused before the run trains."""
+    split: Literal["val", "test"] = "test"
+    """Which split is scored."""
+    captions: Literal["first", "all"] = "first"
+    """Captions of a picture that are queries and candidates."""
+
+
+TaskSpec = Retrieval

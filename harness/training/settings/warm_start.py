@@ -1,0 +1,36 @@
+"""What towers may be trained on before the runs, as settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from architectures.frozen import Frozen
+from harness.training.settings.data import Positive
+from harness.training.settings.loop import Optimizer
+
+
+class WarmStart(Frozen):
+    """BERT, DistilBERT and ViT trained before the runs, on the study's own training data alone.
+    They stand in for pretrained weights, for all designs alike. A design that has a text stage
+    (`multiway`, after VLMo) takes its text parts from that, and not from the BERT."""
+
+    bert_samples: Positive = 12_800
+    """Captions that BERT learns masked words from."""
+    distil_samples: Positive = 6_400
+    """Captions by which half of its layers learn from it to be a DistilBERT."""
+    vit_samples: Positive = 12_800
+    """Pictures that the ViT learns from."""
+    text_stage_samples: Annotated[int, Field(ge=0)] = 12_800
+    """Captions that the text parts of a design with a text stage then learn masked words from, on
+    top of the ViT, whose attention stays as it is; 0: no such stage. Other designs ignore it."""
+    vit_task: Literal["auto", "classes", "patches"] = "auto"
+    """`classes`: which group a picture is of; `patches`: the pixels of hidden patches; `auto`:
+    classes where a group has four training pictures or more, on average, else patches."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Captions or pictures a step."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-3)
+    """AdamW's settings, of each of them."""
+    seed: int = 20_000
+    """Of weights, batches and masks; apart from the seeds of the runs, which share the result."""
