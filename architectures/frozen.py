@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -45,6 +45,30 @@ class Frozen(BaseModel):
                     raise nearest(str(name), cls.model_fields, f"field of {cls.__name__}")
         return values
 
+    def changed_fields(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, in records within too, as plain JSON values.
+
+        What a record is known by: a field that is added later, at a default that means what was
+        done before it existed, changes nothing here. Whoever changes a default raises the declared
+        version that stands beside this in a key. Tags (a `Literal` of one value, which say what
+        kind of record it is) always stay.
+
+        >>> class Inner(Frozen):
+        ...     low: int = 0
+        >>> class Outer(Frozen):
+        ...     inner: Inner = Inner()
+        ...     name: str
+        >>> Outer(name="a", inner=Inner(low=1)).changed_fields(), Outer(name="a").changed_fields()
+        ({'inner': {'low': 1}, 'name': 'a'}, {'name': 'a'})
+        """
+        changed = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            tag = get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+            if tag or field.is_required() or value != field.get_default(call_default_factory=True):
+                changed[name] = _plain(value)
+        return changed
+
     def with_field(self, path: str, value: Any) -> Self:
         """A copy with one field changed, named by a dotted path, validated as if written so.
 
@@ -74,6 +98,17 @@ class Frozen(BaseModel):
                 path = f"{head}.{next(iter(its))}"
                 raise SettingError(f"{path}: {head} holds a plain value, it has no fields")
         return checked(type(self), values)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own values, every record within by its changed fields."""
+    if isinstance(value, Frozen):
+        return value.changed_fields()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 F = TypeVar("F", bound=Frozen)

@@ -6,7 +6,8 @@ from studies.demo import STUDY
 
 lab = Lab(Path("outputs"))
 lab.run(STUDY)
-print(lab.results(STUDY.name).runs[["cell", "seed", "retrieval/mean_recall"]])
+results = lab.results(STUDY.name)
+print(results.runs[["cell", "seed"]].assign(score=results.values("retrieval/mean_recall")))
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures.frozen import SettingError
-from harness.outputs.folder import State, read_json
+from harness.outputs.files import State
 from harness.study import Study
 
 if TYPE_CHECKING:
+    from harness.outputs.records import CellChoice
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
     from harness.tuning.choice import TuningResult
@@ -33,7 +35,7 @@ class Lab:
         self.outputs = outputs.expanduser().resolve()
         self.tracking = tracking
 
-    def plan(self, study: Study, *, design_file: str = "", tuned: bool = False) -> Plan:
+    def plan(self, study: Study, *, tuned: bool = False) -> Plan:
         """Every run of a study, checked; nothing is trained. See `plan.plan`."""
         from harness.planning.plan import plan
 
@@ -42,13 +44,12 @@ class Lab:
             from harness.tuning.choice import tuned as chosen
 
             tuning = chosen(study, self.outputs)
-        return plan(study, self.outputs, design_file=design_file, tuning=tuning)
+        return plan(study, self.outputs, tuning=tuning)
 
     def run(
         self,
         study: Study,
         *,
-        design_file: str = "",
         tuned: bool = False,
         only: str = "",
         **how: Any,
@@ -59,8 +60,8 @@ class Lab:
         goes to `schedule.run_all`: local, retry_failed, address, gpu_share. Finished runs are
         skipped and interrupted ones go on, so the same call again completes a study.
         """
-        planned = self.plan(study, design_file=design_file, tuned=tuned)
-        rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell, only or "*")]
+        planned = self.plan(study, tuned=tuned)
+        rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell.name, only or "*")]
         if not rows:
             cells = ", ".join(cell.name for cell in study.cells)
             raise SettingError(f"--only {only!r} fits no cell; cells: {cells}")
@@ -83,7 +84,7 @@ class Lab:
         tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
         described = write_study(planned, self.outputs, notes)
         rows = planned.rows if rows is None else rows
-        labels = {row.spec.train_key(): f"{row.cell} seed {row.seed}" for row in rows}
+        labels = {row.spec.train_key(): f"{row.cell.name} seed {row.seed}" for row in rows}
         states = run_all(
             [spec for spec in planned.specs if spec.train_key() in labels],
             self.outputs,
@@ -95,7 +96,7 @@ class Lab:
         tracker.publish(described)
         return states
 
-    def warm_start(self, study: Study, *, design_file: str = "") -> list[Path]:
+    def warm_start(self, study: Study) -> list[Path]:
         """Make what a study's runs start from, or find it made: see `warm_start`. A study that
         names no recipe gets the default one.
         """
@@ -106,7 +107,7 @@ class Lab:
 
         if all(study.settings_of(cell).warm_start is None for cell in study.cells):
             study = study.model_copy(update={"warm_start": WarmStart()})
-        planned = self.plan(study, design_file=design_file)
+        planned = self.plan(study)
         corpora = prepared(planned, self.outputs)
         return prepare.make_all(planned, corpora, self.outputs, Screen().say)
 
@@ -119,7 +120,9 @@ class Lab:
 
     def notes(self, study: str) -> list[str]:
         """What a reader should know of the data of a study that was run."""
-        return read_json(self.outputs / "studies" / study / "study.json", {}).get("notes", [])
+        from harness.results.folders import study_record
+
+        return list(study_record(self.outputs, study).notes)
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""
@@ -131,16 +134,16 @@ class Lab:
             return load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
         return load(self.outputs, study)
 
-    def tune(self, study: Study, *, design_file: str = "", **how: Any) -> TuningResult:
+    def tune(self, study: Study, **how: Any) -> TuningResult:
         """Tune every cell equally; `how` goes to `schedule.run_all`. See `tune.tune`."""
         from harness.tuning import tune
 
         def runner(planned: Plan) -> dict[str, State]:
             return self.run_planned(planned, **how)
 
-        return tune.tune(study, self.outputs, runner, design_file=design_file)
+        return tune.tune(study, self.outputs, runner)
 
-    def tuning(self, study: str) -> dict[str, Any] | None:
+    def tuning(self, study: str) -> dict[str, CellChoice] | None:
         """What tuning chose for each cell of a study, or None where it was not tuned."""
         from harness.tuning.choice import choices
 

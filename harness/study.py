@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
-from harness.training.settings.data import Data, Pictures, Scenes, Text
+from harness.training.settings.data import Pictures, Scenes, Text
 from harness.training.settings.loop import SHORT_OPTIMIZER, Budget, Measure, Numerics, Optimizer
 from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
@@ -24,13 +24,14 @@ from harness.training.settings.objectives import (
     Objectives,
     Teacher,
 )
+from harness.training.settings.run import RunSettings
 from harness.training.settings.spec import RunSpec
-from harness.training.settings.tasks import Retrieval, TaskSpec
+from harness.training.settings.tasks import Retrieval
 from harness.training.settings.warm_start import WarmStart
 
 __all__ = [
     "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER",
-    "Backbone", "Budget", "Cell", "Measure", "Numerics", "Optimizer", "Pictures",
+    "Backbone", "Budget", "Cell", "Measure", "Numerics", "Objectives", "Optimizer", "Pictures",
     "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study", "Teacher", "Text", "Tuning",
     "Variant", "WarmStart", "add_one_in", "grid", "leave_one_out", "scale",
 ]  # fmt: skip
@@ -105,13 +106,11 @@ class Tuning(Frozen):
     """Validation curve whose last value is minimised."""
 
 
-RUN_SETTINGS = (
-    "backbone", "data", "objectives", "optimizer", "budget", "batch_size", "numerics", "measure",
-    "tasks", "warm_start",
-)  # fmt: skip
+RUN_SETTINGS = tuple(RunSettings.model_fields)
+"""What a cell may change, by the first part of a dotted path."""
 
 
-class Study(Frozen):
+class Study(RunSettings):
     """One question: cells x seeds on one data source under one budget."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
@@ -122,29 +121,8 @@ class Study(Frozen):
     """What is compared."""
     control: str
     """Name of the cell that the others are compared with."""
-    data: Data = Scenes()
-    """Where pictures and captions come from."""
-    backbone: Backbone = SCALES["nano"]
-    """What all designs share."""
-    warm_start: WarmStart | None = None
-    """Weights that all designs start from, made of the training data; null: random ones, or those
-    that the backbone names."""
-    objectives: Objectives = Objectives()
-    """Pre-training losses."""
-    optimizer: Optimizer = Optimizer()
-    """AdamW's settings."""
-    budget: Budget = Budget(samples=16_000)
-    """The binding unit."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    """Pairs a step."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Reporting seeds; the blocks of the analysis."""
-    numerics: Numerics = Numerics()
-    """Threads, dtype and device of every run."""
-    measure: Measure = Measure()
-    """Validation curves."""
-    tasks: tuple[TaskSpec, ...] = (Retrieval(),)
-    """Downstream evaluations."""
     primary: str = "retrieval/mean_recall"
     """The score that verdicts are about."""
     equal_within: Annotated[float, Field(gt=0)] = 1.0
@@ -157,11 +135,9 @@ class Study(Frozen):
     """What `fuselab tune` searches."""
     axis: str = "text_layers"
     """Column of the results table on the x axis of the first figure."""
-
-    @field_validator("backbone", mode="before")
-    @classmethod
-    def _scale_by_name(cls, value: Any) -> Any:
-        return scale(value) if isinstance(value, str) else value
+    file: Annotated[str, Field(exclude=True)] = ""
+    """The user's own file that this study stands in, where its designs may stand too; empty: a
+    study that comes with fuselab. Part of no record: where it lies says nothing of the study."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -185,15 +161,10 @@ class Study(Frozen):
                 self.settings_of(cell)
         return self
 
-    def _plain(self) -> Study:
-        """The same settings without cells' own changes, to try a change on."""
-        bare = {name: getattr(self, name) for name in RUN_SETTINGS}
-        only = Cell(variant=Variant("any"), label="any")
-        return Study(name="any", question="", cells=(only,), control="any", **bare)
-
-    def settings_of(self, cell: Cell) -> Study:
+    def settings_of(self, cell: Cell) -> RunSettings:
         """The study's run settings with one cell's changes applied."""
-        return self._plain().with_fields(cell.settings)
+        bare = {name: getattr(self, name) for name in RUN_SETTINGS}
+        return RunSettings(**bare).with_fields(cell.settings)
 
 
 def grid(

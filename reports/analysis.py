@@ -6,7 +6,6 @@ Works on records: no file is read and nothing is drawn here. Scores are in the s
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,10 @@ from harness.statistics.blocked import Analysis, analyse
 from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
-from reports.drawing import colours, counted
+from reports.drawing import colours
 
 if TYPE_CHECKING:
     from harness.results.tables import Results
-
-LEVEL = re.compile(r"level\.(?P<task>[^.]+)\.(?P<level>[^.]+)\.successes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +51,29 @@ def answer(results: Results) -> Answer:
     Only runs that are done count. Raises ValueError where the primary score or another column that
     this needs is not in the results table.
     """
-    study, runs = results.study["study"], results.runs
-    primary, region = study["primary"], float(study["equal_within"])
-    need(runs, ("cell", "role", "seed", "status", "message", primary), "the runs table")
-    scored = runs[(runs["status"] == "done") & runs[primary].map(math.isfinite)]
+    study, primary = results.study, results.study.primary
+    need(results.runs, ("cell", "role", "seed", "status", "message"), "the runs table")
+    runs = results.runs.assign(score=results.values(primary))
+    scored = runs[(runs["status"] == "done") & runs["score"].map(math.isfinite)]
     compared = runs[runs["role"] == "compared"]
     scores: dict[str, dict[int, float]] = {cell: {} for cell in compared["cell"].unique()}
     for run in scored[scored["role"] == "compared"].to_dict("records"):
-        scores[run["cell"]][int(run["seed"])] = float(run[primary])
-    found = analyse(scores, study["control"], alpha=study["alpha"], looks=study["looks"])
-    seconds = _seconds_per_run(scored, found)
+        scores[run["cell"]][int(run["seed"])] = float(run["score"])
+    analysis = analyse(scores, study.control, alpha=study.alpha, looks=study.looks)
+    seconds = _seconds_per_run(scored, analysis)
     floors = runs.loc[runs["role"] == "floor", "cell"].unique()
     return Answer(
         primary=primary,
-        region=region,
-        analysis=found,
+        region=study.equal_within,
+        analysis=analysis,
         verdicts={
-            contrast.design: verdict(found, contrast.design, region, seconds_per_run=seconds)
-            for contrast in found.contrasts
+            contrast.design: verdict(
+                analysis, contrast.design, study.equal_within, seconds_per_run=seconds
+            )
+            for contrast in analysis.contrasts
         },
-        floors={cell: float(scored.loc[scored["cell"] == cell, primary].mean()) for cell in floors},
-        detectable=_detectable(found),
+        floors={cell: float(scored.loc[scored["cell"] == cell, "score"].mean()) for cell in floors},
+        detectable=_detectable(analysis),
         missing=tuple(_missing(runs.drop(scored.index))),
     )
 
@@ -86,55 +85,56 @@ def need(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
         raise ValueError(f"{what} lacks the column(s) {', '.join(lacking)}; it has: {have}")
 
 
-def _seconds_per_run(scored: pd.DataFrame, found: Analysis) -> dict[str, float] | None:
+def _seconds_per_run(scored: pd.DataFrame, analysis: Analysis) -> dict[str, float] | None:
     """Mean device-seconds of a run of each cell; None where any compared cell has no time."""
     if "ledger.device_seconds" not in scored:
         return None
     seconds = scored.groupby("cell")["ledger.device_seconds"].mean().dropna().to_dict()
-    cells = {found.control, *(contrast.design for contrast in found.contrasts)}
+    cells = {analysis.control, *(contrast.design for contrast in analysis.contrasts)}
     return {str(cell): seconds[cell] for cell in cells} if cells <= seconds.keys() else None
 
 
-def _detectable(found: Analysis) -> float:
-    seeds = [contrast.seeds for contrast in found.contrasts if contrast.has_interval]
+def _detectable(analysis: Analysis) -> float:
+    seeds = [contrast.seeds for contrast in analysis.contrasts if contrast.has_interval]
     if not seeds:
         return math.nan
-    effect = smallest_detectable_effect(found.designs_compared, min(seeds), alpha=found.alpha)
-    return effect * math.sqrt(found.mse)
+    effect = smallest_detectable_effect(analysis.designs_compared, min(seeds), alpha=analysis.alpha)
+    return effect * math.sqrt(analysis.mse)
 
 
 def _missing(runs: pd.DataFrame) -> list[str]:
     lines = []
     for run in runs.to_dict("records"):
         why = run["status"] if run["status"] != "done" else "done, but without this score"
-        said = f" ({run['message']})" if isinstance(run["message"], str) and run["message"] else ""
-        lines.append(f"{run['cell']}, seed {run['seed']}: {why}{said}")
+        message = run["message"] if isinstance(run["message"], str) else ""
+        reason = f" ({message})" if message else ""
+        lines.append(f"{run['cell']}, seed {run['seed']}: {why}{reason}")
     return lines
 
 
-def scored_runs(results: Results, found: Answer) -> pd.DataFrame:
+def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
     """The runs table with what figures need beside it: one row per cell and seed.
 
     Adds `score` (nan unless done), `score_name`, `axis` and `axis_name`, `colour`, `is_control`,
     and for compared cells `delta`, `lower`, `upper`, `verdict` against the control, and `region`.
     """
-    study, runs = results.study["study"], results.runs
-    axis, contrasts = study["axis"], {c.design: c for c in found.analysis.contrasts}
-    table = runs.copy()
-    table["score"] = table[found.primary].where(table["status"] == "done").astype(float)
-    table["score_name"] = found.primary
+    study = results.study
+    axis, contrasts = study.axis, {c.design: c for c in answered.analysis.contrasts}
+    table = results.runs.copy()
+    table["score"] = results.values(answered.primary).where(table["status"] == "done")
+    table["score_name"] = answered.primary
     # A run that never started does not know its place; without that column cells stand side by
     # side under their names.
     table["axis"] = table.groupby("cell")[axis if axis in table else "cell"].transform("first")
     table["axis_name"] = axis if axis in table else "cell"
     table["colour"] = table["cell"].map(colours(table))
-    table["is_control"] = table["cell"] == study["control"]
+    table["is_control"] = table["cell"] == study.control
     for name in ("delta", "lower", "upper"):
         known = {cell: getattr(contrast, name) for cell, contrast in contrasts.items()}
         table[name] = table["cell"].map(known).astype(float)
-    kinds = {cell: verdict.kind for cell, verdict in found.verdicts.items()}
+    kinds = {cell: verdict.kind for cell, verdict in answered.verdicts.items()}
     table["verdict"] = [kinds.get(cell, "") for cell in table["cell"]]
-    table["region"] = found.region
+    table["region"] = answered.region
     return table
 
 
@@ -144,37 +144,33 @@ def coloured_curves(results: Results, scored: pd.DataFrame) -> pd.DataFrame:
     return results.curves.merge(beside, on=["cell", "seed"], how="left", validate="many_to_one")
 
 
-def learned(runs: pd.DataFrame) -> pd.DataFrame:
+def learned(results: Results) -> pd.DataFrame:
     """Per finished run and level: share of items right, its lower 95 % bound, chance, and ok.
 
     ok is True where the one-sided exact bound lies above the chance or majority level. Shares are
     in [0, 1]. A level that does not apply to a run (no items) has no row.
     """
-    rows = []
-    columns_in_order = sorted(runs.columns, key=counted)
-    levels = [match for column in columns_in_order if (match := LEVEL.fullmatch(column))]
-    for run in runs[runs["status"] == "done"].to_dict("records"):
-        for match in levels:
-            stem = match.group(0).removesuffix("successes")
-            right, items, chance = (run[stem + part] for part in ("successes", "items", "chance"))
-            if not items > 0:
-                continue
-            bound = proportion_lower_bound(int(right), int(items))
-            who = {key: run[key] for key in ("cell", "role", "seed", "run")}
-            what = {"task": match["task"], "level": match["level"], "items": int(items)}
-            share = {"share": right / items, "lower_bound": bound, "chance": chance}
-            rows.append({**who, **what, **share, "ok": bool(bound > chance)})
+    runs = results.runs[results.runs["status"] == "done"]
+    counted = runs[["cell", "role", "seed", "run"]].merge(results.levels, on="run")
+    table = counted[counted["items"] > 0].reset_index(drop=True)
+    pairs = zip(table["successes"].astype(int), table["items"].astype(int), strict=True)
+    table["share"] = table["successes"] / table["items"]
+    table["lower_bound"] = [proportion_lower_bound(right, items) for right, items in pairs]
+    table["ok"] = table["lower_bound"] > table["chance"]
     columns = ("cell", "role", "seed", "run", "task", "level", "items", "share")
-    return pd.DataFrame(rows, columns=[*columns, "lower_bound", "chance", "ok"])
+    return table[[*columns, "lower_bound", "chance", "ok"]]
 
 
-def all_learned(runs: pd.DataFrame) -> bool:
-    """Whether every run of a compared cell is done, has levels, and beats chance in all of them."""
-    compared = runs[runs["role"] == "compared"]
-    table = learned(compared)
+def all_learned(results: Results, table: pd.DataFrame) -> bool:
+    """Whether every run of a compared cell is done, has levels, and beats chance in all of them.
+
+    `table`: what `learned` gives.
+    """
+    compared = results.runs[results.runs["role"] == "compared"]
+    rows = table[table["role"] == "compared"]
     return bool(
         len(compared)
         and (compared["status"] == "done").all()
-        and set(compared["run"]) == set(table["run"])
-        and table["ok"].all()
+        and set(compared["run"]) == set(rows["run"])
+        and rows["ok"].all()
     )

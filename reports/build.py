@@ -7,17 +7,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from harness.results.pairing import pairing
-from harness.results.tables import Results
+from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
-from reports.analysis import Answer, all_learned, answer, coloured_curves, learned, scored_runs
+from reports.analysis import Answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
+from reports.facts import Facts
 from reports.gallery import pictures, saved
-from reports.page.page import page
+from reports.page.page import Diagram, Drawing, page
 
 PAGE = "page.html"
 
@@ -45,70 +44,75 @@ class Report:
         return self.page.parent
 
 
-def build(results: Results, folder: Path, *, tuning: Mapping[str, Any] | None = None) -> Report:
-    """Write the report into `folder`, replacing the report that is there.
+def build(
+    results: Results, folder: Path, *, tuning: Mapping[str, CellChoice] | None = None
+) -> Report:
+    """Writes the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose (`harness.tuning.tune.choices`). The same
-    results give the same bytes. Raises FileExistsError where the folder holds something that is no
-    report.
+    `tuning`: cell -> what its tuning did and chose. The same results give the same bytes. Raises
+    FileExistsError where the folder holds something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
-    found = answer(results)
-    findings = pairing(results)
-    chosen = tables.tuning_choices(tuning) if tuning else None
-    runs = scored_runs(results, found)
+    facts = Facts.of(results, tuning)
+    files = {f"{name}.csv": _csv(table) for name, table in _csv_tables(results, facts).items()}
+    drawn, images = _figures(results, facts.answer)
+    files |= images
+    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs)).encode()
+    _replace(folder, files)
+    return Report(
+        page=folder / PAGE,
+        files=tuple(folder / name for name in sorted(files)),
+        verdicts=facts.answer.lines,
+        pairing_ok=all(finding.ok for finding in facts.findings),
+        learned_ok=facts.learned_ok,
+        comparison=tables.shown(facts.comparison),
+        levels=tables.shown(facts.learned),
+    )
+
+
+def _figures(results: Results, answer: Answer) -> tuple[list[Drawing], dict[str, bytes]]:
+    """Every figure for the page, and its files by name."""
+    runs = scored_runs(results, answer)
     inputs = {"runs": runs, "curves": coloured_curves(results, runs)}
-    drawn, files = [], _tables(results, found, chosen)
+    drawn, files = [], dict[str, bytes]()
     for picture in pictures():
         table = inputs[picture.table]
         figure = picture.drawn(table)
         svg = saved(figure, "svg")
         files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(figure, "png")}
-        drawn.append({"title": picture.title, "caption": picture.caption(table), "svg": svg})
-    designs = diagrams(results.graphs)
-    files[PAGE] = page(results, found, drawn, findings, chosen, designs).encode()
-    comparison = tables.comparison(results.runs, found)
-    _replace(folder, files)
-    return Report(
-        page=folder / PAGE,
-        files=tuple(folder / name for name in sorted(files)),
-        verdicts=found.lines,
-        pairing_ok=all(finding.ok for finding in findings),
-        learned_ok=all_learned(results.runs),
-        comparison=tables.shown(comparison),
-        levels=tables.shown(learned(results.runs)),
-    )
+        drawn.append(Drawing(title=picture.title, caption=picture.caption(table), svg=svg))
+    return drawn, files
 
 
-def diagrams(graphs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Cells, design and picture (SVG) of every graph; cells of one graph share a picture."""
+def diagrams(graphs: Mapping[str, Graph]) -> list[Diagram]:
+    """The picture of every graph; cells of one graph share one."""
     cells: dict[str, list[str]] = {}
     for cell, graph in graphs.items():
         if all("slot" in node for node in graph["nodes"]):  # of early versions none had
             cells.setdefault(diagram.shape(graph), []).append(cell)
     return [
-        {
-            "cells": names,
-            "design": graphs[names[0]]["design"],
-            "svg": diagram.drawn(graphs[names[0]], "svg", title=False),
-        }
+        Diagram(
+            cells=tuple(names),
+            design=str(graphs[names[0]]["design"]),
+            svg=diagram.drawn(graphs[names[0]], "svg", title=False),
+        )
         for names in cells.values()
     ]
 
 
-def _tables(results: Results, found: Answer, chosen: pd.DataFrame | None) -> dict[str, bytes]:
+def _csv_tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
     files = {
-        "runs.csv": results.runs,
-        "curves.csv": results.curves,
-        "comparison.csv": tables.comparison(results.runs, found),
-        "scores.csv": tables.scores(results.runs),
-        "ledger.csv": tables.ledger(results.runs),
-        "learned.csv": learned(results.runs),
+        "runs": results.runs,
+        "scores": results.scores,
+        "levels": results.levels,
+        "curves": results.curves,
+        "comparison": facts.comparison,
+        "all_scores": facts.scores,
+        "ledger": facts.ledger,
+        "learned": facts.learned,
     }
-    if chosen is not None:
-        files["tuning.csv"] = chosen
-    return {name: _csv(table) for name, table in files.items()}
+    return files if facts.tuning is None else files | {"tuning": facts.tuning}
 
 
 def _csv(table: pd.DataFrame) -> bytes:

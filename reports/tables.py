@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.results.tables import CellChoice, Results
 from harness.statistics.blocked import Contrast
-from harness.statistics.verdicts import Verdict
 from reports.analysis import Answer
 from reports.drawing import counted, in_words
 
@@ -29,27 +29,37 @@ LEDGER = (
 )  # fmt: skip
 
 
-def comparison(runs: pd.DataFrame, found: Answer) -> pd.DataFrame:
+def comparison(results: Results, answer: Answer) -> pd.DataFrame:
     """One row per cell: seeds, failures, scores, the contrast with its verdict, and costs.
 
     Scores are means and SDs over finished runs: `score` by the design's own protocol, and beside it
-    every column that varies the primary score (`..._itc`: ITC alone, `..._reranked`). Costs carry
+    every score that varies the primary one (`..._itc`: ITC alone, `..._reranked`). Costs carry
     their ratio to the control's.
     """
-    contrasts = {contrast.design: contrast for contrast in found.analysis.contrasts}
+    contrasts = {contrast.design: contrast for contrast in answer.analysis.contrasts}
+    primary = _variants(results, answer.primary)
     rows = [
         _counts(group)
-        | _scores(group, found.primary)
-        | _contrast(cell, contrasts, found)
+        | _scores(group, primary)
+        | _contrast(str(cell), contrasts, answer)
         | _costs(group)
-        for cell, group in runs.groupby("cell", sort=False)
+        for cell, group in results.runs.groupby("cell", sort=False)
     ]
     table = pd.DataFrame(rows)
-    control = table.loc[table["cell"] == found.analysis.control].iloc[0]
+    control = table.loc[table["cell"] == answer.analysis.control].iloc[0]
     for name in COSTS:
         place = list(table.columns).index(name) + 1
         table.insert(place, f"{name}_ratio", table[name] / control[name])
     return table
+
+
+def _variants(results: Results, primary: str) -> pd.DataFrame:
+    """The primary score and those that vary it, a row a run: name, value, protocol."""
+    task, _, score = primary.partition("/")
+    scores = results.scores[results.scores["task"] == task]
+    names = scores["score"]
+    own = scores[(names == score) | names.str.startswith(f"{score}_")]
+    return own.assign(name="score" + own["score"].str.removeprefix(score))
 
 
 def _counts(runs: pd.DataFrame) -> dict[str, Any]:
@@ -64,44 +74,34 @@ def _counts(runs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _scores(runs: pd.DataFrame, primary: str) -> dict[str, Any]:
-    done = runs[runs["status"] == "done"]
-    found: dict[str, Any] = {}
-    for column in [c for c in runs.columns if c == primary or c.startswith(f"{primary}_")]:
-        name = "score" + column.removeprefix(primary)
-        found |= {name: done[column].mean(), f"{name}_sd": done[column].std(ddof=1)}
-    protocol = f"{primary.partition('/')[0]}/protocol"
-    if protocol in done:
-        found["protocol"] = ", ".join(done[protocol].dropna().unique())
-    return found
+def _scores(runs: pd.DataFrame, primary: pd.DataFrame) -> dict[str, Any]:
+    """`primary`: what `_variants` gives."""
+    done = runs.loc[runs["status"] == "done", ["run"]].merge(primary, on="run")
+    columns: dict[str, Any] = {}
+    for name in primary["name"].unique() if len(primary) else ("score",):
+        values = done.loc[done["name"] == name, "value"] if len(done) else done["value"]
+        columns |= {name: values.mean(), f"{name}_sd": values.std(ddof=1)}
+    own = done.loc[done["name"] == "score", "protocol"] if len(done) else done["protocol"]
+    columns["protocol"] = ", ".join(own.unique())
+    return columns
 
 
-def _contrast(cell: object, contrasts: Mapping[str, Contrast], found: Answer) -> dict[str, Any]:
+def _contrast(cell: str, contrasts: Mapping[str, Contrast], answer: Answer) -> dict[str, Any]:
     names = ("delta", "lower", "upper", "p_adjusted")
-    contrast = contrasts.get(str(cell))
+    contrast = contrasts.get(cell)
     numbers = {name: getattr(contrast, name) if contrast else math.nan for name in names}
-    return numbers | {"verdict": _verdict(str(cell), contrast, found)}
+    return numbers | {"verdict": _verdict(cell, contrast, answer)}
 
 
-def _verdict(cell: str, contrast: Contrast | None, found: Answer) -> str:
-    if cell in found.floors:
+def _verdict(cell: str, contrast: Contrast | None, answer: Answer) -> str:
+    if cell in answer.floors:
         return "floor, not tested"
-    if cell == found.analysis.control:
+    if cell == answer.analysis.control:
         return "control"
     if contrast is None:
         return "no score to compare"
-    verdict = found.verdicts[cell]
-    if verdict.kind == "undecided":
-        return f"undecided: {still_needed(verdict)}"
-    if verdict.kind == "equal":
-        off = contrast.lower > 0 or contrast.upper < 0
-        return f"equal within {found.region:g}" + (", although not zero" if off else "")
-    return verdict.kind
-
-
-def still_needed(verdict: Verdict) -> str:
-    """What an undecided verdict says it would take, without the word and the chance."""
-    return verdict.text.removeprefix("undecided: ").partition(" for an ")[0].partition(" (more")[0]
+    verdict = answer.verdicts[cell]
+    return f"undecided: {verdict.short}" if verdict.kind == "undecided" else verdict.short
 
 
 def _costs(runs: pd.DataFrame) -> dict[str, Any]:
@@ -122,30 +122,30 @@ def ledger(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scores(runs: pd.DataFrame) -> pd.DataFrame:
+def scores(results: Results) -> pd.DataFrame:
     """Every task's every score: mean and SD over the finished runs of each cell."""
-    done = runs[runs["status"] == "done"]
-    names = [
-        name
-        for name in sorted(runs.columns, key=counted)
-        if "/" in name and "." not in name and pd.api.types.is_numeric_dtype(runs[name])
-    ]
+    done = results.runs.loc[results.runs["status"] == "done", ["cell", "run"]]
+    every = done.merge(results.scores, on="run")
+    names = sorted((every["task"] + "/" + every["score"]).unique(), key=counted)
     rows = []
-    for cell in runs["cell"].unique():
-        values = done.loc[done["cell"] == cell, names]
-        spread = {f"{name}_sd": value for name, value in values.std(ddof=1).items()}
-        both = values.mean().to_dict() | spread
-        rows.append({"cell": cell} | {k: both[k] for n in names for k in (n, f"{n}_sd")})
+    for cell in results.runs["cell"].unique():
+        own = every[every["cell"] == cell]
+        values = own.groupby(own["task"] + "/" + own["score"])["value"]
+        means, spread = values.mean(), values.std(ddof=1)
+        row: dict[str, Any] = {"cell": cell}
+        for name in names:
+            row |= {name: means.get(name, math.nan), f"{name}_sd": spread.get(name, math.nan)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def tuning_choices(tuning: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def tuning_choices(tuning: Mapping[str, CellChoice]) -> pd.DataFrame:
     """One row per cell: trials made and done, what they cost, the lowest score and its settings."""
     rows = [
         {"cell": cell}
-        | {name: record[name] for name in ("trials", "done", "device_seconds")}
-        | {"lowest_score": record["score"], **record["chosen"]}
-        for cell, record in tuning.items()
+        | {name: getattr(choice, name) for name in ("trials", "done", "device_seconds")}
+        | {"lowest_score": choice.score, **choice.chosen}
+        for cell, choice in tuning.items()
     ]
     return pd.DataFrame(rows)
 

@@ -61,7 +61,7 @@ def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
             f"--draw {target}: a page of all designs ends in .md; for a picture name the design"
         )
     from harness.commands.show_designs import graphs
-    from harness.outputs.folder import atomic_file
+    from harness.outputs.files import atomic_file
     from reports.diagrams.catalogue import files
 
     for path, content in files(target, graphs(name, fields, scale), scale).items():

@@ -59,13 +59,14 @@ def plain_errors() -> Iterator[None]:
     from pydantic import ValidationError
 
     from architectures.frozen import readable
-    from harness.outputs.folder import Locked, TrackingError
+    from harness.outputs.files import Locked, TrackingError
+    from harness.outputs.records import DamagedFile
 
     try:
         yield
     except ValidationError as error:
         fail(readable(error))
-    except (SettingError, OSError, TrackingError, Locked) as error:
+    except (SettingError, OSError, TrackingError, Locked, DamagedFile) as error:
         fail(str(error))
 
 
@@ -74,11 +75,11 @@ def fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-def study_of(name: str, changes: list[str] | None) -> tuple[Study, str]:
+def study_of(name: str, changes: list[str] | None) -> Study:
+    """The study of a name or file, with the fields of `--set` changed."""
     from harness.planning.shelf import load
 
-    study, file = load(name, STUDIES)
-    return study.with_fields(dict(changes_of(changes))), file
+    return load(name, STUDIES).with_fields(dict(changes_of(changes)))
 
 
 def changes_of(changes: list[str] | None) -> Iterator[tuple[str, Any]]:
@@ -106,4 +107,4 @@ def lab_of(outputs: Path, tracking: str | None) -> Lab:
 
 def name_of(study: str) -> str:
     """The name of a study given by name or by file."""
-    return study_of(study, None)[0].name if study.endswith(".py") else study
+    return study_of(study, None).name if study.endswith(".py") else study

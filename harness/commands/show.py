@@ -15,7 +15,8 @@ from rich.table import Table
 from harness.words import clock, count
 
 if TYPE_CHECKING:
-    from harness.outputs.folder import State
+    from harness.outputs.files import State
+    from harness.outputs.folder import RunFolder
     from harness.planning.plan import Plan
     from harness.planning.price import Estimate
     from harness.results.tables import Results
@@ -58,12 +59,12 @@ def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
     console.print(f"[bold]{study.name}[/]: {escape(study.question)}\n")
     seeds, rows, left = len(study.seeds), [], 0.0
     for found in estimates:
-        runs = [row for row in planned.rows if row.cell == found.cell]
-        states = [RunFolder(outputs, row.spec.train_key()).status()["state"] for row in runs]
+        runs = [row for row in planned.rows if row.cell.name == found.cell]
+        states = [RunFolder(outputs, row.spec.train_key()).status().state for row in runs]
         to_do = sum(state != "done" for state in states)
         left += found.seconds * to_do
         rows.append(
-            (found.cell, runs[0].role, f"{seeds - to_do}/{seeds}", count(found.parameters),
+            (found.cell, runs[0].cell.role, f"{seeds - to_do}/{seeds}", count(found.parameters),
              count(found.flops_per_sample), clock(found.seconds), f"{found.disk_mib * seeds:.1f}")
         )  # fmt: skip
     columns = (
@@ -75,8 +76,12 @@ def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
         "(from a measured step; start-up and scoring come on top), "
         f"{shutil.disk_usage(_existing(outputs)).free / 2**30:.0f} GiB free."
     )
-    for reason in {f"{r.cell}: {n} not applicable, because {why}": None
-                   for r in planned.rows for n, why in r.spec.not_applicable.items()}:  # fmt: skip
+    reasons = [
+        f"{row.cell.name}: {what} not applicable, because {why}"
+        for row in planned.rows
+        for what, why in row.spec.asked.not_applicable.items()
+    ]
+    for reason in dict.fromkeys(reasons):
         console.print(reason, highlight=False)
     compared = sum(cell.role == "compared" for cell in study.cells)
     effect = smallest_detectable_effect(compared, seeds, alpha=study.alpha / study.looks)
@@ -94,7 +99,7 @@ def lines(texts: Iterable[str]) -> None:
 
 def warm_start(folder: Path) -> None:
     """Where warm-started weights are, what they cost and what they learnt."""
-    from harness.outputs.folder import read_json
+    from harness.outputs.files import read_json
     from harness.warm_start.keys import LEDGER, line
 
     for name, told in read_json(folder / LEDGER)["made"].items():
@@ -120,18 +125,28 @@ def states(found: Mapping[str, State], argument: str, notes: Iterable[str]) -> N
 
 def status(results: Results, outputs: Path) -> None:
     """Every run of a study: state, step, message."""
-    from harness.outputs.folder import RunFolder, read_json
+    from harness.outputs.folder import RunFolder
 
     rows = []
     for run in results.runs.to_dict("records"):
         colour = COLOURS.get(str(run["status"]), "red")
         state = f"[{colour}]{run['status']}[/]"
-        noted = read_json(RunFolder(outputs, run["run"]).status_file, {})
-        step = f"{noted['step']}/{noted['steps']}" if noted.get("steps") else ""
+        step = _step(RunFolder(outputs, run["run"]))
         rows.append(
             (run["cell"], run["seed"], state, step, run["run"], escape(run["message"] or ""))
         )
     table(("cell", "seed", "state", "step", "run", "message"), rows)
+
+
+def _step(folder: RunFolder) -> str:
+    """How far a run is, as `40/160`; empty where nobody knows."""
+    from harness.outputs.records import DamagedFile
+
+    try:
+        status = folder.written_status()
+    except DamagedFile:
+        return ""
+    return f"{status.step}/{status.steps}" if status.steps else ""
 
 
 def tuning(result: TuningResult) -> None:

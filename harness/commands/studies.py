@@ -46,9 +46,9 @@ def plan(
         from harness.commands import show
         from harness.planning.price import estimates
 
-        asked, file = study_of(study, set_)
+        asked = study_of(study, set_)
         lab = lab_of(outputs, None)
-        planned = lab.plan(asked, design_file=file, tuned=tuned)
+        planned = lab.plan(asked, tuned=tuned)
         show.plan(planned, estimates(planned, lab.outputs), lab.outputs)
         show.lines(lab.starts(planned))
 
@@ -72,11 +72,10 @@ def run(
     with plain_errors():
         from harness.commands import show
 
-        asked, file = study_of(study, set_)
+        asked = study_of(study, set_)
         lab = lab_of(outputs, tracking)
         states = lab.run(
             asked,
-            design_file=file,
             tuned=tuned,
             only=only,
             local=local,
@@ -103,9 +102,9 @@ def tune(
     with plain_errors():
         from harness.commands import show
 
-        asked, file = study_of(study, set_)
+        asked = study_of(study, set_)
         result = lab_of(outputs, tracking).tune(
-            asked, design_file=file, local=local, address=address, gpu_share=gpu_share
+            asked, local=local, address=address, gpu_share=gpu_share
         )
         show.tuning(result)
 
@@ -126,8 +125,8 @@ def warm_start(
         from harness.commands import show
         from harness.warm_start.make import copied
 
-        asked, file = study_of(study, set_)
-        made = lab_of(outputs, None).warm_start(asked, design_file=file)
+        asked = study_of(study, set_)
+        made = lab_of(outputs, None).warm_start(asked)
         for folder in made:
             show.warm_start(folder)
             if to:

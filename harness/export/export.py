@@ -9,7 +9,6 @@ import importlib.metadata
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked
 from harness.export.model_card import CardFacts, card
 from harness.outputs.code import code_digest
-from harness.outputs.find import find_run, studies
-from harness.outputs.folder import RunFolder, new_folder, read_json
+from harness.outputs.files import new_folder, read_json
+from harness.outputs.find import find_run
+from harness.outputs.folder import RunFolder, studies
+from harness.outputs.records import Certificate
 from harness.runs.assemble import load_data
 from harness.training.data.corpus import Corpus
 from harness.training.data.transforms import pixels
@@ -51,7 +52,7 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
     spec = _finished(run)
     with new_folder(folder) as part:
         corpus = load_data(spec, outputs)
-        if corpus.content != read_json(run.certificate)["data"]:
+        if corpus.content != Certificate.read(run.certificate).data:
             raise SettingError(
                 f"run {run.key}: its data have changed since it was trained, so its tokenizer "
                 "cannot be made again; bring the old data back"
@@ -60,7 +61,13 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
         about = _about(outputs, run, spec)
         words = corpus.tokenizer.for_transformers()
         try:
-            absent = exported.write(part, design, words=words, pixels=pixels(spec), about=about)
+            absent = exported.write(
+                part,
+                design,
+                words=words,
+                pixels=pixels(spec.asked.data, spec.train.backbone.image_channels),
+                about=about,
+            )
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
         own = _own_file(spec)
@@ -82,14 +89,14 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
 
 def _finished(run: RunFolder) -> RunSpec:
     """The description of a run that can be exported."""
-    said = run.status()
-    if said["state"] != "done":
-        why = f" ({said['message']})" if said["message"] else ""
+    status = run.status()
+    if status.state != "done":
+        why = f" ({status.message})" if status.message else ""
         raise SettingError(
-            f"run {run.key} is {said['state']}{why}; only finished runs are exported: `fuselab "
+            f"run {run.key} is {status.state}{why}; only finished runs are exported: `fuselab "
             "run` its study first"
         )
-    if not (run.path / "weights.pt").exists():
+    if not run.weights.exists():
         raise SettingError(
             f"run {run.key} has no weights.pt any more (`fuselab clean --weights` takes them "
             "away); delete its folder and run its study again"
@@ -99,23 +106,24 @@ def _finished(run: RunFolder) -> RunSpec:
 
 def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
     """The design with its final weights; what it once started from is not needed for that."""
-    if spec.design_file:
-        registry.load_file(Path(spec.design_file))
-    here, then = registry.version(spec.design), spec.versions["design"]
+    if spec.asked.design_file:
+        registry.load_file(Path(spec.asked.design_file))
+    name = spec.train.design
+    here, then = registry.version(name), spec.train.versions["design"]
     if here != then:
         raise SettingError(
-            f"run {run.key} was trained by {spec.design} of version {then}, here it is version "
+            f"run {run.key} was trained by {name} of version {then}, here it is version "
             f"{here}; export it with the fuselab that trained it"
         )
-    config = exported.standing_alone(registry.config(spec.design, spec.config))
+    config = exported.standing_alone(registry.config(spec.train.design, spec.config))
     design = build.construct(
-        spec.design,
+        spec.train.design,
         dict(config),
         exported.standing_alone(spec.backbone),
         corpus.tokenizer.vocabulary,
-        spec.objectives.active(),
+        spec.train.objectives.active(),
     )
-    path = run.path / "weights.pt"
+    path = run.weights
     try:
         design.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -128,30 +136,37 @@ def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
 
 def _own_file(spec: RunSpec) -> Path | None:
     """The user's file that defines the design; None where it only holds the study."""
-    file = registry.entry(spec.design).file
-    return file if spec.design_file and file == Path(spec.design_file).resolve() else None
+    file = registry.entry(spec.train.design).file
+    return (
+        file if spec.asked.design_file and file == Path(spec.asked.design_file).resolve() else None
+    )
 
 
 def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
     """Where the weights come from, for the configuration."""
-    certificate = read_json(run.certificate)
-    chain: Mapping[str, str] = certificate["batches"]
+    certificate = Certificate.read(run.certificate)
+    lines = run.covered_lines()
+    chain = (
+        lines[-1].chain
+        if lines and lines[-1].chain
+        else certificate.batches[max(certificate.batches)]
+    )
     answers = [
-        {"study": name, "cell": row["cell"], "seed": row["seed"]}
+        {"study": name, "cell": row.cell, "seed": row.seed}
         for name, study in studies(outputs).items()
-        for row in study["rows"]
-        if row["run"] == run.key
+        for row in study.rows
+        if row.run == run.key
     ]
     return {
         "run": run.key,
-        "seed": spec.seed,
+        "seed": spec.train.seed,
         "answers": answers,
-        "versions": spec.versions | {n: importlib.metadata.version(n) for n in LIBRARIES},
+        "versions": spec.train.versions | {n: importlib.metadata.version(n) for n in LIBRARIES},
         "digests": {
-            "batches": chain[max(chain, key=int)],
-            "data": certificate["data"],
-            "code": certificate["code"],
-            "code_of_export": code_digest(spec.design_file),
+            "batches": chain,
+            "data": certificate.data,
+            "code": "+".join(certificate.code),
+            "code_of_export": code_digest(spec.asked.design_file),
         },
         "started_from": _started_from(spec),
     }
@@ -160,7 +175,7 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
 def _started_from(spec: RunSpec) -> dict[str, str]:
     """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
-    warm = {"warm_start": keys.key(spec)} if spec.warm_start else {}
+    warm = {"warm_start": keys.key(spec)} if spec.train.warm_start else {}
     if stage := keys.text_stage(spec):
         warm["text_stage"] = keys.stage_folder(spec, stage)
     return warm | {

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from architectures import exported, registry
-from harness.outputs.folder import RunFolder, read_json
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import Certificate, LedgerRecord
 from harness.training.data.corpus import Corpus
 from harness.training.settings.data import Pictures, Scenes
 from harness.training.settings.spec import RunSpec
@@ -43,22 +44,22 @@ class CardFacts:
 def card(facts: CardFacts) -> str:
     """The whole card."""
     spec = facts.spec
-    said = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.design}"]
+    said = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.train.design}"]
     said += [f"license: {facts.license_}"] if facts.license_ else []
     head = "\n".join(["---", *said, "---", ""])
     changed = _changed(spec)
-    title = " ".join([spec.design, *(f"{field}={value}" for field, value in changed.items())])
+    title = " ".join([spec.train.design, *(f"{field}={value}" for field, value in changed.items())])
     parts = {
         "Load": _load(facts),
         "Design": _design(facts, changed),
-        "Trained on": _data(spec.data, facts.corpus),
+        "Trained on": _data(spec.asked.data, facts.corpus),
         "Budget and ledger": _ledger(facts),
         "Scores": _scores(facts.run),
         "Licence": _licence(facts),
         "Where it comes from": _origin(facts),
         "In this folder": _folders(facts),
     }
-    said = [f"# {title}", registry.entry(spec.design).summary, *_answers(facts)]
+    said = [f"# {title}", registry.entry(spec.train.design).summary, *_answers(facts)]
     for name, lines in parts.items():
         said += [f"## {name}", "\n".join(lines)]
     return head + "\n" + "\n\n".join(said) + "\n"
@@ -66,7 +67,7 @@ def card(facts: CardFacts) -> str:
 
 def _changed(spec: RunSpec) -> dict[str, Any]:
     """Fields of the design that differ from its defaults, weights to start from aside."""
-    plain = registry.config(spec.design, {}).model_dump(mode="json")
+    plain = registry.config(spec.train.design, {}).model_dump(mode="json")
     told = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
     return {k: v for k, v in told.items() if v != plain.get(k, v)}
 
@@ -100,14 +101,14 @@ def _load(facts: CardFacts) -> Iterator[str]:
 def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     spec = facts.spec
     backbone = spec.backbone
-    found = read_json(facts.run.certificate)["facts"]
+    design = Certificate.read(facts.run.certificate).facts
     yield (
-        f"- layers: {found['text_layers']} of text alone, {found['fusion_layers']} of fusion, "
-        f"{found['image_layers']} of the image alone"
+        f"- layers: {design.text_layers} of text alone, {design.fusion_layers} of fusion, "
+        f"{design.image_layers} of the image alone"
     )
-    yield f"- heads: {', '.join(spec.objectives.active())}"
-    if found["itc_reads"]:
-        yield f"- ITC reads {found['itc_reads']}"
+    yield f"- heads: {', '.join(spec.train.objectives.active())}"
+    if design.itc_reads:
+        yield f"- ITC reads {design.itc_reads}"
     yield (
         f"- backbone: {backbone.scale} ({backbone.vision}, {backbone.image_width} wide, "
         f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
@@ -117,7 +118,7 @@ def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     start = facts.about["started_from"]
     named = ", ".join(f"{setting} = {value}" for setting, value in start.items())
     yield f"- started from {f'{named}: their licence counts too' if named else 'random weights'}"
-    for what, why in spec.not_applicable.items():
+    for what, why in spec.asked.not_applicable.items():
         yield f"- {what} not applicable, because {why}"
 
 
@@ -141,8 +142,8 @@ def _source(where: str) -> str:
 
 
 def _ledger(facts: CardFacts) -> Iterator[str]:
-    spent = read_json(facts.run.ledger)
-    budget = facts.spec.budget.model_dump(exclude_none=True)
+    spent = dataclasses.asdict(LedgerRecord.read(facts.run.ledger).spent)
+    budget = facts.spec.train.budget.model_dump(exclude_none=True)
     ((unit, amount),) = budget.items()
     yield from _table(
         ("spent", "amount"),
@@ -151,7 +152,10 @@ def _ledger(facts: CardFacts) -> Iterator[str]:
             *((name, f"{spent[name]:,}") for name in ("steps", "samples", "text_tokens")),
             *((name, count(spent[name])) for name in ("parameters", "flops")),
             ("train_seconds", f"{spent['train_seconds']:.1f}"),
-            ("device_seconds", f"{spent['device_seconds']:.1f} on {facts.spec.numerics.device}"),
+            (
+                "device_seconds",
+                f"{spent['device_seconds']:.1f} on {facts.spec.train.numerics.device}",
+            ),
             ("peak_mib", f"{spent['peak_mib']:.0f}"),
         ],
     )
@@ -159,16 +163,15 @@ def _ledger(facts: CardFacts) -> Iterator[str]:
 
 def _scores(run: RunFolder) -> Iterator[str]:
     rows: list[tuple[str, ...]] = []
-    for path in sorted(run.scores.glob("*.json")):
-        found = read_json(path)
-        if "protocol" in found:
-            yield f"- {path.stem}: {found['protocol']}, unless a score's name says another way\n"
-        for name, level in found["levels"].items():
-            right = f"{level['successes']} of {level['items']}"
-            share = 100 * level["successes"] / level["items"]
-            chance = f"{100 * level['chance']:.1f} %"
-            rows.append((f"{path.stem}/{name}", f"{share:.1f} % ({right})", chance))
-        rows += [(f"{path.stem}/{n}", f"{v:.2f}", "") for n, v in found["values"].items()]
+    for record in run.score_records():
+        if record.protocol:
+            yield f"- {record.task}: {record.protocol}, unless a score's name says another way\n"
+        for level in record.levels:
+            right = f"{level.successes} of {level.items}"
+            share = 100 * level.successes / level.items
+            chance = f"{100 * level.chance:.1f} %"
+            rows.append((f"{record.task}/{level.name}", f"{share:.1f} % ({right})", chance))
+        rows += [(f"{record.task}/{s.name}", f"{s.value:.2f}", "") for s in record.scores]
     if not rows:
         yield "None."
         return

@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.outputs.folder import Locked, RunFolder, read_json
+from harness.outputs.files import Locked
+from harness.outputs.folder import RunFolder
 
 GOES_ON = frozenset({"running", "interrupted", "waiting"})
 
@@ -24,11 +25,11 @@ def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[
         folder = RunFolder(outputs, path.name)
         with contextlib.suppress(Locked, NotADirectoryError), folder.lock():
             freed["half-written files"] += _remove(path.rglob(".*.part"))
-            if read_json(folder.status_file, {}).get("state", "waiting") in GOES_ON:
+            if folder.written_status().state in GOES_ON:
                 continue
             freed["checkpoints"] += _remove([folder.checkpoint])
             if weights:
-                freed["weights"] = freed.get("weights", 0.0) + _remove([path / "weights.pt"])
+                freed["weights"] = freed.get("weights", 0.0) + _remove([folder.weights])
     if cache:
         freed["cache"] = (
             sum(f.stat().st_size for f in (outputs / "cache").rglob("*") if f.is_file()) / 2**20

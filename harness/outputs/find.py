@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.folder import RunFolder, read_json
+from harness.outputs.folder import RunFolder, studies
 
 
 def find_run(outputs: Path, asked: str) -> RunFolder:
@@ -30,18 +29,13 @@ def _run_of_cell(outputs: Path, asked: str) -> str:
     cell, slash, seed = rest.rpartition("/")
     if not slash:
         raise SettingError(f"{asked!r}: write it as STUDY/CELL/SEED, for example demo/6+6/0")
-    known = studies(outputs)
-    if study not in known:
-        raise nearest(study, known, f"study under {outputs / 'studies'}")
-    rows = known[study]["rows"]
-    if cell not in (cells := list(dict.fromkeys(row["cell"] for row in rows))):
+    records = studies(outputs)
+    if study not in records:
+        raise nearest(study, records, f"study under {outputs / 'studies'}")
+    rows = records[study].rows
+    if cell not in (cells := list(dict.fromkeys(row.cell for row in rows))):
         raise nearest(cell, cells, f"cell of study {study!r}")
-    runs = {str(row["seed"]): row["run"] for row in rows if row["cell"] == cell}
+    runs = {str(row.seed): row.run for row in rows if row.cell == cell}
     if seed not in runs:
         raise nearest(seed, runs, f"seed of cell {cell!r}")
     return runs[seed]
-
-
-def studies(outputs: Path) -> dict[str, dict[str, Any]]:
-    """Every study that was run, as asked."""
-    return {p.parent.name: read_json(p) for p in sorted(outputs.glob("studies/*/study.json"))}

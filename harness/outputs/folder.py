@@ -1,13 +1,14 @@
-"""Where things lie under the outputs folder, and how they are written: whole or not at all.
+"""Where things lie under the outputs folder. `records.py` says what is in them.
 
 outputs/
   cache/                    decoded pictures, by content
   runs/<train key>/         one run; the truth
     spec.json               the run, described whole
     status.json             state, message, step; replaced atomically
-    metrics.jsonl           one line per measurement: step, samples, seconds, values
+    metrics.jsonl           one line per measurement: step, samples, seconds, values, batches
     ledger.json             what was spent, in every unit
-    certificate.json        digests: batches fed, initial weights by role, training code
+    certificate.json        digests: initial weights by role, training code, data
+    environment.json        versions, commit, device
     graph.json              the built model as a graph
     checkpoint.pt           newest state, replaced atomically
     scores/<task>.json      final values with chance levels; predictions beside it (.npz)
@@ -25,78 +26,33 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from architectures.frozen import SettingError
+from pydantic import ValidationError
 
-State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
-FINISHED: frozenset[State] = frozenset({"done"})
-RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
-"""States that only `--retry-failed` starts again."""
-
-
-class Locked(RuntimeError):
-    """Another process trains this run right now."""
-
-
-class TrackingError(RuntimeError):
-    """The tracking store cannot be used. Run folders are untouched: publish again later."""
+from harness.outputs.files import Locked, State, atomic_file
+from harness.outputs.records import (
+    DamagedFile,
+    MeasuredLine,
+    ScoresRecord,
+    Status,
+    StudyRecord,
+    read_if_there,
+)
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A temporary file to write; it becomes `path` when the block ends well.
-
-    `durable` waits for the disk, as a checkpoint must before an older one is given up; progress
-    that is noted every second need not survive a power cut.
-
-    Readers see the old content or the whole new one, never a part. Where writing fails, for
-    instance because no space is left, the temporary file is removed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        if durable:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def study_file(outputs: Path, study: str) -> Path:
+    """Where a study's record lies."""
+    return outputs / "studies" / study / "study.json"
 
 
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
-    folder = folder.expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise SettingError(f"{folder} {what}; name a new folder")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def read_json(path: Path, default: Any = None) -> Any:
-    """The value in a JSON file, or the default where there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return default
+def studies(outputs: Path) -> dict[str, StudyRecord]:
+    """Every study that was run, by name. Raises `DamagedFile`."""
+    paths = sorted(outputs.glob("studies/*/study.json"))
+    return {path.parent.name: StudyRecord.read(path) for path in paths}
 
 
 class RunFolder:
@@ -110,41 +66,81 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.ledger = self.path / "ledger.json"
         self.certificate = self.path / "certificate.json"
+        self.environment = self.path / "environment.json"
         self.graph = self.path / "graph.json"
         self.checkpoint = self.path / "checkpoint.pt"
+        self.weights = self.path / "weights.pt"
         self.scores = self.path / "scores"
         self.stop_file = self.path / "stop"
 
-    def status(self) -> dict[str, Any]:
-        """State, message, step, steps, updated. `running` without a living owner reads
-        `interrupted`: the process was killed."""
-        status = read_json(self.status_file, {"state": "waiting", "message": "", "step": 0})
-        if status["state"] == "running" and not self.is_locked():
-            status |= {"state": "interrupted", "message": "its process was killed"}
+    def written_status(self) -> Status:
+        """The status as written; one that waits where there is none. Raises `DamagedFile`."""
+        return read_if_there(Status, self.status_file) or Status()
+
+    def status(self) -> Status:
+        """The status as it is: `running` without a living owner reads `interrupted`, because its
+        process was killed. Looks for the owner by taking the lock for a moment."""
+        status = self.written_status()
+        if status.state == "running" and not self.is_locked():
+            killed = {"state": "interrupted", "message": "its process was killed"}
+            return status.model_copy(update=killed)
         return status
 
     def set_status(self, state: State, message: str = "", **more: Any) -> None:
-        """Replace the status; `more` (step, steps, checkpoint_step, ...) is kept until changed."""
-        old = read_json(self.status_file, {})
-        new = {"state": state, "message": message, "updated": time.time()}
-        write_json(self.status_file, {**old, **new, **more})
-
-    def append_metrics(self, line: dict[str, Any]) -> None:
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def rewrite_metrics(self, lines: list[dict[str, Any]]) -> None:
-        """Keep only these measurements."""
-        with atomic_file(self.metrics) as part:
-            part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    def metric_lines(self) -> list[dict[str, Any]]:
-        """Measurements in order; a half-written last line is left out."""
+        """Replaces the status; `more` (step, steps, checkpoint_step) is kept until changed."""
         try:
-            text = self.metrics.read_text()
+            before = self.written_status()
+        except DamagedFile:  # what it said is gone, and must not stop a run that goes on
+            before = Status()
+        changed = {"state": state, "message": message, "updated": time.time(), **more}
+        before.model_copy(update=changed).write(self.status_file)
+
+    def append_metrics(self, line: MeasuredLine) -> None:
+        """Adds a measurement."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(line.model_dump()) + "\n")
+
+    def sync_metrics(self) -> None:
+        """Waits until the disk has every measurement, as a checkpoint that covers them must."""
+        with contextlib.suppress(FileNotFoundError), self.metrics.open("a") as file:
+            os.fsync(file.fileno())
+
+    def rewrite_metrics(self, lines: Iterable[MeasuredLine]) -> None:
+        """Keeps only these measurements."""
+        with atomic_file(self.metrics, durable=True) as part:
+            part.write_text("".join(json.dumps(line.model_dump()) + "\n" for line in lines))
+
+    def metric_lines(self) -> list[MeasuredLine]:
+        """Measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
+        try:
+            text = self.metrics.read_bytes()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+        try:
+            return [MeasuredLine.model_validate_json(line) for line in whole]
+        except ValidationError as error:
+            why = f"has a line that cannot be read ({error.errors()[0]['msg']})"
+            remedy = "delete the run's folder to train it again"
+            raise DamagedFile(self.metrics, why, remedy) from error
+
+    def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
+        """Measurements up to the last finished checkpoint, in order."""
+        covered = (status or self.status()).checkpoint_step
+        return [line for line in self.metric_lines() if line.step <= covered]
+
+    def score_files(self) -> list[Path]:
+        """One file for each task that was scored, and `validation.json`."""
+        return sorted(self.scores.glob("*.json"))
+
+    def score_file(self, task: str) -> Path:
+        """Where a task's scores lie."""
+        return self.scores / f"{task}.json"
+
+    def score_records(self) -> list[ScoresRecord]:
+        """Every task's scores. Raises `DamagedFile`."""
+        records = [(path.stem, ScoresRecord.read(path)) for path in self.score_files()]
+        return [record.model_copy(update={"task": task}) for task, record in records]
 
     def is_locked(self) -> bool:
         try:

@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from architectures import registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
-from harness.outputs.folder import write_json
+from harness.outputs.folder import study_file
+from harness.outputs.records import CellChoice, StudyRecord, StudyRow, TuningSpent
 from harness.study import Cell, Study
 from harness.training.data.corpus import content_key
-from harness.training.loop.trainer import VERSION as TRAINER_VERSION
-from harness.training.objectives.forward import VERSION as OBJECTIVES_VERSION
 from harness.training.scoring import registry as tasks
+from harness.training.settings import versions
 from harness.training.settings.objectives import Objectives
-from harness.training.settings.spec import RunSpec, weights_named
+from harness.training.settings.run import TrainSettings
+from harness.training.settings.spec import Asked, RunSpec, TrainSpec, weights_named
 from harness.warm_start import keys
 
 
@@ -26,10 +29,11 @@ from harness.warm_start import keys
 class PlannedRun:
     """One cell of a study at one seed."""
 
-    cell: str
-    role: str
+    cell: Cell
     seed: int
     spec: RunSpec
+    config: Mapping[str, JsonValue]
+    """Every field of the design's config, defaults written out, for tables."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,8 @@ class Plan:
 
     study: Study
     rows: tuple[PlannedRun, ...]
-    tuning: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Cell -> what its tuning did and chose (`tune.choices`); empty where nothing was tuned."""
+    tuning: Mapping[str, CellChoice] = dataclasses.field(default_factory=dict)
+    """Cell -> what its tuning did and chose; empty where nothing was tuned."""
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -48,42 +52,35 @@ class Plan:
         return tuple({row.spec.train_key(): row.spec for row in ordered}.values())
 
 
-def plan(
-    study: Study,
-    outputs: Path,
-    *,
-    design_file: str = "",
-    tuning: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Plan:
-    """The runs of a study. `tuning`: what `tune.tuned` gives; the settings that it chose for a cell
-    are put over the study's own.
+def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None = None) -> Plan:
+    """The runs of a study. `tuning`: what `tuning.choice.tuned` gives; the settings that it chose
+    for a cell are put over the study's own.
 
     Raises `SettingError` naming the cell where a design cannot be built as asked.
     """
-    if design_file:
-        registry.load_file(Path(design_file))
+    if study.file:
+        registry.load_file(Path(study.file))
     rows = []
     for cell in study.cells:
         try:
-            spec = _spec(study, cell, tuning[cell.name]["chosen"] if tuning else {}, design_file)
+            chosen = tuning[cell.name].chosen if tuning else {}
+            spec, config = _spec(study, cell, chosen)
         except SettingError as error:
             raise SettingError(f"study {study.name!r}, cell {cell.name!r}: {error}") from None
         for seed in study.seeds:
-            rows.append(
-                PlannedRun(
-                    cell=cell.name,
-                    role=cell.role,
-                    seed=seed,
-                    spec=spec.model_copy(update={"seed": seed}),
-                )
-            )
+            train = spec.train.model_copy(update={"seed": seed})
+            seeded = spec.model_copy(update={"train": train})
+            rows.append(PlannedRun(cell=cell, seed=seed, spec=seeded, config=config))
     return Plan(study=study, rows=tuple(rows), tuning=tuning or {})
 
 
-def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) -> RunSpec:
-    settings = study.settings_of(cell).with_fields(tuned)
-    design, backbone = registry.find(cell.variant.design), settings.backbone
-    config = registry.config(cell.variant.design, cell.variant.fields)
+def _spec(
+    study: Study, cell: Cell, chosen: Mapping[str, float]
+) -> tuple[RunSpec, Mapping[str, JsonValue]]:
+    """The run of a cell at the study's first seed, and its design's config in full."""
+    name, settings = cell.variant.design, study.settings_of(cell).with_fields(chosen)
+    design, backbone = registry.find(name), settings.backbone
+    config = registry.config(name, cell.variant.fields)
     facts = design.facts(config, backbone)
     if settings.data.text.max_tokens > backbone.max_positions:
         raise SettingError(
@@ -99,36 +96,44 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
             reasons[task.name] = reason
         else:
             scored.append(task)
-    fields = config.model_dump(mode="json")
+    keys.check(settings.warm_start, backbone, config)
+    fields = config.changed_fields()
     named = {*weights_named(fields).values(), *weights_named(dict(backbone)).values()}
-    spec = RunSpec(
-        design=cell.variant.design,
-        config=fields,
-        backbone=backbone,
-        warm_start=settings.warm_start,
-        data=settings.data,
-        objectives=objectives,
-        optimizer=settings.optimizer,
-        budget=settings.budget,
-        batch_size=settings.batch_size,
-        seed=study.seeds[0],
-        numerics=settings.numerics,
-        measure=settings.measure,
-        tasks=tuple(scored),
-        versions={
-            "design": registry.version(cell.variant.design),
-            "objectives": OBJECTIVES_VERSION,
-            "trainer": TRAINER_VERSION,
-            **keys.versions(settings.warm_start, design, config),
-            **{f"task/{task.name}": tasks.find(task.name).VERSION for task in scored},
+    digests = {source: content_digest for source in named if (content_digest := content(source))}
+    shared = {field: getattr(settings, field) for field in TrainSettings.model_fields}
+    train = TrainSpec(
+        **shared
+        | {
+            "backbone": backbone.model_copy(update=_by_digest(dict(backbone), digests)),
+            "objectives": objectives,
+            "warm_start": keys.used(settings.warm_start, design, config),
         },
-        data_content=content_key(settings.data, backbone.image_size, backbone.image_channels),
-        weights={source: found for source in named if (found := content(source))},
-        not_applicable=reasons,
-        design_file=design_file,
+        design=name,
+        config={**fields, **_by_digest(fields, digests)},
+        data=content_key(settings.data, backbone.image_size, backbone.image_channels),
+        seed=study.seeds[0],
+        versions={
+            "design": registry.version(name),
+            "settings": versions.SETTINGS,
+            "objectives": versions.OBJECTIVES,
+            "trainer": versions.TRAINER,
+            **keys.versions(settings.warm_start, design, config),
+        },
     )
-    keys.check(spec)
-    return spec
+    asked = Asked(
+        data=settings.data,
+        tasks=tuple(scored),
+        task_versions={task.name: tasks.find(task.name).VERSION for task in scored},
+        sources={digest: source for source, digest in digests.items()},
+        not_applicable=reasons,
+        design_file=study.file,
+    )
+    return RunSpec(train=train, asked=asked), config.model_dump(mode="json")
+
+
+def _by_digest(fields: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, str]:
+    """Fields that name weights whose content is known -> its digest."""
+    return {f: digests[v] for f, v in weights_named(fields).items() if v in digests}
 
 
 def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[str, str]]:
@@ -141,27 +146,41 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
     return objectives, reasons
 
 
-def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Write `studies/<name>/study.json`: the study, and which run answers which cell; return it."""
-    rows = [
-        {
-            "cell": row.cell,
-            "role": row.role,
-            "seed": row.seed,
-            "run": row.spec.train_key(),
-            "design": row.spec.design,
-            "config": row.spec.config,
-            "settings": next(c.settings for c in planned.study.cells if c.name == row.cell),
-            "not_applicable": row.spec.not_applicable,
-            "tuning": {
-                name: planned.tuning.get(row.cell, {}).get(name, 0)
-                for name in ("trials", "device_seconds")
-            },
-        }
-        for row in planned.rows
-    ]
-    study = planned.study.model_dump(mode="json")
-    path = outputs / "studies" / planned.study.name / "study.json"
-    described = {"study": study, "rows": rows, "notes": list(notes)}
-    write_json(path, described)
-    return described
+def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> StudyRecord:
+    """Writes `studies/<name>/study.json`: the study, and which run answers which cell; returns
+    what it wrote."""
+    study = planned.study
+    spent = {
+        cell: TuningSpent(trials=choice.trials, device_seconds=choice.device_seconds)
+        for cell, choice in planned.tuning.items()
+    }
+    record = StudyRecord(
+        name=study.name,
+        question=study.question,
+        control=study.control,
+        primary=study.primary,
+        equal_within=study.equal_within,
+        alpha=study.alpha,
+        looks=study.looks,
+        axis=study.axis,
+        seeds=study.seeds,
+        budget_unit=study.budget.unit,
+        rows=tuple(
+            StudyRow(
+                cell=row.cell.name,
+                role=row.cell.role,
+                seed=row.seed,
+                run=row.spec.train_key(),
+                design=row.spec.train.design,
+                config=dict(row.config),
+                settings=row.cell.settings,
+                not_applicable=row.spec.asked.not_applicable,
+                tuning=spent.get(row.cell.name, TuningSpent()),
+            )
+            for row in planned.rows
+        ),
+        notes=tuple(notes),
+        settings=study.model_dump(mode="json"),
+    )
+    record.write(study_file(outputs, study.name), durable=True)
+    return record

@@ -34,17 +34,19 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
 
     corpora = {}
     for row in planned.rows:
-        if row.cell not in corpora:
-            corpus = corpora[row.cell] = load_data(row.spec, outputs)
-            if row.spec.batch_size > len(corpus.train):
+        cell = row.cell.name
+        if cell not in corpora:
+            corpus = corpora[cell] = load_data(row.spec, outputs)
+            if row.spec.train.batch_size > len(corpus.train):
                 raise SettingError(
-                    f"cell {row.cell!r}: batch_size {row.spec.batch_size} is larger than the "
+                    f"cell {cell!r}: batch_size {row.spec.train.batch_size} is larger than the "
                     f"training data, {len(corpus.train)} pictures"
                 )
             spec, words = row.spec, corpus.tokenizer.vocabulary
-            active = spec.objectives.active()
+            active = spec.train.objectives.active()
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
-                design = build.construct(spec.design, spec.config, spec.backbone, words, active)
+                parts = (spec.train.design, spec.config, spec.backbone, words, active)
+                design = build.construct(*parts)
             build.start(design)
     return corpora
 
@@ -59,7 +61,7 @@ def make_all(
     """
     import torch
 
-    cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
+    cells = {row.cell.name: row.spec for row in planned.rows if row.spec.train.warm_start}
     folders: dict[Path, None] = {}  # each once, in the order made
     for cell, spec in cells.items():
         try:
@@ -71,7 +73,7 @@ def make_all(
             backbone, config = make.applied(spec, folder)
             with torch.device("meta"):  # says at once what would not fit
                 words = corpora[cell].tokenizer.vocabulary
-                build.construct(spec.design, config, backbone, words)
+                build.construct(spec.train.design, config, backbone, words)
         except SettingError as error:
             raise SettingError(f"cell {cell!r}: {error}") from None
     return list(folders)

@@ -36,7 +36,7 @@ COMFORTABLE_FLOPS = 1e12
 def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
     """Cost of every cell: counted FLOPs and parameters, one measured step of each."""
     corpora = prepared(planned, outputs)
-    first = {row.cell: row.spec for row in reversed(planned.rows)}
+    first = {row.cell.name: row.spec for row in reversed(planned.rows)}
     return [_estimate(cell, first[cell], corpora[cell]) for cell in corpora]
 
 
@@ -46,22 +46,24 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 
-    numerics.prepare(spec.numerics)
+    numerics.prepare(spec.train.numerics)
     counted = counted_cost(spec, corpus)
-    flops = cost.training_flops(counted, spec.objectives.active(), spec.objectives.taught())
-    rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
-    small = spec.model_copy(update={"batch_size": rows})
+    objectives = spec.train.objectives
+    flops = cost.training_flops(counted, objectives.active(), objectives.taught())
+    rows = max(2, min(spec.train.batch_size, int(COMFORTABLE_FLOPS / flops)))
+    train = spec.train.model_copy(update={"batch_size": rows})
+    small = spec.model_copy(update={"train": train})
     design = build_design(small, corpus.tokenizer.vocabulary)
-    trainer = Trainer(small, design, training_batches(small, corpus), [])
+    trainer = Trainer(small.train, design, training_batches(small, corpus), [])
     trainer.one_step()
     begun = time.perf_counter()
     trainer.one_step()
-    seconds = (time.perf_counter() - begun) * spec.batch_size / rows
+    seconds = (time.perf_counter() - begun) * spec.train.batch_size / rows
     return Estimate(
         cell=cell,
         parameters=counted.parameters,
         flops_per_sample=flops,
-        seconds=seconds * steps_of(spec.budget, spec.batch_size),
+        seconds=seconds * steps_of(spec.train.budget, spec.train.batch_size),
         disk_mib=counted.parameters * 4 / 2**20,
         measured_rows=rows,
     )

@@ -20,8 +20,8 @@ def names(shelf: Path) -> dict[str, str]:
     return found
 
 
-def load(name: str, shelf: Path) -> tuple[Study, str]:
-    """The study, and the path of its file where it is the user's own (else empty).
+def load(name: str, shelf: Path) -> Study:
+    """The study; its `file` is the path of the user's own file, empty where it comes with fuselab.
 
     Raises `SettingError`: an unknown name with the nearest, a file that raises with its own line.
     """
@@ -29,10 +29,10 @@ def load(name: str, shelf: Path) -> tuple[Study, str]:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise SettingError(f"study file {name}: there is no such file")
-        return _study_in(path), str(path)
+        return _study_in(path).model_copy(update={"file": str(path)})
     if name not in (known := names(shelf)):
         raise nearest(name, known, "study")
-    return _study_in(shelf / f"{name}.py"), ""
+    return _study_in(shelf / f"{name}.py")
 
 
 def _study_in(path: Path) -> Study:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures import build
-from harness.outputs.folder import read_json
+from harness.outputs.files import read_json
 from harness.training.data.corpus import Corpus
 from harness.training.settings.spec import RunSpec
 from harness.warm_start.keys import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[str]:
     """What the runs of a plan start from and what that cost, or will cost."""
-    cells = {row.cell: row.spec for row in planned.rows if row.spec.warm_start}
+    cells = {row.cell.name: row.spec for row in planned.rows if row.spec.train.warm_start}
     towers: dict[str, list[str]] = {}
     stages: dict[str, list[str]] = {}
     for cell, spec in cells.items():
@@ -55,7 +55,7 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     from harness.training.one_modality.models import MaskedWords
     from harness.training.one_modality.pretraining import Pretraining
 
-    course = Pretraining(spec, corpus)
+    course = Pretraining(spec.train, corpus)
     batch, recipe = course.batches.at(0), course.recipe
     with torch.device("meta"):
         bert = MaskedWords(spec.backbone, corpus.tokenizer.vocabulary)
@@ -76,9 +76,13 @@ def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     from harness.training.one_modality.courses import TextAlone, flops_of
     from harness.training.one_modality.pretraining import Pretraining
 
-    course, stage, words = Pretraining(spec, corpus), text_stage(spec), corpus.tokenizer.vocabulary
+    course, stage, words = (
+        Pretraining(spec.train, corpus),
+        text_stage(spec),
+        corpus.tokenizer.vocabulary,
+    )
     assert stage is not None
     with torch.device("meta"):
-        model = build.construct(spec.design, stage.fields, spec.backbone, words, ("mlm",))
+        model = build.construct(spec.train.design, stage.fields, spec.backbone, words, ("mlm",))
     flops = flops_of(TextAlone(model, stage.trains), course.batches.at(0))
     return {TEXT_STAGE: course.cost(flops, course.recipe.text_stage_samples)}

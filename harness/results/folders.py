@@ -2,54 +2,99 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from architectures.frozen import nearest
-from harness.outputs.folder import RunFolder, read_json
-from harness.results.tables import LONGEST_MESSAGE, Record, Results, assembled, curves_of
+from harness.outputs.files import read_json
+from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.records import (
+    Certificate,
+    DamagedFile,
+    Environment,
+    LedgerRecord,
+    MeasuredLine,
+    ScoresRecord,
+    Status,
+    StudyRecord,
+    read_if_there,
+)
+from harness.results.tables import (
+    LONGEST_MESSAGE,
+    Graph,
+    Results,
+    RunRecord,
+    assembled,
+    curves_of,
+)
+
+T = TypeVar("T")
+
+
+def study_record(outputs: Path, study: str) -> StudyRecord:
+    """A study as it was asked. Raises SettingError for an unknown one, and `DamagedFile`."""
+    try:
+        return StudyRecord.read(study_file(outputs, study))
+    except FileNotFoundError:
+        names = sorted(path.parent.name for path in outputs.glob("studies/*/study.json"))
+        raise nearest(study, names, f"study under {outputs / 'studies'}") from None
 
 
 def load(outputs: Path, study: str) -> Results:
-    """The results of a study from its run folders. Raises SettingError for an unknown study."""
-    path = outputs / "studies" / study / "study.json"
-    if not path.exists():
-        known = sorted(p.parent.name for p in outputs.glob("studies/*/study.json"))
-        raise nearest(study, known, f"study under {outputs / 'studies'}")
-    asked = read_json(path)
-    keys = dict.fromkeys(row["run"] for row in asked["rows"])
-    folders = {key: RunFolder(outputs, key) for key in keys}
+    """The results of a study from its run folders. Raises SettingError for an unknown study.
+
+    A run of which a file is damaged is a row that says so, with the file and what to do.
+    """
+    asked = study_record(outputs, study)
+    folders = {key: RunFolder(outputs, key) for key in asked.keys}
     records = {key: record_of(folder) for key, folder in folders.items()}
-    return assembled(asked, records, lambda key: read_json(folders[key].graph, {}))
+    return assembled(asked, records, lambda key: graph_of(folders[key]))
 
 
-def record_of(folder: RunFolder) -> Record:
+def record_of(folder: RunFolder) -> RunRecord:
     """What a run folder says, up to its last checkpoint."""
-    status = folder.status()
-    covered = status.get("checkpoint_step", -1)
-    found = {path.stem: read_json(path) for path in sorted(folder.scores.glob("*.json"))}
-    scores = {f"{task}/{k}": v for task, s in found.items() for k, v in s["values"].items()}
-    levels = {
-        f"level.{task}.{name}.{k}": v
-        for task, s in found.items()
-        for name, level in s["levels"].items()
-        for k, v in level.items()
-    }
-    ledger = {f"ledger.{k}": v for k, v in read_json(folder.ledger, {}).items()}
-    certificate = read_json(folder.certificate, {})
-    chain = certificate.get("batches", {})
-    batches = {step: digest for step, digest in chain.items() if int(step) <= covered}
-    return Record(
-        status=status["state"],
-        message=status["message"][:LONGEST_MESSAGE],
-        values={k: float(v) for k, v in (scores | levels | ledger).items()},
-        protocols={task: s["protocol"] for task, s in found.items() if "protocol" in s},
-        certificate=certificate | {"batches": batches},
-        curves=curves_of(covered_lines(folder)),
+    damage: list[str] = []
+
+    def read(reader: Callable[[], T], instead: T) -> T:
+        try:
+            return reader()
+        except DamagedFile as error:
+            damage.append(str(error))
+            return instead
+
+    status = read(folder.status, Status())
+    lines = read(lambda: folder.covered_lines(status), list[MeasuredLine]())
+    certificate = read(lambda: read_if_there(Certificate, folder.certificate), None)
+    ledger = read(lambda: read_if_there(LedgerRecord, folder.ledger), None)
+    scores = read(folder.score_records, list[ScoresRecord]())
+    environment = read(lambda: read_if_there(Environment, folder.environment), None)
+    if certificate:
+        chain = {line.step: line.chain for line in lines} if any(x.chain for x in lines) else {}
+        batches = chain or certificate.batches
+        covered = {step: x for step, x in batches.items() if step <= status.checkpoint_step}
+        certificate = certificate.model_copy(update={"batches": covered})
+    return RunRecord(
+        status="damaged" if damage else status.state,
+        message=(damage[0] if damage else status.message)[:LONGEST_MESSAGE],
+        ledger=_numbers(ledger),
+        scores=tuple(scores),
+        certificate=certificate,
+        environment=environment,
+        curves=curves_of(lines),
     )
 
 
-def covered_lines(folder: RunFolder) -> list[dict[str, Any]]:
-    """Measurements up to the last checkpoint, in order."""
-    covered = folder.status().get("checkpoint_step", -1)
-    return [line for line in folder.metric_lines() if line["step"] <= covered]
+def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
+    spent = dataclasses.asdict(ledger.spent) if ledger else {}
+    return {field: float(value) for field, value in spent.items()}
+
+
+def graph_of(folder: RunFolder) -> Graph:
+    """The design of a run as a graph; empty where its file is not there or damaged."""
+    try:
+        return read_json(folder.graph, {})
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError):
+        return {}

@@ -1,7 +1,8 @@
-"""Results read from MLflow: final values by one search, curves from artifacts."""
+"""Results read from MLflow: final values by one search, curves and digests from artifacts."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -14,11 +15,21 @@ import numpy as np
 import pandas as pd
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.folder import read_json
-from harness.results.tables import Record, Results, assembled
+from harness.outputs.files import read_json
+from harness.outputs.format_1 import score_of
+from harness.outputs.records import (
+    Certificate,
+    Environment,
+    ScoresRecord,
+    StudyRecord,
+)
+from harness.results.tables import Graph, Results, RunRecord, assembled
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+SCORES_TAG, ENVIRONMENT_TAG = "fuselab.scores", "fuselab.environment"
+"""Tags that hold, as JSON, what the metrics' names do not say of scores, and the environment."""
 
 
 def quiet_mlflow() -> ModuleType:
@@ -34,7 +45,7 @@ def quiet_mlflow() -> ModuleType:
 
 
 def load_from_mlflow(uri: str, study: str) -> Results:
-    """The same from a tracking store: final values by one search, curves from artifacts.
+    """The results of a study from a tracking store; the same tables as from its run folders.
 
     Raises SettingError where the store does not hold the study.
     """
@@ -53,26 +64,30 @@ def load_from_mlflow(uri: str, study: str) -> Results:
                 mlflow.artifacts.download_artifacts(where, dst_path=scratch, tracking_uri=uri)
             )
 
+        def there(run: Run, name: str) -> Path | None:
+            """The same; None where the run has no such artifact."""
+            try:
+                return fetch(run, name)
+            except (OSError, mlflow.exceptions.MlflowException):
+                return None
+
         parents = [run for run in runs if run.data.tags.get("fuselab.kind") == "study"]
         if not parents:
             raise SettingError(
                 f"study {study!r} in {uri} was not published whole: publish it again"
             )
-        asked = read_json(fetch(parents[0], "study.json"))
+        asked = StudyRecord.read(fetch(parents[0], "study.json"))
         children = {run.data.tags.get("fuselab.run"): run for run in runs}
-        keys = dict.fromkeys(row["run"] for row in asked["rows"])
 
-        def graph_of(key: str) -> Mapping[str, Any]:
-            try:
-                return read_json(fetch(children[key], "graph.json")) if key in children else {}
-            except (OSError, mlflow.exceptions.MlflowException):
-                return {}  # it ended before its model was built
+        def graph_of(key: str) -> Graph:
+            path = there(children[key], "graph.json") if key in children else None
+            return read_json(path) if path else {}  # none: it ended before its model was built
 
-        return assembled(
-            asked,
-            {k: _published(children[k], fetch) if k in children else Record() for k in keys},
-            graph_of,
-        )
+        records = {
+            key: _published(children[key], there) if key in children else RunRecord()
+            for key in asked.keys
+        }
+        return assembled(asked, records, graph_of)
 
 
 def _search(client: Any, experiment: str) -> list[Run]:
@@ -85,44 +100,76 @@ def _search(client: Any, experiment: str) -> list[Run]:
     return runs
 
 
-def _published(run: Run, fetch: Callable[[Run, str], Path]) -> Record:
-    tags = run.data.tags
-    protocol = "protocol."
-    return Record(
+def _published(run: Run, there: Callable[[Run, str], Path | None]) -> RunRecord:
+    tags, metrics = run.data.tags, run.data.metrics
+    curves = there(run, "curves.parquet")
+    environment = tags.get(ENVIRONMENT_TAG)
+    return RunRecord(
         status=tags["status"],
         message=tags["message"],
-        values={
-            column_of(name): _unbounded(value)
-            for name, value in run.data.metrics.items()
-            if column_of(name)
+        ledger={
+            name.removeprefix("ledger/"): _unbounded(value)
+            for name, value in metrics.items()
+            if name.startswith("ledger/")
         },
-        protocols={k.removeprefix(protocol): v for k, v in tags.items() if k.startswith(protocol)},
-        certificate=read_json(fetch(run, "certificate.json")),
-        curves=pd.read_parquet(fetch(run, "curves.parquet")),
+        scores=_scores(tags, metrics),
+        certificate=_certificate(there(run, "certificate.json")),
+        environment=Environment.of(json.loads(environment)) if environment else None,
+        **({"curves": pd.read_parquet(curves)} if curves else {}),
     )
 
 
-def metric_of(column: str) -> str:
-    """The MLflow metric that holds a column of final values: `final/`, `level/` or `ledger/`.
-
-    >>> metric_of("retrieval/mean_recall"), metric_of("ledger.steps")
-    ('final/retrieval/mean_recall', 'ledger/steps')
-    """
-    if column.startswith(("level.", "ledger.")):
-        return column.replace(".", "/")
-    return f"final/{column}"
+def _certificate(path: Path | None) -> Certificate | None:
+    """None where the run ended before it had one."""
+    if path is None or not read_json(path):
+        return None
+    return Certificate.read(path)
 
 
-def column_of(metric: str) -> str:
-    """The column of a metric; empty for a curve.
+def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[ScoresRecord, ...]:
+    """Scores whose values are metrics, and whose units and protocols stand in a tag."""
+    described = json.loads(tags.get(SCORES_TAG, "null"))
+    if described is None:  # of format 1, where names had to say it
+        described = _by_names(tags, metrics)
+    records = []
+    for task, about in described.items():
+        scores: list[Any] = [
+            {**score, "value": _unbounded(metrics[f"final/{task}/{score['name']}"])}
+            for score in about["scores"]
+        ]
+        levels: list[Any] = [
+            {"name": level}
+            | {part: metrics[f"level/{task}/{level}/{part}"] for part in LEVEL_PARTS}
+            for level in about["levels"]
+        ]
+        records.append(
+            ScoresRecord.of(
+                {
+                    **{"format": 2, "task": task, "protocol": about["protocol"]},
+                    **{"scores": scores, "levels": levels},
+                }
+            )
+        )
+    return tuple(records)
 
-    >>> column_of("level/retrieval/r_at_1/items"), column_of("val/loss")
-    ('level.retrieval.r_at_1.items', '')
-    """
-    kind, _, rest = metric.partition("/")
-    if kind in ("level", "ledger"):
-        return metric.replace("/", ".")
-    return rest if kind == "final" else ""
+
+LEVEL_PARTS = ("successes", "items", "chance")
+
+
+def _by_names(tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for name in metrics:
+        kind, _, rest = name.partition("/")
+        task, _, what = rest.partition("/")
+        if kind not in ("final", "level"):
+            continue
+        protocol = tags.get(f"protocol.{task}", "")
+        about = described.setdefault(task, {"protocol": protocol, "scores": [], "levels": []})
+        if kind == "final":
+            about["scores"].append(score_of(what, 0.0, protocol))
+        elif what.endswith("/items"):
+            about["levels"].append(what.removesuffix("/items"))
+    return described
 
 
 def _unbounded(value: float) -> float:

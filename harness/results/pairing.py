@@ -36,6 +36,7 @@ def pairing(results: Results) -> list[Finding]:
         *_same_digests(results, "batches"),
         *_same_digests(results, "roles"),
         *_same_code(results.runs),
+        *_same_surroundings(results.runs),
         *_same_budget(results),
     ]
 
@@ -101,19 +102,31 @@ def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(True, f"all runs were trained by the same code ({trained.index[0]})")
 
 
+def _same_surroundings(runs: pd.DataFrame) -> Iterator[Finding]:
+    """Versions and devices of the runs that say them."""
+    for column, what in (("libraries", "versions"), ("device", "kind of device")):
+        known = runs.dropna(subset=[column])
+        used = known.groupby(column, sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+        if len(used) > 1:
+            groups = "; ".join(f"{text}: {', '.join(cells)}" for text, cells in used.items())
+            yield Finding(False, f"trained under different {what}: {groups}")
+        elif len(used):
+            yield Finding(True, f"all runs were trained under the same {what} ({used.index[0]})")
+
+
 def _same_budget(results: Results) -> Iterator[Finding]:
     """The binding unit actually spent by runs that are done, against the control's."""
-    study, runs = results.study["study"], results.runs
-    unit = next(name for name, much in study["budget"].items() if much is not None)
+    study, runs = results.study, results.runs
+    unit = study.budget_unit
     done = runs[(runs["status"] == "done") & (runs["role"] == "compared")]
     spent = done.groupby("cell", sort=False)[f"ledger.{unit}"].mean()
-    if study["control"] not in spent or len(spent) < 2:
+    if study.control not in spent or len(spent) < 2:
         return
-    control = spent[study["control"]]
+    control = spent[study.control]
     apart = spent[(spent / control - 1).abs() > LARGEST_DIFFERENCE]
     for cell, much in apart.items():
         yield Finding(
-            False, f"{cell}: {much:,.0f} {unit}, the control {study['control']} {control:,.0f}"
+            False, f"{cell}: {much:,.0f} {unit}, the control {study.control} {control:,.0f}"
         )
     if apart.empty:
         text = f"the binding unit, {unit}, is within {LARGEST_DIFFERENCE:.0%} of the control's"

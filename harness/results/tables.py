@@ -1,9 +1,11 @@
-"""Run folders, or MLflow, in; one tidy table out. The only reader of either; no torch.
+"""A study's results as tidy tables, wherever they were read from; no torch.
 
-Both readers give the same tables. Only what a finished checkpoint covers is read: measurements
-after it are made again when the run goes on. `SCHEMA` and `CURVES` say what every column means.
+Only what a finished checkpoint covers is there: measurements after it are made again when the run
+goes on. `SCHEMA`, `SCORES`, `LEVELS`, `CURVES` and `DIGESTS` say what every column means.
 
     runs      one row for each cell and seed of the study, also where the run waits or failed
+    scores    one row for each final score of a run
+    levels    one row for each count of right answers, beside what guessing gets right
     curves    one row for each value measured, in the order measured
     digests   one row for each digest of a run's pairing certificate
 """
@@ -16,7 +18,19 @@ from typing import Any
 
 import pandas as pd
 
+from harness.outputs.records import CellChoice as CellChoice
+from harness.outputs.records import (
+    Certificate,
+    Environment,
+    MeasuredLine,
+    ScoresRecord,
+    StudyRecord,
+    StudyRow,
+)
 from harness.training.loop.ledger import Ledger
+
+Graph = Mapping[str, Any]
+"""A design as `architectures.views.graph` gives it."""
 
 SCHEMA = {
     "study": "name of the study",
@@ -24,7 +38,7 @@ SCHEMA = {
     "role": "compared, or floor: shown beside the contrasts",
     "seed": "training seed, the block of the analysis",
     "run": "train key; names the run folder; cells that ask for the same share it",
-    "status": "waiting, running, done, diverged, out_of_memory, failed or interrupted",
+    "status": "waiting, running, done, diverged, out_of_memory, failed, interrupted or damaged",
     "message": "why, for a run that did not end well; at most 500 characters",
     "design": "name in the registry",
     "config.<field>": "field of the design's config, defaults written out",
@@ -33,14 +47,29 @@ SCHEMA = {
     "text_layers": "layers of text alone",
     "fusion_layers": "layers in which image and text meet",
     "itc_reads": "which states the ITC heads read",
-    "<task>/<value>": "final score",
-    "<task>/protocol": "how the task was answered",
-    "level.<task>.<name>.successes": "items answered correctly",
-    "level.<task>.<name>.items": "items asked",
-    "level.<task>.<name>.chance": "share of them that guessing, or the majority answer, gets right",
-    "ledger.<field>": "what was spent, see `harness.training.loop.budget.Ledger`",
+    "ledger.<field>": "what was spent, see `harness.training.loop.ledger.Ledger`",
     "batches": "digest chain of all batches fed up to the last checkpoint",
-    "code": "digest of the training sources",
+    "code": "digests of the training sources, joined by +",
+    "commit": "of the sources, with a + where tracked files differed from it",
+    "libraries": "versions of python and of what a result may depend on",
+    "device": "kind and name of the processor or GPU, and threads",
+}
+SCORES = {
+    "run": "train key",
+    "task": "who scored it; `validation`: the last validation",
+    "score": "name of the score",
+    "protocol": "how it was obtained",
+    "value": "the value, in its unit",
+    "higher_is_better": "whether more of it is better",
+    "unit": "percent, nats, ...",
+}
+LEVELS = {
+    "run": "train key",
+    "task": "who counted",
+    "level": "what was counted",
+    "successes": "items answered correctly",
+    "items": "items asked",
+    "chance": "share of them that guessing, or the majority answer, gets right",
 }
 CURVES = {
     "study": "name of the study",
@@ -63,141 +92,174 @@ DIGESTS = {
     "drawn_as": "roles: what it starts as: itself, its slot's source, or part of a whole model",
 }
 MEASURED = ("step", "samples", "seconds", "name", "value")
-FACTS = ("text_layers", "fusion_layers", "itc_reads")
 LONGEST_MESSAGE = 500
+
+
+def no_rows(columns: Iterable[str]) -> pd.DataFrame:
+    """An empty table of these columns."""
+    return pd.DataFrame(columns=list(columns))
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
     """A study and what became of it."""
 
-    study: dict[str, Any]
-    """`study.json`: the study as asked under `study`, its cells and seeds under `rows`."""
+    study: StudyRecord
+    """The study as asked, its cells and seeds under `rows`."""
     runs: pd.DataFrame
     """Columns of SCHEMA."""
+    scores: pd.DataFrame
+    """Columns of SCORES."""
+    levels: pd.DataFrame
+    """Columns of LEVELS."""
     curves: pd.DataFrame
     """Columns of CURVES."""
-    digests: pd.DataFrame = dataclasses.field(
-        default_factory=lambda: pd.DataFrame(columns=list(DIGESTS))
-    )
+    digests: pd.DataFrame = dataclasses.field(default_factory=lambda: no_rows(DIGESTS))
     """Columns of DIGESTS."""
-    graphs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Cell -> its design as a graph (`architectures.views.graph`), of cells with a built run."""
+    graphs: Mapping[str, Graph] = dataclasses.field(default_factory=dict)
+    """Cell -> its design as a graph, of cells of which a run was built."""
+
+    def values(self, name: str) -> pd.Series:
+        """One final score of every row of `runs`, named as `retrieval/mean_recall`; nan where a run
+        has none."""
+        task, _, score = name.partition("/")
+        own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
+        by_run = own.drop_duplicates("run").set_index("run")["value"].astype(float)
+        return self.runs["run"].map(by_run).astype(float)
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRecord:
     """What one run has to say, wherever it was read."""
 
     status: str = "waiting"
     message: str = ""
-    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Columns `<task>/<value>`, `level...` and `ledger...`."""
-    protocols: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    curves: pd.DataFrame = dataclasses.field(
-        default_factory=lambda: pd.DataFrame(columns=list(MEASURED))
-    )
+    ledger: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Fields of `Ledger`."""
+    scores: tuple[ScoresRecord, ...] = ()
+    certificate: Certificate | None = None
+    """Its `batches` are filled, up to the last checkpoint."""
+    environment: Environment | None = None
+    curves: pd.DataFrame = dataclasses.field(default_factory=lambda: no_rows(MEASURED))
+    """Columns of MEASURED."""
 
 
-def curves_of(lines: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def curves_of(lines: Iterable[MeasuredLine]) -> pd.DataFrame:
+    """Measured lines as a table, a row a value."""
     rows = [
-        (line["step"], line["samples"], line["seconds"], name, value)
+        (line.step, line.samples, line.seconds, name, value)
         for line in lines
-        for name, value in line["values"].items()
+        for name, value in line.values.items()
     ]
     table = pd.DataFrame(rows, columns=list(MEASURED))
     return table.astype({"step": int, "samples": int, "seconds": float, "value": float})
 
 
-# -- from MLflow
-
-
-# -- the tables
-
-
 def assembled(
-    asked: dict[str, Any],
-    records: Mapping[str, Record],
-    graph_of: Callable[[str], Mapping[str, Any]],
+    study: StudyRecord, records: Mapping[str, RunRecord], graph_of: Callable[[str], Graph]
 ) -> Results:
-    """`graph_of`: key of a run -> its graph, empty where there is none."""
-    name, rows = asked["study"]["name"], asked["rows"]
-    runs = pd.DataFrame([_row(name, row, records[row["run"]]) for row in rows])
+    """The tables of a study.
+
+    `records`: train key -> what the run says; `graph_of`: train key -> its design's graph, empty
+    where there is none.
+    """
+    runs = pd.DataFrame([_row(study.name, row, records[row.run]) for row in study.rows])
     always = [column for column in SCHEMA if "<" not in column]
-    numbers = [asked["study"]["primary"]]
-    numbers += [f"ledger.{field.name}" for field in dataclasses.fields(Ledger)]
+    numbers = [f"ledger.{field.name}" for field in dataclasses.fields(Ledger)]
     runs = runs.reindex(columns=list(dict.fromkeys([*always, *sorted(runs.columns), *numbers])))
     return Results(
-        study=asked,
+        study=study,
         runs=runs.astype(dict.fromkeys(numbers, float)),
-        curves=_all_curves(name, rows, records),
+        scores=_scores(records),
+        levels=_levels(records),
+        curves=_all_curves(study, records),
         digests=_digests(records),
-        graphs=_graphs(rows, graph_of),
+        graphs=_graphs(study.rows, graph_of),
     )
 
 
-def _graphs(
-    rows: Iterable[Mapping[str, Any]], graph_of: Callable[[str], Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
+def _graphs(rows: Iterable[StudyRow], graph_of: Callable[[str], Graph]) -> dict[str, Graph]:
     """Of every cell the first graph that there is: its seeds have the same."""
-    found: dict[str, Mapping[str, Any]] = {}
+    graphs: dict[str, Graph] = {}
     for row in rows:
-        if row["cell"] not in found and (graph := graph_of(row["run"])):
-            found[row["cell"]] = graph
-    return found
+        if row.cell not in graphs and (graph := graph_of(row.run)):
+            graphs[row.cell] = graph
+    return graphs
 
 
-def _row(study: str, row: Mapping[str, Any], record: Record) -> dict[str, Any]:
-    facts = record.certificate.get("facts", {})
-    chain = record.certificate.get("batches", {})
-    why_not = row["not_applicable"].items()
+def _row(study: str, row: StudyRow, record: RunRecord) -> dict[str, object]:
+    certificate = record.certificate
+    facts = certificate and certificate.facts
+    chain = certificate.batches if certificate else {}
+    why_not = row.not_applicable.items()
     return {
         **{"study": study, "status": record.status, "message": record.message},
-        **{name: row[name] for name in ("cell", "role", "seed", "run", "design")},
-        **{f"config.{field}": value for field, value in row["config"].items()},
-        **{f"set.{path}": value for path, value in row["settings"].items()},
+        **{name: getattr(row, name) for name in ("cell", "role", "seed", "run", "design")},
+        **{f"config.{field}": value for field, value in row.config.items()},
+        **{f"set.{path}": value for path, value in row.settings.items()},
         "not_applicable": "; ".join(f"{what}: {why}" for what, why in why_not),
-        **{name: facts.get(name) for name in FACTS},
-        **record.values,
+        "text_layers": facts and facts.text_layers,
+        "fusion_layers": facts and facts.fusion_layers,
+        "itc_reads": facts and facts.itc_reads,
+        **{f"ledger.{field}": value for field, value in record.ledger.items()},
         # A run does not know that its settings were tuned; the study does.
-        "ledger.tuning_trials": row["tuning"]["trials"],
-        "ledger.tuning_seconds": row["tuning"]["device_seconds"],
-        **{f"{task}/protocol": protocol for task, protocol in record.protocols.items()},
-        "batches": chain[max(chain, key=int)] if chain else None,
-        "code": record.certificate.get("code"),
+        "ledger.tuning_trials": row.tuning.trials,
+        "ledger.tuning_seconds": row.tuning.device_seconds,
+        "batches": chain[max(chain)] if chain else None,
+        "code": "+".join(certificate.code) if certificate else None,
+        **_surroundings(record.environment),
     }
 
 
-def _all_curves(
-    study: str, rows: Iterable[Mapping[str, Any]], records: Mapping[str, Record]
-) -> pd.DataFrame:
-    tables = [
-        records[row["run"]].curves.assign(
-            study=study, **{k: row[k] for k in ("cell", "role", "run", "seed")}
-        )
-        for row in rows
-        if len(records[row["run"]].curves)
-    ]
-    return (
-        pd.concat(tables, ignore_index=True)[list(CURVES)]
-        if tables
-        else pd.DataFrame(columns=list(CURVES))
-    )
+def _surroundings(environment: Environment | None) -> dict[str, str | None]:
+    if environment is None:
+        return {"commit": None, "libraries": None, "device": None}
+    versions = {"python": environment.python, **environment.libraries}
+    return {
+        "commit": environment.commit + "+" * environment.dirty,
+        "libraries": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "device": f"{environment.device}, {environment.threads} threads",
+    }
 
 
-def _digests(records: Mapping[str, Record]) -> pd.DataFrame:
+def _scores(records: Mapping[str, RunRecord]) -> pd.DataFrame:
     rows = [
-        (
-            run,
-            kind,
-            name,
-            digest,
-            record.certificate.get("sizes", {}).get(name, 0),
-            record.certificate.get("drawn_as", {}).get(name, name),
-        )
+        (run, task.task, s.name, s.protocol, s.value, s.higher_is_better, s.unit)
         for run, record in records.items()
-        for kind in ("batches", "roles")
-        for name, digest in record.certificate.get(kind, {}).items()
+        for task in record.scores
+        for s in task.scores
     ]
+    return pd.DataFrame(rows, columns=list(SCORES)).astype({"value": float})
+
+
+def _levels(records: Mapping[str, RunRecord]) -> pd.DataFrame:
+    rows = [
+        (run, task.task, level.name, level.successes, level.items, level.chance)
+        for run, record in records.items()
+        for task in record.scores
+        for level in task.levels
+    ]
+    return pd.DataFrame(rows, columns=list(LEVELS))
+
+
+def _all_curves(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
+    tables = [
+        records[row.run].curves.assign(
+            study=study.name, **{k: getattr(row, k) for k in ("cell", "role", "run", "seed")}
+        )
+        for row in study.rows
+        if len(records[row.run].curves)
+    ]
+    return pd.concat(tables, ignore_index=True)[list(CURVES)] if tables else no_rows(CURVES)
+
+
+def _digests(records: Mapping[str, RunRecord]) -> pd.DataFrame:
+    rows: list[tuple[object, ...]] = []
+    for run, record in records.items():
+        if record.certificate is None:
+            continue
+        for step, digest in record.certificate.batches.items():
+            rows.append((run, "batches", str(step), digest, 0, str(step)))
+        for name, role in record.certificate.roles.items():
+            rows.append((run, "roles", name, role.digest, role.size, role.drawn_as))
     return pd.DataFrame(rows, columns=list(DIGESTS))

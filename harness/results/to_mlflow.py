@@ -11,6 +11,8 @@ reads back as infinity by `harness.results.tables`.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import sys
 import tempfile
@@ -18,10 +20,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.outputs.folder import RunFolder, TrackingError, read_json, write_json
-from harness.results.folders import covered_lines, record_of
-from harness.results.from_mlflow import metric_of, quiet_mlflow
-from harness.results.tables import Record
+from pydantic import JsonValue
+
+from harness.outputs.files import TrackingError, read_json, write_json
+from harness.outputs.folder import RunFolder, studies
+from harness.outputs.records import StudyRecord, StudyRow
+from harness.results.folders import record_of
+from harness.results.from_mlflow import (
+    ENVIRONMENT_TAG,
+    LEVEL_PARTS,
+    SCORES_TAG,
+    quiet_mlflow,
+)
+from harness.results.tables import RunRecord
 from harness.training.settings.spec import digest
 
 if TYPE_CHECKING:
@@ -39,9 +50,6 @@ ENDED: Mapping[str, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-UNKEYED = ("tasks", "not_applicable", "design_file", "versions")
-"""Fields of a spec that may differ between two studies that share a run; MLflow's parameters
-cannot be changed."""
 
 
 def default_uri(outputs: Path) -> str:
@@ -82,15 +90,14 @@ class Tracker:
                 "and can be published later"
             ) from error
 
-    def publish(self, study: Mapping[str, Any], keys: Iterable[str] | None = None) -> None:
-        """Bring the store up to date. `study`: the content of `study.json`; `keys`: train keys of
-        the runs that changed, by default all of the study's."""
-        name = study["study"]["name"]
-        experiment = self._experiment(name)
+    def publish(self, study: StudyRecord, keys: Iterable[str] | None = None) -> None:
+        """Brings the store up to date. `keys`: train keys of the runs that changed, by default all
+        of the study's."""
+        experiment = self._experiment(study.name)
         parent = self._parent(experiment, study)
-        rows: dict[str, list[Mapping[str, Any]]] = {}
-        for row in study["rows"]:
-            rows.setdefault(row["run"], []).append(row)
+        rows: dict[str, list[StudyRow]] = {}
+        for row in study.rows:
+            rows.setdefault(row.run, []).append(row)
         for key in rows if keys is None else keys:
             folder = RunFolder(self.outputs, key)
             if folder.spec.exists():
@@ -98,10 +105,10 @@ class Tracker:
 
     def publish_all(self) -> list[str]:
         """Every study of the outputs folder; their names. Rebuilds an empty store."""
-        studies = [read_json(p) for p in sorted(self.outputs.glob("studies/*/study.json"))]
-        for study in studies:
-            self.publish(study)
-        return [study["study"]["name"] for study in studies]
+        records = studies(self.outputs)
+        for record in records.values():
+            self.publish(record)
+        return list(records)
 
     def log_report(self, study: str, folder: Path) -> None:
         """A study's report, beside its parent run."""
@@ -122,26 +129,26 @@ class Tracker:
     def _find(self, experiment: str, where: str) -> Run | None:
         return next(iter(self._client.search_runs([experiment], where, max_results=1)), None)
 
-    def _parent(self, experiment: str, study: Mapping[str, Any]) -> str:
+    def _parent(self, experiment: str, study: StudyRecord) -> str:
         run = self._find(experiment, "tags.`fuselab.kind` = 'study'")
         if run is None:
-            tags = {"fuselab.kind": "study", "mlflow.note.content": study["study"]["question"]}
-            run = self._client.create_run(experiment, tags=tags, run_name=study["study"]["name"])
-        told = digest(study)
-        if run.data.tags.get("fuselab.digest") != told:
-            self._files_of(run, {"study.json": study})
-            self._client.set_tag(run.info.run_id, "fuselab.digest", told)
+            tags = {"fuselab.kind": "study", "mlflow.note.content": study.question}
+            run = self._client.create_run(experiment, tags=tags, run_name=study.name)
+        content = study.as_json()
+        if run.data.tags.get("fuselab.digest") != digest(content):
+            self._files_of(run, {"study.json": content})
+            self._client.set_tag(run.info.run_id, "fuselab.digest", digest(content))
         return run.info.run_id
 
     def _publish(
-        self, experiment: str, parent: str, rows: Sequence[Mapping[str, Any]], folder: RunFolder
+        self, experiment: str, parent: str, rows: Sequence[StudyRow], folder: RunFolder
     ) -> None:
         """One run: nothing where nothing changed, else what is new."""
-        record, cells = record_of(folder), [row["cell"] for row in rows]
-        told = digest([cells, {**vars(record), "curves": len(record.curves)}])
+        record, cells = record_of(folder), [row.cell for row in rows]
+        told = digest([cells, _described(record)])
         run = self._find(experiment, f"tags.`fuselab.run` = '{folder.key}'")
         if run is None:
-            seed = rows[0]["seed"]
+            seed = rows[0].seed
             tags = {"fuselab.kind": "run", "fuselab.run": folder.key, "mlflow.parentRunId": parent}
             name = f"{cells[0]}, seed {seed}"
             run = self._client.create_run(
@@ -151,16 +158,16 @@ class Tracker:
             return
         self._log(run, _metrics(record, folder, int(run.data.tags.get("fuselab.step", -1))))
         self._files_of(run, _files(record, folder), record.curves)
-        end = _milliseconds(folder.status().get("updated", 0))
+        end = _milliseconds(folder.status().updated)
         if ended := ENDED.get(record.status):
             self._client.set_terminated(run.info.run_id, ended, end)
         else:
             self._client.update_run(run.info.run_id, "RUNNING")
         # The tags come last: what they vouch for is there.
-        protocols = {f"protocol.{task}": protocol for task, protocol in record.protocols.items()}
         tags = {
             **{"status": record.status, "message": record.message, "cell": " | ".join(cells)},
-            **{**protocols, "fuselab.digest": told, "fuselab.step": str(_last_step(record))},
+            **{SCORES_TAG: json.dumps(_about_scores(record)), **_environment(record)},
+            **{"fuselab.digest": told, "fuselab.step": str(_last_step(record))},
         }
         params = {} if run.data.params else _parameters(folder)
         self._log(run, [], params, tags)
@@ -193,23 +200,65 @@ class Tracker:
             self._client.log_artifacts(run.info.run_id, scratch)
 
 
-def _metrics(record: Record, folder: RunFolder, published: int) -> list[Metric]:
+def _metrics(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
     """Measurements after the step published last, and final values; at the times they were made,
     because MLflow keeps one of several rows that agree in key, step, time and value."""
     from mlflow.entities import Metric
 
     curves = [
-        Metric(name, value, _milliseconds(line["time"]), line["step"])
-        for line in covered_lines(folder)
-        if line["step"] > published
-        for name, value in line["values"].items()
+        Metric(name, value, _milliseconds(line.time), line.step)
+        for line in folder.covered_lines()
+        if line.step > published
+        for name, value in line.values.items()
     ]
-    when, step = _milliseconds(folder.status().get("updated", 0)), max(_last_step(record), 0)
-    final = [Metric(metric_of(k), value, when, step) for k, value in record.values.items()]
-    return curves + final
+    when, step = _milliseconds(folder.status().updated), max(_last_step(record), 0)
+    return curves + [Metric(name, value, when, step) for name, value in _final(record)]
 
 
-def _last_step(record: Record) -> int:
+def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
+    """Final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
+    for task in record.scores:
+        for score in task.scores:
+            yield f"final/{task.task}/{score.name}", score.value
+        for level in task.levels:
+            for part in LEVEL_PARTS:
+                yield f"level/{task.task}/{level.name}/{part}", float(getattr(level, part))
+    for field, value in record.ledger.items():
+        yield f"ledger/{field}", value
+
+
+def _about_scores(record: RunRecord) -> dict[str, JsonValue]:
+    """What metrics cannot say of scores: task -> protocol, units, directions, names of levels."""
+    return {
+        task.task: {
+            "protocol": task.protocol,
+            "scores": [
+                {key: value for key, value in dataclasses.asdict(score).items() if key != "value"}
+                for score in task.scores
+            ],
+            "levels": [level.name for level in task.levels],
+        }
+        for task in record.scores
+    }
+
+
+def _environment(record: RunRecord) -> dict[str, str]:
+    there = record.environment
+    return {ENVIRONMENT_TAG: json.dumps(there.as_json())} if there else {}
+
+
+def _described(record: RunRecord) -> dict[str, JsonValue]:
+    """All that is published of a run, to tell whether anything changed."""
+    return {
+        **{"status": record.status, "message": record.message, "ledger": dict(record.ledger)},
+        "scores": [task.as_json() for task in record.scores],
+        "certificate": record.certificate.as_json() if record.certificate else None,
+        "environment": record.environment.as_json() if record.environment else None,
+        "curves": len(record.curves),
+    }
+
+
+def _last_step(record: RunRecord) -> int:
     return int(record.curves["step"].max()) if len(record.curves) else -1
 
 
@@ -217,18 +266,25 @@ def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _files(record: Record, folder: RunFolder) -> dict[str, Any]:
-    """The run's JSON files by name; the certificate up to the last checkpoint."""
-    paths = [folder.spec, folder.status_file, folder.ledger, folder.graph]
+def _files(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
+    """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
+    paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
     files = {path.name: read_json(path) for path in paths if path.exists()}
-    scores = {f"scores/{path.name}": read_json(path) for path in folder.scores.glob("*.json")}
-    return {**files, **scores, "certificate.json": record.certificate}
+    scores = {f"scores/{task.task}.json": task.as_json() for task in record.scores}
+    certificate = record.certificate
+    return {
+        **files,
+        **scores,
+        **({"certificate.json": certificate.as_json()} if certificate else {}),
+    }
 
 
 def _parameters(folder: RunFolder) -> dict[str, str]:
     """The spec, flat: `optimizer.learning_rate` and so on."""
     spec = read_json(folder.spec)
-    flat = _flat({name: value for name, value in spec.items() if name not in UNKEYED})
+    # What is asked of a run may differ between two studies that share it, and MLflow's parameters
+    # cannot be changed: only what trains it is there.
+    flat = _flat(spec["train"])
     return {path: str(value)[:LONGEST] for path, value in flat}
 
 

@@ -23,7 +23,9 @@ from harness.warm_start import make as warm_start
 def load_data(spec: RunSpec, outputs: Path) -> Corpus:
     """The corpus of a run, from the shared cache."""
     backbone = spec.backbone
-    return load_corpus(spec.data, backbone.image_size, outputs / "cache", backbone.image_channels)
+    return load_corpus(
+        spec.asked.data, backbone.image_size, outputs / "cache", backbone.image_channels
+    )
 
 
 def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
@@ -31,9 +33,9 @@ def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
     return Batches(
         corpus.train,
         corpus.tokenizer,
-        spec.batch_size,
-        spec.seed,
-        spec.objectives.mlm,
+        spec.train.batch_size,
+        spec.train.seed,
+        spec.train.objectives.mlm,
         corpus.augment,
     )
 
@@ -42,27 +44,27 @@ def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> F
     """The design of a spec with its initial weights, drawn by seed and role; `start`: the folder of
     its warm start.
     """
-    if spec.design_file:
-        registry.load_file(Path(spec.design_file))
-    for source, known in spec.weights.items():
-        if content(source) != known:
+    if spec.asked.design_file:
+        registry.load_file(Path(spec.asked.design_file))
+    for digest, source in spec.asked.sources.items():
+        if content(source) != digest:
             raise SettingError(f"the weights {source!r} have changed since the run was planned")
     backbone, config = warm_start.applied(spec, start)
     return build.design(
-        spec.design,
+        spec.train.design,
         config,
         backbone,
         vocabulary,
-        draw=lambda role: stream(spec.seed, "initial weights", role),
-        objectives=spec.objectives.active(),
+        draw=lambda role: stream(spec.train.seed, "initial weights", role),
+        objectives=spec.train.objectives.active(),
     )
 
 
 def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
     """Parameters and FLOPs of a run's design, with the heads of its objectives."""
     words = corpus.tokenizer
-    parts = (spec.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
-    return _cost(*parts, words.length, spec.objectives.active())
+    parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
+    return _cost(*parts, words.length, spec.train.objectives.active())
 
 
 # Counting and tracing take a second or two of torch's meta device: once per design and process.

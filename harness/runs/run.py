@@ -9,32 +9,33 @@ nothing else is written. Failures become a named status with a message; they are
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import json
 import os
-import pickle
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from architectures.contract import FusionDesign
 from architectures.views import cost
-from architectures.weights import slots
-from harness.outputs.code import code_digest
-from harness.outputs.folder import RunFolder, State, atomic_file, read_json, write_json
-from harness.runs.assemble import build_design, counted_cost, graph_of, load_data, training_batches
+from harness.outputs.files import State, atomic_file, write_json
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import LedgerRecord, MeasuredLine
+from harness.runs.assemble import build_design, counted_cost, load_data, training_batches
+from harness.runs.certify import certify
+from harness.runs.missing import missing_scores
+from harness.runs.scoring import (
+    checkpoint_of,
+    load_weights,
+    refuse_scores,
+    score,
+    write_validation,
+)
 from harness.training.data.batches import validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.trainer import DivergedError, Measurement, Trainer
-from harness.training.scoring import registry as tasks
-from harness.training.scoring.chance import majority_level
-from harness.training.scoring.contract import record
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
 
@@ -78,64 +79,56 @@ class _Run:
         self.trainer: Trainer | None = None
 
     def ended(self, state: State, message: str, trace: str = "") -> State:
-        """Note how the run ended before its end, and what it had spent."""
+        """Notes how the run ended before its end, and what it had spent."""
         # With a full disk nothing can be written; the folder then still says `running` without an
         # owner, which reads as interrupted.
         with contextlib.suppress(OSError):
             if self.trainer:
-                write_json(self.folder.ledger, self.trainer.ledger.as_json())
+                self._write_ledger(self.trainer)
             if trace:
                 (self.folder.path / "traceback.txt").write_text(trace)
             self.folder.set_status(state, message)
         return state
 
     def go(self) -> State:
-        was = read_json(self.folder.status_file, {}).get("state")
-        weights = self.folder.path / "weights.pt"
-        if was == "done" and not self._missing_scores():
+        """Trains where the weights are not there yet, scores what is not scored yet."""
+        spec, folder = self.spec, self.folder
+        trained = folder.written_status().state == "done"
+        if trained and not missing_scores(folder, spec):
             return "done"
-        self.folder.set_status("running", steps=0 if was != "done" else None)
-        numerics.prepare(self.spec.numerics)
-        corpus = load_data(self.spec, self.outputs)
-        start = None if was == "done" else warm_start.made(self.spec, corpus, self.outputs)
-        design = build_design(self.spec, corpus.tokenizer.vocabulary, start)
-        device = torch.device(self.spec.numerics.device)
-        facts = design.facts(design.config, design.backbone)
-        for task in self._missing_scores():
-            tasks.find(task.name).refuse(facts, self.spec.objectives, corpus, task)
-        if was == "done":
-            if not weights.exists():
-                raise FileNotFoundError(
-                    "weights.pt was cleaned away and a new score is asked for: delete this run's "
-                    "folder to train it again"
-                )
-            design.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
-            design.to(device)
+        folder.set_status("running", "", **({} if trained else {"steps": 0}))
+        numerics.prepare(spec.train.numerics)
+        corpus = load_data(spec, self.outputs)
+        start = None if trained else warm_start.made(spec, corpus, self.outputs)
+        design = build_design(spec, corpus.tokenizer.vocabulary, start)
+        refuse_scores(folder, spec, design, corpus)
+        if trained:
+            load_weights(folder, design, spec)
         elif not self._train(design, corpus):
-            self.folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
+            folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
             return "interrupted"
-        self._score(design, corpus, device)
-        self.folder.set_status("done")
+        score(folder, spec, design, corpus)
+        folder.set_status("done")
         # Only now: a run that is stopped while it is scored goes on from here.
-        self.folder.checkpoint.unlink(missing_ok=True)
+        folder.checkpoint.unlink(missing_ok=True)
         return "done"
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
-        """Train to the end of the budget; False where a stop was asked for."""
-        spec, folder = self.spec, self.folder
+        """Trains to the end of the budget; False where a stop was asked for."""
+        train, folder = self.spec.train, self.folder
         fixed = functools.partial(
             validation_batches,
             tokenizer=corpus.tokenizer,
-            batch_size=spec.batch_size,
-            mlm=spec.objectives.mlm,
+            batch_size=train.batch_size,
+            mlm=train.objectives.mlm,
         )
-        self._certify(design, corpus)
+        certify(folder, self.spec, design, corpus)
         trainer = self.trainer = Trainer(
-            spec,
+            train,
             design,
-            training_batches(spec, corpus),
-            validation=fixed(corpus.val, items=spec.measure.items),
-            trained_on=fixed(corpus.train, items=spec.measure.gap_items),
+            training_batches(self.spec, corpus),
+            validation=fixed(corpus.val, items=train.measure.items),
+            trained_on=fixed(corpus.train, items=train.measure.gap_items),
         )
         self._resume(trainer)
         self._count_cost(trainer, corpus)
@@ -146,55 +139,25 @@ class _Run:
             self._note(trainer, measurement)
             if measurement.stopped:
                 return False
-        self._write_validation(trainer)
-        write_json(folder.ledger, trainer.ledger.as_json())
-        with atomic_file(folder.path / "weights.pt", durable=True) as part:
+        write_validation(folder, trainer)
+        self._write_ledger(trainer)
+        with atomic_file(folder.weights, durable=True) as part:
             torch.save(trainer.design.state_dict(), part)
         return True
 
-    def _certify(self, design: FusionDesign, corpus: Corpus) -> None:
-        """What pairs this run with others: written before the first step, completed as it runs."""
-        spec = self.spec
-        facts = type(design).facts(design.config, design.backbone)
-        old = read_json(self.folder.certificate, {})
-        code = code_digest(spec.design_file)
-        if self.folder.checkpoint.exists() and code not in old.get("code", code).split("+"):
-            code = f"{old['code']}+{code}"  # begun by one, gone on by another
-        write_json(
-            self.folder.certificate,
-            {
-                "batches": old.get("batches", {}),
-                "roles": slots.role_digests(design),
-                "drawn_as": slots.starts(design),
-                "sizes": {role: p.numel() for role, p in design.named_parameters()},
-                "code": code,
-                "data": corpus.content,
-                "facts": dataclasses.asdict(facts),
-            },
-        )
-        words = corpus.tokenizer.vocabulary
-        drawn = graph_of(spec.design, json.dumps(spec.config), spec.backbone, words)
-        write_json(self.folder.graph, drawn)
-
     def _resume(self, trainer: Trainer) -> None:
-        """Go on from the checkpoint; measurements after it are forgotten and made again."""
+        """Goes on from the checkpoint; measurements after it are forgotten and made again."""
         folder = self.folder
         if folder.checkpoint.exists():
             try:
-                snapshot = torch.load(folder.checkpoint, weights_only=True, map_location="cpu")
-            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-                raise ValueError(
-                    f"checkpoint.pt cannot be read ({error}); delete it to start this run again"
-                ) from error
-            try:
-                trainer.restore(snapshot)
+                trainer.restore(checkpoint_of(folder))
             except KeyError as lacking:
                 raise ValueError(
                     f"checkpoint.pt lacks {lacking}, so other code wrote it; delete it to start "
                     "this run again"
                 ) from lacking
         trainer.ledger.attempts += 1
-        kept = [line for line in folder.metric_lines() if line["step"] <= trainer.step]
+        kept = [line for line in folder.metric_lines() if line.step <= trainer.step]
         if trainer.step == 0:
             kept = []
         folder.rewrite_metrics(kept)
@@ -204,82 +167,36 @@ class _Run:
 
     def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
         counted = counted_cost(self.spec, corpus)
-        ledger = trainer.ledger
+        ledger, objectives = trainer.ledger, self.spec.train.objectives
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
-        asked = self.spec.objectives
-        ledger.flops_per_sample = cost.training_flops(counted, asked.active(), asked.taught())
+        active, taught = objectives.active(), objectives.taught()
+        ledger.flops_per_sample = cost.training_flops(counted, active, taught)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
 
     def _note(self, trainer: Trainer, measurement: Measurement) -> None:
-        """A measurement into the folder; a checkpoint where one is due."""
+        """Writes a measurement into the folder, and a checkpoint where one is due."""
         folder, ledger = self.folder, trainer.ledger
         ledger.flops = ledger.flops_per_sample * ledger.samples
         if measurement.values:
             folder.append_metrics(
-                {
-                    "step": measurement.step,
-                    "samples": ledger.samples,
-                    "seconds": round(ledger.train_seconds, 4),
-                    "time": time.time(),
-                    "values": measurement.values,
-                }
+                MeasuredLine(
+                    step=measurement.step,
+                    samples=ledger.samples,
+                    seconds=round(ledger.train_seconds, 4),
+                    time=time.time(),
+                    values=measurement.values,
+                    chain=trainer.chain,
+                )
             )
-            certificate = read_json(folder.certificate)
-            certificate["batches"][str(measurement.step)] = trainer.chain
-            write_json(folder.certificate, certificate)
         if measurement.checkpoint:
+            folder.sync_metrics()  # what a checkpoint covers is never measured again
             with atomic_file(folder.checkpoint, durable=True) as part:
                 torch.save(trainer.snapshot(), part)
-            write_json(folder.ledger, ledger.as_json())
+            self._write_ledger(trainer)
             folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
 
-    def _write_validation(self, trainer: Trainer) -> None:
-        """The last validation: accuracies in percent, losses, and beside what the most frequent
-        answer would earn, by items. A study may name one as its primary score, for instance
-        `validation/mlm_accuracy`.
-        """
-        levels, values = {}, {}
-        terms = trainer.validated or trainer.validate()
-        labels = torch.cat([b.mask_labels_BR.flatten() for b in trainer.validation])
-        words = labels[labels != -100].tolist()
-        chances = {"mlm": majority_level(words)}
-        if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds
-            pairs = sum(len(batch) for batch in trainer.validation)
-            rows = int(terms["itm"].items)
-            chances["itm"] = max(pairs, rows - pairs) / rows
-        for name, term in terms.items():
-            last = term.values(name)
-            values[f"{name}_loss"] = last[f"{name}_loss"]
-            values[f"{name}_accuracy"] = 100 * last[f"{name}_accuracy"]
-            if name in chances:
-                levels[f"{name}_accuracy"] = {
-                    "successes": int(term.correct),
-                    "items": int(term.items),
-                    "chance": chances[name],
-                }
-        write_json(self.folder.scores / "validation.json", {"levels": levels, "values": values})
-
-    def _missing_scores(self) -> list[Any]:
-        return [
-            task
-            for task in self.spec.tasks
-            if read_json(self.folder.scores / f"{task.name}.json", {}).get("score_key")
-            != self.spec.score_key(task)
-        ]
-
-    def _score(self, design: FusionDesign, corpus: Corpus, device: torch.device) -> None:
-        design.eval()
-        for settings in self._missing_scores():
-            task = tasks.find(settings.name)
-            scores = task.score(design, corpus, settings, device)
-            self.folder.scores.mkdir(exist_ok=True)
-            npz = self.folder.scores / f"{settings.name}.npz"
-            with atomic_file(npz) as part, part.open("wb") as file:
-                np.savez_compressed(file, **scores.predictions)
-            write_json(
-                self.folder.scores / f"{settings.name}.json",
-                {"score_key": self.spec.score_key(settings), **record(scores)},
-            )
+    def _write_ledger(self, trainer: Trainer) -> None:
+        LedgerRecord(spent=trainer.ledger).write(self.folder.ledger)
 
 
 class _Stop:

@@ -1,14 +1,114 @@
-"""Which scores a run still lacks, and making them."""
+"""The scores of a trained run: the last validation, and the downstream tasks it is asked for."""
 
 from __future__ import annotations
 
-from harness.outputs.folder import RunFolder, read_json
+import pickle
+from typing import Any
+
+import numpy as np
+import torch
+
+from architectures.contract import FusionDesign
+from harness.outputs.files import atomic_file
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import ScoresRecord
+from harness.runs.missing import missing_scores
+from harness.training.data.corpus import Corpus
+from harness.training.loop.trainer import Trainer
+from harness.training.scoring import registry as tasks
+from harness.training.scoring.chance import majority_level
+from harness.training.scoring.contract import Level, Score
 from harness.training.settings.spec import RunSpec
 
+VALIDATION = "validation"
+"""Under which the last validation stands among the tasks."""
 
-def scored(folder: RunFolder, spec: RunSpec) -> bool:
-    """Whether every task that the spec asks for has its score."""
-    return all(
-        read_json(folder.scores / f"{task.name}.json", {}).get("score_key") == spec.score_key(task)
-        for task in spec.tasks
+
+def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:
+    """Raises `SettingError` where a missing score could not be made, before anything trains."""
+    facts = design.facts(design.config, design.backbone)
+    for task in missing_scores(folder, spec):
+        tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+
+
+def score(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:
+    """Makes every score that is missing, and writes it with its predictions."""
+    design.eval()
+    device = torch.device(spec.train.numerics.device)
+    for settings in missing_scores(folder, spec):
+        result = tasks.find(settings.name).score(design, corpus, settings, device)
+        folder.scores.mkdir(exist_ok=True)
+        predictions = folder.score_file(settings.name).with_suffix(".npz")
+        with atomic_file(predictions) as part, part.open("wb") as file:
+            np.savez_compressed(file, **result.predictions)
+        ScoresRecord(
+            task=settings.name,
+            score_key=spec.score_key(settings),
+            protocol=result.protocol,
+            scores=result.scores,
+            levels=result.levels,
+        ).write(folder.score_file(settings.name), durable=True)
+
+
+def write_validation(folder: RunFolder, trainer: Trainer) -> None:
+    """Writes the last validation: accuracies in percent, losses in nats, and, by items, what the
+    most frequent answer would earn. A study may name one as its primary score, for instance
+    `validation/mlm_accuracy`.
+    """
+    terms = trainer.validated or trainer.validate()
+    labels = torch.cat([batch.mask_labels_BR.flatten() for batch in trainer.validation])
+    chances = {"mlm": majority_level(labels[labels != -100].tolist())}
+    if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds
+        pairs = sum(len(batch) for batch in trainer.validation)
+        rows = int(terms["itm"].items)
+        chances["itm"] = max(pairs, rows - pairs) / rows
+    scores, levels = [], []
+    for name, term in terms.items():
+        last = term.values(name)
+        loss, accuracy = last[f"{name}_loss"], 100 * last[f"{name}_accuracy"]
+        scores.append(_of_validation(f"{name}_loss", loss, "nats"))
+        scores.append(_of_validation(f"{name}_accuracy", accuracy, "percent"))
+        if name in chances:
+            levels.append(
+                Level(
+                    name=f"{name}_accuracy",
+                    successes=int(term.correct),
+                    items=int(term.items),
+                    chance=chances[name],
+                )
+            )
+    ScoresRecord(task=VALIDATION, scores=tuple(scores), levels=tuple(levels)).write(
+        folder.score_file(VALIDATION), durable=True
     )
+
+
+def _of_validation(name: str, value: float, unit: str) -> Score:
+    return Score(
+        name=name,
+        value=value,
+        unit=unit,
+        higher_is_better=unit == "percent",
+        protocol="the last validation",
+    )
+
+
+def load_weights(folder: RunFolder, design: FusionDesign, spec: RunSpec) -> None:
+    """Loads the final weights of a trained run, onto its device. Raises FileNotFoundError where
+    they were cleaned away."""
+    if not folder.weights.exists():
+        raise FileNotFoundError(
+            "weights.pt was cleaned away and a new score is asked for: delete this run's "
+            "folder to train it again"
+        )
+    design.load_state_dict(torch.load(folder.weights, weights_only=True, map_location="cpu"))
+    design.to(spec.train.numerics.device)
+
+
+def checkpoint_of(folder: RunFolder) -> dict[str, Any]:
+    """The newest checkpoint of a run. Raises ValueError where it cannot be read."""
+    try:
+        return torch.load(folder.checkpoint, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"checkpoint.pt cannot be read ({error}); delete it to start this run again"
+        ) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from harness.outputs.folder import State
+from harness.outputs.files import State
 from harness.training.settings.spec import RunSpec
 
 Work = Callable[[RunSpec, Path], State]

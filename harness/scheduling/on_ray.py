@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
-from harness.outputs.folder import Locked, State
+from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
 from harness.scheduling.session import OutOfMemory, ProcessDied
 from harness.training.settings.spec import RunSpec
@@ -48,8 +48,8 @@ class Workers:
         self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
 
     def _needs(self, spec: RunSpec) -> dict[str, float]:
-        gpu = {"GPU": self._gpu_share} if spec.numerics.device == "cuda" else {}
-        return {"CPU": spec.numerics.threads, **gpu}
+        gpu = {"GPU": self._gpu_share} if spec.train.numerics.device == "cuda" else {}
+        return {"CPU": spec.train.numerics.threads, **gpu}
 
     def slots(self, spec: RunSpec) -> int:
         needs = self._needs(spec)

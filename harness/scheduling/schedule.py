@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.outputs.folder import State
+from harness.outputs.files import State
 from harness.scheduling.here import Here, Work
 from harness.scheduling.on_ray import Workers, opened
 from harness.scheduling.session import Hook, Session
@@ -50,7 +50,7 @@ def run_all(
     if session.waiting and local:
         session.go(Here(outputs, work))
     elif session.waiting:
-        with opened(address, max(spec.numerics.threads for spec in specs)):
+        with opened(address, max(spec.train.numerics.threads for spec in specs)):
             workers = Workers(outputs, work, gpu_share)
             for spec in specs:
                 workers.slots(spec)  # says at once what could never start

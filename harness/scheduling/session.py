@@ -19,8 +19,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from harness.outputs.folder import FINISHED, RETRIED, Locked, RunFolder, State, read_json
-from harness.runs.scoring import scored
+from harness.outputs.files import FINISHED, RETRIED, Locked, State
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import Status
+from harness.runs.missing import missing_scores
 from harness.scheduling.progress import Line, Pace, Screen
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
@@ -108,8 +110,10 @@ class Session:
         self._runs, self._retry_failed, self._on_change = runs, retry_failed, on_change
         self._folders = {key: RunFolder(outputs, key) for key in runs}
         self._labels = {key: (labels or {}).get(key, key) for key in runs}
-        self._steps = {k: steps_of(spec.budget, spec.batch_size) for k, spec in runs.items()}
-        self.states: dict[str, State] = {k: f.status()["state"] for k, f in self._folders.items()}
+        self._steps = {
+            k: steps_of(spec.train.budget, spec.train.batch_size) for k, spec in runs.items()
+        }
+        self.states: dict[str, State] = {k: f.status().state for k, f in self._folders.items()}
         self.waiting = collections.deque(key for key in runs if self._wanted(key))
         self._busy: dict[Any, str] = {}
         self._fresh = {key for key in self.waiting if self.states[key] in RETRIED}
@@ -123,7 +127,7 @@ class Session:
     def _wanted(self, key: str) -> bool:
         """Whether there is something to do: not finished with every score, and not given up."""
         if self.states[key] in FINISHED:
-            return not scored(self._folders[key], self._runs[key])
+            return bool(missing_scores(self._folders[key], self._runs[key]))
         return self._retry_failed or self.states[key] not in RETRIED
 
     def go(self, pool: Pool) -> None:
@@ -160,7 +164,7 @@ class Session:
             if self._folders[key].is_locked():
                 continue
             self.waiting.remove(key)
-            self.states[key] = self._folders[key].status()["state"]
+            self.states[key] = self._folders[key].status().state
             if self._wanted(key):
                 self._start(pool, key)
             else:
@@ -169,7 +173,7 @@ class Session:
     def _start(self, pool: Pool, key: str) -> None:
         self._folders[key].stop_file.unlink(missing_ok=True)
         self.states[key] = "running"
-        self._pace.begin(key, self._status(key).get("checkpoint_step") or 0)
+        self._pace.begin(key, max(self._status(key).checkpoint_step, 0))
         self._busy[pool.start(self._runs[key], fresh=key in self._fresh)] = key
         self._screen.note(f"{self._labels[key]}: started")
 
@@ -181,7 +185,7 @@ class Session:
         keys = []
         for handle in pool.ended(self._busy, POLL_SECONDS):
             key = self._busy.pop(handle)
-            self._pace.end(key, self._status(key).get("step", 0))
+            self._pace.end(key, self._status(key).step)
             self._folders[key].stop_file.unlink(missing_ok=True)
             self._act(key, pool, handle)
             keys.append(key)
@@ -203,7 +207,7 @@ class Session:
             if state is None:
                 self._again(key, fresh=True)
             else:
-                self._settle(key, state, self._status(key).get("message", ""))
+                self._settle(key, state, self._status(key).message)
 
     def _mourn(self, key: str, death: ProcessDied) -> None:
         self._deaths[key] += 1
@@ -231,15 +235,15 @@ class Session:
 
     # -- what is seen
 
-    def _status(self, key: str) -> dict[str, Any]:
+    def _status(self, key: str) -> Status:
         """The status as written. Not `RunFolder.status`: it looks for the owner of the lock by
         taking it for a moment, in which a run that starts would find it taken."""
-        return read_json(self._folders[key].status_file, {})
+        return self._folders[key].written_status()
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""
         found = {key: self._status(key) for key in [*ended, *self._busy.values()]}
-        steps = {key: found[key].get("step", 0) for key in self._busy.values()}
+        steps = {key: found[key].step for key in self._busy.values()}
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
         at_once = min(len(to_go), pool.slots(self._runs[next(iter(to_go))])) if to_go else 1
         lines = [
@@ -248,7 +252,7 @@ class Session:
         ]
         left = self._pace.left(steps, sum(to_go.values()), at_once)
         self._screen.show(collections.Counter(self.states.values()), lines, left)
-        self._tell({k: (self.states[k], s.get("checkpoint_step")) for k, s in found.items()})
+        self._tell({k: (self.states[k], s.checkpoint_step) for k, s in found.items()})
 
     def _tell(self, marks: Mapping[str, object]) -> None:
         """Call the hook for what changed. Its failure ends no run: `finish` calls it again."""

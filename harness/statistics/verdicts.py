@@ -19,11 +19,14 @@ class Verdict:
     """What one contrast says."""
 
     kind: Literal["better", "worse", "equal", "undecided"]
-    more_seeds: int | None
+    needs: int | None
     """Seeds to add for an 80 % chance of a decision; None when decided or beyond the cap."""
-    device_hours: float | None
-    """What those seeds cost; None where there are none or no times were given."""
+    hours: float | None
+    """Device-hours of those seeds; None where there are none or no times were given."""
+    short: str
+    """A few words for a table: the kind of a decided contrast, what an undecided one takes."""
     text: str
+    """The whole sentence, with the figures."""
 
 
 def verdict(
@@ -44,7 +47,7 @@ def verdict(
     The seeds still needed take the estimate as the truth and the rule in use (power.py), at the
     analysis' alpha; so they too are an estimate. A seed is one run of *every* design that the
     analysis compared, the control among them, because the residual variance comes from all;
-    `device_hours` is added seeds x the sum of those designs' `seconds_per_run`.
+    `hours` is added seeds x the sum of those designs' `seconds_per_run`.
 
     Raises ValueError for an unknown design, a negative region, or a design without a time.
     """
@@ -57,8 +60,9 @@ def verdict(
     if not contrast.has_interval:
         return Verdict(
             kind="undecided",
-            more_seeds=None,
-            device_hours=None,
+            needs=None,
+            hours=None,
+            short=contrast.note,
             text=f"undecided: {contrast.note}",
         )
     if decided := _decided(contrast, region):
@@ -71,16 +75,18 @@ def _decided(contrast: Contrast, region: float) -> Verdict | None:
     shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     kind: Literal["better", "worse", "equal"]
     if -region <= lower and upper <= region:
-        kind, text = "equal", f"equal within {region:g}: {shown}"
+        kind, short = "equal", f"equal within {region:g}"
+        text = f"{short}: {shown}"
         if lower > 0 or upper < 0:
             text += ", although 0 is outside the interval: a difference too small to matter"
+            short += ", although not zero"
     elif lower > 0:
-        kind, text = "better", f"better: {shown}"
+        kind, short, text = "better", "better", f"better: {shown}"
     elif upper < 0:
-        kind, text = "worse", f"worse: {shown}"
+        kind, short, text = "worse", "worse", f"worse: {shown}"
     else:
         return None
-    return Verdict(kind=kind, more_seeds=None, device_hours=None, text=text)
+    return Verdict(kind=kind, needs=None, hours=None, short=short, text=text)
 
 
 def _undecided(
@@ -92,15 +98,16 @@ def _undecided(
 ) -> Verdict:
     more = _more_seeds(analysis, contrast, region, seed_cap)
     if more is None:
-        text = f"undecided: not decidable at a sensible cost (more than {seed_cap} seeds in all)"
-        return Verdict(kind="undecided", more_seeds=None, device_hours=None, text=text)
+        short = "not decidable at a sensible cost"
+        text = f"undecided: {short} (more than {seed_cap} seeds in all)"
+        return Verdict(kind="undecided", needs=None, hours=None, short=short, text=text)
     hours = None
-    text = f"undecided: needs {more} more seed{'s' if more > 1 else ''}"
+    short = f"needs {more} more seed{'s' if more > 1 else ''}"
     if seconds_per_run is not None:
         hours = more * _seconds_per_seed(analysis, seconds_per_run) / 3600
-        text += f" = {hours:.2g} device-hours"
-    text += f" for an {CHANCE:.0%} chance of a decision"
-    return Verdict(kind="undecided", more_seeds=more, device_hours=hours, text=text)
+        short += f" = {hours:.2g} device-hours"
+    text = f"undecided: {short} for an {CHANCE:.0%} chance of a decision"
+    return Verdict(kind="undecided", needs=more, hours=hours, short=short, text=text)
 
 
 def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap: int) -> int | None:

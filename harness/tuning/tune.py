@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.folder import RunFolder, State, read_json
+from harness.outputs.files import State
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import LedgerRecord, TrialRecord, read_if_there
 from harness.study import Cell, Study, Tuning
-from harness.tuning.choice import Trial, TuningResult, digest_of, folder_of, write_choice
+from harness.tuning.choice import TuningResult, digest_of, folder_of, write_choice
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +34,7 @@ Runner = Callable[["Plan"], Mapping[str, State]]
 """Brings every run of a plan to an end; train key -> state."""
 
 
-def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") -> TuningResult:
+def tune(study: Study, outputs: Path, runner: Runner) -> TuningResult:
     """Run every trial of every cell, tell Optuna, and write `studies/<name>/tuning/choice.json`.
 
     The same call again skips trials that are done. Trials that failed or diverged stay in the table
@@ -42,7 +44,7 @@ def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") 
 
     studies = {cell.name: _optuna_study(study, cell, outputs) for cell in study.cells}
     draws = {cell: _asked(of_cell, study.tuning) for cell, of_cell in studies.items()}
-    planned = plan(trial_study(study, draws), outputs, design_file=design_file)
+    planned = plan(trial_study(study, draws), outputs)
     runner(planned)
     keys = iter(row.spec.train_key() for row in planned.rows)
     trials = tuple(
@@ -55,9 +57,9 @@ def tune(study: Study, outputs: Path, runner: Runner, *, design_file: str = "") 
     result = TuningResult(trials=trials, chosen=_choose(trials))
     write_choice(study, outputs, result)
     if missing := [cell for cell in draws if cell not in result.chosen]:
+        where = folder_of(study.name, outputs)
         raise SettingError(
-            f"no trial of {', '.join(missing)} came to an end: see {folder_of(study, outputs)}, or "
-            "narrow tuning.space"
+            f"no trial of {', '.join(missing)} came to an end: see {where}, or narrow tuning.space"
         )
     return result
 
@@ -119,7 +121,7 @@ def _optuna_study(study: Study, cell: Cell, outputs: Path) -> optuna.Study:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = folder_of(study, outputs)
+    folder = folder_of(study.name, outputs)
     folder.mkdir(parents=True, exist_ok=True)
     found = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
@@ -146,7 +148,7 @@ def _asked(found: optuna.Study, tuning: Tuning) -> list[dict[str, float]]:
     return [trial.system_attrs["fixed_params"] for trial in found.trials]
 
 
-def _tell(found: optuna.Study, trial: Trial) -> None:
+def _tell(found: optuna.Study, trial: TrialRecord) -> None:
     import optuna
 
     if trial.score is not None:
@@ -161,24 +163,25 @@ def _tell(found: optuna.Study, trial: Trial) -> None:
 
 def _trial(
     cell: str, number: int, values: Mapping[str, float], folder: RunFolder, score: str
-) -> Trial:
-    status, measured = folder.status()["state"], folder.metric_lines()
-    last = measured[-1]["values"] if measured and status == "done" else {}
+) -> TrialRecord:
+    status, measured = folder.status().state, folder.metric_lines()
+    last = measured[-1].values if measured and status == "done" else {}
     if last and score not in last:
         raise nearest(score, last, "tuning.score")
     value = last.get(score, math.nan)
-    return Trial(
+    ledger = read_if_there(LedgerRecord, folder.ledger)
+    return TrialRecord(
         cell=cell,
         number=number,
-        values=values,
+        values=dict(values),
         run=folder.key,
         status=status,
         score=value if math.isfinite(value) else None,
-        seconds=read_json(folder.ledger, {}).get("device_seconds", 0.0),
+        seconds=ledger.spent.device_seconds if ledger else 0.0,
     )
 
 
-def _choose(trials: Sequence[Trial]) -> dict[str, Trial]:
+def _choose(trials: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     """Cell -> the trial with the lowest score, of equal ones the first."""
     scored = [(trial.score, trial.number, trial) for trial in trials if trial.score is not None]
     ranked = sorted(scored, key=lambda entry: entry[:2], reverse=True)

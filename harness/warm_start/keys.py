@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from architectures import registry
+from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
-from harness.training.settings.spec import RunSpec, digest
+from harness.training.settings import versions as current
+from harness.training.settings.spec import RunSpec, digest, weights_named
 from harness.training.settings.warm_start import WarmStart
-
-VERSION = "1"
-"""Raised when the same recipe gives other weights."""
-
-STAGE_VERSION = "1"
-"""The same for a text stage."""
 
 BERT, DISTILBERT, VIT, TEXT_STAGE = "bert", "distilbert", "vit.safetensors", "text_stage"
 
@@ -26,26 +22,40 @@ NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "vit": "ViT", TEXT_STAGE: "
 
 _STARTS = ("vision_weights", "text_weights")
 
-_OTHERS = {"scale", "itc_width", *_STARTS}
+OTHERS = {"scale", "itc_width", *_STARTS}
 """Fields of the backbone that no tower depends on."""
 
 
-def check(spec: RunSpec) -> None:
-    """Raises `SettingError` where a warm start does not go with the rest of a spec."""
-    if spec.warm_start is None:
+def check(recipe: WarmStart | None, backbone: Backbone, config: DesignConfig) -> None:
+    """Raises `SettingError` where a warm start does not go with a backbone or a design's config."""
+    if recipe is None:
         return
-    if spec.backbone.text != "bert":
+    if backbone.text != "bert":
         raise SettingError(
-            f"warm_start trains a bert, but backbone.text is {spec.backbone.text!r}; set it to "
+            f"warm_start trains a bert, but backbone.text is {backbone.text!r}; set it to "
             "'bert', or warm_start to null"
         )
-    named = {f"backbone.{field}": getattr(spec.backbone, field) for field in _STARTS}
-    named |= {field: value for field, value in spec.config.items() if field.endswith("_weights")}
+    named = {f"backbone.{field}": getattr(backbone, field) for field in _STARTS}
+    named |= weights_named(dict(config))
     for field, value in named.items():
         if value != "random":
             raise SettingError(
                 f"warm_start would take the place of {field} {value!r}; leave one of them out"
             )
+
+
+def used(
+    recipe: WarmStart | None, design: type[FusionDesign], config: DesignConfig
+) -> WarmStart | None:
+    """The part of a recipe that a design starts from: without the text stage where it has none."""
+    if recipe is None or _has_text_stage(design, config):
+        return recipe
+    default = WarmStart().text_stage_samples
+    return recipe.model_copy(update={"text_stage_samples": default})
+
+
+def _has_text_stage(design: type[FusionDesign], config: DesignConfig) -> bool:
+    return issubclass(design, LearnsFromText) and design.text_stage(config) is not None
 
 
 def versions(
@@ -54,40 +64,43 @@ def versions(
     """Declared versions of what a design starts from; a spec with that of a text stage has one."""
     if recipe is None:
         return {}
-    learns = issubclass(design, LearnsFromText) and design.text_stage(config) is not None
-    stage = {TEXT_STAGE: STAGE_VERSION} if learns and recipe.text_stage_samples else {}
-    return {"warm_start": VERSION, **stage}
+    staged = _has_text_stage(design, config) and recipe.text_stage_samples
+    stage = {TEXT_STAGE: current.TEXT_STAGE} if staged else {}
+    return {"warm_start": current.WARM_START, **stage}
 
 
 def text_stage(spec: RunSpec) -> TextStage | None:
     """What the design of a spec learns from text alone before its run; None: nothing."""
-    if TEXT_STAGE not in spec.versions:
+    if TEXT_STAGE not in spec.train.versions:
         return None
-    if spec.design_file:
-        registry.load_file(Path(spec.design_file))
-    design = registry.find(spec.design)
+    if spec.asked.design_file:
+        registry.load_file(Path(spec.asked.design_file))
+    design = registry.find(spec.train.design)
     assert issubclass(design, LearnsFromText)
-    return design.text_stage(registry.config(spec.design, spec.config))
+    return design.text_stage(registry.config(spec.train.design, spec.config))
 
 
 def stage_folder(spec: RunSpec, stage: TextStage) -> str:
     """Name of the folder of a spec's text stage, by all that its weights depend on."""
-    assert spec.warm_start is not None
-    parts = [STAGE_VERSION, key(spec), spec.warm_start.text_stage_samples]
-    design = [spec.design, spec.versions["design"], stage.fields]
+    assert spec.train.warm_start is not None
+    parts = [current.TEXT_STAGE, key(spec), spec.train.warm_start.text_stage_samples]
+    design = [spec.train.design, spec.train.versions["design"], stage.fields]
     return f"{TEXT_STAGE}-{digest([*parts, *design])}"
 
 
 def key(spec: RunSpec) -> str:
     """Hex digest (16 characters) of all that BERT, DistilBERT and ViT of a spec depend on."""
-    assert spec.warm_start is not None
+    assert spec.train.warm_start is not None
+    recipe = spec.train.warm_start.changed_fields()
+    recipe.pop("text_stage_samples", None)
+    backbone = spec.train.backbone.changed_fields()
     return digest(
         [
-            VERSION,
-            spec.warm_start.model_dump(mode="json", exclude={"text_stage_samples"}),
-            spec.data_content,
-            spec.backbone.model_dump(mode="json", exclude=_OTHERS),
-            spec.numerics.model_dump(mode="json"),
+            [current.KEYS, current.SETTINGS, current.WARM_START],
+            recipe,
+            spec.train.data,
+            {field: value for field, value in backbone.items() if field not in OTHERS},
+            spec.train.numerics.changed_fields(),
         ]
     )
 

@@ -27,17 +27,17 @@ from typing import Any
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.weights import from_transformers
-from harness.outputs.folder import new_folder, write_json
+from harness.outputs.files import new_folder, write_json
 from harness.training.data.cache import MANIFEST, stored
 from harness.training.data.corpus import Corpus
+from harness.training.settings import versions
 from harness.training.settings.spec import RunSpec
 from harness.warm_start.keys import (
-    _OTHERS,
     BERT,
     DISTILBERT,
     LEDGER,
+    OTHERS,
     TEXT_STAGE,
-    VERSION,
     VIT,
     key,
     line,
@@ -53,7 +53,7 @@ def made(
     start from random weights. A text stage is made beside it where the spec has one. Another
     process that makes them is waited for; one that is stopped leaves nothing behind.
     """
-    if spec.warm_start is None:
+    if spec.train.warm_start is None:
         return None
     root, name = outputs / "warm_start", key(spec)
 
@@ -66,7 +66,7 @@ def made(
         known = stage_folder(spec, stage)
 
         def text(folder: Path) -> None:
-            _begin(spec, f"{known} of {spec.design}", say)
+            _begin(spec, f"{known} of {spec.train.design}", say)
             _fill_stage(folder, spec, corpus, start / VIT, say)
 
         stored(root, known, text)
@@ -77,7 +77,7 @@ def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
     from harness.training.loop import numerics
 
     say(f"{what}: made once, then kept")
-    numerics.prepare(spec.numerics)
+    numerics.prepare(spec.train.numerics)
 
 
 def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], object]) -> None:
@@ -86,7 +86,7 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     from harness.training.one_modality.pretraining import Pretraining
 
     told: dict[str, Any] = {}
-    course = Pretraining(spec, corpus)
+    course = Pretraining(spec.train, corpus)
 
     def keep(name: str, found: dict[str, Any]) -> None:
         told[name] = found
@@ -123,12 +123,12 @@ def _fill_stage(
 
     stage = text_stage(spec)
     assert stage is not None
-    model, found = Pretraining(spec, corpus).text_stage(stage, vit)
+    model, found = Pretraining(spec.train, corpus).text_stage(stage, vit)
     exported.write(
         folder,
         model.cpu(),
         words=corpus.tokenizer.for_transformers(),
-        pixels=pixels(spec),
+        pixels=pixels(spec.asked.data, spec.train.backbone.image_channels),
         about={"warm_start": key(spec), "trained": list(stage.trains)},
     )
     say(f"  {line(TEXT_STAGE, found)}")
@@ -141,19 +141,19 @@ def _leave_gpu(spec: RunSpec) -> None:
     """The driver does not train: the GPU is for the runs."""
     import torch
 
-    if spec.numerics.device == "cuda":
+    if spec.train.numerics.device == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
 
 def _recipe(spec: RunSpec) -> dict[str, Any]:
-    assert spec.warm_start is not None
+    assert spec.train.warm_start is not None
     return {
-        "version": VERSION,
-        "warm_start": spec.warm_start.model_dump(mode="json"),
-        "backbone": spec.backbone.model_dump(mode="json", exclude=_OTHERS),
-        "numerics": spec.numerics.model_dump(mode="json"),
-        "data_content": spec.data_content,
+        "version": versions.WARM_START,
+        "warm_start": spec.train.warm_start.model_dump(mode="json"),
+        "backbone": spec.backbone.model_dump(mode="json", exclude=OTHERS),
+        "numerics": spec.train.numerics.model_dump(mode="json"),
+        "data_content": spec.train.data,
     }
 
 
@@ -162,7 +162,7 @@ def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, Mapping[str, A
     if start is None:
         return spec.backbone, spec.config
     both = {"text_weights": str(start / BERT), "vision_weights": str(start / VIT)}
-    own = registry.find(spec.design).weights_of
+    own = registry.find(spec.train.design).weights_of
     fields: dict[str, Any] = {field: str(start / kind) for field, kind in own.items()}
     if stage := text_stage(spec):
         whole = start.parent / stage_folder(spec, stage)

@@ -15,8 +15,9 @@ from harness.export import export as exporting
 from harness.export.export import export
 from harness.export.model_card import _data
 from harness.outputs.cleaning import clean
+from harness.outputs.files import read_json, write_json
 from harness.outputs.find import find_run
-from harness.outputs.folder import RunFolder, read_json, write_json
+from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan, write_study
 from harness.runs.assemble import build_design, load_data
 from harness.runs.run import execute

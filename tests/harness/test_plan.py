@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.folder import read_json
+from harness.outputs.files import read_json
 from harness.planning.plan import plan, write_study
 from harness.planning.prepare import prepared
 from harness.planning.price import estimates

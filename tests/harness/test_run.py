@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.outputs.folder import RunFolder, read_json
+from harness.outputs.files import read_json
+from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan
 from harness.runs.assemble import load_data, training_batches
 from harness.runs.run import execute

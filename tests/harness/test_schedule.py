@@ -13,7 +13,8 @@ import pytest
 
 from architectures.backbone import SCALES
 from architectures.frozen import SettingError
-from harness.outputs.folder import RunFolder, State, read_json, write_json
+from harness.outputs.files import State, read_json, write_json
+from harness.outputs.folder import RunFolder
 from harness.scheduling import session
 from harness.scheduling.on_ray import opened
 from harness.scheduling.progress import Pace

@@ -11,7 +11,7 @@ from torch import Tensor
 from architectures import build, exported, registry
 from architectures.designs.multiway import Multiway, MultiwayConfig
 from architectures.weights import slots
-from harness.outputs.folder import read_json
+from harness.outputs.files import read_json
 from harness.planning import prepare, start_notes
 from harness.planning.plan import plan
 from harness.planning.prepare import prepared

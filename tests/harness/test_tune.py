@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.folder import RunFolder, State, write_json
+from harness.outputs.files import State, write_json
+from harness.outputs.folder import RunFolder
 from harness.planning.plan import Plan
 from harness.study import Budget, Cell, Range, Scenes, Study, Tuning, Variant
 from harness.training.settings.spec import RunSpec

@@ -17,7 +17,8 @@ from architectures.frozen import SettingError
 from architectures.weights.slots import redraw, role_digests
 from harness.commands.main import app
 from harness.lab import Lab
-from harness.outputs.folder import RunFolder, read_json
+from harness.outputs.files import read_json
+from harness.outputs.folder import RunFolder
 from harness.planning import prepare, start_notes
 from harness.planning.plan import Plan, plan
 from harness.planning.prepare import prepared

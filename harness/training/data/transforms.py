@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from architectures.frozen import Frozen
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.data import Pictures, Scenes
 
 
 class Augment(Frozen):
@@ -57,10 +57,10 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.asarray(cut).reshape(size, size, channels)
 
 
-def pixels(spec: RunSpec) -> dict[str, Any]:
+def pixels(data: Scenes | Pictures, channels: int) -> dict[str, Any]:
     """What `harness.training.data` makes of a picture, as timm says it."""
-    half = (0.5,) * spec.backbone.image_channels
+    half = (0.5,) * channels
     fit = {"squash": "squash", "crop": "center", "pad": "border"}
-    mode = fit[getattr(spec.data, "fit", "squash")]
+    mode = fit[getattr(data, "fit", "squash")]
     said = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
     return {**said, "crop_mode": mode}

@@ -29,7 +29,7 @@ from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses, Term
 from harness.training.objectives.validation import curve_values, gaps, validate
 from harness.training.randomness import torch_seed
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import TrainSpec
 
 VERSION = "2"
 """Raised when the same spec trains differently than before."""
@@ -55,7 +55,7 @@ class Trainer:
 
     def __init__(
         self,
-        spec: RunSpec,
+        spec: TrainSpec,
         design: FusionDesign,
         batches: Batches,
         validation: Sequence[Batch],

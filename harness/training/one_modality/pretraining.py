@@ -45,7 +45,7 @@ from harness.training.randomness import stream, torch_seed
 from harness.training.scoring.chance import majority_level
 from harness.training.settings.loop import Budget
 from harness.training.settings.objectives import MLM
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import TrainSpec
 from harness.training.settings.warm_start import WarmStart
 
 PICTURES_A_CLASS = 4
@@ -57,7 +57,7 @@ MEASURED = 512
 class Pretraining:
     """The courses of one recipe. Each method gives a trained model and what it cost."""
 
-    def __init__(self, spec: RunSpec, corpus: Corpus) -> None:
+    def __init__(self, spec: TrainSpec, corpus: Corpus) -> None:
         assert spec.warm_start is not None
         self.spec, self.corpus, self.recipe = spec, corpus, spec.warm_start
         self.batches = batches_of(self.recipe, corpus)

@@ -1,24 +1,48 @@
-"""What a task gives: scores, levels beside chance, and what was predicted for every item."""
+"""What a task gives: scores with their unit and direction, levels beside chance, predictions."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Final values, what chance would give, and what was predicted for every item."""
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One final value."""
 
-    values: dict[str, float]
-    levels: dict[str, dict[str, float]]
-    """Level -> successes, items, chance (a share)."""
+    name: str
+    value: float
+    unit: str
+    """`percent`, `nats`, ..."""
+    higher_is_better: bool
     protocol: str
-    predictions: dict[str, np.ndarray]
+    """How it was obtained, as `re-ranked`."""
 
 
-def record(scores: Scores) -> dict[str, Any]:
-    """The part of the scores that goes into the JSON file."""
-    return {"values": scores.values, "levels": scores.levels, "protocol": scores.protocol}
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Items answered correctly, beside the share of them that guessing gets right."""
+
+    name: str
+    successes: int
+    items: int
+    chance: float
+    """A share, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """All that a task says of one trained design."""
+
+    protocol: str
+    """How the design's own scores were obtained."""
+    scores: tuple[Score, ...]
+    levels: tuple[Level, ...]
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    """Name -> a value for every item."""
+
+
+def percent(name: str, value: float, protocol: str) -> Score:
+    """A share in percent, higher is better."""
+    return Score(name=name, value=value, unit="percent", higher_is_better=True, protocol=protocol)

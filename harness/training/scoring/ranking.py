@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def mean_percent(hits: dict[str, np.ndarray]) -> float:
     return 100 * float(np.mean([found.mean() for found in hits.values()]))
 
 
-def level_of(hits: dict[str, np.ndarray], match_IT: Tensor, k: int) -> dict[str, float]:
+def level_of(hits: dict[str, np.ndarray], match_IT: Tensor, k: int) -> dict[str, Any]:
     match = match_IT.cpu().numpy()
     pooled = np.concatenate([hits[f"i2t_{k}"], hits[f"t2i_{k}"]])
     images, texts = match.shape

@@ -57,6 +57,11 @@ class Budget(Frozen):
             raise ValueError(f"a budget names exactly one of samples, steps; given: {given}")
         return self
 
+    @property
+    def unit(self) -> str:
+        """Name of the binding unit."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
     def with_fields(self, changes: Mapping[str, Any]) -> Self:
         """Another unit takes the place of the one that bound before."""
         return checked(type(self), changes)

@@ -1,4 +1,4 @@
-"""RunSpec: one run, described whole, and the keys that its folder and scores are known by."""
+"""RunSpec: one run, described whole, and the keys that its folder and its scores are known by."""
 
 from __future__ import annotations
 
@@ -7,72 +7,87 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import JsonValue
+
 from architectures.backbone import Backbone
 from architectures.frozen import Frozen
+from harness.training.settings import versions
 from harness.training.settings.data import Data
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
-from harness.training.settings.objectives import (
-    Objectives,
-)
+from harness.training.settings.run import TrainSettings
 from harness.training.settings.tasks import TaskSpec
-from harness.training.settings.warm_start import WarmStart
 
 
-class RunSpec(Frozen):
-    """One run, described whole. Its folder is named by the train key."""
+class TrainSpec(TrainSettings):
+    """All that shapes the trained weights of one run, and nothing else: its digest names the run.
+
+    No path stands here: files are known by the digest of their content, so the same run has the
+    same key on every machine.
+    """
 
     design: str
     """Name in the registry."""
-    config: dict[str, Any]
-    """Every field of the design's config, defaults written out."""
-    backbone: Backbone
-    data: Data
-    objectives: Objectives
-    """Weights of objectives that the design cannot serve are 0 here; see `not_applicable`."""
-    optimizer: Optimizer
-    budget: Budget
-    batch_size: int
+    config: dict[str, JsonValue] = {}
+    """Fields of the design's config that differ from its defaults, which the design's declared
+    version stands for."""
+    data: str
+    """Digest of the data's settings and content (`data.corpus.content_key`)."""
     seed: int
-    numerics: Numerics
-    measure: Measure
-    tasks: tuple[TaskSpec, ...]
-    versions: dict[str, str]
-    """Declared versions of the parts that train, `design`, `objectives`, ..., and of the tasks."""
-    warm_start: WarmStart | None = None
-    """What the towers start from; null: what the backbone says."""
-    data_content: str
-    """Digest of the data's content; stands in the train key for paths."""
-    weights: dict[str, str] = {}
-    """File or folder that a field `..._weights` of backbone or config names -> digest of its
-    content, which stands in the train key for the path."""
+    """Of data order, captions, masks, initial weights and dropout."""
+    versions: dict[str, str] = {}
+    """Declared versions: the design's under `design`, and those of `settings.versions`."""
+
+    def key(self) -> str:
+        """The train key: sixteen hexadecimal characters over this record and the rule of keys."""
+        return digest([versions.KEYS, self.changed_fields()])
+
+
+class Asked(Frozen):
+    """What is asked of a run besides its training: a change here trains nothing again."""
+
+    data: Data
+    """The data as the study names them, with paths on this machine."""
+    tasks: tuple[TaskSpec, ...] = ()
+    """Scores to be made of the trained design."""
+    task_versions: dict[str, str] = {}
+    """Name of a task -> its declared version."""
+    sources: dict[str, str] = {}
+    """Digest of a weights file or folder, as `TrainSpec` names it -> where it lies here."""
     not_applicable: dict[str, str] = {}
-    """Objective asked for by the study -> why this design cannot serve it."""
+    """Objective or task that the study asks for -> why this design cannot serve it."""
     design_file: str = ""
     """The user's own file that defines the design."""
 
+
+class RunSpec(Frozen):
+    """One run, described whole."""
+
+    train: TrainSpec
+    """What its weights depend on."""
+    asked: Asked
+    """What it is asked."""
+
     def train_key(self) -> str:
-        """Hex digest (16 characters) of everything that shapes the trained weights."""
-        parts = self.model_dump(
-            mode="json", exclude={"tasks", "not_applicable", "design_file", "versions", "weights"}
-        )
-        for part in ("backbone", "config"):
-            for field, value in weights_named(parts[part]).items():
-                parts[part][field] = self.weights.get(value, value)
-        del parts["data"]["text"]["tokenizer"]  # its content is part of the data's
-        if self.warm_start is None:
-            del parts["warm_start"]
-        elif "text_stage" not in self.versions:
-            del parts["warm_start"]["text_stage_samples"]
-        for path in ("train", "val", "test"):
-            if parts["data"]["kind"] == "pictures":
-                parts["data"].pop(path)
-        parts["versions"] = {k: v for k, v in self.versions.items() if not k.startswith("task/")}
-        return digest(parts)
+        """Name of the run and of its folder."""
+        return self.train.key()
 
     def score_key(self, task: TaskSpec) -> str:
-        """Hex digest of the trained weights, the task's settings and its version."""
-        version = self.versions.get(f"task/{task.name}", "")
-        return digest([self.train_key(), task.model_dump(mode="json"), version])
+        """Digest of the trained weights, the task's settings and its version."""
+        version = self.asked.task_versions.get(task.name, "")
+        return digest([self.train_key(), task.changed_fields(), version])
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone with the paths of its weights on this machine."""
+        return self.train.backbone.model_copy(update=self._paths(dict(self.train.backbone)))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Changed fields of the design's config, with the paths of weights on this machine."""
+        return {**self.train.config, **self._paths(self.train.config)}
+
+    def _paths(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        sources = self.asked.sources
+        return {f: sources[v] for f, v in weights_named(fields).items() if v in sources}
 
 
 def weights_named(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
-from harness.training.scoring.contract import Scores
+from harness.training.scoring.contract import Level, TaskScores, percent
 from harness.training.scoring.ranking import hits_at, level_of, mean_percent
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import Retrieval
@@ -65,7 +65,9 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Retrieval
 
 
 @torch.no_grad()
-def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.device) -> Scores:
+def score(
+    design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.device
+) -> TaskScores:
     """Score one split. A level pools the queries of both directions."""
     image, text, match_IT = _states(design, corpus, task, device)
     expected = {}
@@ -84,15 +86,21 @@ def score(design: FusionDesign, corpus: Corpus, task: Retrieval, device: torch.d
         expected["reranked"] = _both_ways(by_image, by_text, match_IT)
     own = next(name for name in PROTOCOLS if name in expected)
     hits = expected[own]
-    values = {"mean_recall": mean_percent(hits)}
-    values |= {f"mean_recall_{name}": mean_percent(found) for name, found in expected.items()}
-    levels = {}
+    protocol = PROTOCOLS[own]
+    scores = [percent("mean_recall", mean_percent(hits), protocol)]
+    for name, hits_by_way in expected.items():
+        value = mean_percent(hits_by_way)
+        scores.append(percent(f"mean_recall_{name}", value, PROTOCOLS[name]))
+    levels = []
     for k in CUTOFFS:
         for way in ("i2t", "t2i"):
-            values[f"{way}_r_at_{k}"] = 100 * float(hits[f"{way}_{k}"].mean())
-        levels[f"r_at_{k}"] = level_of(hits, match_IT, k)
+            value = 100 * float(hits[f"{way}_{k}"].mean())
+            scores.append(percent(f"{way}_r_at_{k}", value, protocol))
+        levels.append(Level(name=f"r_at_{k}", **level_of(hits, match_IT, k)))
     predictions = {name: found.astype(np.float32) for name, found in hits.items()}
-    return Scores(values=values, levels=levels, protocol=PROTOCOLS[own], predictions=predictions)
+    return TaskScores(
+        protocol=protocol, scores=tuple(scores), levels=tuple(levels), predictions=predictions
+    )
 
 
 def _states(

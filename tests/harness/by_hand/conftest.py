@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from architectures.backbone import SCALES
-from harness.outputs.folder import RunFolder, read_json, write_json
+from harness.outputs.files import read_json, write_json
+from harness.outputs.folder import RunFolder
 from harness.study import Cell, Study, Variant
 from harness.training.settings.data import Data, Scenes
 from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.folder import RunFolder, read_json, write_json
+from harness.outputs.files import read_json, write_json
+from harness.outputs.folder import RunFolder
 from harness.results.folders import load
 from harness.results.pairing import Finding, pairing
 from harness.results.tables import CURVES, DIGESTS, SCHEMA, Results

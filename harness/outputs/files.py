@@ -1,0 +1,78 @@
+"""How files are written under the outputs folder: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from architectures.frozen import SettingError
+
+State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
+FINISHED: frozenset[State] = frozenset({"done"})
+RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
+"""States that only `--retry-failed` starts again."""
+
+
+class Locked(RuntimeError):
+    """Another process trains this run right now."""
+
+
+class TrackingError(RuntimeError):
+    """The tracking store cannot be used. Run folders are untouched: publish again later."""
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A temporary file to write; it becomes `path` when the block ends well.
+
+    `durable` waits for the disk, as a checkpoint must before an older one is given up; progress
+    that is noted every second need not survive a power cut.
+
+    Readers see the old content or the whole new one, never a part. Where writing fails, for
+    instance because no space is left, the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
+    folder = folder.expanduser().resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise SettingError(f"{folder} {what}; name a new folder")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """The value in a JSON file, or the default where there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return default

@@ -1,0 +1,285 @@
+"""What runs and studies leave on disk, as typed records: one reader and one writer for each file.
+
+Every record has a format number. Files of format 1 (dicts without a number) are read by
+`format_1.py`; a newer format than ours is refused. A file that cannot be read, or is not what it
+should be, raises `DamagedFile` with its path and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from pydantic import JsonValue, ValidationError
+
+from architectures.frozen import Frozen, readable
+from harness.outputs import format_1
+from harness.outputs.files import State, atomic_file
+from harness.training.loop.ledger import Ledger
+from harness.training.scoring.contract import Level, Score
+
+FORMAT = 2
+"""Of the records written now."""
+
+
+class DamagedFile(RuntimeError):
+    """A file under the outputs folder is torn, empty or not what it should be."""
+
+    def __init__(self, path: Path, why: str, remedy: str) -> None:
+        super().__init__(f"{path} {why}; {remedy}")
+        self.path = path
+
+
+class Record(Frozen):
+    """Base of every record: a format number, and how it gets to disk and back."""
+
+    format: int = FORMAT
+    """Raised when the fields change so that an older reader would misread them."""
+
+    remedy: ClassVar[str] = "delete it"
+    """What to do where the file is damaged."""
+
+    def write(self, path: Path, *, durable: bool = False) -> None:
+        """Writes the record whole or not at all; `durable`: waits for the disk."""
+        with atomic_file(path, durable=durable) as part:
+            part.write_text(json.dumps(self.as_json(), indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record in a file. Raises FileNotFoundError where there is none, and `DamagedFile`."""
+        try:
+            return cls.of(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, AttributeError, KeyError, NotADirectoryError) as error:
+            raise DamagedFile(path, f"is damaged ({_reason(error)})", cls.remedy) from error
+        except IsADirectoryError as error:
+            raise DamagedFile(path, "is a folder", cls.remedy) from error
+
+    @classmethod
+    def of(cls, content: JsonValue) -> Self:
+        """The record that a JSON value says, of this format or of format 1. Raises ValueError,
+        TypeError, AttributeError or KeyError where it is none."""
+        if not isinstance(content, dict):
+            raise ValueError(f"{type(content).__name__} where a record should be")
+        content = format_1.upgraded(cls.__name__, content)
+        number = content.get("format")
+        if number != FORMAT:
+            raise ValueError(f"format {number!r}, but this fuselab reads up to {FORMAT}")
+        return cls.model_validate(content)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The record as JSON values."""
+        return self.model_dump(mode="json")
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_if_there(kind: type[R], path: Path) -> R | None:
+    """The record in a file, None where there is no such file. Raises `DamagedFile`."""
+    try:
+        return kind.read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """The first problem of an error, in a few words."""
+    text = readable(error) if isinstance(error, ValidationError) else str(error)
+    return text.split("; ")[0].splitlines()[0][:160] if text else type(error).__name__
+
+
+class Status(Record):
+    """How far a run is: `status.json`, replaced at every step that is noted."""
+
+    remedy: ClassVar[str] = "delete it: the run then goes on from its checkpoint"
+    state: State = "waiting"
+    message: str = ""
+    """Why, for a run that did not end well."""
+    updated: float = 0.0
+    """Seconds since 1970."""
+    step: int = 0
+    steps: int = 0
+    """Of the whole budget; 0: not known yet."""
+    checkpoint_step: int = -1
+    """Step of the newest finished checkpoint; what was measured after it is made again."""
+
+
+class MeasuredLine(Frozen):
+    """One line of `metrics.jsonl`."""
+
+    step: int
+    samples: int
+    seconds: float
+    """Training seconds so far, without start-up, measuring and scoring."""
+    time: float
+    """Seconds since 1970."""
+    values: dict[str, float]
+    """Name of a curve, as `val/itm_accuracy`, -> its value here."""
+    chain: str = ""
+    """Digest chain of all batches fed up to here; empty at the start."""
+
+
+class LedgerRecord(Record):
+    """What a run spent: `ledger.json`."""
+
+    remedy: ClassVar[str] = "delete it: the run's costs are then unknown, its scores stay"
+    spent: Ledger
+
+
+class Role(Frozen):
+    """One parameter's start."""
+
+    digest: str
+    """Of its initial values."""
+    size: int
+    """How many numbers it has."""
+    drawn_as: str
+    """What it starts as: itself, its slot's source, or a part of a whole model."""
+
+
+class FactsRecord(Frozen):
+    """What a design says of itself that tables show (`architectures.contract.Facts`)."""
+
+    text_layers: int
+    fusion_layers: int
+    image_layers: int
+    itc_reads: str
+
+
+class Certificate(Record):
+    """What pairs a run with others, written before its first step: `certificate.json`. Digests of
+    the batches it was fed stand in its measured lines."""
+
+    remedy: ClassVar[str] = "delete the run's folder to train it again"
+    roles: dict[str, Role]
+    """Name of a parameter -> how it started."""
+    code: tuple[str, ...]
+    """Digests of the sources that trained it; several where other code went on with it."""
+    data: str
+    """Digest of pixels, captions and tokens of all splits."""
+    facts: FactsRecord
+    batches: dict[int, str] = {}
+    """Step -> digest chain of all batches fed, in files of format 1 and in MLflow; in a run's
+    folder it stands in the measured lines."""
+
+
+class Environment(Record):
+    """What a run was trained in: `environment.json`."""
+
+    remedy: ClassVar[str] = "delete it: the run's surroundings are then unknown"
+    commit: str = ""
+    """Of the sources, where they stand in a git repository; empty: not known."""
+    dirty: bool = False
+    """Whether tracked sources differed from that commit."""
+    python: str = ""
+    libraries: dict[str, str] = {}
+    """Name of a library -> its version."""
+    device: str = ""
+    """Kind and name of the processor or GPU."""
+    threads: int = 0
+
+
+class ScoresRecord(Record):
+    """What one task scored: `scores/<task>.json`; its predictions lie beside it (.npz)."""
+
+    remedy: ClassVar[str] = "delete it: `fuselab run` then scores the run again"
+    task: str
+    score_key: str = ""
+    """Of weights, task settings and task version; empty: of the last validation."""
+    protocol: str = ""
+    """How the task was answered."""
+    scores: tuple[Score, ...] = ()
+    levels: tuple[Level, ...] = ()
+
+
+class TuningSpent(Frozen):
+    """What a cell's tuning cost."""
+
+    trials: int = 0
+    device_seconds: float = 0.0
+
+
+class StudyRow(Frozen):
+    """One cell of a study at one seed, and the run that answers it."""
+
+    cell: str
+    role: str
+    seed: int
+    run: str
+    """Train key."""
+    design: str
+    config: dict[str, JsonValue]
+    """Every field of the design's config, defaults written out."""
+    settings: dict[str, JsonValue]
+    """The study's settings that the cell changes, by dotted path."""
+    not_applicable: dict[str, str] = {}
+    """Objective or task -> why the design cannot serve it."""
+    tuning: TuningSpent = TuningSpent()
+
+
+class StudyRecord(Record):
+    """A study as asked, and which run answers which cell: `studies/<name>/study.json`."""
+
+    remedy: ClassVar[str] = "run the study again: finished runs are kept"
+    name: str
+    question: str
+    control: str
+    primary: str
+    """The score that verdicts are about, as `retrieval/mean_recall`."""
+    equal_within: float
+    alpha: float
+    looks: int
+    axis: str
+    seeds: tuple[int, ...]
+    budget_unit: str
+    """The binding unit, as `samples`."""
+    rows: tuple[StudyRow, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the data."""
+    settings: dict[str, JsonValue]
+    """The whole study as it was asked."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Train keys, each once, in order."""
+        return tuple(dict.fromkeys(row.run for row in self.rows))
+
+
+class CellChoice(Frozen):
+    """What tuning did for a cell and what it chose."""
+
+    trials: int
+    done: int
+    device_seconds: float
+    score: float
+    chosen: dict[str, float]
+    """Dotted path of a setting -> the value chosen."""
+
+
+class TrialRecord(Frozen):
+    """One setting tried by one cell."""
+
+    cell: str
+    number: int
+    values: dict[str, float]
+    """Dotted path of a setting -> the value drawn."""
+    run: str
+    """Train key."""
+    status: State
+    score: float | None
+    """Last value of the study's `tuning.score`; None where the run did not come to an end."""
+    seconds: float
+    """Device seconds spent."""
+
+
+class TuningChoice(Record):
+    """What was tried and what was chosen: `studies/<name>/tuning/choice.json`."""
+
+    remedy: ClassVar[str] = "delete it and run `fuselab tune` again: trials that are done are kept"
+    score: str
+    note: str = "lowest score of each cell; scores of different designs are not comparable"
+    digests: dict[str, str]
+    """Cell -> digest of all that its tuning depends on."""
+    cells: dict[str, CellChoice]
+    trials: tuple[TrialRecord, ...] = ()

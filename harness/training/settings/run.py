@@ -1,0 +1,51 @@
+"""What a study sets for its runs, and what each of its cells may change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from architectures.backbone import SCALES, Backbone, scale
+from architectures.frozen import Frozen
+from harness.training.settings.data import Data, Scenes
+from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.tasks import Retrieval, TaskSpec
+from harness.training.settings.warm_start import WarmStart
+
+
+class TrainSettings(Frozen):
+    """What shapes trained weights besides the design, the data and the seed."""
+
+    backbone: Backbone = SCALES["nano"]
+    """What all designs share."""
+    warm_start: WarmStart | None = None
+    """Weights that all designs start from, made of the training data; null: random ones, or those
+    that the backbone names."""
+    objectives: Objectives = Objectives()
+    """Pre-training losses."""
+    optimizer: Optimizer = Optimizer()
+    """AdamW's settings."""
+    budget: Budget = Budget(samples=16_000)
+    """The binding unit."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Pairs a step."""
+    numerics: Numerics = Numerics()
+    """Threads, dtype and device of every run."""
+    measure: Measure = Measure()
+    """Validation curves."""
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _scale_by_name(cls, value: Any) -> Any:
+        return scale(value) if isinstance(value, str) else value
+
+
+class RunSettings(TrainSettings):
+    """All that a study sets for its runs, and that a cell may change by a dotted path."""
+
+    data: Data = Scenes()
+    """Where pictures and captions come from."""
+    tasks: tuple[TaskSpec, ...] = (Retrieval(),)
+    """Downstream evaluations."""

@@ -1,0 +1,20 @@
+"""Declared versions of the parts that shape trained weights: they stand in every run's key.
+
+Raise one, in the commit that does it, when the same settings train to other weights than before.
+"""
+
+from __future__ import annotations
+
+KEYS = "2"
+"""The rule by which keys are made (`TrainSpec.key`). 1: every field written out."""
+SETTINGS = "1"
+"""The defaults of what a study may set: raised when the default of a field changes its meaning,
+since keys leave out what stands at its default (`Frozen.changed_fields`)."""
+OBJECTIVES = "2"
+"""Losses, their targets and draws."""
+TRAINER = "2"
+"""The loop, the optimizer and its schedule."""
+WARM_START = "1"
+"""Recipes of BERT, DistilBERT and ViT that runs may start from."""
+TEXT_STAGE = "1"
+"""The stage of text alone of designs that have one."""
