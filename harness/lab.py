@@ -13,19 +13,24 @@ print(results.runs[["cell", "seed"]].assign(score=results.values("retrieval/mean
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from architectures.frozen import SettingError
-from harness.outputs.files import State
+from architectures.frozen import SettingError, checked
+from harness.outputs.files import State, TrackingError
 from harness.study import Study
 
 if TYPE_CHECKING:
     from harness.outputs.records import CellChoice
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
+    from harness.results.to_mlflow import Tracker
+    from harness.scheduling.schedule import How
     from harness.tuning.choice import TuningResult
+
+
+T = TypeVar("T")
 
 
 class Lab:
@@ -47,54 +52,95 @@ class Lab:
         return plan(study, self.outputs, tuning=tuning)
 
     def run(
-        self,
-        study: Study,
-        *,
-        tuned: bool = False,
-        only: str = "",
-        **how: Any,
+        self, study: Study, *, tuned: bool = False, only: str = "", **how: Any
     ) -> dict[str, State]:
-        """Bring a study's runs to an end and publish them; train key -> state.
+        """Brings a study's runs to an end and publishes them; train key -> state.
 
-        `only`: a pattern of cell names, as `6+6` or `split*`; the study itself stays whole. `how`
-        goes to `schedule.run_all`: local, retry_failed, address, gpu_share. Finished runs are
-        skipped and interrupted ones go on, so the same call again completes a study.
+        `only`: a pattern of cell names, as `6+6` or `split*`; the study itself stays whole. `how`:
+        fields of `scheduling.schedule.How`. Finished runs are skipped and interrupted ones go on,
+        so the same call again completes a study. Raises SettingError before anything is decoded
+        where a name or a value is wrong.
         """
+        options = self._how(how)
         planned = self.plan(study, tuned=tuned)
         rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell.name, only or "*")]
         if not rows:
             cells = ", ".join(cell.name for cell in study.cells)
             raise SettingError(f"--only {only!r} fits no cell; cells: {cells}")
-        return self.run_planned(planned, rows, **how)
+        return self._run(planned, rows, options)
 
-    def run_planned(
-        self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
-    ) -> dict[str, State]:
-        """Run the rows of a plan (default: all), and publish what they give as they go."""
+    def _how(self, how: dict[str, Any]) -> How:
+        from harness.scheduling.schedule import How
+
+        return checked(How, how)
+
+    def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
+        """Runs the rows of a plan, and publishes what they give as they go."""
         from harness.planning import prepare, start_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
-        from harness.results.to_mlflow import Tracker
         from harness.scheduling.progress import Screen
         from harness.scheduling.schedule import run_all
 
-        corpora = prepared(planned, self.outputs)
-        prepare.make_all(planned, corpora, self.outputs, Screen().say)
+        screen = Screen()
+        corpora = prepared(planned, self.outputs, screen.say)
+        prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
-        tracker = Tracker(self.outputs, self.tracking)  # makes the schema before any worker starts
-        described = write_study(planned, self.outputs, notes)
-        rows = planned.rows if rows is None else rows
+        tracker = self._tracker(screen.say)  # makes the schema before any worker starts
+        record = write_study(planned, self.outputs, notes)
         labels = {row.spec.train_key(): f"{row.cell.name} seed {row.seed}" for row in rows}
         states = run_all(
             [spec for spec in planned.specs if spec.train_key() in labels],
             self.outputs,
             labels=labels,
-            on_change=lambda keys: tracker.publish(described, keys),
-            **how,
+            on_change=(lambda keys: tracker.publish(record, keys)) if tracker else None,
+            **dict(how),
         )
         # Also the runs that were done before: of another study, or for another store.
-        tracker.publish(described)
+        self._tried(lambda: tracker.publish(record) if tracker else None, screen.say)
         return states
+
+    def _tracker(self, say: Callable[[str], object]) -> Tracker | None:
+        """The way into the store; None, and a line that says why, where it cannot be used: the run
+        folders hold everything, so it stops no run."""
+        from harness.results.to_mlflow import Tracker
+
+        return self._tried(lambda: Tracker(self.outputs, self.tracking), say)
+
+    def _tried(self, publish: Callable[[], T | None], say: Callable[[str], object]) -> T | None:
+        try:
+            return publish()
+        except TrackingError as error:
+            say(f"tracking: {error}")
+            return None
+
+    @property
+    def store(self) -> str:
+        """Address of the tracking store."""
+        from harness.results.store import default_uri
+
+        return self.tracking or default_uri(self.outputs)
+
+    def publish(self, study: str = "") -> list[str]:
+        """Brings the tracking store up to date with the run folders; the names of the studies that
+        it then has. Empty: every study. Raises TrackingError where the store cannot be used."""
+        from harness.outputs.folder import studies
+        from harness.results.folders import study_record
+        from harness.results.to_mlflow import Tracker
+
+        tracker = Tracker(self.outputs, self.tracking)
+        records = {study: study_record(self.outputs, study)} if study else studies(self.outputs)
+        for record in records.values():
+            tracker.publish(record)
+        return list(records)
+
+    def failed_scores(self, states: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Train key -> task -> why it could not be scored, of runs that have such."""
+        from harness.outputs.folder import RunFolder
+        from harness.runs.missing import failed_scores
+
+        failures = {key: failed_scores(RunFolder(self.outputs, key)) for key in states}
+        return {key: tasks for key, tasks in failures.items() if tasks}
 
     def warm_start(self, study: Study) -> list[Path]:
         """Make what a study's runs start from, or find it made: see `warm_start`. A study that
@@ -111,13 +157,6 @@ class Lab:
         corpora = prepared(planned, self.outputs)
         return prepare.make_all(planned, corpora, self.outputs, Screen().say)
 
-    def starts(self, planned: Plan) -> list[str]:
-        """What the runs of a plan start from besides random weights, and what that costs."""
-        from harness.planning import start_notes
-        from harness.planning.prepare import prepared
-
-        return start_notes.notes(planned, prepared(planned, self.outputs), self.outputs)
-
     def notes(self, study: str) -> list[str]:
         """What a reader should know of the data of a study that was run."""
         from harness.results.folders import study_record
@@ -126,22 +165,33 @@ class Lab:
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """The tables of a study: from the run folders, or from the tracking store."""
-        from harness.results.folders import load
-        from harness.results.from_mlflow import load_from_mlflow
-        from harness.results.to_mlflow import Tracker
+        if not from_tracking:
+            from harness.results.folders import load
 
-        if from_tracking:
-            return load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
-        return load(self.outputs, study)
+            return load(self.outputs, study)
+        from harness.results.from_mlflow import load_from_mlflow
+        from harness.results.store import opened
+
+        opened(self.outputs, self.store, create=False)
+        return load_from_mlflow(self.store, study)
 
     def tune(self, study: Study, **how: Any) -> TuningResult:
-        """Tune every cell equally; `how` goes to `schedule.run_all`. See `tune.tune`."""
+        """Tunes every cell equally; `how`: fields of `scheduling.schedule.How`. See `tune.tune`.
+        Raises Locked where another process tunes this study."""
+        from harness.results.folders import study_record
         from harness.tuning import tune
 
-        def runner(planned: Plan) -> dict[str, State]:
-            return self.run_planned(planned, **how)
+        options = self._how(how)
 
-        return tune.tune(study, self.outputs, runner)
+        def runner(planned: Plan) -> dict[str, State]:
+            return self._run(planned, planned.rows, options)
+
+        result = tune.tune(study, self.outputs, runner)
+        if tracker := self._tracker(print):
+            record = study_record(self.outputs, tune.name_of_trials(study))
+            chosen = {trial.run for trial in result.chosen.values()}
+            self._tried(lambda: tracker.tag_trials(record, result.trials, chosen), print)
+        return result
 
     def tuning(self, study: str) -> dict[str, CellChoice] | None:
         """What tuning chose for each cell of a study, or None where it was not tuned."""
@@ -149,8 +199,17 @@ class Lab:
 
         return choices(study, self.outputs)
 
-    def log_report(self, study: str, folder: Path) -> None:
-        """Put the report's files beside the study in the tracking store."""
+    def log_answer(
+        self,
+        results: Results,
+        verdicts: Mapping[str, str],
+        scores: Mapping[str, float],
+        report: Path | None = None,
+    ) -> None:
+        """Puts a study's answer at its run in the tracking store, published first where it is not
+        there. Raises TrackingError where the store cannot be used."""
         from harness.results.to_mlflow import Tracker
 
-        Tracker(self.outputs, self.tracking).log_report(study, folder)
+        tracker = Tracker(self.outputs, self.tracking)
+        tracker.publish(results.study)
+        tracker.log_answer(results.study, verdicts, scores, report)

@@ -125,8 +125,9 @@ class Study(RunSettings):
     """Reporting seeds; the blocks of the analysis."""
     primary: str = "retrieval/mean_recall"
     """The score that verdicts are about."""
-    equal_within: Annotated[float, Field(gt=0)] = 1.0
-    """Half-width of the region of practical equivalence, in units of the primary score."""
+    equal_within: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Half-width of the region of practical equivalence, in units of the primary score, declared
+    before the study runs; null: nobody declared one, and 1 is taken."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Family-wise error rate."""
     looks: Annotated[int, Field(ge=1)] = 1
@@ -153,6 +154,9 @@ class Study(RunSettings):
             raise ValueError("seeds: name at least one, each once")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
+        titles = [task.title for task in self.tasks]
+        if same := [title for title in titles if titles.count(title) > 1]:
+            raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")
         for cell in self.cells:
             for path in cell.settings:
                 if path.partition(".")[0] not in RUN_SETTINGS:
@@ -160,6 +164,11 @@ class Study(RunSettings):
             if cell.settings:
                 self.settings_of(cell)
         return self
+
+    @property
+    def margin(self) -> float:
+        """Half-width of the region of practical equivalence."""
+        return 1.0 if self.equal_within is None else self.equal_within
 
     def settings_of(self, cell: Cell) -> RunSettings:
         """The study's run settings with one cell's changes applied."""

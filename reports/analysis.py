@@ -39,6 +39,12 @@ class Answer:
     """Runs without a score: cell, seed, status and message."""
 
     @property
+    def means(self) -> dict[str, float]:
+        """Cell -> its mean score, floors too, of cells that have one."""
+        both = {**self.analysis.means, **self.floors}
+        return {cell: value for cell, value in both.items() if math.isfinite(value)}
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """The verdicts in words, one line per compared cell."""
         control = self.analysis.control

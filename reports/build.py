@@ -28,8 +28,8 @@ class Report:
     page: Path
     files: tuple[Path, ...]
     """Every file of the report, the page among them."""
-    verdicts: tuple[str, ...]
-    """One line per compared cell."""
+    answer: Answer
+    """What the study's runs say about its primary score."""
     pairing_ok: bool
     """Whether every finding of the pairing certificate holds."""
     learned_ok: bool
@@ -63,7 +63,7 @@ def build(
     return Report(
         page=folder / PAGE,
         files=tuple(folder / name for name in sorted(files)),
-        verdicts=facts.answer.lines,
+        answer=facts.answer,
         pairing_ok=all(finding.ok for finding in facts.findings),
         learned_ok=facts.learned_ok,
         comparison=tables.shown(facts.comparison),

@@ -14,6 +14,7 @@ from harness.commands.options import (
     Outputs,
     Tracking,
     app,
+    lab_of,
     plain_errors,
 )
 
@@ -67,17 +68,33 @@ def clean(
 
 
 @app.command()
+def publish(
+    study: Annotated[str, typer.Argument(help="A study's name; empty: every study here.")] = "",
+    tracking: Tracking = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Bring the tracking store up to date with the run folders; build it again where it is lost."""
+    with plain_errors():
+        for name in lab_of(outputs, tracking).publish(study):
+            typer.echo(f"published {name}")
+
+
+@app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port on the loopback address.")
+    ] = 5000,
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Open MLflow's page on the study's store, bound to the loopback address."""
     with plain_errors():
-        from harness.results.to_mlflow import ui_command
+        from harness.results.store import UI_ENVIRONMENT, opened, ui_command
 
-        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-        command = ui_command(outputs.resolve(), port, tracking)
+        store = lab_of(outputs, tracking)
+        opened(store.outputs, store.store, create=False)  # says at once what is wrong
+        os.environ.update(UI_ENVIRONMENT)
+        command = ui_command(store.outputs, port, tracking)
         typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
         sys.stdout.flush()
         os.execvp(command[0], command)

@@ -2,77 +2,123 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from harness.words import clock, count
+from harness.words import count, duration, visible
 
 if TYPE_CHECKING:
     from harness.outputs.files import State
-    from harness.outputs.folder import RunFolder
+    from harness.outputs.records import Status, StudyRow
     from harness.planning.plan import Plan
     from harness.planning.price import Estimate
-    from harness.results.tables import Results
+    from harness.training.data.corpus import Corpus
     from harness.tuning.choice import TuningResult
+    from reports.build import Report
 
-console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
+PIPED_COLUMNS = 1000
+"""Where nobody's terminal limits the width: every row of a table is one line."""
+
+
+def _columns() -> int | None:
+    """Columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
+
+
+console = Console(highlight=False, markup=False, width=_columns())
 
 
 def table(
-    columns: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Container[str] = ()
+    columns: Iterable[str], rows: Iterable[Iterable[object]], *, words: Container[str] = ()
 ) -> None:
-    """Print a table; the first column and those named are words, numbers stand right."""
-    made = Table(header_style="bold", box=None)
-    for i, column in enumerate(columns):
-        first = i == 0  # names stay whole; what is right of them may fold
-        side: Literal["left", "right"] = "left" if first or column in words else "right"
-        made.add_column(column, justify=side, overflow="fold", no_wrap=first)
+    """Prints a table; the first column and those named in `words` stand left, numbers right. Where
+    it is wider than the terminal, each row becomes a few lines: no word is broken."""
+    names = list(columns)
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    needed = [max([len(name), *(row[i].cell_len for row in cells)]) for i, name in enumerate(names)]
+    if sum(needed) + 2 * len(needed) > console.width:
+        _stacked(names, cells)
+        return
+    grid = Table(header_style="bold", box=None, padding=(0, 1))
+    for i, name in enumerate(names):
+        side: Literal["left", "right"] = "left" if i == 0 or name in words else "right"
+        grid.add_column(Text(name), justify=side, no_wrap=True)
+    for row in cells:
+        grid.add_row(*row)
+    console.print(grid)
+
+
+def _stacked(names: list[str], rows: list[list[Text]]) -> None:
+    """A row as its first cell and, below it, what it says under each other column."""
+    longest = max(map(len, names[1:]), default=0)
     for row in rows:
-        made.add_row(*map(str, row))
-    console.print(made)
+        console.print(Text.assemble((row[0].plain, "bold")))
+        for name, cell in zip(names[1:], row[1:], strict=True):
+            if cell.plain:
+                line = Text.assemble(f"  {name:<{longest}}  ", cell)
+                console.print(line, overflow="fold")
+
+
+def _cell(value: object) -> Text:
+    """A cell, shown as written."""
+    return value if isinstance(value, Text) else Text(visible(str(value)))
 
 
 def pairs(left: str, right: str, values: Mapping[str, str]) -> None:
-    """Two columns of words."""
-    made = Table(header_style="bold", box=None)
-    made.add_column(left, no_wrap=True)
-    made.add_column(right)
+    """Prints two columns of words; the second folds between words."""
+    grid = Table(header_style="bold", box=None)
+    grid.add_column(left, no_wrap=True)
+    grid.add_column(right)
     for key, value in values.items():
-        made.add_row(key, value)
-    console.print(made)
+        grid.add_row(_cell(key), _cell(value))
+    console.print(grid)
 
 
-def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
-    """Runs with their cost, what is not applicable, and what could be detected."""
+def plan(
+    planned: Plan, estimates: list[Estimate], corpora: Mapping[str, Corpus], outputs: Path
+) -> None:
+    """Prints the runs with their cost, the data, what is not applicable, and what could be
+    detected. `corpora`: cell -> its data."""
     from harness.outputs.folder import RunFolder
     from harness.statistics.power import smallest_detectable_effect
 
     study = planned.study
-    console.print(f"[bold]{study.name}[/]: {escape(study.question)}\n")
+    console.print(Text.assemble((study.name, "bold"), f": {visible(study.question)}\n"))
     seeds, rows, left = len(study.seeds), [], 0.0
-    for found in estimates:
-        runs = [row for row in planned.rows if row.cell.name == found.cell]
-        states = [RunFolder(outputs, row.spec.train_key()).status().state for row in runs]
+    for estimate in estimates:
+        runs = [row for row in planned.rows if row.cell.name == estimate.cell]
+        keys = [row.spec.train_key() for row in runs]
+        states = [RunFolder(outputs, key).recovered_status().state for key in keys]
         to_do = sum(state != "done" for state in states)
-        left += found.seconds * to_do
+        left += estimate.seconds * to_do
+        train = runs[0].spec.train
         rows.append(
-            (found.cell, runs[0].cell.role, f"{seeds - to_do}/{seeds}", count(found.parameters),
-             count(found.flops_per_sample), clock(found.seconds), f"{found.disk_mib * seeds:.1f}")
-        )  # fmt: skip
+            (
+                *(estimate.cell, runs[0].cell.role, f"{seeds - to_do}/{seeds}"),
+                *(f"{estimate.steps} x {train.batch_size}", count(estimate.parameters)),
+                *(count(estimate.flops_per_sample), duration(estimate.seconds)),
+                f"{estimate.disk_mib * seeds:.1f}",
+            )
+        )
     columns = (
-        "cell", "role", "done", "parameters", "FLOPs/sample", "time a run", "disk MiB",
+        "cell", "role", "done", "steps x batch", "parameters", "FLOPs/sample", "time a run",
+        "disk MiB",
     )  # fmt: skip
     table(columns, rows)
+    for sizes in dict.fromkeys(_sizes(corpus) for corpus in corpora.values()):
+        console.print(f"\nPictures: {sizes}.")
     console.print(
-        f"\n{len(planned.specs)} runs, about {clock(left)} of training left one after another "
+        f"{len(planned.specs)} runs, about {duration(left)} of training left one after another "
         "(from a measured step; start-up and scoring come on top), "
         f"{shutil.disk_usage(_existing(outputs)).free / 2**30:.0f} GiB free."
     )
@@ -82,19 +128,26 @@ def plan(planned: Plan, estimates: list[Estimate], outputs: Path) -> None:
         for what, why in row.spec.asked.not_applicable.items()
     ]
     for reason in dict.fromkeys(reasons):
-        console.print(reason, highlight=False)
+        console.print(visible(reason))
     compared = sum(cell.role == "compared" for cell in study.cells)
     effect = smallest_detectable_effect(compared, seeds, alpha=study.alpha / study.looks)
+    margin = "declared" if study.equal_within is not None else "a default, not declared"
     console.print(
         f"Smallest difference from {study.control!r} that {seeds} seeds find with 80 % chance: "
-        f"{effect:.2f} residual SDs of {study.primary}."
+        f"{effect:.2f} residual SDs of {study.primary}. Differences within "
+        f"{study.margin:g} count as equal ({margin})."
     )
+
+
+def _sizes(corpus: Corpus) -> str:
+    splits = (corpus.train, corpus.val, corpus.test)
+    return ", ".join(f"{len(split):,} {split.name}" for split in splits)
 
 
 def lines(texts: Iterable[str]) -> None:
     """Plain lines, a capital first."""
     for text in texts:
-        console.print(f"{text[0].upper()}{text[1:]}.", highlight=False, markup=False)
+        console.print(f"{text[0].upper()}{text[1:]}.")
 
 
 def warm_start(folder: Path) -> None:
@@ -103,50 +156,52 @@ def warm_start(folder: Path) -> None:
     from harness.warm_start.keys import LEDGER, line
 
     for name, told in read_json(folder / LEDGER)["made"].items():
-        console.print(line(name, told), highlight=False, soft_wrap=True)
-    console.print(str(folder), highlight=False, soft_wrap=True)
+        console.print(line(name, told), soft_wrap=True)
+    console.print(str(folder), soft_wrap=True)
 
 
 def _existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
-def states(found: Mapping[str, State], argument: str, notes: Iterable[str]) -> None:
-    """How the runs ended, what is to be known of the data, and what to do next."""
+def states(
+    found: Mapping[str, State],
+    argument: str,
+    notes: Iterable[str],
+    failed: Mapping[str, Mapping[str, str]],
+) -> None:
+    """How the runs ended, what is to be known of the data, and what to do next. `failed`: run ->
+    task -> why it could not be scored."""
     for note in notes:
-        console.print(f"Data: {note}", highlight=False, markup=False)
+        console.print(f"Data: {note}")
+    for run, tasks in failed.items():
+        for task, why in tasks.items():
+            console.print(f"{run}: {task} not scored: {why}")
     counts = Counter(found.values())
     console.print(", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items()))
-    if set(found.values()) == {"done"}:
-        console.print(f"Next: fuselab report {argument}", highlight=False)
+    if set(found.values()) == {"done"} and not failed:
+        console.print(f"Next: fuselab report {argument}")
     else:
-        console.print(f"See fuselab status {argument}; again with --retry-failed.", highlight=False)
+        again = f"See fuselab status {argument}; again with --retry-failed."
+        console.print(again)
 
 
-def status(results: Results, outputs: Path) -> None:
+def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
     """Every run of a study: state, step, message."""
-    from harness.outputs.folder import RunFolder
-
-    rows = []
-    for run in results.runs.to_dict("records"):
-        colour = COLOURS.get(str(run["status"]), "red")
-        state = f"[{colour}]{run['status']}[/]"
-        step = _step(RunFolder(outputs, run["run"]))
-        rows.append(
-            (run["cell"], run["seed"], state, step, run["run"], escape(run["message"] or ""))
-        )
-    table(("cell", "seed", "state", "step", "run", "message"), rows)
-
-
-def _step(folder: RunFolder) -> str:
-    """How far a run is, as `40/160`; empty where nobody knows."""
-    from harness.outputs.records import DamagedFile
-
-    try:
-        status = folder.written_status()
-    except DamagedFile:
-        return ""
-    return f"{status.step}/{status.steps}" if status.steps else ""
+    table(
+        ("cell", "seed", "state", "step", "run", "message"),
+        [
+            (
+                Text(row.cell),
+                row.seed,
+                Text(found.state, COLOURS.get(found.state, "red")),
+                f"{found.step}/{found.steps}" if found.steps else "",
+                row.run,
+                Text(found.message),
+            )
+            for row, found in rows
+        ],
+    )
 
 
 def tuning(result: TuningResult) -> None:
@@ -158,8 +213,8 @@ COMPARED = ("cell", "own protocol", "difference to control", "adjusted p", "verd
 """Columns of the comparison that a terminal has room for; the page has all."""
 
 
-def report(made: Any, *, levels: bool) -> None:
-    """The comparison, the verdicts and where the page is; `made`: `reports.build.Report`.
+def report(made: Report, *, levels: bool) -> None:
+    """Prints the comparison, the verdicts and where the page is.
 
     `levels`: also what every run got right, beside chance.
     """
@@ -167,13 +222,15 @@ def report(made: Any, *, levels: bool) -> None:
         table(made.levels.columns, made.levels.itertuples(index=False))
         console.print()
     short = made.comparison[[name for name in COMPARED if name in made.comparison]]
-    short = short.assign(verdict=[text.partition(":")[0] for text in short["verdict"]])
+    kinds = {cell: verdict.kind for cell, verdict in made.answer.verdicts.items()}
+    verdicts = zip(short["cell"], short["verdict"], strict=True)
+    short = short.assign(verdict=[kinds.get(cell, text) for cell, text in verdicts])
     table(short.columns, short.itertuples(index=False), words=("verdict",))
     console.print()
-    for line in made.verdicts:
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in made.answer.lines:
+        console.print(visible(line), soft_wrap=True)
     if not made.pairing_ok:
-        console.print("[red]The runs are not paired as they should be: see the page.[/]")
+        console.print(Text("The runs are not paired as they should be: see the page.", "red"))
     if not made.learned_ok:
-        console.print("[red]A run is not shown to be above chance: see the page.[/]")
-    console.print(f"Report: {made.page}", highlight=False, soft_wrap=True)
+        console.print(Text("A run is not shown to be above chance: see the page.", "red"))
+    console.print(f"Report: {made.page}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,11 @@ from harness.commands.options import (
     plain_errors,
     study_of,
 )
+
+if TYPE_CHECKING:
+    from harness.lab import Lab
+    from harness.outputs.records import CellChoice
+    from harness.results.tables import Results
 
 
 @app.command()
@@ -44,13 +49,19 @@ def plan(
     """Show what would run and what it would cost, before anything runs."""
     with plain_errors():
         from harness.commands import show
+        from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
+        from harness.planning.start_notes import notes
+        from harness.scheduling.progress import Screen
 
         asked = study_of(study, set_)
         lab = lab_of(outputs, None)
         planned = lab.plan(asked, tuned=tuned)
-        show.plan(planned, estimates(planned, lab.outputs), lab.outputs)
-        show.lines(lab.starts(planned))
+        screen = Screen()
+        corpora = prepared(planned, lab.outputs, screen.note)
+        costs = estimates(planned, corpora, screen.note)
+        show.plan(planned, costs, corpora, lab.outputs)
+        show.lines([*notes_of(corpora), *notes(planned, corpora, lab.outputs)])
 
 
 @app.command()
@@ -83,9 +94,25 @@ def run(
             address=address,
             gpu_share=gpu_share,
         )
-        show.states(states, study, lab.notes(asked.name))
-    if any(state != "done" for state in states.values()):
+        failed = lab.failed_scores(states)
+        show.states(states, study, lab.notes(asked.name), failed)
+        _log_answer(lab, lab.results(asked.name))
+    if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
+
+
+def _log_answer(lab: Lab, results: Results, folder: Path | None = None) -> None:
+    """Puts the answer, and the report where there is one, into the tracking store; a store that
+    cannot be used costs a line."""
+    from harness.outputs.files import TrackingError
+    from reports.analysis import answer
+
+    answered = answer(results)
+    verdicts = {cell: verdict.text for cell, verdict in answered.verdicts.items()}
+    try:
+        lab.log_answer(results, verdicts, answered.means, folder)
+    except TrackingError as error:
+        typer.secho(f"tracking: {error}", fg=typer.colors.YELLOW, err=True)
 
 
 @app.command()
@@ -133,14 +160,25 @@ def warm_start(
                 typer.echo(copied(folder, to / folder.name if len(made) > 1 else to))
 
 
+def _tuning(lab: Lab, study: str) -> dict[str, CellChoice] | None:
+    """What tuning chose; None, and a line, where its record is damaged."""
+    from harness.outputs.records import DamagedFile
+
+    try:
+        return lab.tuning(study)
+    except DamagedFile as error:
+        typer.secho(f"tuning is left out: {error}", fg=typer.colors.YELLOW, err=True)
+        return None
+
+
 @app.command()
 def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
     """Show how far every run of a study is."""
     with plain_errors():
         from harness.commands import show
-        from harness.results.folders import load
+        from harness.results.folders import states_of
 
-        show.status(load(outputs, name_of(study)), outputs)
+        show.status(states_of(outputs, name_of(study)))
 
 
 @app.command()
@@ -166,8 +204,8 @@ def report(
         lab = lab_of(outputs, tracking)
         name = name_of(study)
         results = lab.results(name, from_tracking=from_tracking)
-        made = build(results, lab.outputs / "reports" / name, tuning=lab.tuning(name))
+        made = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
         show.report(made, levels=require_learned)
-        lab.log_report(name, made.folder)
+        _log_answer(lab, results, made.folder)
     if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
         raise typer.Exit(1)

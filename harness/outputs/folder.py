@@ -23,17 +23,15 @@ outputs/
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from pydantic import ValidationError
 
-from harness.outputs.files import Locked, State, atomic_file
+from harness.outputs.files import Locked, State, atomic_file, exclusive
 from harness.outputs.records import (
     DamagedFile,
     MeasuredLine,
@@ -50,9 +48,12 @@ def study_file(outputs: Path, study: str) -> Path:
 
 
 def studies(outputs: Path) -> dict[str, StudyRecord]:
-    """Every study that was run, by name. Raises `DamagedFile`."""
-    paths = sorted(outputs.glob("studies/*/study.json"))
-    return {path.parent.name: StudyRecord.read(path) for path in paths}
+    """Every study that was run, by name; those whose record is damaged are left out."""
+    records = {}
+    for path in sorted(outputs.glob("studies/*/study.json")):
+        with contextlib.suppress(DamagedFile):
+            records[path.parent.name] = StudyRecord.read(path)
+    return records
 
 
 class RunFolder:
@@ -86,14 +87,25 @@ class RunFolder:
             return status.model_copy(update=killed)
         return status
 
-    def set_status(self, state: State, message: str = "", **more: Any) -> None:
+    def recovered_status(self) -> Status:
+        """The status as it is, for who goes on with the run: what a damaged file said is lost, and
+        whole weights mean trained."""
+        try:
+            return self.status()
+        except DamagedFile as error:
+            state: State = "done" if self.weights.exists() else "interrupted"
+            return Status(state=state, message=str(error))
+
+    def set_status(
+        self, state: State, message: str = "", *, durable: bool = True, **more: int
+    ) -> None:
         """Replaces the status; `more` (step, steps, checkpoint_step) is kept until changed."""
         try:
             before = self.written_status()
         except DamagedFile:  # what it said is gone, and must not stop a run that goes on
             before = Status()
         changed = {"state": state, "message": message, "updated": time.time(), **more}
-        before.model_copy(update=changed).write(self.status_file)
+        before.model_copy(update=changed).write(self.status_file, durable=durable)
 
     def append_metrics(self, line: MeasuredLine) -> None:
         """Adds a measurement."""
@@ -152,11 +164,10 @@ class RunFolder:
             return False
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[IO[str]]:
-        """Hold the run. The kernel lets go when the process ends, however it ends."""
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Locked(f"run {self.key} is being trained by another process") from None
-            yield file
+    def lock(self) -> Iterator[None]:
+        """Holds the run. Raises `Locked` where another process has it, FileNotFoundError where the
+        run has no folder."""
+        if not self.path.is_dir():
+            raise FileNotFoundError(self.path)
+        with exclusive(self.path / "lock", f"run {self.key} is being trained"):
+            yield

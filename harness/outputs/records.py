@@ -40,8 +40,9 @@ class Record(Frozen):
     remedy: ClassVar[str] = "delete it"
     """What to do where the file is damaged."""
 
-    def write(self, path: Path, *, durable: bool = False) -> None:
-        """Writes the record whole or not at all; `durable`: waits for the disk."""
+    def write(self, path: Path, *, durable: bool = True) -> None:
+        """Writes the record whole or not at all; `durable`: waits for the disk, which all but notes
+        of progress must."""
         with atomic_file(path, durable=durable) as part:
             part.write_text(json.dumps(self.as_json(), indent=1, sort_keys=True) + "\n")
 
@@ -191,6 +192,8 @@ class ScoresRecord(Record):
     """How the task was answered."""
     scores: tuple[Score, ...] = ()
     levels: tuple[Level, ...] = ()
+    failure: str = ""
+    """Why there are none: the task was tried and failed. `--retry-failed` tries again."""
 
 
 class TuningSpent(Frozen):
@@ -228,6 +231,9 @@ class StudyRecord(Record):
     primary: str
     """The score that verdicts are about, as `retrieval/mean_recall`."""
     equal_within: float
+    """Half-width of the region of practical equivalence."""
+    margin_declared: bool = True
+    """Whether that was declared, or is the default."""
     alpha: float
     looks: int
     axis: str

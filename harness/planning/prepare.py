@@ -22,7 +22,7 @@ def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
     return list(dict.fromkeys(note for corpus in corpora.values() for note in corpus.notes))
 
 
-def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
+def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -> dict[str, Corpus]:
     """Decode the data of every cell once, before any worker starts; cell -> corpus.
 
     Raises `SettingError` where a batch is larger than the data or a design cannot be built, besides
@@ -32,10 +32,12 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
 
     from harness.runs.assemble import load_data
 
-    corpora = {}
+    corpora: dict[str, Corpus] = {}
     for row in planned.rows:
         cell = row.cell.name
         if cell not in corpora:
+            if not corpora:
+                say("opening the data; they are decoded where the cache does not have them")
             corpus = corpora[cell] = load_data(row.spec, outputs)
             if row.spec.train.batch_size > len(corpus.train):
                 raise SettingError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from harness.planning.plan import Plan
-from harness.planning.prepare import prepared
 from harness.training.data.corpus import Corpus
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
@@ -21,6 +20,8 @@ class Estimate:
     parameters: int
     flops_per_sample: float
     """Training: forward and backward, all objectives."""
+    steps: int
+    """Optimizer steps."""
     seconds: float
     """Training steps alone, from a measured step; scoring comes on top."""
     disk_mib: float
@@ -33,11 +34,19 @@ COMFORTABLE_FLOPS = 1e12
 """A measured step above this many FLOPs is measured on fewer rows and scaled up."""
 
 
-def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
-    """Cost of every cell: counted FLOPs and parameters, one measured step of each."""
-    corpora = prepared(planned, outputs)
+def estimates(
+    planned: Plan, corpora: Mapping[str, Corpus], say: Callable[[str], object] = str
+) -> list[Estimate]:
+    """The cost of every cell: counted FLOPs and parameters, one measured step of each.
+
+    `corpora`: cell -> its data (`prepare.prepared`).
+    """
     first = {row.cell.name: row.spec for row in reversed(planned.rows)}
-    return [_estimate(cell, first[cell], corpora[cell]) for cell in corpora]
+    costs = []
+    for cell in corpora:
+        say(f"pricing {cell}: counting, and a measured step")
+        costs.append(_estimate(cell, first[cell], corpora[cell]))
+    return costs
 
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
@@ -59,11 +68,13 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     begun = time.perf_counter()
     trainer.one_step()
     seconds = (time.perf_counter() - begun) * spec.train.batch_size / rows
+    steps = steps_of(spec.train.budget, spec.train.batch_size)
     return Estimate(
         cell=cell,
         parameters=counted.parameters,
         flops_per_sample=flops,
-        seconds=seconds * steps_of(spec.train.budget, spec.train.batch_size),
+        steps=steps,
+        seconds=seconds * steps,
         disk_mib=counted.parameters * 4 / 2**20,
         measured_rows=rows,
     )

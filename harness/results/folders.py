@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from harness.outputs.records import (
     ScoresRecord,
     Status,
     StudyRecord,
+    StudyRow,
     read_if_there,
 )
 from harness.results.tables import (
@@ -78,13 +79,27 @@ def record_of(folder: RunFolder) -> RunRecord:
         certificate = certificate.model_copy(update={"batches": covered})
     return RunRecord(
         status="damaged" if damage else status.state,
-        message=(damage[0] if damage else status.message)[:LONGEST_MESSAGE],
+        message=(damage[0] if damage else _message(status, scores))[:LONGEST_MESSAGE],
         ledger=_numbers(ledger),
         scores=tuple(scores),
         certificate=certificate,
         environment=environment,
         curves=curves_of(lines),
     )
+
+
+def states_of(outputs: Path, study: str) -> list[tuple[StudyRow, Status]]:
+    """How far every run of a study is, without reading what it measured. Raises SettingError for an
+    unknown study. A damaged status is one that says so."""
+    asked = study_record(outputs, study)
+    statuses = {key: RunFolder(outputs, key).recovered_status() for key in asked.keys}
+    return [(row, statuses[row.run]) for row in asked.rows]
+
+
+def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:
+    """Why a run did not end well; of one that is done, which scores failed."""
+    failures = [f"{record.task} failed: {record.failure}" for record in scores if record.failure]
+    return "; ".join([status.message] * bool(status.message) + failures)
 
 
 def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:

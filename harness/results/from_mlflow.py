@@ -54,7 +54,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         raise nearest(study, [e.name for e in client.search_experiments()], f"study in {uri}")
-    runs = _search(client, experiment.experiment_id)
+    runs = all_runs(client, experiment.experiment_id)
     with tempfile.TemporaryDirectory() as scratch:
 
         def fetch(run: Run, name: str) -> Path:
@@ -90,7 +90,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
         return assembled(asked, records, graph_of)
 
 
-def _search(client: Any, experiment: str) -> list[Run]:
+def all_runs(client: Any, experiment: str) -> list[Run]:
     """Every run of an experiment."""
     page = client.search_runs([experiment], max_results=1000)
     runs = list(page)

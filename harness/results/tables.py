@@ -24,9 +24,9 @@ from harness.outputs.records import (
     Environment,
     MeasuredLine,
     ScoresRecord,
-    StudyRecord,
     StudyRow,
 )
+from harness.outputs.records import StudyRecord as StudyRecord
 from harness.training.loop.ledger import Ledger
 
 Graph = Mapping[str, Any]

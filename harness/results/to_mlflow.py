@@ -11,28 +11,37 @@ reads back as infinity by `harness.results.tables`.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
-import logging
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
-
-from harness.outputs.files import TrackingError, read_json, write_json
-from harness.outputs.folder import RunFolder, studies
-from harness.outputs.records import StudyRecord, StudyRow
+from harness.outputs.files import TrackingError, write_json
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import (
+    StudyRecord,
+    StudyRow,
+    TrialRecord,
+)
+from harness.results import store
+from harness.results.entries import (
+    described,
+    files_of,
+    json_of,
+    last_step,
+    metric_name,
+    metrics_of,
+    milliseconds,
+    parameters_of,
+    tags_of,
+)
 from harness.results.folders import record_of
 from harness.results.from_mlflow import (
-    ENVIRONMENT_TAG,
-    LEVEL_PARTS,
-    SCORES_TAG,
+    all_runs,
     quiet_mlflow,
 )
-from harness.results.tables import RunRecord
 from harness.training.settings.spec import digest
 
 if TYPE_CHECKING:
@@ -41,8 +50,6 @@ if TYPE_CHECKING:
 
 METRICS, PARAMETERS = 500, 100
 """Most in one call."""
-LONGEST = 500
-"""Characters of a parameter; the whole spec is among the files."""
 ENDED: Mapping[str, str] = {
     "done": "FINISHED",
     "diverged": "FAILED",
@@ -52,85 +59,113 @@ ENDED: Mapping[str, str] = {
 }
 
 
-def default_uri(outputs: Path) -> str:
-    """The store of an outputs folder: sqlite, by an absolute path."""
-    return f"sqlite:///{outputs.resolve() / 'mlflow.db'}"
-
-
-def ui_command(outputs: Path, port: int = 5000, uri: str | None = None) -> list[str]:
-    """The command that serves MLflow's page on a store (default: the outputs folder's own), to
-    this machine only."""
-    return [
-        sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", uri or default_uri(outputs), "--workers", "1",
-        "--default-artifact-root", (outputs.resolve() / "mlartifacts").as_uri(),
-    ]  # fmt: skip
-
-
 class Tracker:
-    """The way into one tracking store. Making one creates the schema where there is none: do so
-    before any worker starts."""
+    """The way into one tracking store."""
 
     def __init__(self, outputs: Path, uri: str | None = None) -> None:
-        """Raises TrackingError, within seconds, where the store cannot be reached."""
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        """Opens the store, and makes that of the outputs folder where there is none: do so before
+        any worker starts. Raises TrackingError, within seconds, where it cannot be used."""
+        self.outputs, self.uri = outputs.resolve(), uri or store.default_uri(outputs)
+        self._client = store.opened(self.outputs, self.uri, create=True)
         self._mlflow = quiet_mlflow()
-        self.outputs, self.uri = outputs.resolve(), uri or default_uri(outputs)
         # Beside a store in a file; a server says itself where files go.
-        in_a_file = self.uri.startswith("sqlite:")
-        self._files = (self.outputs / "mlartifacts").as_uri() if in_a_file else None
-        self.outputs.mkdir(parents=True, exist_ok=True)
-        try:
-            self._client = self._mlflow.MlflowClient(tracking_uri=self.uri)
-            self._client.search_experiments(max_results=1)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise TrackingError(
-                f"MLflow at {self.uri} cannot be used: {reason}. The run folders hold everything "
-                "and can be published later"
-            ) from error
+        self._files = store.files_of(self.outputs) if self.uri.startswith("sqlite:") else None
 
     def publish(self, study: StudyRecord, keys: Iterable[str] | None = None) -> None:
         """Brings the store up to date. `keys`: train keys of the runs that changed, by default all
-        of the study's."""
-        experiment = self._experiment(study.name)
-        parent = self._parent(experiment, study)
+        of the study's. Raises TrackingError where the store is gone."""
         rows: dict[str, list[StudyRow]] = {}
         for row in study.rows:
             rows.setdefault(row.run, []).append(row)
-        for key in rows if keys is None else keys:
-            folder = RunFolder(self.outputs, key)
-            if folder.spec.exists():
-                self._publish(experiment, parent, rows[key], folder)
+        with store.lock(self.outputs), self._explained():
+            experiment = self._experiment(study.name)
+            parent = self._parent(experiment, study)
+            runs = self._runs(experiment)
+            for key in rows if keys is None else keys:
+                folder = RunFolder(self.outputs, key)
+                if folder.spec.exists():
+                    self._publish(experiment, parent, rows[key], folder, runs.get(key))
+            self._end(parent, study)
 
-    def publish_all(self) -> list[str]:
-        """Every study of the outputs folder; their names. Rebuilds an empty store."""
-        records = studies(self.outputs)
-        for record in records.values():
-            self.publish(record)
-        return list(records)
+    def log_answer(
+        self,
+        study: StudyRecord,
+        verdicts: Mapping[str, str],
+        scores: Mapping[str, float],
+        report: Path | None = None,
+    ) -> None:
+        """Puts a study's answer at its parent run: `verdicts`: cell -> the verdict in words, as
+        tags; `scores`: cell -> its mean primary score, as metrics; `report`: a folder of files."""
+        with store.lock(self.outputs), self._explained():
+            parent = self._parent(self._experiment(study.name), study)
+            entities = self._mlflow.entities
+            tags = {"primary": study.primary, "control": study.control}
+            tags |= {f"verdict.{metric_name(cell)}": text for cell, text in verdicts.items()}
+            self._client.log_batch(
+                parent,
+                metrics=[
+                    entities.Metric(f"primary/{metric_name(cell)}", value, 0, 0)
+                    for cell, value in scores.items()
+                ],
+                tags=[entities.RunTag(*pair) for pair in tags.items()],
+            )
+            if report:
+                self._client.log_artifacts(parent, str(report), "report")
 
-    def log_report(self, study: str, folder: Path) -> None:
-        """A study's report, beside its parent run."""
-        experiment = self._experiment(study)
-        parent = self._find(experiment, "tags.`fuselab.kind` = 'study'")
-        if parent is None:
-            raise TrackingError(f"study {study!r} is not in {self.uri}: publish it first")
-        self._client.log_artifacts(parent.info.run_id, str(folder), "report")
+    def tag_trials(
+        self, study: StudyRecord, trials: Iterable[TrialRecord], chosen: Collection[str]
+    ) -> None:
+        """Says of every trial's run which trial it is, and whether its cell chose it (`chosen`:
+        train keys)."""
+        with store.lock(self.outputs), self._explained():
+            runs = self._runs(self._experiment(study.name))
+            for trial in trials:
+                if trial.run in runs:
+                    tags = {
+                        "fuselab.trial": str(trial.number),
+                        "fuselab.trial_of": trial.cell,
+                        "fuselab.chosen": "yes" if trial.run in chosen else "no",
+                    }
+                    self._log(runs[trial.run], [], tags=tags)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what MLflow raises into one line with the remedy."""
+        try:
+            yield
+        except (self._mlflow.exceptions.MlflowException, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            raise TrackingError(
+                f"not published to {self.uri}: {reason}. The run folders hold everything: "
+                "`fuselab publish` puts it there later"
+            ) from error
 
     # -- experiments and runs
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found:
-            return found.experiment_id
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment:
+            if experiment.lifecycle_stage == "deleted":  # on MLflow's page
+                self._client.restore_experiment(experiment.experiment_id)
+            return experiment.experiment_id
         return self._client.create_experiment(name, self._files and f"{self._files}/{name}")
 
-    def _find(self, experiment: str, where: str) -> Run | None:
-        return next(iter(self._client.search_runs([experiment], where, max_results=1)), None)
+    def _runs(self, experiment: str) -> dict[str, Run]:
+        """Train key -> its run in an experiment."""
+        runs = all_runs(self._client, experiment)
+        return {run.data.tags["fuselab.run"]: run for run in runs if "fuselab.run" in run.data.tags}
+
+    def _end(self, parent: str, study: StudyRecord) -> None:
+        """Ends the study's parent run when all of its runs have ended, or opens it again."""
+        states = {RunFolder(self.outputs, key).recovered_status().state for key in study.keys}
+        if states <= ENDED.keys():
+            self._client.set_terminated(parent, "FINISHED")
+        else:
+            self._client.update_run(parent, "RUNNING")
 
     def _parent(self, experiment: str, study: StudyRecord) -> str:
-        run = self._find(experiment, "tags.`fuselab.kind` = 'study'")
+        where = "tags.`fuselab.kind` = 'study'"
+        run = next(iter(self._client.search_runs([experiment], where, max_results=1)), None)
         if run is None:
             tags = {"fuselab.kind": "study", "mlflow.note.content": study.question}
             run = self._client.create_run(experiment, tags=tags, run_name=study.name)
@@ -141,12 +176,16 @@ class Tracker:
         return run.info.run_id
 
     def _publish(
-        self, experiment: str, parent: str, rows: Sequence[StudyRow], folder: RunFolder
+        self,
+        experiment: str,
+        parent: str,
+        rows: Sequence[StudyRow],
+        folder: RunFolder,
+        run: Run | None,
     ) -> None:
-        """One run: nothing where nothing changed, else what is new."""
+        """Publishes one run: nothing where nothing changed, else what is new."""
         record, cells = record_of(folder), [row.cell for row in rows]
-        told = digest([cells, _described(record)])
-        run = self._find(experiment, f"tags.`fuselab.run` = '{folder.key}'")
+        told = digest([cells, described(record)])
         if run is None:
             seed = rows[0].seed
             tags = {"fuselab.kind": "run", "fuselab.run": folder.key, "mlflow.parentRunId": parent}
@@ -156,9 +195,9 @@ class Tracker:
             )
         if run.data.tags.get("fuselab.digest") == told:
             return
-        self._log(run, _metrics(record, folder, int(run.data.tags.get("fuselab.step", -1))))
-        self._files_of(run, _files(record, folder), record.curves)
-        end = _milliseconds(folder.status().updated)
+        self._log(run, metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1))))
+        self._files_of(run, files_of(record, folder), record.curves)
+        end = milliseconds(folder.recovered_status().updated)
         if ended := ENDED.get(record.status):
             self._client.set_terminated(run.info.run_id, ended, end)
         else:
@@ -166,11 +205,30 @@ class Tracker:
         # The tags come last: what they vouch for is there.
         tags = {
             **{"status": record.status, "message": record.message, "cell": " | ".join(cells)},
-            **{SCORES_TAG: json.dumps(_about_scores(record)), **_environment(record)},
-            **{"fuselab.digest": told, "fuselab.step": str(_last_step(record))},
+            **tags_of(record),
+            **{"fuselab.digest": told, "fuselab.step": str(last_step(record))},
         }
-        params = {} if run.data.params else _parameters(folder)
+        params = {} if run.data.params else parameters_of(folder)
+        if params:
+            self._log_data(run, folder)
         self._log(run, [], params, tags)
+
+    def _log_data(self, run: Run, folder: RunFolder) -> None:
+        """Names the data that a run was trained on, by the digest of their content."""
+        spec, entities = json_of(folder.spec), self._mlflow.entities
+        if not {"train", "asked"} <= spec.keys():  # damaged
+            return
+        data = spec["asked"]["data"]
+        dataset = entities.Dataset(
+            name=str(data.get("train") if data["kind"] == "pictures" else "scenes")[-500:],
+            digest=spec["train"]["data"][:36],
+            source_type="fuselab",
+            source=json.dumps(data),
+        )
+        inputs = entities.DatasetInput(
+            dataset, [entities.InputTag("mlflow.data.context", "training")]
+        )
+        self._client.log_inputs(run.info.run_id, datasets=[inputs])
 
     def _log(
         self,
@@ -198,99 +256,3 @@ class Tracker:
             if curves is not None:
                 curves.to_parquet(Path(scratch, "curves.parquet"), index=False)
             self._client.log_artifacts(run.info.run_id, scratch)
-
-
-def _metrics(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
-    """Measurements after the step published last, and final values; at the times they were made,
-    because MLflow keeps one of several rows that agree in key, step, time and value."""
-    from mlflow.entities import Metric
-
-    curves = [
-        Metric(name, value, _milliseconds(line.time), line.step)
-        for line in folder.covered_lines()
-        if line.step > published
-        for name, value in line.values.items()
-    ]
-    when, step = _milliseconds(folder.status().updated), max(_last_step(record), 0)
-    return curves + [Metric(name, value, when, step) for name, value in _final(record)]
-
-
-def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
-    """Final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
-    for task in record.scores:
-        for score in task.scores:
-            yield f"final/{task.task}/{score.name}", score.value
-        for level in task.levels:
-            for part in LEVEL_PARTS:
-                yield f"level/{task.task}/{level.name}/{part}", float(getattr(level, part))
-    for field, value in record.ledger.items():
-        yield f"ledger/{field}", value
-
-
-def _about_scores(record: RunRecord) -> dict[str, JsonValue]:
-    """What metrics cannot say of scores: task -> protocol, units, directions, names of levels."""
-    return {
-        task.task: {
-            "protocol": task.protocol,
-            "scores": [
-                {key: value for key, value in dataclasses.asdict(score).items() if key != "value"}
-                for score in task.scores
-            ],
-            "levels": [level.name for level in task.levels],
-        }
-        for task in record.scores
-    }
-
-
-def _environment(record: RunRecord) -> dict[str, str]:
-    there = record.environment
-    return {ENVIRONMENT_TAG: json.dumps(there.as_json())} if there else {}
-
-
-def _described(record: RunRecord) -> dict[str, JsonValue]:
-    """All that is published of a run, to tell whether anything changed."""
-    return {
-        **{"status": record.status, "message": record.message, "ledger": dict(record.ledger)},
-        "scores": [task.as_json() for task in record.scores],
-        "certificate": record.certificate.as_json() if record.certificate else None,
-        "environment": record.environment.as_json() if record.environment else None,
-        "curves": len(record.curves),
-    }
-
-
-def _last_step(record: RunRecord) -> int:
-    return int(record.curves["step"].max()) if len(record.curves) else -1
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _files(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
-    """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
-    paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
-    files = {path.name: read_json(path) for path in paths if path.exists()}
-    scores = {f"scores/{task.task}.json": task.as_json() for task in record.scores}
-    certificate = record.certificate
-    return {
-        **files,
-        **scores,
-        **({"certificate.json": certificate.as_json()} if certificate else {}),
-    }
-
-
-def _parameters(folder: RunFolder) -> dict[str, str]:
-    """The spec, flat: `optimizer.learning_rate` and so on."""
-    spec = read_json(folder.spec)
-    # What is asked of a run may differ between two studies that share it, and MLflow's parameters
-    # cannot be changed: only what trains it is there.
-    flat = _flat(spec["train"])
-    return {path: str(value)[:LONGEST] for path, value in flat}
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(inner, f"{path}.{name}" if path else name)
-    else:
-        yield path, value

@@ -1,6 +1,8 @@
-"""Which scores a run still lacks; without torch, so that a driver can ask."""
+"""Which scores a run still lacks or failed to make; without torch, so that a driver can ask."""
 
 from __future__ import annotations
+
+import contextlib
 
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord, read_if_there
@@ -14,9 +16,25 @@ def missing_scores(folder: RunFolder, spec: RunSpec) -> list[TaskSpec]:
     return [task for task in spec.asked.tasks if _key(folder, task) != spec.score_key(task)]
 
 
+def failed_scores(folder: RunFolder) -> dict[str, str]:
+    """Task -> why its scores could not be made. Damaged files are no failures."""
+    failures = {}
+    for path in folder.score_files():
+        with contextlib.suppress(DamagedFile):
+            if failure := ScoresRecord.read(path).failure:
+                failures[path.stem] = failure
+    return failures
+
+
+def forget_failures(folder: RunFolder) -> None:
+    """Lets the scores that failed be tried again."""
+    for task in failed_scores(folder):
+        folder.score_file(task).unlink(missing_ok=True)
+
+
 def _key(folder: RunFolder, task: TaskSpec) -> str:
     try:
-        record = read_if_there(ScoresRecord, folder.score_file(task.name))
+        record = read_if_there(ScoresRecord, folder.score_file(task.title))
     except DamagedFile:
         return ""
     return record.score_key if record else ""

@@ -27,7 +27,6 @@ from harness.runs.certify import certify
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
     checkpoint_of,
-    load_weights,
     refuse_scores,
     score,
     write_validation,
@@ -65,9 +64,15 @@ def execute(spec: RunSpec, outputs: Path) -> State:
         except KeyboardInterrupt:
             return run.ended("interrupted", f"stopped after {time.time() - begun:.0f} s")
         except Exception as error:
-            return run.ended("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+            state: State = "out_of_memory" if _no_memory(error) else "failed"
+            return run.ended(state, f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
             numerics.release()
+
+
+def _no_memory(error: Exception) -> bool:
+    """Whether torch could not get memory on the CPU, which it says by a plain RuntimeError."""
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 class _Run:
@@ -83,7 +88,9 @@ class _Run:
         # With a full disk nothing can be written; the folder then still says `running` without an
         # owner, which reads as interrupted.
         with contextlib.suppress(OSError):
-            if self.trainer:
+            if self.trained():
+                state = "done"
+            elif self.trainer:
                 self._write_ledger(self.trainer)
             if trace:
                 (self.folder.path / "traceback.txt").write_text(trace)
@@ -93,25 +100,32 @@ class _Run:
     def go(self) -> State:
         """Trains where the weights are not there yet, scores what is not scored yet."""
         spec, folder = self.spec, self.folder
-        trained = folder.written_status().state == "done"
+        trained = self.trained()
         if trained and not missing_scores(folder, spec):
+            folder.set_status("done")
             return "done"
-        folder.set_status("running", "", **({} if trained else {"steps": 0}))
+        if not trained:
+            folder.set_status("running", steps=0)
         numerics.prepare(spec.train.numerics)
         corpus = load_data(spec, self.outputs)
         start = None if trained else warm_start.made(spec, corpus, self.outputs)
         design = build_design(spec, corpus.tokenizer.vocabulary, start)
-        refuse_scores(folder, spec, design, corpus)
-        if trained:
-            load_weights(folder, design, spec)
-        elif not self._train(design, corpus):
-            folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
-            return "interrupted"
-        score(folder, spec, design, corpus)
+        if not trained:
+            refuse_scores(folder, spec, design, corpus)
+            if not self._train(design, corpus):
+                folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
+                return "interrupted"
+        # From here on nothing is trained again: a score that fails is a score that failed, and one
+        # that is stopped is made by the next command.
         folder.set_status("done")
-        # Only now: a run that is stopped while it is scored goes on from here.
         folder.checkpoint.unlink(missing_ok=True)
+        score(folder, spec, design, corpus, load=trained)
         return "done"
+
+    def trained(self) -> bool:
+        """Whether the run needs no training: its weights are whole, or it was done and they were
+        cleaned away."""
+        return self.folder.weights.exists() or self.folder.recovered_status().state == "done"
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
         """Trains to the end of the budget; False where a stop was asked for."""
@@ -210,5 +224,5 @@ class _Stop:
         now = time.monotonic()
         if now - self.noted >= STATUS_EVERY:
             self.noted = now
-            self.folder.set_status("running", step=self.trainer.step)
+            self.folder.set_status("running", step=self.trainer.step, durable=False)
         return os.path.exists(self.folder.stop_file)

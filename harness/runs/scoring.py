@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
 from harness.training.scoring.contract import Level, Score
 from harness.training.settings.spec import RunSpec
+from harness.training.settings.tasks import TaskSpec
 
+LONGEST_FAILURE = 500
 VALIDATION = "validation"
 """Under which the last validation stands among the tasks."""
 
@@ -31,23 +35,53 @@ def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus
         tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
 
 
-def score(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:
-    """Makes every score that is missing, and writes it with its predictions."""
-    design.eval()
+def score(
+    folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus, *, load: bool
+) -> None:
+    """Makes every score that is missing, and writes it with its predictions. One that fails is
+    written as failed, with the reason; the others go on.
+
+    `load`: whether the design gets its final weights first.
+    """
+    wanted = missing_scores(folder, spec)
     device = torch.device(spec.train.numerics.device)
-    for settings in missing_scores(folder, spec):
-        result = tasks.find(settings.name).score(design, corpus, settings, device)
+    try:
+        if load:
+            load_weights(folder, design)
+    except (OSError, ValueError, RuntimeError) as error:
+        for settings in wanted:
+            _failed(folder, spec, settings, error)
+        return
+    design.to(device).eval()
+    facts = design.facts(design.config, design.backbone)
+    for settings in wanted:
+        task = tasks.find(settings.name)
+        try:
+            task.refuse(facts, spec.train.objectives, corpus, settings)
+            result = task.score(design, corpus, settings, device)
+        except Exception as error:
+            (folder.path / "traceback.txt").write_text(traceback.format_exc())
+            _failed(folder, spec, settings, error)
+            continue
         folder.scores.mkdir(exist_ok=True)
-        predictions = folder.score_file(settings.name).with_suffix(".npz")
-        with atomic_file(predictions) as part, part.open("wb") as file:
+        predictions = folder.score_file(settings.title).with_suffix(".npz")
+        with atomic_file(predictions, durable=True) as part, part.open("wb") as file:
             np.savez_compressed(file, **result.predictions)
         ScoresRecord(
-            task=settings.name,
+            task=settings.title,
             score_key=spec.score_key(settings),
             protocol=result.protocol,
             scores=result.scores,
             levels=result.levels,
-        ).write(folder.score_file(settings.name), durable=True)
+        ).write(folder.score_file(settings.title))
+
+
+def _failed(folder: RunFolder, spec: RunSpec, settings: TaskSpec, error: Exception) -> None:
+    ScoresRecord(
+        task=settings.title,
+        score_key=spec.score_key(settings),
+        failure=f"{type(error).__name__}: {error}"[:LONGEST_FAILURE],
+    ).write(folder.score_file(settings.title))
 
 
 def write_validation(folder: RunFolder, trainer: Trainer) -> None:
@@ -78,7 +112,7 @@ def write_validation(folder: RunFolder, trainer: Trainer) -> None:
                 )
             )
     ScoresRecord(task=VALIDATION, scores=tuple(scores), levels=tuple(levels)).write(
-        folder.score_file(VALIDATION), durable=True
+        folder.score_file(VALIDATION)
     )
 
 
@@ -92,23 +126,26 @@ def _of_validation(name: str, value: float, unit: str) -> Score:
     )
 
 
-def load_weights(folder: RunFolder, design: FusionDesign, spec: RunSpec) -> None:
-    """Loads the final weights of a trained run, onto its device. Raises FileNotFoundError where
-    they were cleaned away."""
+def load_weights(folder: RunFolder, design: FusionDesign) -> None:
+    """Loads the final weights of a trained run. Raises FileNotFoundError where they were cleaned
+    away, and ValueError where the file is damaged."""
     if not folder.weights.exists():
         raise FileNotFoundError(
-            "weights.pt was cleaned away and a new score is asked for: delete this run's "
+            f"{folder.weights} was cleaned away and a new score is asked for: delete this run's "
             "folder to train it again"
         )
-    design.load_state_dict(torch.load(folder.weights, weights_only=True, map_location="cpu"))
-    design.to(spec.train.numerics.device)
+    design.load_state_dict(_opened(folder.weights, "delete this run's folder to train it again"))
 
 
 def checkpoint_of(folder: RunFolder) -> dict[str, Any]:
     """The newest checkpoint of a run. Raises ValueError where it cannot be read."""
+    return _opened(folder.checkpoint, "delete it to start this run again")
+
+
+def _opened(path: Path, remedy: str) -> dict[str, Any]:
+    """What torch saved; no file is opened that could run code."""
     try:
-        return torch.load(folder.checkpoint, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"checkpoint.pt cannot be read ({error}); delete it to start this run again"
-        ) from error
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{path} cannot be read ({first}); {remedy}") from error

@@ -10,12 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from architectures.frozen import Frozen
 from harness.outputs.files import State
 from harness.scheduling.here import Here, Work
 from harness.scheduling.on_ray import Workers, opened
 from harness.scheduling.session import Hook, Session
 from harness.training.settings.spec import RunSpec
+
+
+class How(Frozen):
+    """How runs are done; the same for `Lab.run`, `Lab.tune` and the command line."""
+
+    local: bool = False
+    """One at a time in this process, without Ray."""
+    retry_failed: bool = False
+    """Whether failed and diverged runs, and scores that failed, are tried again."""
+    address: str | None = None
+    """A Ray cluster's; null: a Ray of our own on this machine."""
+    gpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of a GPU that a run on cuda takes."""
 
 
 def run_all(

@@ -10,20 +10,18 @@ from __future__ import annotations
 import collections
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from harness.outputs.files import FINISHED, RETRIED, Locked, State
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import Status
-from harness.runs.missing import missing_scores
+from harness.outputs.records import DamagedFile, Status
+from harness.runs.missing import failed_scores, forget_failures, missing_scores
 from harness.scheduling.progress import Line, Pace, Screen
+from harness.scheduling.stop import STOP_SECONDS, Stop
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
 
@@ -35,8 +33,6 @@ TELL_SECONDS = 60.0
 """How long news of a run that goes on waits for others: telling costs time that runs need."""
 DEATHS_FORGIVEN = 2
 """How often a run whose process died is started again by one command."""
-STOP_SECONDS = 60.0
-"""How long the first Ctrl-C waits for checkpoints."""
 
 
 class ProcessDied(RuntimeError):
@@ -64,37 +60,6 @@ class Pool(Protocol):
         ProcessDied, or what the work raised."""
 
 
-class Stop:
-    """Catches Ctrl-C and SIGTERM while it is entered, in the main thread."""
-
-    asked = 0
-    """Number of the first signal; 0: none came."""
-
-    def __enter__(self) -> Self:
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            caught = (signal.SIGINT, signal.SIGTERM)
-            self._old = {number: signal.signal(number, self._handle) for number in caught}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise SystemExit(128 + number)
-        self.asked, self._until = number, time.monotonic() + STOP_SECONDS
-
-    def overdue(self) -> bool:
-        return bool(self.asked) and time.monotonic() > self._until
-
-
 class Session:
     """What one command does with its runs, by train key."""
 
@@ -109,11 +74,15 @@ class Session:
     ) -> None:
         self._runs, self._retry_failed, self._on_change = runs, retry_failed, on_change
         self._folders = {key: RunFolder(outputs, key) for key in runs}
+        for folder in self._folders.values() if retry_failed else ():
+            forget_failures(folder)
         self._labels = {key: (labels or {}).get(key, key) for key in runs}
         self._steps = {
             k: steps_of(spec.train.budget, spec.train.batch_size) for k, spec in runs.items()
         }
-        self.states: dict[str, State] = {k: f.status().state for k, f in self._folders.items()}
+        self.states: dict[str, State] = {
+            k: f.recovered_status().state for k, f in self._folders.items()
+        }
         self.waiting = collections.deque(key for key in runs if self._wanted(key))
         self._busy: dict[Any, str] = {}
         self._fresh = {key for key in self.waiting if self.states[key] in RETRIED}
@@ -164,7 +133,7 @@ class Session:
             if self._folders[key].is_locked():
                 continue
             self.waiting.remove(key)
-            self.states[key] = self._folders[key].status().state
+            self.states[key] = self._folders[key].recovered_status().state
             if self._wanted(key):
                 self._start(pool, key)
             else:
@@ -208,6 +177,8 @@ class Session:
                 self._again(key, fresh=True)
             else:
                 self._settle(key, state, self._status(key).message)
+                for task, why in failed_scores(self._folders[key]).items():
+                    self._screen.say(f"{self._labels[key]}: {task} could not be scored ({why})")
 
     def _mourn(self, key: str, death: ProcessDied) -> None:
         self._deaths[key] += 1
@@ -238,7 +209,10 @@ class Session:
     def _status(self, key: str) -> Status:
         """The status as written. Not `RunFolder.status`: it looks for the owner of the lock by
         taking it for a moment, in which a run that starts would find it taken."""
-        return self._folders[key].written_status()
+        try:
+            return self._folders[key].written_status()
+        except DamagedFile:
+            return Status()
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""

@@ -1,9 +1,8 @@
 """Equal tuning: every cell tries the same settings and keeps those with its lowest score.
 
-The table of draws is a scrambled Sobol sequence over the study's search space, drawn once and
-enqueued in an Optuna study for each cell, so that a restart changes nothing. Trials are ordinary
-runs, of a study called `<name>-tuning`, on a seed that reports nothing and without test data. The
-only import of optuna.
+The table of draws is a scrambled Sobol sequence over the study's search space, a function of the
+study alone. Trials are ordinary runs, of a study called `<name>-tuning`, on a seed that reports
+nothing and without test data. Optuna's journal is written from them. The only import of optuna.
 
 Scores are compared within a cell alone: designs that serve different objectives (a dual encoder has
 no matching and no masked words) have losses that are sums of different terms.
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.files import State
+from harness.outputs.files import State, atomic_file, exclusive
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord, TrialRecord, read_if_there
 from harness.study import Cell, Study, Tuning
@@ -35,33 +34,39 @@ Runner = Callable[["Plan"], Mapping[str, State]]
 
 
 def tune(study: Study, outputs: Path, runner: Runner) -> TuningResult:
-    """Run every trial of every cell, tell Optuna, and write `studies/<name>/tuning/choice.json`.
+    """Runs every trial of every cell, and writes `studies/<name>/tuning/`: `choice.json`, and
+    Optuna's journal of all trials.
 
     The same call again skips trials that are done. Trials that failed or diverged stay in the table
-    and cannot be chosen; raises SettingError, after all is written, where a cell has no other.
+    and cannot be chosen; raises SettingError, after all is written, where a cell has no other, and
+    `Locked` where another process tunes the study.
     """
     from harness.planning.plan import plan
 
-    studies = {cell.name: _optuna_study(study, cell, outputs) for cell in study.cells}
-    draws = {cell: _asked(of_cell, study.tuning) for cell, of_cell in studies.items()}
-    planned = plan(trial_study(study, draws), outputs)
-    runner(planned)
-    keys = iter(row.spec.train_key() for row in planned.rows)
-    trials = tuple(
-        _trial(cell, number, values, RunFolder(outputs, next(keys)), study.tuning.score)
-        for cell, table in draws.items()
-        for number, values in enumerate(table)
-    )
-    for trial in trials:
-        _tell(studies[trial.cell], trial)
-    result = TuningResult(trials=trials, chosen=_choose(trials))
-    write_choice(study, outputs, result)
-    if missing := [cell for cell in draws if cell not in result.chosen]:
+    draws = draws_of(study.tuning)
+    with exclusive(folder_of(study.name, outputs) / "lock", f"study {study.name} is being tuned"):
+        planned = plan(trial_study(study, draws), outputs)
+        runner(planned)
+        keys = iter(row.spec.train_key() for row in planned.rows)
+        trials = tuple(
+            _trial(cell.name, number, values, RunFolder(outputs, next(keys)), study.tuning.score)
+            for cell in study.cells
+            for number, values in enumerate(draws)
+        )
+        result = TuningResult(trials=trials, chosen=_choose(trials))
+        write_choice(study, outputs, result)
+        _write_journal(study, outputs, trials)
+    if missing := [cell.name for cell in study.cells if cell.name not in result.chosen]:
         where = folder_of(study.name, outputs)
         raise SettingError(
             f"no trial of {', '.join(missing)} came to an end: see {where}, or narrow tuning.space"
         )
     return result
+
+
+def name_of_trials(study: Study) -> str:
+    """Name of the study whose cells are the trials."""
+    return f"{study.name}-tuning"
 
 
 def draws_of(tuning: Tuning) -> list[dict[str, float]]:
@@ -84,7 +89,7 @@ def draws_of(tuning: Tuning) -> list[dict[str, float]]:
     return table
 
 
-def trial_study(study: Study, draws: Mapping[str, Sequence[Mapping[str, float]]]) -> Study:
+def trial_study(study: Study, draws: Sequence[Mapping[str, float]]) -> Study:
     """The study whose cells are trials: one seed, and no downstream task, so no test data."""
     for path in study.tuning.space:
         if path.partition(".")[0] not in ("optimizer", "objectives"):
@@ -97,10 +102,10 @@ def trial_study(study: Study, draws: Mapping[str, Sequence[Mapping[str, float]]]
             role=cell.role,
         )
         for cell in study.cells
-        for number, values in enumerate(draws[cell.name])
+        for number, values in enumerate(draws)
     )
     changed = {
-        "name": f"{study.name}-tuning",
+        "name": name_of_trials(study),
         "question": f"Which settings suit each cell of {study.name}?",
         "cells": cells,
         "control": f"{study.control} trial 0",
@@ -114,48 +119,34 @@ def trial_study(study: Study, draws: Mapping[str, Sequence[Mapping[str, float]]]
 # -- Optuna
 
 
-def _optuna_study(study: Study, cell: Cell, outputs: Path) -> optuna.Study:
-    """The study of one cell in the journal, with every draw enqueued; a changed question is
-    another study."""
+def _write_journal(study: Study, outputs: Path, trials: Sequence[TrialRecord]) -> None:
+    """Writes every trial as Optuna keeps it, whole or not at all. It is made of the run folders:
+    no truth of its own, so a lost or damaged one is nothing lost."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = folder_of(study.name, outputs)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = optuna.create_study(
-        storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-        study_name=f"{cell.name} {digest_of(study, cell)}",
-        direction="minimize",
-        load_if_exists=True,
-    )
-    for values in draws_of(study.tuning)[len(found.trials) :]:
-        found.enqueue_trial(values)
-    return found
-
-
-def _asked(found: optuna.Study, tuning: Tuning) -> list[dict[str, float]]:
-    """Ask for every trial that waits; the settings of all of them, as they were enqueued."""
-    import optuna
-
     space: dict[str, optuna.distributions.BaseDistribution] = {
         path: optuna.distributions.FloatDistribution(span.low, span.high, log=span.log)
-        for path, span in tuning.space.items()
+        for path, span in study.tuning.space.items()
     }
-    waiting = optuna.trial.TrialState.WAITING
-    for _ in found.get_trials(deepcopy=False, states=(waiting,)):
-        found.ask(fixed_distributions=space)
-    return [trial.system_attrs["fixed_params"] for trial in found.trials]
-
-
-def _tell(found: optuna.Study, trial: TrialRecord) -> None:
-    import optuna
-
-    if trial.score is not None:
-        found.tell(trial.number, trial.score, skip_if_finished=True)
-    elif trial.status not in ("waiting", "running", "interrupted"):
-        failed = optuna.trial.TrialState.FAIL
-        found.tell(trial.number, state=failed, skip_if_finished=True)
+    with atomic_file(folder_of(study.name, outputs) / "journal.log", durable=True) as part:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(part)))
+        for cell in study.cells:
+            name = f"{cell.name} {digest_of(study, cell)}"
+            journal = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+            for trial in (trial for trial in trials if trial.cell == cell.name):
+                done = trial.score is not None
+                states = optuna.trial.TrialState
+                journal.add_trial(
+                    optuna.trial.create_trial(
+                        state=states.COMPLETE if done else states.FAIL,
+                        value=trial.score,
+                        params=trial.values,
+                        distributions=space,
+                        user_attrs={"run": trial.run, "status": trial.status},
+                    )
+                )
 
 
 # -- what the runs say

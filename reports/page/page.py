@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from harness.results.tables import Results
+from harness.results.tables import Results, StudyRecord
 from reports import tables
 from reports.analysis import Answer
 from reports.drawing import in_words
@@ -83,7 +83,7 @@ def page(
         broken=[finding for finding in facts.findings if not finding.ok],
         missing=answer.missing,
         not_applicable=_not_applicable(results),
-        method=_method(answer, study.alpha, study.looks),
+        method=_method(answer, study),
         notes=answer.analysis.notes,
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
@@ -170,7 +170,16 @@ def _not_applicable(results: Results) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _method(answer: Answer, alpha: float, looks: int) -> list[str]:
+def _margin(answer: Answer, declared: bool) -> str:
+    """What counts as equal, and who said so."""
+    if declared:
+        return f"Declared beforehand: differences within ±{answer.region:g} do not matter."
+    return (
+        f"Nobody declared which differences do not matter: ±{answer.region:g} is fuselab's default."
+    )
+
+
+def _method(answer: Answer, study: StudyRecord) -> list[str]:
     analysis = answer.analysis
     return [
         "Every score is modelled as a mean, plus the design, plus the seed, plus a residual. Seeds "
@@ -178,9 +187,9 @@ def _method(answer: Answer, alpha: float, looks: int) -> list[str]:
         "same shared weights. A contrast's standard error takes the larger of its own and the "
         "pooled variance; its interval is simultaneous over all contrasts with the control "
         "(Dunnett).",
-        f"Family-wise error rate {alpha:g} over {looks} declared "
-        f"look{'s' * (looks != 1)}: {_percent(answer)} intervals, {analysis.df} degrees of "
-        f"freedom. Declared beforehand: differences within ±{answer.region:g} do not matter.",
+        f"Family-wise error rate {study.alpha:g} over {study.looks} declared "
+        f"look{'s' * (study.looks != 1)}: {_percent(answer)} intervals, {analysis.df} degrees of "
+        f"freedom. {_margin(answer, study.margin_declared)}",
         f"An interval inside ±{answer.region:g} says equal, otherwise above zero better, below "
         "zero worse; all else is undecided, with the seeds that would give an 80% chance of a "
         "decision if the estimate were the truth. Floors and all else on this page only describe.",

@@ -73,7 +73,8 @@ class RunSpec(Frozen):
     def score_key(self, task: TaskSpec) -> str:
         """Digest of the trained weights, the task's settings and its version."""
         version = self.asked.task_versions.get(task.name, "")
-        return digest([self.train_key(), task.changed_fields(), version])
+        settings = {k: v for k, v in task.changed_fields().items() if k != "label"}
+        return digest([self.train_key(), settings, version])
 
     @property
     def backbone(self) -> Backbone:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from architectures.frozen import Frozen
 from harness.training.settings.data import Positive
 
 
-class Retrieval(Frozen):
+class TaskSettings(Frozen):
+    """What every task has."""
+
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
+    """What its scores stand under; empty: the task's name. Two settings of one task in one study
+    need one."""
+
+    @property
+    def title(self) -> str:
+        """What its scores stand under."""
+        return self.label or str(getattr(self, "name"))  # noqa: B009  a field of every kind
+
+
+class Retrieval(TaskSettings):
     """Image-text retrieval: ITC alone, the top k re-ranked by the ITM head, or by ITM alone."""
 
     name: Literal["retrieval"] = "retrieval"

@@ -1,0 +1,145 @@
+"""What is published of a run, as MLflow's metrics, parameters, tags and files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from harness.outputs.files import read_json
+from harness.outputs.folder import RunFolder
+from harness.outputs.records import DamagedFile, MeasuredLine
+from harness.results.from_mlflow import ENVIRONMENT_TAG, LEVEL_PARTS, SCORES_TAG
+from harness.results.tables import RunRecord
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+LONGEST = 500
+"""Characters of a parameter; the whole spec is among the files."""
+
+
+def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
+    """Measurements after the step published last, and final values; at the times they were made,
+    because MLflow keeps one of several rows that agree in key, step, time and value."""
+    from mlflow.entities import Metric
+
+    curves = [
+        Metric(name, value, milliseconds(line.time), line.step)
+        for line in _lines(folder)
+        if line.step > published
+        for name, value in line.values.items()
+    ]
+    when, step = milliseconds(folder.recovered_status().updated), max(last_step(record), 0)
+    return curves + [Metric(name, value, when, step) for name, value in _final(record)]
+
+
+def _lines(folder: RunFolder) -> list[MeasuredLine]:
+    """Measured lines; none where the file is damaged, which the run's row says."""
+    try:
+        return folder.covered_lines()
+    except DamagedFile:
+        return []
+
+
+def metric_name(cell: str) -> str:
+    """A cell's name as MLflow takes it in names of tags and metrics."""
+    return re.sub(r"[^\w\-. :/]", "_", cell)
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none or it is damaged."""
+    try:
+        content = read_json(path, {})
+    except (ValueError, OSError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
+    """Final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
+    for task in record.scores:
+        for score in task.scores:
+            yield f"final/{task.task}/{score.name}", score.value
+        for level in task.levels:
+            for part in LEVEL_PARTS:
+                yield f"level/{task.task}/{level.name}/{part}", float(getattr(level, part))
+    for field, value in record.ledger.items():
+        yield f"ledger/{field}", value
+
+
+def _about_scores(record: RunRecord) -> dict[str, JsonValue]:
+    """What metrics cannot say of scores: task -> protocol, units, directions, names of levels."""
+    return {
+        task.task: {
+            "protocol": task.protocol,
+            "scores": [
+                {key: value for key, value in dataclasses.asdict(score).items() if key != "value"}
+                for score in task.scores
+            ],
+            "levels": [level.name for level in task.levels],
+        }
+        for task in record.scores
+    }
+
+
+def _environment(record: RunRecord) -> dict[str, str]:
+    there = record.environment
+    return {ENVIRONMENT_TAG: json.dumps(there.as_json())} if there else {}
+
+
+def tags_of(record: RunRecord) -> dict[str, str]:
+    """What metrics cannot say, as JSON in tags."""
+    return {SCORES_TAG: json.dumps(_about_scores(record)), **_environment(record)}
+
+
+def described(record: RunRecord) -> dict[str, JsonValue]:
+    """All that is published of a run, to tell whether anything changed."""
+    return {
+        **{"status": record.status, "message": record.message, "ledger": dict(record.ledger)},
+        "scores": [task.as_json() for task in record.scores],
+        "certificate": record.certificate.as_json() if record.certificate else None,
+        "environment": record.environment.as_json() if record.environment else None,
+        "curves": len(record.curves),
+    }
+
+
+def last_step(record: RunRecord) -> int:
+    return int(record.curves["step"].max()) if len(record.curves) else -1
+
+
+def milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def files_of(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
+    """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
+    paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
+    files = {path.name: json_of(path) for path in paths if path.exists()}
+    scores = {f"scores/{task.task}.json": task.as_json() for task in record.scores}
+    certificate = record.certificate
+    return {
+        **files,
+        **scores,
+        **({"certificate.json": certificate.as_json()} if certificate else {}),
+    }
+
+
+def parameters_of(folder: RunFolder) -> dict[str, str]:
+    """What trains the run, flat: `optimizer.learning_rate` and so on. What is asked of it may
+    differ between two studies that share it, and MLflow's parameters cannot be changed."""
+    flat = _flat(json_of(folder.spec).get("train", {}))
+    return {path: str(value)[:LONGEST] for path, value in flat}
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
