@@ -51,10 +51,10 @@ def test_undecided_costs_the_seconds_of_all_compared_cells(known: Results) -> No
     known.study["study"]["equal_within"] = 0.4
     known.runs["ledger.device_seconds"] = 1200.0
     verdict = answer(known).verdicts["10+2"]
-    assert verdict.kind == "undecided" and verdict.more_seeds
-    assert verdict.device_hours == pytest.approx(verdict.more_seeds * 3 * 1200 / 3600)
+    assert verdict.kind == "undecided" and verdict.needs
+    assert verdict.hours == pytest.approx(verdict.needs * 3 * 1200 / 3600)
     known.runs.loc[known.runs["cell"] == "6+6", "ledger.device_seconds"] = np.nan
-    assert answer(known).verdicts["10+2"].device_hours is None
+    assert answer(known).verdicts["10+2"].hours is None
 
 
 def test_missing_runs_are_named(results: Results) -> None:
