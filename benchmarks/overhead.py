@@ -27,25 +27,26 @@ from harness.training.settings.spec import RunSpec
 BARE = """
 import sys, time
 from pathlib import Path
-from harness import numerics
-from harness.runs.run import build_design, load_data, training_batches
+from harness.runs.assemble import build_design, load_data, training_batches
 from harness.training.data.batches import validation_batches
 from harness.study import RunSpec
+from harness.training.loop import numerics
 from harness.training.loop.trainer import Trainer
 
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
-numerics.prepare(spec.numerics)
+train = spec.train
+numerics.prepare(train.numerics)
 corpus = load_data(spec, Path(sys.argv[2]))
 design = build_design(spec, corpus.tokenizer.vocabulary)
 fixed = validation_batches(
-    corpus.val, corpus.tokenizer, spec.measure.items, spec.batch_size, spec.objectives.mlm
+    corpus.val, corpus.tokenizer, train.measure.items, train.batch_size, train.objectives.mlm
 )
-trainer = Trainer(spec, design, training_batches(spec, corpus), fixed)
+trainer = Trainer(train, design, training_batches(spec, corpus), fixed)
 trainer.measure()
 begun = time.perf_counter()
 for step in range(1, trainer.steps + 1):
     trainer.one_step()
-    if step % (trainer.steps // spec.measure.points) == 0:
+    if step % (trainer.steps // train.measure.points) == 0:
         trainer.measure()
 print(time.perf_counter() - begun)
 """
@@ -83,7 +84,7 @@ def through_ray(lab: Lab, asked: Study, specs: list[RunSpec]) -> tuple[list[floa
     seconds = []
     for spec in specs:
         lines = RunFolder(lab.outputs, spec.train_key()).metric_lines()
-        seconds.append(lines[-1]["time"] - lines[0]["time"])
+        seconds.append(lines[-1].time - lines[0].time)
     return seconds, whole - max(seconds)
 
 

@@ -50,9 +50,9 @@ from harness.training.objectives.forward import terms
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
 from harness.training.settings.data import Scenes
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.loop import Budget, Numerics, Optimizer
 from harness.training.settings.objectives import ALBEF_OBJECTIVES
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 
 ALPHA = 0.4
 BATCH, TOKENS = 64, 24
@@ -187,25 +187,21 @@ def trainer_of(given: argparse.Namespace, sizes: Sizes, dtype: str) -> Trainer:
         itc_width=sizes.itc_width,
     )
     objectives = ALBEF_OBJECTIVES.with_field("itc.queue", sizes.queue)
-    spec = RunSpec(
+    train = TrainSpec(
         design="split_bert",
         config={"text_layers": sizes.split},
         backbone=backbone,
-        data=Scenes(),
+        data="",
         objectives=objectives.with_field("teacher.ramp_epochs", 0),
         optimizer=Optimizer(learning_rate=1e-4, clip_norm=0),
         budget=Budget(steps=1000),
         batch_size=BATCH,
         seed=0,
         numerics=Numerics(threads=given.threads, dtype=dtype, device=given.device),
-        measure=Measure(),
-        tasks=(),
-        versions={},
-        data_content="",
     )
-    numerics.prepare(spec.numerics)
-    design = build_design(spec, sizes.vocabulary)
-    return Trainer(spec, design, cast(Batches, OneBatch(our_batch(drawn(sizes)))), ())
+    numerics.prepare(train.numerics)
+    design = build_design(RunSpec(train=train, asked=Asked(data=Scenes())), sizes.vocabulary)
+    return Trainer(train, design, cast(Batches, OneBatch(our_batch(drawn(sizes)))), ())
 
 
 def same(given: argparse.Namespace, sizes: Sizes) -> dict[str, tuple[float, float]]:

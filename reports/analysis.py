@@ -54,8 +54,8 @@ class Answer:
 def answer(results: Results) -> Answer:
     """The blocked analysis of the primary score among compared cells, with its verdicts.
 
-    Only runs that are done count. Raises ValueError where the primary score or another column that
-    this needs is not in the results table.
+    Only runs that are done count; one without the primary score is among the missing. Raises
+    ValueError where a column that this needs is not in the runs table.
     """
     study, primary = results.study, results.study.primary
     need(results.runs, ("cell", "role", "seed", "status", "message"), "the runs table")

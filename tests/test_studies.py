@@ -14,13 +14,16 @@ SHELF = Path(studies.__file__).parent
 
 @pytest.mark.parametrize("name", names(SHELF))
 def test_every_study(name: str, tmp_path: Path) -> None:
-    study, own = load(name, SHELF)
-    assert (study.name, own) == (name, "")
+    study = load(name, SHELF)
+    assert (study.name, study.file) == (name, "")
     said = ast.get_docstring(ast.parse((SHELF / f"{name}.py").read_text())) or ""
     for part in ("Guess:", "Cost:", "Command:"):
         assert part in said, f"studies/{name}.py: its docstring lacks '{part}'"
     planned = plan(study, tmp_path)
     assert len(planned.rows) == len(study.cells) * len(study.seeds)
-    assert any(row.cell == study.control for row in planned.rows)
-    batches = {row.spec.model_dump_json(include={"data", "batch_size"}) for row in planned.rows}
+    assert any(row.cell.name == study.control for row in planned.rows)
+    batches = {
+        (row.spec.train.data, row.spec.train.batch_size, row.spec.asked.data)
+        for row in planned.rows
+    }
     assert len(batches) == 1, f"study {name}: cells differ in their batches"

@@ -134,7 +134,7 @@ def _limits(answer: Answer, seeds_asked: int) -> list[str]:
     if math.isfinite(answer.detectable):
         sentences.append(
             f"With these seeds ({seeds_asked} asked) a difference below about "
-            f"{answer.detectable:.2g} has less than an 80% chance of being answer."
+            f"{answer.detectable:.2g} has less than an 80% chance of being found."
         )
     return [" ".join(sentences)] if sentences else []
 

@@ -18,6 +18,7 @@ from harness.outputs.cleaning import clean
 from harness.outputs.files import read_json, write_json
 from harness.outputs.find import find_run
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import Certificate, ScoresRecord
 from harness.planning.plan import plan, write_study
 from harness.runs.assemble import build_design, load_data
 from harness.runs.run import execute
@@ -41,9 +42,9 @@ class Mine(DualEncoder):
 '''
 
 
-def trained(outputs: Path, study: Study, cell: int = 0, design_file: str = "") -> RunFolder:
+def trained(outputs: Path, study: Study, cell: int = 0) -> RunFolder:
     """Trains one run of a study, of a cell at seed 0."""
-    planned = plan(study, outputs, design_file=design_file)
+    planned = plan(study, outputs)
     write_study(planned, outputs)
     spec = planned.rows[cell * len(study.seeds)].spec
     assert execute(spec, outputs) == "done"
@@ -111,8 +112,9 @@ def test_the_tokenizer_is_that_of_the_run(run: RunFolder, folder: Path, part: st
 
 def test_the_card_says_what_the_run_folder_knows(run: RunFolder, folder: Path) -> None:
     card = (folder / "README.md").read_text()
-    level = read_json(run.scores / "retrieval.json")["levels"]["r_at_1"]
-    certificate = read_json(run.certificate)
+    retrieval = ScoresRecord.read(run.score_file("retrieval"))
+    (level,) = (level for level in retrieval.levels if level.name == "r_at_1")
+    certificate = Certificate.read(run.certificate)
     for words in (
         "# split_bert text_layers=1",
         "Answers of study tiny, cell k1, seed 0",
@@ -121,9 +123,9 @@ def test_the_card_says_what_the_run_folder_knows(run: RunFolder, folder: Path) -
         "licence: nobody's pictures",
         "96 train, 24 val, 24 test",
         "| budget: steps | 6 |",
-        f"({level['successes']} of {level['items']}) | {100 * level['chance']:.1f} % |",
-        certificate["batches"]["6"],
-        certificate["code"],
+        f"({level.successes} of {level.items}) | {100 * level.chance:.1f} % |",
+        run.metric_lines()[-1].chain,
+        *certificate.code,
         'exported.load("FOLDER")',
         "`text_encoder/`: `transformers.AutoModel",
         "\n## Licence\n\nApache-2.0, as stated at the export.\n",
@@ -132,7 +134,7 @@ def test_the_card_says_what_the_run_folder_knows(run: RunFolder, folder: Path) -
     front = "library_name: fuselab\ntags:\n- vision-language\n- split_bert\nlicense: Apache-2.0\n"
     assert card.startswith(f"---\n{front}---\n\n# ")
     said = read_json(folder / exported.CONFIG)["fuselab"]
-    assert said["run"] == run.key and said["digests"]["data"] == certificate["data"]
+    assert said["run"] == run.key and said["digests"]["data"] == certificate.data
     assert said["answers"] == [{"study": "tiny", "cell": "k1", "seed": 0}]
     assert len({path.stat().st_mode for path in folder.rglob("*") if path.is_file()}) == 1
 
@@ -178,7 +180,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(
 ) -> None:
     shutil.copytree(run.path, outputs / "runs" / run.key)
     folder, run = tmp_path / "out", RunFolder(outputs, run.key)
-    status, certificate = read_json(run.status_file), read_json(run.certificate)
+    status, certificate = run.status(), Certificate.read(run.certificate)
 
     def refuses(words: str) -> None:
         before = sorted(tmp_path.iterdir())
@@ -187,12 +189,13 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(
         assert sorted(tmp_path.iterdir()) == before
 
     for state, message in (("interrupted", "stopped"), ("failed", "no luck")):
-        write_json(run.status_file, status | {"state": state, "message": message})
+        changed = {"state": state, "message": message}
+        status.model_copy(update=changed).write(run.status_file)
         refuses(rf"is {state} \({message}\); only finished runs are exported")
-    write_json(run.status_file, status)
-    write_json(run.certificate, certificate | {"data": "other"})
+    status.write(run.status_file)
+    certificate.model_copy(update={"data": "other"}).write(run.certificate)
     refuses("its data have changed since it was trained")
-    write_json(run.certificate, certificate)
+    certificate.write(run.certificate)
     with monkeypatch.context() as patched:
         patched.setattr(registry, "version", lambda name: "7")
         refuses("trained by split_bert of version 1, here it is version 7")
@@ -225,11 +228,11 @@ def test_a_users_own_design_goes_along(
     file.write_text(OWN)
     registry.load_file(file)
     cells = (Cell(variant=Variant("mine"), label="mine"),)
-    study = tiny.model_copy(update={"cells": cells, "control": "mine"})
-    plain = trained(outputs, tiny, cell=2, design_file=str(file))
+    study = tiny.model_copy(update={"cells": cells, "control": "mine", "file": str(file)})
+    plain = trained(outputs, tiny.model_copy(update={"file": str(file)}), cell=2)
     export(outputs, plain.key, tmp_path / "plain")
     assert not (tmp_path / "plain" / "design.py").exists()  # this one is not defined there
-    run = trained(outputs, study, design_file=str(file))
+    run = trained(outputs, study)
     export(outputs, run.key, tmp_path / "out")
     assert "registry.load_file" in (tmp_path / "out" / "README.md").read_text()
     monkeypatch.setattr(registry, "_own", {})

@@ -104,7 +104,7 @@ def first_step(spec: RunSpec, outputs: Path) -> dict[str, Tensor]:
     corpus = load_data(spec, outputs)
     design = build_design(spec, corpus.tokenizer.vocabulary)
     before = {role: p.detach().clone() for role, p in design.named_parameters()}
-    Trainer(spec, design, training_batches(spec, corpus), []).one_step()
+    Trainer(spec.train, design, training_batches(spec, corpus), []).one_step()
     return {role: p.detach() - before[role] for role, p in design.named_parameters()}
 
 
@@ -121,7 +121,7 @@ def test_the_learning_rate_that_is_logged_is_the_schedules(tiny: Study, outputs:
     spec = spec_of(tiny, outputs, 5.0)
     assert execute(spec, outputs) == "done"
     lines = RunFolder(outputs, spec.train_key()).metric_lines()[1:]
-    logged = [line["values"]["train/learning_rate"] for line in lines]
-    steps = steps_of(spec.budget, spec.batch_size)
-    wanted = [optimizer.learning_rate(spec.optimizer, line["step"], steps) for line in lines]
+    logged = [line.values["train/learning_rate"] for line in lines]
+    steps = steps_of(spec.train.budget, spec.train.batch_size)
+    wanted = [optimizer.learning_rate(spec.train.optimizer, line.step, steps) for line in lines]
     assert len(logged) == 3 and logged == pytest.approx(wanted)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.files import read_json
+from harness.outputs.folder import study_file
+from harness.outputs.records import CellChoice, StudyRecord, TuningSpent
 from harness.planning.plan import plan, write_study
 from harness.planning.prepare import prepared
 from harness.planning.price import estimates
@@ -19,14 +20,14 @@ def with_variant(study: Study, variant: Variant) -> Study:
 
 def test_every_cell_and_seed_is_a_run_seed_by_seed(tiny: Study, outputs: Path) -> None:
     planned = plan(tiny, outputs)
-    assert [(r.cell, r.seed) for r in planned.rows][:3] == [("k1", 0), ("k1", 1), ("k2", 0)]
-    assert [spec.seed for spec in planned.specs] == [0, 0, 0, 1, 1, 1]
+    assert [(r.cell.name, r.seed) for r in planned.rows][:3] == [("k1", 0), ("k1", 1), ("k2", 0)]
+    assert [spec.train.seed for spec in planned.specs] == [0, 0, 0, 1, 1, 1]
 
 
 def test_what_a_design_cannot_serve_is_said_and_off(tiny: Study, outputs: Path) -> None:
     floor = plan(tiny, outputs).rows[-1]
-    assert floor.spec.objectives.active() == ("itc",)
-    assert set(floor.spec.not_applicable) == {"itm", "mlm"}
+    assert floor.spec.train.objectives.active() == ("itc",)
+    assert set(floor.spec.asked.not_applicable) == {"itm", "mlm"}
 
 
 def test_defaults_written_out_are_the_same_run(tiny: Study, outputs: Path) -> None:
@@ -80,19 +81,27 @@ def test_estimates_measure_a_step_of_every_cell(tiny: Study, outputs: Path) -> N
 
 def test_the_study_is_written_down(tiny: Study, outputs: Path) -> None:
     planned = plan(tiny, outputs)
-    write_study(planned, outputs)
-    written = read_json(outputs / "studies" / "tiny" / "study.json")
-    assert Study.model_validate(written["study"]) == tiny
-    assert [row["run"] for row in written["rows"]] == [r.spec.train_key() for r in planned.rows]
+    returned = write_study(planned, outputs, ["dull data"])
+    written = StudyRecord.read(study_file(outputs, "tiny"))
+    assert written == returned and written.notes == ("dull data",)
+    assert Study.model_validate(written.settings) == tiny
+    same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
+    assert all(getattr(written, name) == getattr(tiny, name) for name in same)
+    assert (written.seeds, written.budget_unit) == (tiny.seeds, "steps")
+    assert [row.run for row in written.rows] == [r.spec.train_key() for r in planned.rows]
+    first = written.rows[0]
+    assert (first.cell, first.seed, first.design) == ("k1", 0, "split_bert")
+    assert first.config["text_layers"] == 1 and first.config["pooler"] is False  # a default
 
 
 def test_tuned_settings_are_put_over_the_studys_own(tiny: Study, outputs: Path) -> None:
     cells = [cell.name for cell in tiny.cells]
     chosen = {"optimizer.learning_rate": 0.5}
-    tuning = {name: {"chosen": chosen, "trials": 4, "device_seconds": 2.5} for name in cells}
+    choice = CellChoice(trials=4, done=4, device_seconds=2.5, score=1.0, chosen=chosen)
+    tuning = dict.fromkeys(cells, choice)
     planned = plan(tiny, outputs, tuning=tuning)
-    assert {spec.optimizer.learning_rate for spec in planned.specs} == {0.5}
-    row = write_study(planned, outputs)["rows"][0]
-    assert row["tuning"] == {"trials": 4, "device_seconds": 2.5}
-    untuned = write_study(plan(tiny, outputs), outputs)["rows"][0]
-    assert untuned["tuning"] == {"trials": 0, "device_seconds": 0}
+    assert {spec.train.optimizer.learning_rate for spec in planned.specs} == {0.5}
+    row = write_study(planned, outputs).rows[0]
+    assert row.tuning == TuningSpent(trials=4, device_seconds=2.5)
+    untuned = write_study(plan(tiny, outputs), outputs).rows[0]
+    assert untuned.tuning == TuningSpent(trials=0, device_seconds=0)

@@ -1,6 +1,5 @@
 """One spec, one run: the same bits every time, also after a kill; failures are named."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import torch
 
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import Certificate, LedgerRecord, ScoresRecord
 from harness.planning.plan import plan
 from harness.runs.assemble import load_data, training_batches
 from harness.runs.run import execute
@@ -35,13 +35,14 @@ def elsewhere(outputs: Path, tmp_path: Path) -> Path:
     return other
 
 
-def final(folder: RunFolder) -> tuple[list[object], object, object]:
+def final(folder: RunFolder) -> tuple[object, object, object]:
     """All that must be equal to the last bit: curves, scores, weights and digests."""
-    curves = [(line["step"], line["samples"], line["values"]) for line in folder.metric_lines()]
-    scores = {p.name: read_json(p) for p in sorted(folder.scores.glob("*.json"))}
+    lines = folder.metric_lines()
+    curves = [(line.step, line.samples, line.values, line.chain) for line in lines]
+    scores = folder.score_records()
     weights = torch.load(folder.path / "weights.pt", weights_only=True)
     bits = {name: value.numpy().tobytes() for name, value in weights.items()}
-    return curves, (scores, read_json(folder.certificate)), bits
+    return curves, (scores, Certificate.read(folder.certificate)), bits
 
 
 def test_a_run_fills_its_folder(tiny: Study, outputs: Path) -> None:
@@ -50,20 +51,26 @@ def test_a_run_fills_its_folder(tiny: Study, outputs: Path) -> None:
     folder = RunFolder(outputs, spec.train_key())
     assert RunSpec.model_validate(read_json(folder.spec)) == spec
     lines = folder.metric_lines()
-    assert [line["step"] for line in lines] == [0, 2, 4, 6]
-    assert {"val/itc_loss", "val/itm_accuracy", "val/mlm_loss", "val/loss"} <= lines[0][
-        "values"
-    ].keys()
-    assert {"train/loss", "train/grad_norm", "train/temperature"} <= lines[1]["values"].keys()
-    ledger = read_json(folder.ledger)
-    assert (ledger["steps"], ledger["samples"], ledger["attempts"]) == (6, 48, 1)
-    assert ledger["flops"] == 48 * ledger["flops_per_sample"] > 0
-    assert 0 < ledger["train_seconds"] < ledger["device_seconds"]
-    scores = read_json(folder.scores / "retrieval.json")
-    assert scores["protocol"] == "re-ranked"
-    assert {"mean_recall", "mean_recall_itc", "mean_recall_reranked"} <= scores["values"].keys()
-    validation = read_json(folder.scores / "validation.json")["levels"]
-    assert validation["itm_accuracy"]["items"] == 3 * 24
+    assert [line.step for line in lines] == [0, 2, 4, 6]
+    measured = [line.values.keys() for line in lines]
+    assert {"val/itc_loss", "val/itm_accuracy", "val/mlm_loss", "val/loss"} <= measured[0]
+    assert {"train/loss", "train/grad_norm", "train/temperature"} <= measured[1]
+    ledger = LedgerRecord.read(folder.ledger).spent
+    assert (ledger.steps, ledger.samples, ledger.attempts) == (6, 48, 1)
+    assert ledger.flops == 48 * ledger.flops_per_sample > 0
+    assert 0 < ledger.train_seconds < ledger.device_seconds
+    retrieval = ScoresRecord.read(folder.score_file("retrieval"))
+    assert retrieval.protocol == "re-ranked"
+    assert retrieval.score_key == spec.score_key(spec.asked.tasks[0])
+    protocols = {score.name: score.protocol for score in retrieval.scores}
+    assert protocols["mean_recall"] == protocols["mean_recall_reranked"] == "re-ranked"
+    assert protocols["mean_recall_itc"] == "ITC alone"
+    validation = ScoresRecord.read(folder.score_file("validation"))
+    assert {level.name: level.items for level in validation.levels}["itm_accuracy"] == 3 * 24
+    last = {score.name: score for score in validation.scores}
+    assert last["itm_loss"].value == lines[-1].values["val/itm_loss"]
+    assert (last["itm_loss"].unit, last["itm_loss"].higher_is_better) == ("nats", False)
+    assert last["itm_accuracy"].value == 100 * lines[-1].values["val/itm_accuracy"]
     assert not folder.checkpoint.exists() and not list(folder.path.glob(".*"))
 
 
@@ -77,17 +84,19 @@ def test_twice_the_same_bits(tiny: Study, outputs: Path, tmp_path: Path) -> None
 
 
 def test_batches_and_shared_weights_are_paired(tiny: Study, outputs: Path) -> None:
-    certificates = []
+    certificates, chains = [], []
     for cell in (0, 1):
         spec = spec_of(tiny, outputs, cell)
         execute(spec, outputs)
-        certificates.append(read_json(RunFolder(outputs, spec.train_key()).certificate))
+        folder = RunFolder(outputs, spec.train_key())
+        certificates.append(Certificate.read(folder.certificate))
+        chains.append([line.chain for line in folder.metric_lines()])
     one, other = certificates
-    assert one["batches"] == other["batches"] and len(set(one["batches"].values())) == 4
-    shared = one["roles"].keys() & other["roles"].keys()
+    assert chains[0] == chains[1] and len(set(chains[0])) == 4
+    shared = one.roles.keys() & other.roles.keys()
     assert {"embeddings.word.weight", "layers.2.mlp.inner.weight"} <= shared
-    assert all(one["roles"][role] == other["roles"][role] for role in shared)
-    assert one["facts"]["text_layers"] == 1 and other["facts"]["text_layers"] == 2
+    assert all(one.roles[role] == other.roles[role] for role in shared)
+    assert one.facts.text_layers == 1 and other.facts.text_layers == 2
 
 
 def test_grey_pictures_run_to_scores(tiny: Study, outputs: Path) -> None:
@@ -122,7 +131,7 @@ def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: P
         states = [execute(spec, other) for _ in range(4)]
     assert states == ["interrupted"] * 3 + ["done"]
     assert final(folder) == whole
-    assert read_json(folder.ledger)["attempts"] == 4
+    assert LedgerRecord.read(folder.ledger).spent.attempts == 4
 
 
 def test_a_checkpoint_of_other_code_is_named(tiny: Study, outputs: Path, tmp_path: Path) -> None:
@@ -131,10 +140,8 @@ def test_a_checkpoint_of_other_code_is_named(tiny: Study, outputs: Path, tmp_pat
     folder.path.mkdir(parents=True)
     torch.save({"step": 2}, folder.checkpoint)
     assert execute(spec, other) == "failed"
-    assert (
-        "checkpoint.pt lacks 'design', so other code wrote it; delete it"
-        in (folder.status()["message"])
-    )
+    wanted = "checkpoint.pt lacks 'design', so other code wrote it; delete it"
+    assert wanted in folder.status().message
 
 
 KILLED = """
@@ -169,7 +176,7 @@ def test_a_killed_process_loses_nothing(tiny: Study, outputs: Path, tmp_path: Pa
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert folder.status()["state"] == "interrupted"
+    assert folder.status().state == "interrupted"
     assert not (folder.path / "weights.pt").exists()
     assert execute(spec, other) == "done"
     assert final(folder) == whole
@@ -180,14 +187,15 @@ def test_a_done_run_only_makes_missing_scores(tiny: Study, outputs: Path) -> Non
     execute(spec, outputs)
     folder = RunFolder(outputs, spec.train_key())
     before = folder.metrics.stat().st_mtime_ns
-    score = read_json(folder.scores / "retrieval.json")
-    changed = spec.with_field("tasks", (spec.tasks[0].with_field("rerank", 2),))
+    file = folder.score_file("retrieval")
+    score = ScoresRecord.read(file)
+    changed = spec.with_field("asked.tasks", (spec.asked.tasks[0].with_field("rerank", 2),))
     assert changed.train_key() == spec.train_key()
     assert execute(changed, outputs) == "done"
     assert folder.metrics.stat().st_mtime_ns == before
-    assert read_json(folder.scores / "retrieval.json")["score_key"] != score["score_key"]
+    assert ScoresRecord.read(file).score_key != score.score_key
     assert execute(spec, outputs) == "done"
-    assert read_json(folder.scores / "retrieval.json") == score
+    assert ScoresRecord.read(file) == score
 
 
 def test_a_failure_while_scoring_trains_nothing_again(
@@ -207,7 +215,7 @@ def test_a_failure_while_scoring_trains_nothing_again(
     monkeypatch.setattr(retrieval, "score", broken)
     assert execute(spec, other) == "failed"
     folder = RunFolder(other, spec.train_key())
-    assert "no score today" in folder.status()["message"] and folder.checkpoint.exists()
+    assert "no score today" in folder.status().message and folder.checkpoint.exists()
     monkeypatch.undo()
     monkeypatch.setattr(Trainer, "one_step", broken)
     assert execute(spec, other) == "done"
@@ -217,7 +225,7 @@ def test_a_failure_while_scoring_trains_nothing_again(
 def test_code_that_changed_half_way_is_certified_as_both(
     tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.runs import run
+    from harness.runs import certify, run
 
     spec = spec_of(tiny, outputs)
     folder = RunFolder(outputs, spec.train_key())
@@ -230,11 +238,11 @@ def test_code_that_changed_half_way_is_certified_as_both(
 
     with monkeypatch.context() as patch:
         patch.setattr(run.Trainer, "measure", stopping)
-        patch.setattr(run, "code_digest", lambda file: "old")
+        patch.setattr(certify, "code_digest", lambda file: "old")
         assert execute(spec, outputs) == "interrupted"
-    monkeypatch.setattr(run, "code_digest", lambda file: "new")
+    monkeypatch.setattr(certify, "code_digest", lambda file: "new")
     assert execute(spec, outputs) == "done"
-    assert read_json(folder.certificate)["code"] == "old+new"
+    assert Certificate.read(folder.certificate).code == ("old", "new")
 
 
 def test_a_loss_that_is_not_finite_is_diverged(tiny: Study, outputs: Path) -> None:
@@ -242,15 +250,15 @@ def test_a_loss_that_is_not_finite_is_diverged(tiny: Study, outputs: Path) -> No
     spec = spec_of(wild, outputs)
     assert execute(spec, outputs) == "diverged"
     status = RunFolder(outputs, spec.train_key()).status()
-    assert status["state"] == "diverged" and "step" in status["message"]
+    assert status.state == "diverged" and "step" in status.message
 
 
 def test_a_failure_is_named_and_kept(tiny: Study, outputs: Path) -> None:
     spec = spec_of(tiny, outputs)
-    broken = spec.model_copy(update={"config": {"text_layers": 99}})
+    broken = spec.with_field("train.config", {"text_layers": 99})
     assert execute(broken, outputs) == "failed"
     folder = RunFolder(outputs, broken.train_key())
-    assert "text_layers is 99" in folder.status()["message"]
+    assert "text_layers is 99" in folder.status().message
     assert "Traceback" in (folder.path / "traceback.txt").read_text()
 
 
@@ -267,7 +275,7 @@ def test_no_space_left_leaves_nothing_half_written(
     monkeypatch.setattr(torch, "save", full)
     assert execute(spec, outputs) == "failed"
     folder = RunFolder(outputs, spec.train_key())
-    assert "No space left" in folder.status()["message"]
+    assert "No space left" in folder.status().message
     assert not folder.checkpoint.exists() and not list(folder.path.glob(".*"))
     monkeypatch.undo()
     assert execute(spec, outputs) == "done"
@@ -279,17 +287,18 @@ def test_bfloat16_trains_and_keeps_weights_in_float32(tiny: Study, outputs: Path
     folder = RunFolder(outputs, spec.train_key())
     weights = torch.load(folder.path / "weights.pt", weights_only=True)
     assert {value.dtype for value in weights.values()} == {torch.float32}
-    assert all(np.isfinite(list(line["values"].values())).all() for line in folder.metric_lines())
+    assert all(np.isfinite(list(line.values.values())).all() for line in folder.metric_lines())
 
 
 def test_the_digest_chain_is_of_what_was_fed(tiny: Study, outputs: Path) -> None:
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
     batches = training_batches(spec, load_data(spec, outputs))
-    chain = ""
+    chains = [""]
     for step in range(6):
-        chain = batches.after(chain, batches.at(step))
-    assert read_json(RunFolder(outputs, spec.train_key()).certificate)["batches"]["6"] == chain
+        chains.append(batches.after(chains[-1], batches.at(step)))
+    lines = RunFolder(outputs, spec.train_key()).metric_lines()
+    assert [line.chain for line in lines] == [chains[step] for step in (0, 2, 4, 6)]
 
 
 def test_budget_to_steps_and_grid() -> None:
@@ -307,5 +316,5 @@ def test_metrics_are_json_lines(tiny: Study, outputs: Path) -> None:
     folder = RunFolder(outputs, spec.train_key())
     whole = folder.metric_lines()
     with folder.metrics.open("a") as file:
-        file.write(json.dumps(whole[0])[:20])  # a process died while it wrote
+        file.write(whole[0].model_dump_json()[:20])  # a process died while it wrote
     assert folder.metric_lines() == whole

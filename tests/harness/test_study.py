@@ -21,7 +21,9 @@ from harness.study import (
     leave_one_out,
     scale,
 )
-from harness.training.settings.spec import RunSpec
+from harness.training.data.corpus import content_key
+from harness.training.settings.spec import Asked, RunSpec, TrainSpec
+from harness.training.settings.warm_start import WarmStart
 
 
 def study(**fields: object) -> Study:
@@ -31,23 +33,25 @@ def study(**fields: object) -> Study:
 
 
 def spec(**fields: object) -> RunSpec:
-    given: dict[str, object] = {
+    """A run of these fields of its two records."""
+    train: dict[str, object] = {
         "design": "split_bert",
         "config": {"text_layers": 6},
-        "backbone": scale("nano"),
-        "data": Pictures(train="a.parquet"),
-        "objectives": Objectives(),
-        "optimizer": Optimizer(),
         "budget": Budget(steps=3),
         "batch_size": 8,
         "seed": 0,
-        "numerics": Numerics(),
-        "measure": Measure(),
-        "tasks": (Retrieval(),),
-        "versions": {"design": "1", "task/retrieval": "1"},
-        "data_content": "abc",
+        "versions": {"design": "1"},
+        "data": "abc",
     }
-    return RunSpec(**{**given, **fields})  # type: ignore[arg-type]
+    asked: dict[str, object] = {
+        "data": Pictures(train="a.parquet"),
+        "tasks": (Retrieval(),),
+        "task_versions": {"retrieval": "1"},
+    }
+    for name, value in fields.items():
+        part, _, field = name.partition("__")
+        {"train": train, "asked": asked}[part][field] = value
+    return RunSpec(train=TrainSpec(**train), asked=Asked(**asked))  # type: ignore[arg-type]
 
 
 def test_grid_is_the_product_of_fields_and_settings() -> None:
@@ -128,23 +132,40 @@ def test_a_cell_may_only_change_run_settings_that_exist() -> None:
 def test_the_train_key_is_what_shapes_the_weights() -> None:
     key = spec().train_key()
     same = [
-        {"tasks": ()},
-        {"not_applicable": {"itm": "no fusion"}},
-        {"data": Pictures(train="moved.parquet")},
-        {"versions": {"design": "1", "task/retrieval": "2"}},
-        {"design_file": "own.py"},
+        {"asked__tasks": ()},
+        {"asked__not_applicable": {"itm": "no fusion"}},
+        {"asked__data": Pictures(train="moved.parquet")},
+        {"asked__task_versions": {"retrieval": "2"}},
+        {"asked__design_file": "own.py"},
+        {"asked__sources": {"abc": "moved.pth"}},
     ]
     other = [
-        {"seed": 1},
-        {"data_content": "abcd"},
-        {"data": Pictures(train="a.parquet", fit="crop")},
-        {"versions": {"design": "2"}},
-        {"numerics": Numerics(threads=2)},
-        {"budget": Budget(steps=4)},
-        {"config": {"text_layers": 5}},
+        {"train__seed": 1},
+        {"train__data": "abcd"},
+        {"train__versions": {"design": "2"}},
+        {"train__design": "dual_encoder"},
+        {"train__numerics": Numerics(threads=2)},
+        {"train__budget": Budget(steps=4)},
+        {"train__budget": Budget(samples=3)},
+        {"train__batch_size": 9},
+        {"train__config": {"text_layers": 5}},
+        {"train__backbone": scale("tiny")},
+        {"train__objectives": Objectives().with_field("itc.weight", 0.5)},
+        {"train__optimizer": Optimizer(eps=1e-7)},
+        {"train__measure": Measure(points=3)},
+        {"train__warm_start": WarmStart()},
     ]
     assert all(spec(**change).train_key() == key for change in same)
     assert len({key} | {spec(**change).train_key() for change in other}) == 1 + len(other)
+
+
+def test_the_data_settings_are_in_the_key_by_what_they_give() -> None:
+    keys = {content_key(data, 32) for data in (Scenes(), Scenes(seed=1), Scenes(objects=(1, 2)))}
+    assert len(keys | {content_key(Scenes(), 64), content_key(Scenes(), 32, 1)}) == 5
+    hub = Pictures(train="hub:them/pairs")
+    changed = [{"fit": "crop"}, {"seed": 1}, {"augment": "crop"}, {"text.max_tokens": 9}]
+    keys = {content_key(hub.with_fields(change), 32) for change in ({}, *changed)}
+    assert len(keys) == 5
 
 
 def test_a_score_key_adds_the_task_and_its_version() -> None:
@@ -152,7 +173,7 @@ def test_a_score_key_adds_the_task_and_its_version() -> None:
     keys = {
         spec().score_key(task),
         spec().score_key(Retrieval(rerank=4)),
-        spec(versions={"design": "1", "task/retrieval": "2"}).score_key(task),
-        spec(seed=1).score_key(task),
+        spec(asked__task_versions={"retrieval": "2"}).score_key(task),
+        spec(train__seed=1).score_key(task),
     }
     assert len(keys) == 4

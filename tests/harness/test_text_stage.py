@@ -69,12 +69,12 @@ def made(
 
 def specs(study: Study, outputs: Path, cell: str) -> list[RunSpec]:
     """Those of a cell, by seed."""
-    return [row.spec for row in plan(study, outputs).rows if row.cell == cell]
+    return [row.spec for row in plan(study, outputs).rows if row.cell.name == cell]
 
 
 def course_of(spec: RunSpec, outputs: Path) -> tuple[Corpus, Pretraining]:
     corpus = load_data(spec, outputs)
-    return corpus, Pretraining(spec, corpus)
+    return corpus, Pretraining(spec.train, corpus)
 
 
 def weights_of(design: torch.nn.Module) -> dict[str, Tensor]:
@@ -157,8 +157,9 @@ def test_another_design_is_not_affected(
         "harness.training.settings.spec.digest", lambda parts: str(hashed.append(parts))
     )
     spec.train_key()
-    assert "text_stage_samples" not in hashed[-1]["warm_start"]
-    assert "text_stage" not in hashed[-1]["versions"]
+    _, fields = hashed[-1]
+    assert "text_stage_samples" not in fields["warm_start"]
+    assert "text_stage" not in fields["versions"]
 
 
 def linked(outputs: Path, towers: Path) -> None:

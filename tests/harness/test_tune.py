@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.files import State, write_json
+from harness.outputs.files import State
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import LedgerRecord, MeasuredLine
 from harness.planning.plan import Plan
 from harness.study import Budget, Cell, Range, Scenes, Study, Tuning, Variant
+from harness.training.loop.ledger import Ledger
 from harness.training.settings.spec import RunSpec
 from harness.tuning.choice import TuningResult, tuned
 from harness.tuning.tune import draws_of, tune
@@ -38,8 +40,8 @@ CONTROL, FLOOR = (cell.name for cell in STUDY.cells)
 
 def loss(spec: RunSpec) -> float:
     """Best at a learning rate of 0.001, but for the dual encoder at 0.01."""
-    best = 1e-3 if spec.design == "split_bert" else 1e-2
-    return abs(math.log(spec.optimizer.learning_rate / best))
+    best = 1e-3 if spec.train.design == "split_bert" else 1e-2
+    return abs(math.log(spec.train.optimizer.learning_rate / best))
 
 
 def runner(
@@ -55,10 +57,11 @@ def runner(
             state: State = "diverged" if diverges(spec) else "done"
             folder.set_status(state)
             folder.metrics.unlink(missing_ok=True)
+            values = {"val/loss": loss(spec), "val/itc_loss": 1.0}
             folder.append_metrics(
-                {"step": 4, "values": {"val/loss": loss(spec), "val/itc_loss": 1}}
+                MeasuredLine(step=4, samples=256, seconds=1.5, time=9.0, values=values)
             )
-            write_json(folder.ledger, {"device_seconds": 2.0})
+            LedgerRecord(spent=Ledger(device_seconds=2.0)).write(folder.ledger)
             states[folder.key] = state
         return states
 
@@ -86,7 +89,9 @@ def test_every_cell_tries_the_same_and_keeps_its_own_best(tmp_path: Path) -> Non
     }
     assert tried[CONTROL] == tried[FLOOR] == draws_of(STUDY.tuning)
     rates = sorted(row["optimizer.learning_rate"] for row in tried[CONTROL])
-    chosen = {cell: found["chosen"] for cell, found in tuned(STUDY, tmp_path).items()}
+    chosen = {cell: choice.chosen for cell, choice in tuned(STUDY, tmp_path).items()}
+    assert {choice.trials for choice in tuned(STUDY, tmp_path).values()} == {5}
+    assert {choice.device_seconds for choice in tuned(STUDY, tmp_path).values()} == {10.0}
     nearest = min(rates, key=lambda rate: abs(math.log(rate / 1e-3)))
     assert chosen[CONTROL]["optimizer.learning_rate"] == nearest
     assert chosen[FLOOR]["optimizer.learning_rate"] == rates[-1]
@@ -98,8 +103,8 @@ def test_trials_use_their_own_seed_and_no_test_data(tmp_path: Path) -> None:
     tune(STUDY, tmp_path, runner(tmp_path, calls=calls))
     (planned,) = calls
     assert planned.study.name == "few-tuning" and len(planned.specs) == 10
-    assert {spec.seed for spec in planned.specs} == {77}
-    assert not any(spec.tasks for spec in planned.specs)
+    assert {spec.train.seed for spec in planned.specs} == {77}
+    assert not any(spec.asked.tasks for spec in planned.specs)
 
 
 def test_a_kill_while_trials_run_changes_no_draw(tmp_path: Path) -> None:
@@ -123,7 +128,9 @@ def test_diverged_trials_stay_and_are_not_chosen(tmp_path: Path) -> None:
     first = tune_few(tmp_path).chosen[CONTROL].number
     fast = [row["optimizer.learning_rate"] for row in draws_of(STUDY.tuning)][first]
     study = STUDY.model_copy(update={"name": "other"})
-    result = tune_few(tmp_path, study, diverges=lambda spec: spec.optimizer.learning_rate == fast)
+    result = tune_few(
+        tmp_path, study, diverges=lambda spec: spec.train.optimizer.learning_rate == fast
+    )
     lost = [trial for trial in result.trials if trial.status == "diverged"]
     assert len(lost) == 2 and all(trial.score is None for trial in lost)
     assert result.chosen[CONTROL].number != first
@@ -131,7 +138,7 @@ def test_diverged_trials_stay_and_are_not_chosen(tmp_path: Path) -> None:
 
 def test_a_cell_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no trial of dual_encoder came to an end"):
-        tune_few(tmp_path, diverges=lambda spec: spec.design == "dual_encoder")
+        tune_few(tmp_path, diverges=lambda spec: spec.train.design == "dual_encoder")
     with pytest.raises(SettingError, match="no trial of cell 'dual_encoder'"):
         tuned(STUDY, tmp_path)
 

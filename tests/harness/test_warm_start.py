@@ -19,6 +19,7 @@ from harness.commands.main import app
 from harness.lab import Lab
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import Certificate
 from harness.planning import prepare, start_notes
 from harness.planning.plan import Plan, plan
 from harness.planning.prepare import prepared
@@ -159,12 +160,12 @@ def test_every_design_starts_from_it(warm: Study, made: tuple[RunSpec, Path]) ->
         assert keys.key(row.spec) == folder.name
         weights = build_design(row.spec, words, folder).state_dict()
         fresh = build_design(row.spec, words).state_dict()
-        started[row.cell] = {k for k, v in weights.items() if not torch.equal(v, fresh[k])}
+        started[row.cell.name] = {k for k, v in weights.items() if not torch.equal(v, fresh[k])}
         for role in weights.keys() & bert.keys():
-            assert torch.equal(weights[role], bert[role]), (row.cell, role)
+            assert torch.equal(weights[role], bert[role]), (row.cell.name, role)
         for name in [name for name in vit if f"image.vit.{name}" in weights]:
-            assert torch.equal(weights[f"image.vit.{name}"], vit[name]), (row.cell, name)
-        if row.cell == "distil":
+            assert torch.equal(weights[f"image.vit.{name}"], vit[name]), (row.cell.name, name)
+        if row.cell.name == "distil":
             for role in [role for role in half if role.startswith("layers.")]:
                 assert torch.equal(weights[role.replace("layers", "distil")], half[role])
     assert "heads.mlm.dense.weight" in started["split"] & started["distil"]
@@ -181,7 +182,8 @@ def test_a_study_runs_from_it_and_says_so(warm: Study, outputs: Path) -> None:
     (note,) = lab.notes("tiny")
     assert "all designs start from" in note and "BERT 16 samples" in note
     keys = [row.spec.train_key() for row in lab.plan(short).rows]
-    roles = [read_json(RunFolder(outputs, key).certificate)["roles"] for key in keys]
+    certificates = [Certificate.read(RunFolder(outputs, key).certificate) for key in keys]
+    roles = [{n: role.digest for n, role in one.roles.items()} for one in certificates]
     bare = plan(warm.model_copy(update={"warm_start": None}), outputs).rows[0].spec
     words = load_data(bare, outputs).tokenizer.vocabulary
     fresh = role_digests(build_design(bare, words))
@@ -226,7 +228,8 @@ def test_a_study_without_one_keeps_its_keys(
         "harness.training.settings.spec.digest", lambda parts: str(hashed.append(parts))
     )
     plan(tiny, outputs).rows[0].spec.train_key()
-    assert "warm_start" not in hashed[-1] and "warm_start" not in hashed[-1]["versions"]
+    _, fields = hashed[-1]
+    assert "warm_start" not in fields and "warm_start" not in fields["versions"]
 
 
 def test_a_stop_leaves_nothing_half_written(
@@ -248,7 +251,7 @@ def test_a_loss_that_is_no_number_is_said(warm: Study, outputs: Path) -> None:
     wild = Optimizer(learning_rate=1e30, clip_norm=0.0, warmup_share=0.0)
     spec = plan(warm, outputs).rows[0].spec
     recipe = RECIPE.model_copy(update={"optimizer": wild, "bert_samples": 80})
-    spec = spec.model_copy(update={"warm_start": recipe})
+    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"warm_start": recipe})})
     with pytest.raises(SettingError, match=r"bert diverged at step .*learning_rate, 1e\+30"):
         warm_start.made(spec, load_data(spec, outputs), outputs)
 
@@ -287,9 +290,9 @@ def test_a_student_of_another_depth_is_said_before_any_run(
 
 def corpus_and(warm: Study, outputs: Path, **recipe: Any) -> tuple[Any, Pretraining]:
     spec = plan(warm, outputs).rows[0].spec
-    spec = spec.model_copy(update={"warm_start": RECIPE.model_copy(update=recipe)})
     corpus = load_data(spec, outputs)
-    return corpus, Pretraining(spec, corpus)
+    changed = {"warm_start": RECIPE.model_copy(update=recipe)}
+    return corpus, Pretraining(spec.train.model_copy(update=changed), corpus)
 
 
 def test_what_the_vit_learns(warm: Study, outputs: Path) -> None:
@@ -406,7 +409,7 @@ def test_from_the_command_line(
     warm: Study, made: tuple[RunSpec, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, outputs = made
-    monkeypatch.setattr("harness.planning.shelf.load", lambda *_: (warm, ""))
+    monkeypatch.setattr("harness.planning.shelf.load", lambda *_: warm)
     words = ["warm-start", "own", "--outputs", str(outputs), "--to", str(tmp_path / "to")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -422,4 +425,4 @@ def test_a_study_that_names_no_recipe_gets_the_default(tiny: Study, outputs: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warm_start, "made", lambda spec, *_: asked.append(spec))
         Lab(outputs).warm_start(tiny)
-    assert {spec.warm_start for spec in asked} == {WarmStart()}
+    assert {spec.train.warm_start for spec in asked} == {WarmStart()}

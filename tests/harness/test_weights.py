@@ -62,7 +62,7 @@ def test_a_tokenizers_path_is_no_part_of_the_key(
 def test_a_run_starts_from_a_whole_model(tiny: Study, outputs: Path, tmp_path: Path) -> None:
     drawn = spec_of(tiny, outputs)
     words = load_data(drawn, outputs).tokenizer.vocabulary
-    source = randomised(construct(drawn.design, drawn.config, drawn.backbone, words))
+    source = randomised(construct(drawn.train.design, drawn.config, drawn.backbone, words))
     state = published(source)
     torch.save({"model": state}, tmp_path / "whole.pth")
     spec = spec_of(tiny, outputs, whole_weights=str(tmp_path / "whole.pth"))

@@ -16,9 +16,9 @@ from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.loop.trainer import Trainer
 from harness.training.randomness import stream
 from harness.training.settings.data import Scenes, Text
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.loop import Budget, Measure, Optimizer
 from harness.training.settings.objectives import ALBEF_OBJECTIVES, Objectives
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import TrainSpec
 
 SMALL = Backbone(
     vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_width=16, image_layers=1,
@@ -69,10 +69,10 @@ def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., 
     def built(
         name: str, objectives: Objectives, *, steps: int = 6, gap: int = 0, **rates: Any
     ) -> Trainer:
-        spec = RunSpec(
-            design=name, config={}, backbone=SMALL, data=DATA, objectives=objectives,
+        spec = TrainSpec(
+            design=name, backbone=SMALL, data="", objectives=objectives,
             optimizer=Optimizer(**rates), budget=Budget(steps=steps), batch_size=BATCH, seed=0,
-            numerics=Numerics(), measure=Measure(points=2), tasks=(), versions={}, data_content="",
+            measure=Measure(points=2),
         )  # fmt: skip
 
         def fixed(split: Any, items: int) -> Sequence[Any]:

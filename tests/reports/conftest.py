@@ -2,75 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results.tables import Results
+from harness.outputs.records import StudyRecord, StudyRow
+from harness.results.tables import SCORES, Results
 from reports import build as building
 from reports.build import Report, build
 
 POINTS = np.linspace(0, 16_000, 11)
+Row = dict[str, object]
 
 
-def _study(cells: dict[str, str], control: str, seeds: range) -> dict[str, Any]:
-    settings = {
-        "name": "by_hand",
-        "question": "Does the split of layers matter?",
-        "cells": [{"label": cell, "role": role} for cell, role in cells.items()],
-        "control": control,
-        "budget": {"samples": 16_000, "steps": None},
-        "batch_size": 64,
-        "seeds": list(seeds),
-        "primary": "retrieval/mean_recall",
-        "equal_within": 1.0,
-        "alpha": 0.05,
-        "looks": 1,
-        "axis": "text_layers",
-    }
-    rows = [
-        {"cell": cell, "role": role, "seed": seed, "run": f"{i:02d}{seed:014d}", "design": "any"}
-        | {"config": {}, "settings": {}, "not_applicable": _not_applicable(role)}
-        for i, (cell, role) in enumerate(cells.items())
-        for seed in seeds
-    ]
-    return {"study": settings, "rows": rows}
+def _study(cells: Mapping[str, str], control: str, seeds: range) -> StudyRecord:
+    return StudyRecord(
+        name="by_hand",
+        question="Does the split of layers matter?",
+        control=control,
+        primary="retrieval/mean_recall",
+        equal_within=1.0,
+        alpha=0.05,
+        looks=1,
+        axis="text_layers",
+        seeds=tuple(seeds),
+        budget_unit="samples",
+        rows=tuple(
+            StudyRow(
+                cell=cell, role=role, seed=seed, run=f"{i:02d}{seed:014d}", design="any",
+                config={}, settings={}, not_applicable=_not_applicable(role),
+            )
+            for i, (cell, role) in enumerate(cells.items())
+            for seed in seeds
+        ),
+        settings={"budget": {"samples": 16_000, "steps": None}, "batch_size": 64},
+    )  # fmt: skip
 
 
 def _not_applicable(role: str) -> dict[str, str]:
     return {"itm": "it has no fusion"} if role == "floor" else {}
 
 
-def _run(row: dict[str, Any], layers: float, rng: np.random.Generator) -> dict[str, Any]:
-    fuses = row["role"] != "floor"
-    alone = 30 + row["seed"] + rng.normal()
-    score = 50 - 0.3 * (layers - 6) ** 2 + row["seed"] + rng.normal() if fuses else alone
-    itm = {"successes": 480, "items": 512, "chance": 2 / 3} if fuses else {}
-    flops = 3e8 if fuses else 2e8
-    return (
-        {key: row[key] for key in ("cell", "role", "seed", "run", "design")}
-        | {"study": "by_hand", "status": "done", "message": "", "text_layers": layers}
-        | {"retrieval/mean_recall": score, "retrieval/mean_recall_itc": alone}
-        | {"retrieval/mean_recall_reranked": score if fuses else np.nan}
-        | {"retrieval/i2t_r_at_1": score / 2}
-        | {"retrieval/protocol": "re-ranked" if fuses else "ITC alone", "code": "abc"}
-        | {"level.retrieval.r_at_1.successes": 40, "level.retrieval.r_at_1.items": 512}
-        | {"level.retrieval.r_at_1.chance": 1 / 512}
-        | {f"level.validation.itm_accuracy.{k}": v for k, v in itm.items()}
-        | {f"ledger.{k}": 0 for k in ("tuning_trials", "tuning_seconds", "text_tokens")}
-        | {"ledger.steps": 250, "ledger.samples": 16_000, "ledger.image_tokens": 272_000}
-        | {"ledger.flops": 16_000 * flops, "ledger.train_seconds": 40 + layers}
-        | {"ledger.device_seconds": 60 + layers, "ledger.peak_mib": 700.0, "ledger.attempts": 1}
-        | {"ledger.parameters": 900_000 - 20_000 * layers, "ledger.trainable": 900_000}
-        | {"ledger.flops_per_sample": flops * (2 - layers / 12)}
-        | {"ledger.forward_flops": flops * (0.4 - layers / 60)}
-    )
+def _run(row: StudyRow, layers: float) -> Row:
+    flops = 2e8 if row.role == "floor" else 3e8
+    ledger = {
+        "steps": 250, "samples": 16_000, "text_tokens": 0, "image_tokens": 272_000,
+        "flops": 16_000 * flops, "train_seconds": 40 + layers, "device_seconds": 60 + layers,
+        "peak_mib": 700.0, "parameters": 900_000 - 20_000 * layers, "trainable": 900_000,
+        "flops_per_sample": flops * (2 - layers / 12),
+        "forward_flops": flops * (0.4 - layers / 60),
+        "tuning_trials": 0, "tuning_seconds": 0, "attempts": 1,
+    }  # fmt: skip
+    return {
+        **{key: getattr(row, key) for key in ("cell", "role", "seed", "run", "design")},
+        **{"study": "by_hand", "status": "done", "message": "", "text_layers": layers},
+        **{"code": "abc", "libraries": "python 3", "device": "cpu", "commit": "c0ffee"},
+        **{f"ledger.{name}": value for name, value in ledger.items()},
+    }
 
 
-def _curves(run: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
+def _scores(row: StudyRow, layers: float, rng: np.random.Generator) -> list[Row]:
+    alone = 30 + row.seed + rng.normal()
+    score, protocol = alone, "ITC alone"
+    if row.role != "floor":
+        score = 50 - 0.3 * (layers - 6) ** 2 + row.seed + rng.normal()
+        protocol = "re-ranked"
+    scores = {
+        "mean_recall": (score, protocol),
+        "mean_recall_itc": (alone, "ITC alone"),
+        "i2t_r_at_1": (score / 2, protocol),
+    }
+    if row.role != "floor":
+        scores["mean_recall_reranked"] = (score, "re-ranked")
+    return [
+        {"run": row.run, "task": "retrieval", "score": name, "protocol": how, "value": value,
+         "higher_is_better": True, "unit": "percent"}
+        for name, (value, how) in scores.items()
+    ]  # fmt: skip
+
+
+def _levels(row: StudyRow) -> list[Row]:
+    recall = {"level": "r_at_1", "successes": 40, "items": 512, "chance": 1 / 512}
+    itm = {"level": "itm_accuracy", "successes": 480, "items": 512, "chance": 2 / 3}
+    levels = [{"run": row.run, "task": "retrieval", **recall}]
+    return levels + [{"run": row.run, "task": "validation", **itm}] * (row.role != "floor")
+
+
+def _curves(run: Row, rng: np.random.Generator) -> list[Row]:
     names = {
         "train/loss": 6,
         "train/temperature": 0.07,
@@ -95,7 +116,9 @@ def _make(layers: dict[str, float], *, seeds: int = 3, floor: str = "", control:
     rng = np.random.default_rng(0)
     roles = dict.fromkeys(layers, "compared") | ({floor: "floor"} if floor else {})
     study = _study(roles, control, range(seeds))
-    runs = [_run(row, layers.get(row["cell"], 12.0), rng) for row in study["rows"]]
+    placed = [(row, layers.get(row.cell, 12.0)) for row in study.rows]
+    scores = [line for row, place in placed for line in _scores(row, place, rng)]
+    runs = [_run(row, place) for row, place in placed]
     curves = [line for run in runs for line in _curves(run, rng)]
     digests = [
         {"run": run["run"], "kind": kind, "name": name, "digest": f"{kind} of seed {run['seed']}",
@@ -103,8 +126,29 @@ def _make(layers: dict[str, float], *, seeds: int = 3, floor: str = "", control:
         for run in runs
         for kind, name in (("batches", "250"), ("roles", "image.patch"))
     ]  # fmt: skip
-    tables = (pd.DataFrame(rows) for rows in (runs, curves, digests))
-    return Results(study, *tables)
+    return Results(
+        study=study,
+        runs=pd.DataFrame(runs),
+        scores=pd.DataFrame(scores, columns=list(SCORES)),
+        levels=pd.DataFrame([line for row in study.rows for line in _levels(row)]),
+        curves=pd.DataFrame(curves),
+        digests=pd.DataFrame(digests),
+    )
+
+
+def asking(results: Results, **changed: object) -> Results:
+    """The same results of a study that asks something else."""
+    study = results.study.model_copy(update=changed)
+    return dataclasses.replace(results, study=study)
+
+
+def set_scores(results: Results, cell: str, values: object, score: str = "mean_recall") -> None:
+    """Gives the runs of a cell these values, seed by seed."""
+    keys = results.runs.loc[results.runs["cell"] == cell, "run"]
+    by_run = dict(zip(keys, values, strict=True))  # type: ignore[call-overload]
+    scores = results.scores
+    own = scores["run"].isin(list(by_run)) & (scores["score"] == score)
+    scores.loc[own, "value"] = scores.loc[own, "run"].map(by_run)
 
 
 @pytest.fixture
@@ -139,7 +183,17 @@ def one_run_lost() -> Results:
     lost = (runs["cell"] == "10+2") & (runs["seed"] == 2)
     runs.loc[lost, "status"] = "diverged"
     runs.loc[lost, "message"] = "loss <nan> at step 120 & gone"
-    known = [c for c in runs.columns if "/" in c or c.startswith(("level.", "ledger."))]
-    runs.loc[lost, known] = np.nan
+    runs.loc[lost, [name for name in runs.columns if name.startswith("ledger.")]] = np.nan
     late = (curves["cell"] == "10+2") & (curves["seed"] == 2) & (curves["step"] > 120)
-    return Results(made.study, runs, curves[~late].reset_index(drop=True), made.digests)
+    key = runs.loc[lost, "run"].item()
+    return dataclasses.replace(
+        made,
+        scores=of_others(made.scores, key),
+        levels=of_others(made.levels, key),
+        curves=curves[~late].reset_index(drop=True),
+    )
+
+
+def of_others(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """The rows of all runs but one."""
+    return table[table["run"] != key].reset_index(drop=True)

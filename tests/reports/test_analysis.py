@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +13,8 @@ from harness.results.tables import Results
 from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.power import smallest_detectable_effect
 from reports.analysis import all_learned, answer, coloured_curves, learned, scored_runs
+from tests.reports.conftest import asking, of_others, set_scores
 
-PRIMARY = "retrieval/mean_recall"
 SCORES = {"2+10": (52.0, 53.0, 51.0), "6+6": (50.0, 51.5, 49.0), "10+2": (50.2, 51.3, 49.1)}
 
 
@@ -22,8 +23,8 @@ def known(make: Callable[..., Results]) -> Results:
     """Scores of `SCORES`, and a floor at 30."""
     made = make({"2+10": 2.0, "6+6": 6.0, "10+2": 10.0}, floor="floor", control="6+6")
     for cell, scores in SCORES.items():
-        made.runs.loc[made.runs["cell"] == cell, PRIMARY] = scores
-    made.runs.loc[made.runs["role"] == "floor", PRIMARY] = (29.0, 30.0, 31.0)
+        set_scores(made, cell, scores)
+    set_scores(made, "floor", (29.0, 30.0, 31.0))
     return made
 
 
@@ -43,18 +44,17 @@ def test_verdicts_means_and_floors(known: Results) -> None:
 
 
 def test_looks_split_alpha(known: Results) -> None:
-    known.study["study"]["looks"] = 2
-    assert answer(known).analysis.alpha == 0.025
+    assert answer(asking(known, looks=2)).analysis.alpha == 0.025
 
 
 def test_undecided_costs_the_seconds_of_all_compared_cells(known: Results) -> None:
-    known.study["study"]["equal_within"] = 0.4
+    known = asking(known, equal_within=0.4)
     known.runs["ledger.device_seconds"] = 1200.0
     verdict = answer(known).verdicts["10+2"]
-    assert verdict.kind == "undecided" and verdict.more_seeds
-    assert verdict.device_hours == pytest.approx(verdict.more_seeds * 3 * 1200 / 3600)
+    assert verdict.kind == "undecided" and verdict.needs
+    assert verdict.hours == pytest.approx(verdict.needs * 3 * 1200 / 3600)
     known.runs.loc[known.runs["cell"] == "6+6", "ledger.device_seconds"] = np.nan
-    assert answer(known).verdicts["10+2"].device_hours is None
+    assert answer(known).verdicts["10+2"].hours is None
 
 
 def test_missing_runs_are_named(results: Results) -> None:
@@ -71,9 +71,15 @@ def test_a_failed_run_counts_for_nothing_even_with_a_score(known: Results) -> No
 
 
 def test_a_missing_column_is_named(known: Results) -> None:
-    known.study["study"]["primary"] = "retrieval/mean_recal"
-    with pytest.raises(ValueError, match=r"lacks the column\(s\) retrieval/mean_recal;"):
-        answer(known)
+    lacking = dataclasses.replace(known, runs=known.runs.drop(columns="message"))
+    with pytest.raises(ValueError, match=r"lacks the column\(s\) message; it has: cell, "):
+        answer(lacking)
+
+
+def test_a_primary_score_that_nobody_has_is_said_of_every_run(known: Results) -> None:
+    found = answer(asking(known, primary="retrieval/mean_recal"))
+    assert found.missing[0] == "2+10, seed 0: done, but without this score"
+    assert len(found.missing) == 12 and not found.verdicts
 
 
 def test_scored_runs_carry_the_contrast_and_one_colour_per_cell(known: Results) -> None:
@@ -94,39 +100,46 @@ def test_a_cell_knows_its_place_from_any_run(known: Results) -> None:
     known.runs.loc[known.runs["seed"] == 0, "text_layers"] = np.nan  # never started
     table = scored_runs(known, answer(known))
     assert list(table.loc[table["cell"] == "10+2", "axis"]) == [10, 10, 10]
-    known.study["study"]["axis"] = "no such column"
+    known = asking(known, axis="no such column")
     assert list(scored_runs(known, answer(known))["axis"]) == list(known.runs["cell"])
 
 
-def test_learned_compares_the_bound_with_chance() -> None:
-    levels = {"cell": "a", "role": "compared", "seed": 0, "run": "r0", "status": "done"}
-    stem = "level.validation.itm_accuracy."
-    just = {f"{stem}successes": 360, f"{stem}items": 512, f"{stem}chance": 2 / 3}
-    short = levels | just | {"run": "r1", "seed": 1, f"{stem}successes": 355}
-    absent = levels | {"run": "r2", "seed": 2}
-    table = learned(pd.DataFrame([levels | just, short, absent]))
-    assert list(table["run"]) == ["r0", "r1"]
+def test_learned_compares_the_bound_with_chance(make: Callable[..., Results]) -> None:
+    made = make({"a": 1.0}, control="a")
+    one, other, _ = made.runs["run"]
+    level = {"task": "validation", "level": "itm_accuracy", "items": 512, "chance": 2 / 3}
+    rows = [level | {"run": one, "successes": 360}, level | {"run": other, "successes": 355}]
+    table = learned(dataclasses.replace(made, levels=pd.DataFrame(rows)))
+    assert list(table["run"]) == [one, other]  # the third has no level
     assert list(table["lower_bound"]) == [proportion_lower_bound(n, 512) for n in (360, 355)]
+    assert list(table["share"]) == [360 / 512, 355 / 512]
     assert list(table["ok"]) == [True, False]  # 355 of 512 is above 2/3, its bound is not
 
 
+def test_a_level_without_items_is_not_counted(known: Results) -> None:
+    levels, first = known.levels.copy(), known.runs["run"].iloc[0]
+    levels.loc[(levels["run"] == first) & (levels["task"] == "retrieval"), "items"] = 0
+    table = learned(dataclasses.replace(known, levels=levels))
+    assert list(table.loc[table["run"] == first, "task"]) == ["validation"]
+
+
 def test_all_learned_needs_every_compared_run(known: Results) -> None:
-    assert all_learned(known.runs)
-    first, columns = known.runs["run"] == known.runs["run"].iloc[0], known.runs.columns
+    def holds(**tables: pd.DataFrame) -> bool:
+        changed = dataclasses.replace(known, **tables)
+        return all_learned(changed, learned(changed))
 
-    unfinished = known.runs.copy()
-    unfinished.loc[first, "status"] = "failed"
-    assert not all_learned(unfinished)
+    assert holds()
+    runs, levels, first = known.runs, known.levels, known.runs["run"].iloc[0]
 
-    unshown = known.runs.copy()
-    unshown.loc[first, [c for c in columns if c.startswith("level.")]] = np.nan
-    assert not all_learned(unshown)  # no level at all shows nothing
+    unfinished = runs.copy()
+    unfinished.loc[unfinished["run"] == first, "status"] = "failed"
+    assert not holds(runs=unfinished)
+    assert not holds(levels=of_others(levels, first))  # no level at all shows nothing
 
-    at_chance = known.runs.copy()
-    at_chance.loc[first, "level.retrieval.r_at_1.successes"] = 1
-    assert not all_learned(at_chance)
-    floor_at_chance = known.runs.copy()
-    floor = floor_at_chance["role"] == "floor"
-    floor_at_chance.loc[floor, "level.retrieval.r_at_1.successes"] = 1
-    assert all_learned(floor_at_chance)
-    assert not all_learned(known.runs.iloc[:0])
+    def at_chance(keys: list[str]) -> pd.DataFrame:
+        recall = levels["run"].isin(keys) & (levels["level"] == "r_at_1")
+        return levels.assign(successes=levels["successes"].where(~recall, 1))
+
+    assert not holds(levels=at_chance([first]))
+    assert holds(levels=at_chance(list(runs.loc[runs["role"] == "floor", "run"])))
+    assert not holds(runs=runs.iloc[:0])

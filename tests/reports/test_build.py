@@ -75,11 +75,14 @@ def test_never_replaces_a_folder_that_is_no_report(results: Results, tmp_path: P
 
 @pytest.mark.usefixtures("without_figures")  # test_figures.py draws them
 def test_a_study_that_only_waits_has_a_report(results: Results, tmp_path: Path) -> None:
-    runs = results.runs[[c for c in results.runs if not c.startswith(("level.", "retrieval/"))]]
-    known = {c: float("nan") for c in runs if c.startswith("ledger.")}
-    runs = runs.assign(status="waiting", text_layers=None, code=None, **known)
-    runs["retrieval/mean_recall"] = float("nan")
-    waits = Results(results.study, runs, results.curves.iloc[:0], results.digests.iloc[:0])
+    ledger = {c: float("nan") for c in results.runs if c.startswith("ledger.")}
+    unknown = dict.fromkeys(("text_layers", "code", "commit", "libraries", "device"))
+    names = ("scores", "levels", "curves", "digests")
+    waits = dataclasses.replace(
+        results,
+        runs=results.runs.assign(status="waiting", **unknown, **ledger),
+        **{name: getattr(results, name).iloc[:0] for name in names},
+    )
     report = build(waits, tmp_path / "r")
     assert report.verdicts == () and not report.learned_ok
     assert "12 runs gave no score" in report.page.read_text()
@@ -100,7 +103,7 @@ def test_cells_of_one_graph_share_a_picture(results: Results, tmp_path: Path) ->
     old = {"design": "old", "nodes": [{"id": "layers.0", "kind": "layer"}], "edges": []}
     graphs = {"2+10": drawing(2), "6+6": drawing(6), "10+2": drawing(2, rate=3), "floor": old}
     drawn = building.diagrams(graphs)
-    assert [one["cells"] for one in drawn] == [["2+10", "10+2"], ["6+6"]]
+    assert [one.cells for one in drawn] == [("2+10", "10+2"), ("6+6",)]
     text = build(dataclasses.replace(results, graphs=graphs), tmp_path / "r").page.read_text()
     assert "<b>2+10, 10+2</b> (own)" in text and text.count('alt="own as a diagram"') == 2
     assert "<h2>Designs</h2>" not in build(results, tmp_path / "none").page.read_text()

@@ -17,6 +17,7 @@ from harness.results.tables import Results
 from reports.analysis import answer, coloured_curves, scored_runs
 from reports.drawing import colours
 from reports.gallery import Picture, pictures, saved
+from tests.reports.conftest import asking
 
 PICTURES = pictures()
 every_figure = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
@@ -80,10 +81,14 @@ def test_draws_one_cell(picture: Picture, make: Callable[..., Results]) -> None:
 
 @every_figure
 def test_draws_before_anything_is_done(picture: Picture, results: Results) -> None:
-    runs = results.runs.assign(status="waiting")
-    known = [c for c in runs.columns if "/" in c or c.startswith(("level.", "ledger."))]
-    runs[known] = np.nan
-    waiting = Results(study=results.study, runs=runs, curves=results.curves.iloc[:0])
+    ledger = {c: np.nan for c in results.runs if c.startswith("ledger.")}
+    waiting = Results(
+        study=results.study,
+        runs=results.runs.assign(status="waiting", **ledger),
+        scores=results.scores.iloc[:0],
+        levels=results.levels.iloc[:0],
+        curves=results.curves.iloc[:0],
+    )
     picture.drawn(table_for(picture, waiting)).draw_without_rendering()
 
 
@@ -99,7 +104,7 @@ def test_thirteen_cells_with_names_that_do_not_overlap(
 def test_names_under_the_axis_do_not_overlap(make: Callable[..., Results]) -> None:
     names = {f"a design with a long name, number {k}": float(k) for k in range(13)}
     made = make(names, floor="dual_encoder", control="a design with a long name, number 3")
-    made.study["study"]["axis"] = "no such column"
+    made = asking(made, axis="no such column")
     allocation = next(picture for picture in PICTURES if picture.name == "allocation")
     assert not overlapping(allocation.drawn(table_for(allocation, made)))
 

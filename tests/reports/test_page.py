@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import shutil
@@ -12,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from harness.results.pairing import Finding
-from harness.results.tables import Results
+from harness.results.tables import CellChoice, Results
 from reports.analysis import answer
 from reports.build import Report, build
+from reports.facts import Facts
 from reports.page.page import page, sentences
+from tests.reports.conftest import set_scores
 
-TUNED = {"trials": 8, "done": 8, "device_seconds": 90.0, "score": 1.5} | {
-    "chosen": {"optimizer.learning_rate": 0.00123}
-}
+TUNED = CellChoice(
+    trials=8, done=8, device_seconds=90.0, score=1.5, chosen={"optimizer.learning_rate": 0.00123}
+)
 
 
 @pytest.fixture
@@ -49,10 +52,13 @@ def test_names_nothing_outside_itself(text: str) -> None:
 
 def test_a_broken_pairing_is_loud(results: Results) -> None:
     fine, bad = Finding(ok=True, text="same data"), Finding(ok=False, text="seed 1 <differs>")
-    both = page(results, answer(results), [], [fine, bad], None)
+    facts = Facts.of(results)
+    both = page(results, dataclasses.replace(facts, findings=(fine, bad)), [])
     assert "Holds: same data" in both and "Broken: seed 1 &lt;differs&gt;" in both
     assert "pairing certificate is broken" in both
-    assert "pairing certificate is broken" not in page(results, answer(results), [], [fine], None)
+    assert "pairing certificate is broken" not in page(
+        results, dataclasses.replace(facts, findings=(fine,)), []
+    )
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -66,7 +72,7 @@ def test_tuning_is_shown_where_there_is_some(results: Results, tmp_path: Path) -
 def test_sentences_are_no_stronger_than_the_verdicts(make: Callable[..., Results]) -> None:
     made = make({"a": 1.0, "b": 2.0, "c": 3.0}, control="b")
     for cell, scores in {"a": (50, 52, 51), "b": (51, 50, 52), "c": (50.0, 52, 51)}.items():
-        made.runs.loc[made.runs["cell"] == cell, "retrieval/mean_recall"] = scores
+        set_scores(made, cell, scores)
     first, second, third = sentences(answer(made), 3)
     assert first == "On retrieval mean recall, no cell is shown to differ from b."
     assert second.startswith("Undecided: a and c (") and "80% chance of being found" in third

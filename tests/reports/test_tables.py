@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
 import pandas as pd
 import pytest
 
-from harness.results.tables import Results
+from harness.results.tables import CellChoice, Results
 from reports import tables
 from reports.analysis import answer, learned
+from tests.reports.conftest import set_scores
 
 
 @pytest.fixture
 def compared(results: Results) -> pd.DataFrame:
-    return tables.comparison(results.runs, answer(results)).set_index("cell")
+    return tables.comparison(results, answer(results)).set_index("cell")
 
 
 def test_counts_failures_and_statuses(compared: pd.DataFrame) -> None:
@@ -25,7 +27,7 @@ def test_counts_failures_and_statuses(compared: pd.DataFrame) -> None:
 
 
 def test_means_and_sds_over_finished_runs(results: Results, compared: pd.DataFrame) -> None:
-    scores = results.runs.loc[results.runs["cell"] == "6+6", "retrieval/mean_recall"]
+    scores = results.values("retrieval/mean_recall")[results.runs["cell"] == "6+6"]
     assert compared.loc["6+6", "score"] == pytest.approx(scores.mean())
     assert compared.loc["6+6", "score_sd"] == pytest.approx(scores.std(ddof=1))
     assert compared.loc["6+6", "score_reranked"] == compared.loc["6+6", "score"]
@@ -46,17 +48,16 @@ def test_verdicts_in_words(results: Results, compared: pd.DataFrame) -> None:
     assert compared.loc["dual encoder", "verdict"] == "floor, not tested"
     assert compared.loc["2+10", "verdict"] == "worse"
     results.runs.loc[results.runs["cell"] == "2+10", "status"] = "failed"
-    again = tables.comparison(results.runs, answer(results)).set_index("cell")
+    again = tables.comparison(results, answer(results)).set_index("cell")
     assert again.loc["2+10", "verdict"] == "no score to compare"
     assert again.loc["2+10", "not_done"] == "3 failed"
 
 
 def test_equal_but_not_zero_is_said(make: Callable[..., Results]) -> None:
     made = make({"a": 1.0, "b": 2.0}, seeds=5, control="b")
-    a = made.runs["cell"] == "a"
-    made.runs.loc[~a, "retrieval/mean_recall"] = [50.0, 51.0, 52.0, 53.0, 54.0]
-    made.runs.loc[a, "retrieval/mean_recall"] = [50.5, 51.52, 52.49, 53.51, 54.5]
-    table = tables.comparison(made.runs, answer(made)).set_index("cell")
+    set_scores(made, "b", [50.0, 51.0, 52.0, 53.0, 54.0])
+    set_scores(made, "a", [50.5, 51.52, 52.49, 53.51, 54.5])
+    table = tables.comparison(made, answer(made)).set_index("cell")
     assert table.loc["a", "verdict"] == "equal within 1, although not zero"
 
 
@@ -69,17 +70,20 @@ def test_ledger_means_and_sums(results: Results) -> None:
 
 
 def test_scores_hold_every_task_score_once(results: Results) -> None:
-    table = tables.scores(results.runs)
-    assert "retrieval/i2t_r_at_1" in table and "retrieval/i2t_r_at_1_sd" in table
-    results.runs["retrieval/i2t_r_at_10"] = results.runs["retrieval/i2t_r_at_5"] = 0.5
-    ranks = [c for c in tables.scores(results.runs) if "r_at" in c and "_sd" not in c]
+    table = tables.scores(results)
+    names = ("i2t_r_at_1", "mean_recall", "mean_recall_itc", "mean_recall_reranked")
+    columns = [f"retrieval/{name}{end}" for name in names for end in ("", "_sd")]
+    assert list(table) == ["cell", *columns]
+    first = results.scores[results.scores["score"] == "i2t_r_at_1"]
+    more = [first.assign(score=f"i2t_r_at_{k}", value=0.5) for k in (10, 5)]
+    wider = dataclasses.replace(results, scores=pd.concat([results.scores, *more]))
+    ranks = [c for c in tables.scores(wider) if "r_at" in c and "_sd" not in c]
     assert ranks == [f"retrieval/i2t_r_at_{k}" for k in (1, 5, 10)]
-    assert not [c for c in table if c.startswith(("level.", "ledger.")) or "protocol" in c]
 
 
 def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
     found = answer(results)
-    numbers = tables.comparison(results.runs, found)
+    numbers = tables.comparison(results, found)
     before = numbers.copy()
     text = tables.shown(numbers).set_index("cell")
     pd.testing.assert_frame_equal(numbers, before)
@@ -90,13 +94,13 @@ def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
     interval = f"{contrast.delta:+.2f} [{contrast.lower:+.2f}, {contrast.upper:+.2f}]"
     assert text.loc["2+10", "difference to control"] == interval
     assert text.loc["6+6", "difference to control"] == "–"
-    levels = tables.shown(learned(results.runs))
+    levels = tables.shown(learned(results))
     assert levels["share"].iloc[0] == "7.8%" and set(levels["above chance"]) == {"yes"}
 
 
 def test_one_seed_has_a_difference_without_an_interval(make: Callable[..., Results]) -> None:
     made = make({"a": 1.0, "b": 2.0}, seeds=1, control="b")
-    row = tables.shown(tables.comparison(made.runs, answer(made))).set_index("cell").loc["a"]
+    row = tables.shown(tables.comparison(made, answer(made))).set_index("cell").loc["a"]
     assert "nan" not in " ".join(row) and "[" not in row["difference to control"]
     assert "share one seed" in row["verdict"]
 
@@ -119,7 +123,7 @@ def test_numbers(value: float, text: str) -> None:
 
 def test_tuning_choices() -> None:
     cost = {"trials": 8, "done": 7, "device_seconds": 90.0}
-    choice = cost | {"score": 1.5, "chosen": {"optimizer.learning_rate": 1e-3}}
+    choice = CellChoice(**cost, score=1.5, chosen={"optimizer.learning_rate": 1e-3})
     table = tables.tuning_choices({"6+6": choice})
     assert table.to_dict("records") == [
         {"cell": "6+6", **cost, "lowest_score": 1.5, "optimizer.learning_rate": 1e-3}

@@ -43,7 +43,7 @@ def analysis(lower: float, upper: float, **changed: Any) -> Analysis:
 def test_four_verdicts(lower: float, upper: float, kind: str) -> None:
     said = verdict(analysis(lower, upper), "d", 0.02)
     assert said.kind == kind and said.text.startswith(kind)
-    assert (said.more_seeds is None) == (kind != "undecided")
+    assert (said.needs is None) == (kind != "undecided")
     crosses = lower <= 0 <= upper
     assert ("although 0 is outside" in said.text) == (kind == "equal" and not crosses)
 
@@ -55,54 +55,54 @@ def test_without_a_region_nothing_is_equal() -> None:
 
 def test_seeds_needed_are_the_fewest_that_reach_80_percent() -> None:
     said = verdict(analysis(-0.004, 0.036), "d", 0.005)
-    assert said.more_seeds is not None
+    assert said.needs is not None
     sd = 0.02 / math.sqrt(2)
     chances = [
         decision_chance(0.016 / sd, 0.005 / sd, designs=3, seeds=3 + more, alpha=0.05)
-        for more in range(1, said.more_seeds + 1)
+        for more in range(1, said.needs + 1)
     ]
     assert chances[-1] >= 0.8 and all(chance < 0.8 for chance in chances[:-1])
-    assert f"needs {said.more_seeds} more seeds" in said.text
+    assert f"needs {said.needs} more seeds" in said.text
 
 
 def test_a_stricter_alpha_needs_more() -> None:
     rows = {"c": [0.50, 0.52, 0.51], "d": [0.52, 0.53, 0.54], "e": [0.50, 0.51, 0.53]}
     scores = {name: dict(enumerate(row)) for name, row in rows.items()}
     once, four = (verdict(analyse(scores, "c", looks=looks), "d", 0.0) for looks in (1, 4))
-    assert once.more_seeds is not None and four.more_seeds is not None
-    assert four.more_seeds > once.more_seeds
+    assert once.needs is not None and four.needs is not None
+    assert four.needs > once.needs
 
 
 def test_hours_count_a_run_of_every_design_compared() -> None:
     seconds = {"c": 100.0, "d": 200.0, "e": 600.0, "not compared": 1e9}
     said = verdict(analysis(-0.004, 0.036), "d", 0.005, seconds_per_run=seconds)
-    assert said.more_seeds is not None
-    assert said.device_hours == pytest.approx(said.more_seeds * 900 / 3600)
+    assert said.needs is not None
+    assert said.hours == pytest.approx(said.needs * 900 / 3600)
     assert "device-hours" in said.text
     scores = {"c": {0: 1.0, 1: 3.0, 2: 2.0}, "d": {0: 2.0, 1: 2.0, 2: 4.0}, "e": {0: 1.0}}
     said = verdict(analyse(scores, "c"), "d", 0.0, seed_cap=1000, seconds_per_run={"c": 1, "d": 2})
-    assert said.more_seeds is not None  # `e` has no interval: it is not among those compared
-    assert said.device_hours == pytest.approx(said.more_seeds * 3 / 3600)
+    assert said.needs is not None  # `e` has no interval: it is not among those compared
+    assert said.hours == pytest.approx(said.needs * 3 / 3600)
     with pytest.raises(ValueError, match="no time for e"):
         verdict(analysis(-0.004, 0.036), "d", 0.005, seconds_per_run={"c": 1, "d": 1})
 
 
 def test_beyond_the_cap_it_is_not_decidable() -> None:
     said = verdict(analysis(-0.03, 0.031), "d", 0.0, seconds_per_run=dict.fromkeys("cde", 1.0))
-    assert (said.kind, said.more_seeds, said.device_hours) == ("undecided", None, None)
+    assert (said.kind, said.needs, said.hours) == ("undecided", None, None)
     assert "not decidable at a sensible cost (more than 30 seeds in all)" in said.text
     # The cap counts all seeds, those there already among them.
-    needed = verdict(analysis(-0.004, 0.036), "d", 0.0).more_seeds
+    needed = verdict(analysis(-0.004, 0.036), "d", 0.0).needs
     assert needed is not None
     for cap, expected in ((3 + needed, needed), (2 + needed, None), (3, None)):
-        assert verdict(analysis(-0.004, 0.036), "d", 0.0, seed_cap=cap).more_seeds == expected
+        assert verdict(analysis(-0.004, 0.036), "d", 0.0, seed_cap=cap).needs == expected
 
 
 @pytest.mark.parametrize("row", [[0.5, 0.5, 0.5], [0.7, math.nan, math.nan]])
 def test_no_interval_no_verdict(row: list[float]) -> None:
     scores = {"c": {s: 0.5 for s in range(3)}, "d": dict(enumerate(row))}
     said = verdict(analyse(scores, "c"), "d", 1.0)
-    assert (said.kind, said.more_seeds) == ("undecided", None)
+    assert (said.kind, said.needs) == ("undecided", None)
     assert "no interval" in said.text
 
 

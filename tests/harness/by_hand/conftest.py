@@ -1,40 +1,50 @@
 """Run folders made by hand: what a study leaves behind, without a single run."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from architectures.backbone import SCALES
-from harness.outputs.files import read_json, write_json
-from harness.outputs.folder import RunFolder
+from harness.outputs.files import State, write_json
+from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.records import (
+    Certificate,
+    Environment,
+    FactsRecord,
+    LedgerRecord,
+    MeasuredLine,
+    Role,
+    ScoresRecord,
+    StudyRecord,
+    StudyRow,
+    TuningSpent,
+)
 from harness.study import Cell, Study, Variant
-from harness.training.settings.data import Data, Scenes
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
-from harness.training.settings.objectives import Objectives
-from harness.training.settings.spec import RunSpec
+from harness.training.loop.ledger import Ledger
+from harness.training.scoring.contract import Level, Score
+from harness.training.settings.data import Scenes
+from harness.training.settings.loop import Budget
+from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 
 BEGUN = 1_700_000_000.25
 CURVES = ("train/loss", "val/loss", "val/itm_accuracy")
+ByHand = Callable[..., StudyRecord]
 
 
-def _spec(layers: int, seed: int, data: Data) -> RunSpec:
-    return RunSpec(
-        design="split_bert", config={"text_layers": layers}, backbone=SCALES["nano"], data=data,
-        objectives=Objectives(), optimizer=Optimizer(), budget=Budget(samples=160), batch_size=16,
-        seed=seed, numerics=Numerics(), measure=Measure(), tasks=(), versions={},
-        data_content="",
+def _spec(layers: int, seed: int) -> RunSpec:
+    train = TrainSpec(
+        design="split_bert", config={"text_layers": layers}, budget=Budget(samples=160),
+        batch_size=16, data="", seed=seed,
     )  # fmt: skip
+    return RunSpec(train=train, asked=Asked(data=Scenes()))
 
 
 def write_run(
-    outputs: Path, spec: RunSpec, *, state: str = "done", points: int = 5, names: Any = CURVES
+    outputs: Path, spec: RunSpec, layers: int, *, state: State = "done", points: int = 5
 ) -> RunFolder:
     """A run's folder; one that is not done has measured one point more than it keeps."""
-    folder, key = RunFolder(outputs, spec.train_key()), spec.train_key()
+    folder, seed = RunFolder(outputs, spec.train_key()), spec.train.seed
     done = state == "done"
     write_json(folder.spec, spec.model_dump(mode="json"))
     steps = [10 * i for i in range(points + (not done))]
@@ -42,28 +52,48 @@ def write_run(
                       checkpoint_step=10 * (points - 1))  # fmt: skip
     folder.metrics.unlink(missing_ok=True)
     for step in steps:
-        values = {name: int(key[:6], 16) / (step + 1 + i) for i, name in enumerate(names)}
+        values = {name: int(folder.key[:6], 16) / (step + 1 + i) for i, name in enumerate(CURVES)}
         if state == "diverged" and step == 10 * (points - 1):
-            values[names[0]], values[names[1]] = math.nan, math.inf
+            values[CURVES[0]], values[CURVES[1]] = math.nan, math.inf
         folder.append_metrics(
-            {"step": step, "samples": step * 16, "seconds": step / 7, "time": BEGUN + step / 3,
-             "values": values}
+            MeasuredLine(
+                step=step, samples=step * 16, seconds=step / 7, time=BEGUN + step / 3,
+                values=values, chain=f"{seed}-{step}",
+            )
         )  # fmt: skip
-    write_json(folder.ledger, {"steps": steps[-1], "samples": steps[-1] * 16, "peak_mib": 812.5})
-    chain = {str(step): f"{spec.seed}-{step}" for step in steps}
-    facts = {"text_layers": spec.config["text_layers"], "fusion_layers": 6, "itc_reads": "towers"}
-    roles = {f"text.{i}.weight": f"{spec.seed}.{i}" for i in range(spec.config["text_layers"])}
-    write_json(folder.certificate, {"batches": chain, "roles": roles, "code": "c0de",
-                                    "facts": facts})  # fmt: skip
+    spent = Ledger(steps=steps[-1], samples=steps[-1] * 16, peak_mib=812.5)
+    LedgerRecord(spent=spent).write(folder.ledger)
+    names = [f"text.{i}.weight" for i in range(layers)]
+    Certificate(
+        roles={n: Role(digest=f"{seed}.{n}", size=100, drawn_as=n) for n in names},
+        code=("c0de",),
+        data="da7a",
+        facts=FactsRecord(text_layers=layers, fusion_layers=6, image_layers=4, itc_reads="towers"),
+    ).write(folder.certificate)
+    Environment(
+        commit="c0ffee", dirty=True, python="3.12", libraries={"torch": "2.9"}, device="cpu: slow",
+        threads=1,
+    ).write(folder.environment)  # fmt: skip
     write_json(folder.graph, {"nodes": []})
     if done:
-        levels = {"r_at_1": {"successes": 40, "items": 512, "chance": 1 / 512}}
-        values = {"mean_recall": int(key[:4], 16) / 1000, "i2t_r_at_1": 12.5}
-        score = {"values": values, "levels": levels, "protocol": "re-ranked", "score_key": "s"}
-        write_json(folder.scores / "retrieval.json", score)
-        itm = {"itm_accuracy": {"successes": 300, "items": 512, "chance": 2 / 3}}
-        write_json(folder.scores / "validation.json", {"values": {}, "levels": itm})
+        _write_scores(folder)
     return folder
+
+
+def _write_scores(folder: RunFolder) -> None:
+    values = {"mean_recall": int(folder.key[:4], 16) / 1000, "i2t_r_at_1": 12.5}
+    ScoresRecord(
+        task="retrieval",
+        score_key="s",
+        protocol="re-ranked",
+        scores=tuple(
+            Score(name=n, value=v, unit="percent", higher_is_better=True, protocol="re-ranked")
+            for n, v in values.items()
+        ),
+        levels=(Level(name="r_at_1", successes=40, items=512, chance=1 / 512),),
+    ).write(folder.score_file("retrieval"))
+    itm = Level(name="itm_accuracy", successes=300, items=512, chance=2 / 3)
+    ScoresRecord(task="validation", levels=(itm,)).write(folder.score_file("validation"))
 
 
 def write_study(
@@ -71,11 +101,10 @@ def write_study(
     *,
     layers: tuple[int, ...] = (2, 6),
     seeds: tuple[int, ...] = (0, 1),
-    states: dict[tuple[int, int], str] | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """A study `by_hand` and its run folders; `states`: (layers, seed) -> state, else done. Returns
-    the content of its study.json."""
+    states: dict[tuple[int, int], State] | None = None,
+    points: int = 5,
+) -> StudyRecord:
+    """A study `by_hand` and its run folders; `states`: (layers, seed) -> state, else done."""
     cells = tuple(
         Cell(variant=Variant("split_bert", text_layers=n), label=f"{n} text layers",
              settings={"batch_size": 16}) for n in layers
@@ -85,20 +114,29 @@ def write_study(
     rows = []
     for cell, n in zip(cells, layers, strict=True):
         for seed in seeds:
-            spec, state = _spec(n, seed, Scenes()), (states or {}).get((n, seed), "done")
+            spec, state = _spec(n, seed), (states or {}).get((n, seed), "done")
             if state != "waiting":
-                write_run(outputs, spec, state=state, **more)
+                write_run(outputs, spec, n, state=state, points=points)
             rows.append(
-                {"cell": cell.name, "role": cell.role, "seed": seed, "run": spec.train_key(),
-                 "design": spec.design, "config": spec.config, "settings": cell.settings,
-                 "not_applicable": {}, "tuning": {"trials": 8, "device_seconds": 60.5}}
+                StudyRow(
+                    cell=cell.name, role=cell.role, seed=seed, run=spec.train_key(),
+                    design=spec.train.design, config=spec.train.config, settings=cell.settings,
+                    tuning=TuningSpent(trials=8, device_seconds=60.5),
+                )
             )  # fmt: skip
-    path = outputs / "studies" / study.name / "study.json"
-    write_json(path, json.loads(json.dumps({"study": study.model_dump(mode="json"), "rows": rows})))
-    return read_json(path)
+    same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
+    record = StudyRecord(
+        **{name: getattr(study, name) for name in same},
+        seeds=seeds,
+        budget_unit="samples",
+        rows=tuple(rows),
+        settings=study.model_dump(mode="json"),
+    )
+    record.write(study_file(outputs, study.name))
+    return record
 
 
 @pytest.fixture
-def by_hand() -> Callable[..., dict[str, Any]]:
+def by_hand() -> ByHand:
     """Writes a study and its run folders under an outputs folder."""
     return write_study

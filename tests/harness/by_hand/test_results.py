@@ -5,19 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from architectures.frozen import SettingError
-from harness.outputs.files import read_json, write_json
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import Certificate, Environment, LedgerRecord, Role, StudyRecord
 from harness.results.folders import load
 from harness.results.pairing import Finding, pairing
-from harness.results.tables import CURVES, DIGESTS, SCHEMA, Results
+from harness.results.tables import CURVES, DIGESTS, LEVELS, SCHEMA, SCORES, Results
 
-ByHand = Callable[..., dict[str, Any]]
+ByHand = Callable[..., StudyRecord]
+Edit = Callable[[RunFolder], None]
 STATES = {(2, 0): "waiting", (2, 1): "diverged", (6, 0): "failed"}
 
 
@@ -44,19 +45,33 @@ def test_every_column_is_explained_once(mixed: Results) -> None:
         assert any(re.fullmatch(p, column) for p in patterns), column
     assert set(mixed.curves.columns) == set(CURVES)
     assert set(mixed.digests.columns) == set(DIGESTS)
+    assert list(mixed.scores.columns) == list(SCORES)
+    assert list(mixed.levels.columns) == list(LEVELS)
 
 
 def test_values_are_where_the_schema_says(mixed: Results) -> None:
     done = mixed.runs[mixed.runs["status"] == "done"].iloc[0]
-    assert done["retrieval/i2t_r_at_1"] == 12.5
-    assert done["retrieval/protocol"] == "re-ranked"
-    assert done["level.validation.itm_accuracy.successes"] == 300
+    score = {"value": 12.5, "protocol": "re-ranked", "unit": "percent", "higher_is_better": True}
+    assert one(mixed.scores, run=done["run"], task="retrieval", score="i2t_r_at_1") == score
+    level = {"successes": 300, "items": 512, "chance": 2 / 3}
+    assert one(mixed.levels, run=done["run"], task="validation", level="itm_accuracy") == level
+    assert mixed.values("retrieval/i2t_r_at_1")[done.name] == 12.5
     assert done["ledger.peak_mib"] == 812.5
     assert done["config.text_layers"] == done["text_layers"] == 6
     assert done["set.batch_size"] == 16
     assert done["batches"] == "1-40"
+    assert (done["commit"], done["libraries"]) == ("c0ffee+", "python 3.12, torch 2.9")
+    assert done["device"] == "cpu: slow, 1 threads"
     failed = mixed.runs[mixed.runs["status"] == "failed"].iloc[0]
-    assert failed["message"] == "as asked" and np.isnan(failed["retrieval/mean_recall"])
+    assert failed["message"] == "as asked"
+    assert np.isnan(mixed.values("retrieval/mean_recall")[failed.name])
+
+
+def one(table: pd.DataFrame, **where: object) -> dict[str, object]:
+    """The other columns of the one row with these values."""
+    fits = table[np.logical_and.reduce([table[name] == value for name, value in where.items()])]
+    assert len(fits) == 1
+    return fits.drop(columns=list(where)).iloc[0].to_dict()
 
 
 def test_only_what_a_checkpoint_covers_is_read(mixed: Results) -> None:
@@ -69,7 +84,9 @@ def test_a_study_of_which_nothing_ran_has_its_columns(tmp_path: Path, by_hand: B
     by_hand(tmp_path, states={(n, s): "waiting" for n in (2, 6) for s in (0, 1)})
     empty = load(tmp_path, "by_hand")
     assert len(empty.runs) == 4 and not len(empty.curves)
-    assert empty.runs["retrieval/mean_recall"].isna().all()
+    assert empty.values("retrieval/mean_recall").isna().all()
+    assert list(empty.scores.columns) == list(SCORES) and not len(empty.scores)
+    assert list(empty.levels.columns) == list(LEVELS) and not len(empty.levels)
     assert empty.runs["ledger.samples"].dtype == float
     assert pairing(empty) == []
 
@@ -92,83 +109,140 @@ def test_no_torch_and_no_mlflow_to_read_folders() -> None:
 # -- pairing
 
 
-def change(outputs: Path, study: dict[str, Any], row: int, **changes: Any) -> list[Finding]:
-    """Findings after parts of one run's certificate or ledger were changed."""
-    folder = RunFolder(outputs, study["rows"][row]["run"])
-    for name, path in (("certificate", folder.certificate), ("ledger", folder.ledger)):
-        if name in changes:
-            old = read_json(path)
-            for part, value in changes[name].items():
-                old[part] = old[part] | value if isinstance(value, dict) else value
-            write_json(path, old)
-    return [finding for finding in pairing(load(outputs, "by_hand")) if not finding.ok]
+def broken(outputs: Path, study: StudyRecord, edit: Edit) -> list[str]:
+    """Findings that do not hold after the files of the second run were changed."""
+    edit(RunFolder(outputs, study.rows[1].run))
+    return [finding.text for finding in pairing(load(outputs, "by_hand")) if not finding.ok]
+
+
+def certified(folder: RunFolder, **changed: object) -> None:
+    """Writes a run's certificate with other fields."""
+    Certificate.read(folder.certificate).model_copy(update=changed).write(folder.certificate)
+
+
+def other_batches(folder: RunFolder) -> None:
+    chains = {20: "x", 30: "y"}
+    lines = folder.metric_lines()
+    folder.rewrite_metrics(
+        line.model_copy(update={"chain": chains.get(line.step, line.chain)}) for line in lines
+    )
+
+
+def other_weights(folder: RunFolder) -> None:
+    roles = Certificate.read(folder.certificate).roles
+    changed = roles["text.1.weight"].model_copy(update={"digest": "x"})
+    certified(folder, roles={**roles, "text.1.weight": changed})
+
+
+def other_code(folder: RunFolder) -> None:
+    certified(folder, code=("beef",))
+
+
+def other_versions(folder: RunFolder) -> None:
+    record = Environment.read(folder.environment)
+    record.model_copy(update={"libraries": {"torch": "2.8"}}).write(folder.environment)
+
+
+def other_device(folder: RunFolder) -> None:
+    record = Environment.read(folder.environment)
+    record.model_copy(update={"device": "cuda: fast"}).write(folder.environment)
+
+
+def spent(samples: int) -> Edit:
+    """Another number of samples in a run's ledger."""
+
+    def edit(folder: RunFolder) -> None:
+        ledger = LedgerRecord.read(folder.ledger).spent
+        ledger.samples = samples
+        LedgerRecord(spent=ledger).write(folder.ledger)
+
+    return edit
 
 
 def test_paired_runs_are_found_paired(tmp_path: Path, by_hand: ByHand) -> None:
     by_hand(tmp_path)
-    found = pairing(load(tmp_path, "by_hand"))
-    assert all(finding.ok for finding in found) and len(found) == 2 + 2 + 1 + 1
-    assert "5 measured steps" in found[0].text and "2 shared roles" in found[2].text
+    findings = pairing(load(tmp_path, "by_hand"))
+    assert all(finding.ok for finding in findings) and len(findings) == 2 + 2 + 1 + 2 + 1
+    assert "5 measured steps" in findings[0].text and "2 shared roles" in findings[2].text
+    texts = [finding.text for finding in findings[5:7]]
+    assert texts == [
+        "all runs were trained under the same versions (python 3.12, torch 2.9)",
+        "all runs were trained under the same kind of device (cpu: slow, 1 threads)",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("edit", "text"),
     [
-        (
-            {"certificate": {"batches": {"20": "x", "30": "y"}}},
-            "seed 1: batches differ from step 20",
-        ),
-        (
-            {"certificate": {"roles": {"text.1.weight": "x"}}},
-            "seed 1: initial weights differ in 1 role",
-        ),
-        ({"certificate": {"code": "beef"}}, "different code: c0de: .*; beef: 2 text layers"),
-        ({"ledger": {"samples": 700}}, "2 text layers: 670 samples, .* 640"),
+        (other_batches, "seed 1: batches differ from step 20"),
+        (other_weights, "seed 1: initial weights differ in 1 role"),
+        (other_code, "different code: c0de: .*; beef: 2 text layers"),
+        (other_versions, r"different versions: .*torch 2\.9: .*; .*torch 2\.8: 2 text layers"),
+        (other_device, "different kind of device: cpu: slow, .*; cuda: fast, .*: 2 text layers"),
+        (spent(700), "2 text layers: 670 samples, .* 640"),
     ],
 )
 def test_what_breaks_the_pairing_is_named(
-    tmp_path: Path, by_hand: ByHand, changes: dict[str, Any], said: str
+    tmp_path: Path, by_hand: ByHand, edit: Edit, text: str
 ) -> None:
-    found = change(tmp_path, by_hand(tmp_path), 1, **changes)
-    assert len(found) == 1 and re.search(said, found[0].text), found
+    texts = broken(tmp_path, by_hand(tmp_path), edit)
+    assert len(texts) == 1 and re.search(text, texts[0]), texts
 
 
 def test_half_a_percent_of_the_budget_is_no_difference(tmp_path: Path, by_hand: ByHand) -> None:
-    assert change(tmp_path, by_hand(tmp_path), 1, ledger={"samples": 643}) == []
+    assert broken(tmp_path, by_hand(tmp_path), spent(643)) == []
 
 
-def test_a_head_of_another_width_is_another_head(tmp_path: Path, by_hand: Any) -> None:
+def folders(outputs: Path, by_hand: ByHand) -> list[RunFolder]:
+    """Two runs of one seed."""
+    return [RunFolder(outputs, row.run) for row in by_hand(outputs, seeds=(0,)).rows]
+
+
+def same_role(name: str, size: int = 0, digest: str = "same", drawn_as: str = "") -> Role:
+    return Role(digest=digest, size=size, drawn_as=drawn_as or name)
+
+
+def of_weights(outputs: Path) -> list[Finding]:
+    """Findings about initial weights."""
+    return [f for f in pairing(load(outputs, "by_hand")) if "initial" in f.text]
+
+
+def test_a_head_of_another_width_is_another_head(tmp_path: Path, by_hand: ByHand) -> None:
     """Its bias has the same size and other bounds, so a difference is none of the pairing."""
-    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
-    for run, width in zip(sorted((tmp_path / "runs").iterdir()), (64, 128), strict=True):
-        certificate = read_json(run / "certificate.json")
-        certificate["roles"] = {"words": "same", "itm.weight": run.name, "itm.bias": run.name}
-        certificate["sizes"] = {"words": 75, "itm.weight": 2 * width, "itm.bias": 2}
-        write_json(run / "certificate.json", certificate)
-    found = [finding for finding in pairing(load(tmp_path, "by_hand")) if "initial" in finding.text]
-    assert [finding.ok for finding in found] == [True] and "1 shared roles, 23%" in found[0].text
+    for folder, width in zip(folders(tmp_path, by_hand), (64, 128), strict=True):
+        roles = {
+            "words": same_role("words", 75),
+            "itm.weight": same_role("itm.weight", 2 * width, digest=folder.key),
+            "itm.bias": same_role("itm.bias", 2, digest=folder.key),
+        }
+        certified(folder, roles=roles)
+    (finding,) = of_weights(tmp_path)
+    assert finding.ok and "1 shared roles, 23%" in finding.text
 
 
-def test_slots_are_paired_by_where_they_start(tmp_path: Path, by_hand: Any) -> None:
+def test_slots_are_paired_by_where_they_start(tmp_path: Path, by_hand: ByHand) -> None:
     """The same name starts from a pretrained layer in one cell and fresh in the other."""
-    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
-    one, other = (run / "certificate.json" for run in sorted((tmp_path / "runs").iterdir()))
-    copy = {"layers.6": "six", "fusion.0": "six"}
-    write_json(one, read_json(one) | {"roles": copy, "drawn_as": {"fusion.0": "layers.6"}})
-    for fresh, same in (({"fusion.0": "drawn"}, True), ({"layers.6": "seven"}, False)):
-        write_json(other, read_json(other) | {"roles": {"words": "same"} | fresh})
-        write_json(one, read_json(one) | {"roles": {"words": "same"} | copy})
-        found = [f for f in pairing(load(tmp_path, "by_hand")) if "initial" in f.text]
-        assert [finding.ok for finding in found] == [same], found
-        assert ("1 shared roles" if same else "differ in 1 roles, layers.6") in found[0].text
+    one, other = folders(tmp_path, by_hand)
+    copied = {
+        "words": same_role("words"),
+        "layers.6": same_role("layers.6", digest="six"),
+        "fusion.0": same_role("fusion.0", digest="six", drawn_as="layers.6"),
+    }
+    certified(one, roles=copied)
+    for name, digest, same in (("fusion.0", "drawn", True), ("layers.6", "seven", False)):
+        fresh = {"words": same_role("words"), name: same_role(name, digest=digest)}
+        certified(other, roles=fresh)
+        (finding,) = of_weights(tmp_path)
+        assert finding.ok == same, finding
+        assert ("1 shared roles" if same else "differ in 1 roles, layers.6") in finding.text
 
 
-def test_the_share_of_paired_parameters_is_said(tmp_path: Path, by_hand: Any) -> None:
-    by_hand(tmp_path, layers=(2, 6), seeds=(0,))
-    for run, extra in zip(sorted((tmp_path / "runs").iterdir()), ("own.a", "own.b"), strict=True):
-        certificate = read_json(run / "certificate.json")
-        certificate["roles"] = {"embeddings": "same", extra: run.name}
-        certificate["sizes"] = {"embeddings": 75, extra: 25}
-        write_json(run / "certificate.json", certificate)
-    said = [finding.text for finding in pairing(load(tmp_path, "by_hand"))]
-    assert any("1 shared roles, 75% of a cell's parameters or more" in text for text in said)
+def test_the_share_of_paired_parameters_is_said(tmp_path: Path, by_hand: ByHand) -> None:
+    for folder, own in zip(folders(tmp_path, by_hand), ("own.a", "own.b"), strict=True):
+        roles = {
+            "embeddings": same_role("embeddings", 75),
+            own: same_role(own, 25, digest=folder.key),
+        }
+        certified(folder, roles=roles)
+    (finding,) = of_weights(tmp_path)
+    assert "1 shared roles, 75% of a cell's parameters or more" in finding.text
