@@ -20,7 +20,7 @@ from architectures.weights.slots import role_digests
 from harness.training.data.tokenizer import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
 from tests.architectures.reference import randomised
-from tests.architectures.test_designs import CASES
+from tests.architectures.designs.test_designs import CASES
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 NAMES = [case.values[0] for case in CASES]

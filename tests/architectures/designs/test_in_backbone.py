@@ -14,7 +14,7 @@ from architectures.frozen import SettingError
 from architectures.views.cost import cost
 from architectures.views.graph import graph
 from tests.architectures.reference import Weights, embed, linear, norm, part, randomised
-from tests.architectures.test_cost import TINY, D, L, P, V, block, cross
+from tests.architectures.views.test_cost import TINY, D, L, P, V, block, cross
 
 HEADS, PATCH = 2, 8
 

@@ -14,7 +14,7 @@ from harness.training.objectives.forward import matching
 from harness.training.objectives.itm import Negatives
 from harness.training.settings.objectives import Objectives
 from tests.architectures.reference import layer, linear, part, randomised
-from tests.architectures.test_cost import TINY, block
+from tests.architectures.views.test_cost import TINY, block
 
 NAME = "shallow_fusion"
 
