@@ -10,7 +10,16 @@ from pathlib import Path
 
 from architectures.registry import outside
 
-_TRAIN = ("architectures", "harness/training", "harness/warm_start", "harness/study.py")
+TRAINS = ("architectures", "harness/training", "harness/warm_start", "harness/runs")
+"""Folders of all that shapes a trained bit. A run imports `harness/outputs` too, but to write its
+folder and to find it again. What planning and studies decide stands in the run's spec, and so in
+its key."""
+
+
+def training_files() -> list[Path]:
+    """Every source that trains, in the order in which it is digested."""
+    root = Path(__file__).parents[2]
+    return [file for folder in TRAINS for file in sorted((root / folder).rglob("*.py"))]
 
 
 @functools.cache
@@ -19,11 +28,9 @@ def code_digest(design_file: str = "") -> str:
     there is one, and the files of designs that installed packages bring.
     """
     root = Path(__file__).parents[2]
-    found = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
+    digest = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
     for file in outside():
-        found.update(file.read_bytes())
-    for part in _TRAIN:
-        path = root / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()[:16]
+        digest.update(file.read_bytes())
+    for file in training_files():
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
