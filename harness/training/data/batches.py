@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from architectures.frozen import SettingError
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.data.masking import Masked, mask_words
 from harness.training.data.splits import Split
 from harness.training.data.tokenizer import Tokenizer
@@ -46,7 +46,7 @@ class Batch:
     """int64; what stood there, padded with -100."""
     hidden_N: Tensor
     """int64; which of the B x R places hold a prediction."""
-    keys: Keys
+    identity: Identity
     """What the rows are."""
     match_BB: Tensor
     """bool [image, text]: the text describes the image; always True on the diagonal."""
@@ -70,7 +70,7 @@ class Batch:
         for name, value in values.items():
             if isinstance(value, Tensor):
                 values[name] = moved(value)
-            elif isinstance(value, Keys):
+            elif isinstance(value, Identity):
                 values[name] = value.map(moved)
         return replace(self, **values)
 
@@ -185,7 +185,7 @@ class _Drawn(NamedTuple):
 
 def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) -> Batch:
     ids_BL = torch.from_numpy(split.ids(drawn.rows_B, drawn.choice_B))
-    keys = split.keys(drawn.rows_B, drawn.choice_B)
+    identity = split.identity(drawn.rows_B, drawn.choice_B)
     image_BCHW = np.ascontiguousarray(drawn.images_BHWC.transpose(0, 3, 1, 2))
     return Batch(
         step=drawn.step,
@@ -197,8 +197,8 @@ def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) ->
         mask_positions_BR=torch.from_numpy(masked.positions_BR),
         mask_labels_BR=torch.from_numpy(masked.labels_BR),
         hidden_N=torch.from_numpy(np.flatnonzero(masked.labels_BR != -100)),
-        keys=keys,
-        match_BB=matches(keys, keys),
+        identity=identity,
+        match_BB=matches(identity, identity),
     )
 
 

@@ -2,7 +2,7 @@
 
 Letters: B rows, I images, T texts, C most captions of one picture.
 A picture is known by its group, its pixels and its captions, each hashed to a non-negative int64,
-so that keys of a batch, of a whole split and of a queue of earlier batches compare directly.
+so that the identity of a batch, of a whole split and of a queue of earlier batches compare directly.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def hashed(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") >> 1
 
 
-def caption_key(caption: str) -> int:
+def caption_hash(caption: str) -> int:
     """Hash of a caption; case and spacing do not make another caption."""
     return hashed(" ".join(caption.casefold().split()).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
+class Identity:
     """What B image-text pairs are, for comparing any image with any text."""
 
     group_B: Tensor
@@ -42,21 +42,21 @@ class Keys:
     def __len__(self) -> int:
         return len(self.group_B)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Keys:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Identity:
         """The same change of every tensor."""
-        return Keys(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+        return Identity(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
-    def take(self, rows: Tensor) -> Keys:
+    def take(self, rows: Tensor) -> Identity:
         """The rows named, in that order."""
         return self.map(lambda each: each[rows])
 
     @staticmethod
-    def join(parts: Sequence[Keys]) -> Keys:
+    def join(parts: Sequence[Identity]) -> Identity:
         """Rows of all parts, one after another; C becomes the widest."""
         widest = max(part.captions_BC.shape[1] for part in parts)
         captions = [pad(p.captions_BC, (0, widest - p.captions_BC.shape[1]), value=-1)
                     for p in parts]  # fmt: skip
-        return Keys(
+        return Identity(
             group_B=torch.cat([part.group_B for part in parts]),
             picture_B=torch.cat([part.picture_B for part in parts]),
             caption_B=torch.cat([part.caption_B for part in parts]),
@@ -64,7 +64,7 @@ class Keys:
         )
 
 
-def matches(images: Keys, texts: Keys) -> Tensor:
+def matches(images: Identity, texts: Identity) -> Tensor:
     """bool [I, T]: text t describes image i.
 
     True where both belong to one group, come from one picture, or where the text is word for word

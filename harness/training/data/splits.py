@@ -1,4 +1,4 @@
-"""One decoded split: pixels, captions and keys on disk, opened as memory maps.
+"""One decoded split: pixels, captions and identity on disk, opened as memory maps.
 
 Letters: N pictures, H W C height, width, channels, K captions of all pictures one after another,
 L tokens, B rows; in `caption_NC` C is the most captions of one picture.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from harness.training.data.cache import write_array
-from harness.training.data.identity import Keys, caption_key, hashed
+from harness.training.data.identity import Identity, caption_hash, hashed
 
 NAMES = ("train", "val", "test")
 
@@ -67,10 +67,10 @@ class Split:
         """int64 [B, L]: tokens of caption `choice` of picture `row`."""
         return self.ids_KL[self.first_N[rows_B] + choice_B].astype(np.int64)
 
-    def keys(self, rows_B: np.ndarray, choice_B: np.ndarray) -> Keys:
+    def identity(self, rows_B: np.ndarray, choice_B: np.ndarray) -> Identity:
         """What these pictures with these captions are."""
         captions_BC = self.caption_NC[rows_B]
-        return Keys(
+        return Identity(
             group_B=torch.from_numpy(self.group_N[rows_B]),
             picture_B=torch.from_numpy(self.picture_N[rows_B]),
             caption_B=torch.from_numpy(captions_BC[np.arange(len(rows_B)), choice_B]),
@@ -88,25 +88,25 @@ class Rows:
 
 
 Pieces = Iterable[tuple[np.ndarray, np.ndarray]]
-"""Pixels, uint8 [n, H, W, C], and picture keys, int64 [n], of some pictures after others."""
+"""Pixels, uint8 [n, H, W, C], and picture hashes, int64 [n], of some pictures after others."""
 
 
 def write_split(
     folder: Path, name: str, pieces: Pieces, shape_hwc: tuple[int, ...], rows: Rows
 ) -> None:
     """Stores one split."""
-    picture_keys: list[np.ndarray] = []
+    picture_hashes: list[np.ndarray] = []
 
     def pixels() -> Iterator[np.ndarray]:
-        for images_nHWC, keys in pieces:
-            picture_keys.append(keys)
+        for images_nHWC, picture_n in pieces:
+            picture_hashes.append(picture_n)
             yield images_nHWC
 
     shape = (len(rows.captions), *shape_hwc)
     write_array(folder / f"{name}.images.npy", pixels(), shape, np.uint8)
-    _write(folder / f"{name}.picture.npy", np.concatenate(picture_keys))
+    _write(folder / f"{name}.picture.npy", np.concatenate(picture_hashes))
     _write(folder / f"{name}.group.npy", np.array([hashed(g.encode()) for g in rows.groups]))
-    _write(folder / f"{name}.caption.npy", _caption_keys(rows.captions))
+    _write(folder / f"{name}.caption.npy", _caption_hashes(rows.captions))
     spoken = {"captions": rows.captions, "truth": rows.truth}
     (folder / f"{name}.rows.json").write_text(json.dumps(spoken))
 
@@ -141,12 +141,12 @@ def _open(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # plain view of the map
 
 
-def _write(path: Path, keys: np.ndarray) -> None:
-    write_array(path, [keys], keys.shape, np.int64)
+def _write(path: Path, hashes: np.ndarray) -> None:
+    write_array(path, [hashes], hashes.shape, np.int64)
 
 
-def _caption_keys(captions: Sequence[Sequence[str]]) -> np.ndarray:
-    keys_NC = np.full((len(captions), max(map(len, captions))), -1, dtype=np.int64)
+def _caption_hashes(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    hash_NC = np.full((len(captions), max(map(len, captions))), -1, dtype=np.int64)
     for row, spoken in enumerate(captions):
-        keys_NC[row, : len(spoken)] = [caption_key(caption) for caption in spoken]
-    return keys_NC
+        hash_NC[row, : len(spoken)] = [caption_hash(caption) for caption in spoken]
+    return hash_NC
