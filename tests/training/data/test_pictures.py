@@ -17,7 +17,7 @@ from harness.training.data.holding_out import families, hold_out
 from harness.training.settings.data import Pictures, Text
 from harness.training.settings.objectives import MLM
 
-from .conftest import encoded, png
+from tests.training.data.conftest import encoded, png
 
 Write = Callable[..., str]
 
