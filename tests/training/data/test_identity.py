@@ -57,4 +57,6 @@ def test_padding_never_matches() -> None:
 
 def test_hashes_leave_the_padding_free_and_ignore_case_and_spacing() -> None:
     assert all(hashed(bytes([i])) >= 0 for i in range(256))
-    assert caption_hash(" A  red\tcircle") == caption_hash("a red circle") != caption_hash("a circle")
+    assert (
+        caption_hash(" A  red\tcircle") == caption_hash("a red circle") != caption_hash("a circle")
+    )
