@@ -32,7 +32,7 @@ from architectures.frozen import SettingError
 from architectures.weights.checkpoints import load_whole, resize_positions
 from architectures.weights.published.albef import albef_roles, albef_tensors
 from harness.training.data.batches import Batch
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.objectives.forward import compared, terms, total
 from harness.training.objectives.itc import one_way, softened, targets
 from harness.training.objectives.itm import Negatives, rows_of, weights
@@ -137,7 +137,9 @@ def given_batch(given: dict[str, Any], dtype: torch.dtype) -> Given:
     rows, length = given["input_ids"].shape
     number_B = torch.arange(rows)
     captions_B1 = number_B[:, None]
-    keys = Keys(group_B=number_B, picture_B=number_B, caption_B=number_B, captions_BC=captions_B1)
+    identity = Identity(
+        group_B=number_B, picture_B=number_B, caption_B=number_B, captions_BC=captions_B1
+    )
     return Given(
         step=0,
         rows_B=number_B,
@@ -148,8 +150,8 @@ def given_batch(given: dict[str, Any], dtype: torch.dtype) -> Given:
         mask_positions_BR=torch.arange(length).expand(rows, length),
         mask_labels_BR=given["mlm_labels"],
         hidden_N=(given["mlm_labels"].flatten() != -100).nonzero().squeeze(1),
-        keys=keys,
-        match_BB=matches(keys, keys),
+        identity=identity,
+        match_BB=matches(identity, identity),
     )
 
 
@@ -209,7 +211,7 @@ def pretrain(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbe
                   "mlm_distill_part": losses.notes["mlm_distil_loss"]}  # fmt: skip
         found |= taught_numbers(design, state, batch, taught)
         found |= weight_numbers(folder, design, state)
-        state.remember(taught, batch.keys)
+        state.remember(taught, batch.identity)
         found |= queue_numbers(state)
     return found
 
@@ -268,7 +270,9 @@ def taught_numbers(
     }
     match_BB, rows = batch.match_BB, len(batch)
     alpha, temperature = itc_settings.distil, state.temperature
-    for side, scores in zip(("i2t", "t2i"), compared(own, batch.keys, state, taught), strict=True):
+    for side, scores in zip(
+        ("i2t", "t2i"), compared(own, batch.identity, state, taught), strict=True
+    ):
         assert scores.taught_BK is not None
         hard, left_out = targets(scores, itc_settings.same)
         soft = softened(scores, temperature, left_out)

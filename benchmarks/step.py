@@ -42,7 +42,7 @@ from architectures.contract import FusionDesign
 from architectures.weights.published.albef import albef_roles
 from harness.runs.assemble import build_design
 from harness.training.data.batches import Batch, Batches, digest_after
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.data.masking import widest
 from harness.training.loop import numerics
 from harness.training.loop.trainer import Trainer
@@ -107,7 +107,7 @@ def plain_inputs(found: dict[str, Tensor], device: str, *, negatives: bool) -> I
 def our_batch(found: dict[str, Tensor]) -> Batch:
     """As ours takes them: every row something of its own."""
     number_B, labels = torch.arange(BATCH), found["labels"]
-    keys = Keys(
+    identity = Identity(
         group_B=number_B, picture_B=number_B, caption_B=number_B, captions_BC=number_B[:, None]
     )
     hidden_first = (labels == -100).to(torch.uint8).sort(dim=1, stable=True).indices[:, :WIDEST]
@@ -122,8 +122,8 @@ def our_batch(found: dict[str, Tensor]) -> Batch:
         mask_positions_BR=hidden_first.where(labels_BR != -100, 0),
         mask_labels_BR=labels_BR,
         hidden_N=(labels_BR.flatten() != -100).nonzero().squeeze(1),
-        keys=keys,
-        match_BB=matches(keys, keys),
+        identity=identity,
+        match_BB=matches(identity, identity),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import Queue
 from harness.training.objectives.state import ObjectiveState
@@ -86,10 +86,10 @@ def one_situation() -> Situation:
     return Situation(first, teacher, [pairs(2, 1, 4, drawing) for _ in range(2)], 0.07)
 
 
-def keys_of(rows: list[Pair]) -> Keys:
+def identity_of(rows: list[Pair]) -> Identity:
     """As the product holds them: captions padded with -1."""
     widest = max(4, *(len(row.captions) for row in rows))
-    return Keys(
+    return Identity(
         group_B=torch.tensor([row.group for row in rows]),
         picture_B=torch.tensor([row.picture for row in rows]),
         caption_B=torch.tensor([row.captions[0] for row in rows]),
@@ -110,7 +110,7 @@ def product_pairs(rows: list[Pair], dtype: torch.dtype = torch.float64) -> Pairs
     return Pairs(
         image_NE=image.reshape(len(rows), *image_shape(rows)),
         text_NE=torch.tensor([row.text for row in rows], dtype=dtype),
-        keys=keys_of(rows),
+        identity=identity_of(rows),
     )
 
 

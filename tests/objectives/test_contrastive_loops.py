@@ -41,7 +41,7 @@ def ours_of(situation: Situation, itc: ITC, dtype: torch.dtype, ramp: float) -> 
     image, text = rows.image_NE.requires_grad_(), rows.text_NE.requires_grad_()
     asked = itc.keys == "teacher" or itc.distil > 0
     taught = taught_of(situation, dtype) if asked else None
-    both = compared((image, text), rows.keys, state, taught)
+    both = compared((image, text), rows.identity, state, taught)
     alpha = itc.distil * ramp if asked else 0.0
     term, _ = ours.aligned(*both, state.temperature, itc, alpha)
     assert int(term.items) == 2 * len(situation.rows)
@@ -113,7 +113,7 @@ def test_parts_are_the_loss_at_alpha_0_and_1() -> None:
     itc = settings_of("positive", "teacher", 4, "empty", 0.4)
     state, rows = state_of(situation, itc, torch.float64), product_pairs(situation.rows)
     taught = taught_of(situation, torch.float64)
-    both = compared((rows.image_NE, rows.text_NE), rows.keys, state, taught)
+    both = compared((rows.image_NE, rows.text_NE), rows.identity, state, taught)
     losses = {a: ours.aligned(*both, state.temperature, itc, a)[0].loss for a in (0.0, 0.4, 1.0)}
     parts = ours.aligned(*both, state.temperature, itc, 0.4)[1]
     close(parts["itc_hard_loss"], losses[0.0])

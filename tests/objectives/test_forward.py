@@ -45,7 +45,7 @@ def test_packed_and_padded_are_the_same(name: str, make, batches: Batches) -> No
         taught = state.teach(design, batch, packed=packed)
         drawing = torch.Generator().manual_seed(0)
         losses = terms(design, state, batch, negatives=drawing, taught=taught, packed=packed)
-        state.remember(taught, batch.keys)
+        state.remember(taught, batch.identity)
         found.append(numbers(losses))
         design.zero_grad()
         total(losses.terms, objectives).backward()
@@ -73,7 +73,7 @@ def test_objectives_that_are_off_are_absent(on: tuple[str, ...], make, batches: 
     assert (taught is None) == (on == ("itm",)) and (state.queue is None) == ("itc" not in on)
     drawing = torch.Generator().manual_seed(0)
     losses = terms(design, state, batch, negatives=drawing, taught=taught, packed=True)
-    state.remember(taught, batch.keys)
+    state.remember(taught, batch.identity)
     assert tuple(losses.terms) == on
     notes = set().union(*(DISTIL_NOTES[name] for name in on))
     assert set(losses.notes) == (notes if "itc" in on else notes - {"itm_negative_cosine"})
@@ -142,9 +142,9 @@ def test_cosines_are_exact_under_autocast(name: str, make, batches: Batches) -> 
     state = ObjectiveState(objectives, design)
     taught = state.teach(design, batch, packed=True)
     rows = taught.image_BE, taught.text_BE
-    exact = compared(rows, batch.keys, state, taught)
+    exact = compared(rows, batch.identity, state, taught)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        under = compared(rows, batch.keys, state, taught)
+        under = compared(rows, batch.identity, state, taught)
     for one, other in zip(exact, under, strict=True):
         assert torch.equal(one.cosine_BK, other.cosine_BK)
         assert torch.equal(one.taught_BK, other.taught_BK)

@@ -15,7 +15,7 @@ from harness.training.objectives.mlm import masked_words
 from harness.training.objectives.term import classified
 from harness.training.settings.objectives import ITM
 from tests.objectives import loops
-from tests.objectives.situations import Situation, close, keys_of, quick, situations
+from tests.objectives.situations import Situation, close, identity_of, quick, situations
 
 DTYPES = (torch.float64, torch.float32)
 
@@ -43,7 +43,7 @@ def test_weights_of_negatives(
     rows = situation.rows
     logits = (random(seed, len(rows), len(rows)) / situation.temperature).float().double()
     matching = [[loops.same_thing(image, text) for text in rows] for image in rows]
-    match_BB = matches(keys_of(rows), keys_of(rows))
+    match_BB = matches(identity_of(rows), identity_of(rows))
     given_ = (logits.tolist(), matching, same, hard_share)
     naive = torch.tensor(loops.itm_weights(*given_), dtype=torch.float64)
     for dtype in DTYPES:

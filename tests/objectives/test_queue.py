@@ -12,7 +12,7 @@ from hypothesis import given
 
 from harness.training.data.batches import Batches
 from harness.training.data.corpus import Corpus
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives import itc
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import NOBODY, Queue
@@ -27,7 +27,7 @@ def numbered(first: int, count: int, vectors: int = 0, captions: int = 2) -> Pai
     return Pairs(
         image_NE=n_N.float().reshape(-1, *[1] * len(image)).expand(count, *image),
         text_NE=n_N.float()[:, None].expand(count, 3),
-        keys=Keys(
+        identity=Identity(
             group_B=n_N,
             picture_B=n_N + 1000,
             caption_B=n_N + 2000,
@@ -38,13 +38,13 @@ def numbered(first: int, count: int, vectors: int = 0, captions: int = 2) -> Pai
 
 def numbers(pairs: Pairs) -> list[int]:
     """What the pairs hold, where all parts of a pair agree."""
-    n_N = pairs.keys.group_B
-    expected = numbered(0, 1).keys
+    n_N = pairs.identity.group_B
+    expected = numbered(0, 1).identity
     for value in (pairs.image_NE.flatten(1), pairs.text_NE):
         assert (value == n_N[:, None]).all()
     for name in ("picture_B", "caption_B"):
-        assert torch.equal(getattr(pairs.keys, name), n_N + getattr(expected, name))
-    assert (pairs.keys.captions_BC == n_N[:, None] + 2000).all()
+        assert torch.equal(getattr(pairs.identity, name), n_N + getattr(expected, name))
+    assert (pairs.identity.captions_BC == n_N[:, None] + 2000).all()
     return n_N.tolist()
 
 
@@ -61,7 +61,9 @@ def test_it_holds_the_last_pairs_in_a_ring(pushes: list[int], size: int, vectors
         count += push
         assert sorted(numbers(queue.kept())) == list(held)
         assert queue.filled == len(held)
-        from_oldest = torch.roll(queue.kept().keys.group_B, -queue.place * (queue.filled == size))
+        from_oldest = torch.roll(
+            queue.kept().identity.group_B, -queue.place * (queue.filled == size)
+        )
         assert from_oldest.tolist() == list(held)
 
 
@@ -79,10 +81,10 @@ def test_noise_is_unit_vectors_that_match_nothing_and_leave_first() -> None:
     for vectors in (kept.image_NE, kept.text_NE):
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
     rows = numbered(0, 2, captions=3)
-    padded = rows.keys.captions_BC.clone()
+    padded = rows.identity.captions_BC.clone()
     padded[:, 1:] = -1
-    keys = Keys(**{**vars(rows.keys), "captions_BC": padded})
-    rows = Pairs(image_NE=rows.image_NE, text_NE=rows.text_NE, keys=keys)
+    identity = Identity(**{**vars(rows.identity), "captions_BC": padded})
+    rows = Pairs(image_NE=rows.image_NE, text_NE=rows.text_NE, identity=identity)
     assert not any(match.any() for match in rows.matches_with(kept))
     noise = Queue(5, image=(3,), width=3, noise=torch.Generator())
     before = noise.text_QE.clone()
@@ -120,7 +122,7 @@ def test_pushed_features_are_copies_without_gradient() -> None:
     pairs = numbered(0, 2)
     image = pairs.image_NE.clone().requires_grad_()
     queue = Queue(3, image=(3,), width=3, noise=None)
-    queue.push(Pairs(image_NE=image, text_NE=pairs.text_NE, keys=pairs.keys))
+    queue.push(Pairs(image_NE=image, text_NE=pairs.text_NE, identity=pairs.identity))
     image.data.fill_(9.0)
     assert not queue.kept().image_NE.requires_grad and numbers(queue.kept()) == [0, 1]
 
@@ -137,7 +139,7 @@ def test_a_pair_is_never_its_own_negative(corpus: Corpus, same: str) -> None:
     for step in range(batches.steps_per_epoch + 2):
         batch = batches.at(step)
         zeros = torch.zeros(8, 3)
-        rows = Pairs(image_NE=zeros, text_NE=zeros, keys=batch.keys)
+        rows = Pairs(image_NE=zeros, text_NE=zeros, identity=batch.identity)
         keys = Pairs.join([rows, queue.kept()])
         for cosine, match in zip(rows.cosines_with(keys), rows.matches_with(keys), strict=True):
             wanted, left_out = itc.targets(itc.Scores(cosine_BK=cosine, match_BK=match), same)

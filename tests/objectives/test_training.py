@@ -109,10 +109,10 @@ def test_the_queue_takes_what_the_teacher_said_after_the_loss(trainer) -> None:
     batches = [run.batches.at(step) for step in range(2)]
     run._forward(batches[0], 1)
     assert run.state.queue.filled == 5
-    assert torch.equal(run.state.queue.kept().keys.picture_B, batches[0].keys.picture_B)
+    assert torch.equal(run.state.queue.kept().identity.picture_B, batches[0].identity.picture_B)
     run._forward(batches[1], 2)  # 8 places: the fourth and fifth of the first batch are left
-    pictures = torch.cat([batch.keys.picture_B for batch in batches])
-    assert set(run.state.queue.kept().keys.picture_B.tolist()) == set(pictures[2:].tolist())
+    pictures = torch.cat([batch.identity.picture_B for batch in batches])
+    assert set(run.state.queue.kept().identity.picture_B.tolist()) == set(pictures[2:].tolist())
 
 
 def test_a_design_without_fusion_trains_with_teacher_and_queue(trainer) -> None:

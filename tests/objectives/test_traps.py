@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness.training.data.batches import Batches
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.objectives import itm
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.mlm import masked_words
@@ -76,8 +76,10 @@ def test_albef_5_a_batch_of_one_identity_trains(make, batches: Batches) -> None:
     """No candidate is left: ITM learns from the true pairs alone, and nothing is NaN."""
     batch = batches.at(0)
     one = torch.zeros_like(batch.rows_B)
-    keys = Keys(group_B=one, picture_B=one, caption_B=one, captions_BC=one[:, None].expand(-1, 2))
-    batch = dataclasses.replace(batch, keys=keys, match_BB=matches(keys, keys))
+    identity = Identity(
+        group_B=one, picture_B=one, caption_B=one, captions_BC=one[:, None].expand(-1, 2)
+    )
+    batch = dataclasses.replace(batch, identity=identity, match_BB=matches(identity, identity))
     objectives = FULL.with_field("itm.same", "masked").with_field("itc.same", "positive")
     design = make("split_bert", objectives)
     state = ObjectiveState(objectives, design)

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives import itc as losses
 from harness.training.objectives.forward import compared
 from harness.training.objectives.gather import workers
@@ -32,14 +32,14 @@ def unit(x: Tensor) -> Tensor:
     return nn.functional.normalize(x, dim=-1)
 
 
-def keys_of(rows: slice, drawing: torch.Generator) -> Keys:
+def identity_of(rows: slice, drawing: torch.Generator) -> Identity:
     """Few of each: pairs match across workers and steps."""
     numbers = torch.randint(9, (WORLD * ROWS, 4), generator=drawing)
-    keys = Keys(
+    identity = Identity(
         group_B=numbers[:, 0], picture_B=numbers[:, 1], caption_B=numbers[:, 2],
         captions_BC=numbers[:, 2:],
     )  # fmt: skip
-    return keys.map(lambda each: each[rows])
+    return identity.map(lambda each: each[rows])
 
 
 def trained(itc: ITC, rows: slice) -> list[list[Tensor]]:
@@ -57,16 +57,16 @@ def trained(itc: ITC, rows: slice) -> list[list[Tensor]]:
     found = []
     for _ in range(STEPS):
         given = torch.randn(2, WORLD * ROWS, 5, generator=drawing, dtype=torch.float64)[:, rows]
-        keys = keys_of(rows, drawing)
+        identity = identity_of(rows, drawing)
         image, text = unit(given @ student)
         taught = None
         if itc.distil:
             said = unit(given @ teacher)
             taught = Taught(image_BE=said[0], text_BE=said[1])
-        both = compared((image, text), keys, state, taught)
+        both = compared((image, text), identity, state, taught)
         term, _ = losses.aligned(*both, state.temperature, itc, itc.distil * state.ramp)
         slopes = torch.autograd.grad(term.loss, [student, state.temperature])
-        state.remember(taught, keys)
+        state.remember(taught, identity)
         found.append([averaged(x) for x in (term.loss.detach(), *slopes)])
     held = [] if state.queue is None else list(state.queue.buffers())
     return [*found, held]

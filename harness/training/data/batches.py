@@ -1,6 +1,7 @@
 """Batches by step number: the same batch whatever ran before, on any worker, after any restart.
 
-Letters: B rows, C channels, H W height and width, L tokens, R predictions of a row.
+Letters: B rows, C channels, H W height and width, L tokens, R predictions of a row, N predictions
+of a batch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from architectures.frozen import SettingError
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.data.masking import Masked, mask_words
 from harness.training.data.splits import Split
 from harness.training.data.tokenizer import Tokenizer
@@ -31,25 +32,25 @@ class Batch:
     step: int
     """Number of the batch."""
     rows_B: Tensor
-    """int64; which pictures of the split."""
+    """int64 (B,); which pictures of the split."""
     image_BCHW: Tensor
-    """uint8; see `pixels`."""
+    """uint8 (B, C, H, W); see `pixels`."""
     ids_BL: Tensor
-    """int64; the captions."""
+    """int64 (B, L); the captions."""
     text_is_real_BL: Tensor
-    """bool; False at padding."""
+    """bool (B, L); False at padding."""
     masked_ids_BL: Tensor
-    """int64; the captions with words hidden for MLM."""
+    """int64 (B, L); the captions with words hidden for MLM."""
     mask_positions_BR: Tensor
-    """int64; where MLM predicts, padded with 0."""
+    """int64 (B, R); where MLM predicts, padded with 0."""
     mask_labels_BR: Tensor
-    """int64; what stood there, padded with -100."""
+    """int64 (B, R); what stood there, padded with -100."""
     hidden_N: Tensor
-    """int64; which of the B x R places hold a prediction."""
-    keys: Keys
+    """int64 (N,); which of the B x R places hold a prediction."""
+    identity: Identity
     """What the rows are."""
     match_BB: Tensor
-    """bool [image, text]: the text describes the image; always True on the diagonal."""
+    """bool (B images, B texts): the text describes the image; always True on the diagonal."""
     negative_image_B: Tensor | None = None
     """Validation: for each text an image it does not describe, -1 where there is none."""
     negative_text_B: Tensor | None = None
@@ -59,7 +60,7 @@ class Batch:
         return len(self.rows_B)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device; a GPU takes it while it works on what it was sent before."""
+        """Moves the batch to a device; a GPU takes it while it works on what it was sent before."""
 
         def moved(value: Tensor) -> Tensor:
             if torch.device(device).type == "cuda" and not value.is_cuda:
@@ -70,12 +71,12 @@ class Batch:
         for name, value in values.items():
             if isinstance(value, Tensor):
                 values[name] = moved(value)
-            elif isinstance(value, Keys):
+            elif isinstance(value, Identity):
                 values[name] = value.map(moved)
         return replace(self, **values)
 
     def pixels(self) -> Tensor:
-        """The images as floats from -1 to 1."""
+        """Gives the images as float32 from -1 to 1, (B, C, H, W)."""
         return normalised(self.image_BCHW)
 
 
@@ -108,7 +109,7 @@ class Batches:
         return stream(self.seed, "order", epoch).permutation(len(self.split))
 
     def at(self, step: int) -> Batch:
-        """The batch of a step, counted from 0."""
+        """Makes the batch of a step, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
         rows_B = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         choice_B = _captions(self.split, rows_B, stream(self.seed, "captions", step))
@@ -126,12 +127,12 @@ class Batches:
         )
 
     def after(self, digest: str, batch: Batch) -> str:
-        """The digest chain after one more batch; it starts from an empty string."""
+        """Continues the digest chain by one batch; it starts from an empty string."""
         return digest_after(digest, batch)
 
 
 def digest_after(digest: str, batch: Batch) -> str:
-    """Hash of the chain so far and of all that this batch feeds to the model and the losses."""
+    """Hashes the chain so far and all that this batch feeds to the model and the losses."""
     chain = hashlib.blake2b(digest.encode(), digest_size=16)
     for name in (
         "image_BCHW", "ids_BL", "text_is_real_BL", "masked_ids_BL",
@@ -146,7 +147,7 @@ def digest_after(digest: str, batch: Batch) -> str:
 def validation_batches(
     split: Split, tokenizer: Tokenizer, items: int, batch_size: int, mlm: MLM
 ) -> list[Batch]:
-    """The same batches for every design and seed: fixed pictures, captions, masks, negatives.
+    """Makes the same batches for every design and seed: fixed pictures, captions, masks, negatives.
 
     `items` pictures (none: no batches), or all where there are fewer, in batches of nearly equal
     size. Negatives are uniform over the rows of the batch that do not match.
@@ -185,7 +186,7 @@ class _Drawn(NamedTuple):
 
 def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) -> Batch:
     ids_BL = torch.from_numpy(split.ids(drawn.rows_B, drawn.choice_B))
-    keys = split.keys(drawn.rows_B, drawn.choice_B)
+    identity = split.identity(drawn.rows_B, drawn.choice_B)
     image_BCHW = np.ascontiguousarray(drawn.images_BHWC.transpose(0, 3, 1, 2))
     return Batch(
         step=drawn.step,
@@ -197,13 +198,13 @@ def _batch(split: Split, drawn: _Drawn, masked: Masked, tokenizer: Tokenizer) ->
         mask_positions_BR=torch.from_numpy(masked.positions_BR),
         mask_labels_BR=torch.from_numpy(masked.labels_BR),
         hidden_N=torch.from_numpy(np.flatnonzero(masked.labels_BR != -100)),
-        keys=keys,
-        match_BB=matches(keys, keys),
+        identity=identity,
+        match_BB=matches(identity, identity),
     )
 
 
 def _other(match_BB: Tensor, draw_BB: np.ndarray) -> Tensor:
-    """For each row a column that does not match, uniformly; -1 where every column does."""
+    """Picks for each row a column that does not match, uniformly; -1 where every column does."""
     draw_BB = np.where(match_BB.numpy(), -1.0, draw_BB)
     column_B = draw_BB.argmax(axis=1)
     none_B = draw_BB.max(axis=1) < 0

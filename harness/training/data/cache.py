@@ -29,7 +29,7 @@ class DataError(SettingError):
 
 
 def stored(cache: Path, key: str, build: Callable[[Path], None]) -> Path:
-    """The finished folder `cache/key`; `build(folder)` fills it where it is missing or damaged.
+    """Opens the finished folder `cache/key`; `build(folder)` fills it where it lacks or is damaged.
 
     Raises DataError where the disk is full; whatever `build` raises passes through. Neither
     leaves a folder behind.
@@ -50,7 +50,7 @@ def stored(cache: Path, key: str, build: Callable[[Path], None]) -> Path:
 def write_array(
     path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type[np.generic]
 ) -> None:
-    """An .npy file of a known shape, written in pieces along the first axis.
+    """Writes an .npy file of a known shape in pieces along the first axis.
 
     Not through a memory map: on a full disk that is a bus error, here an OSError.
     """

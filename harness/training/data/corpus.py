@@ -31,7 +31,7 @@ _FORMAT = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Everything that batches are made of."""
+    """Everything that batches are made of, opened."""
 
     train: Split
     val: Split
@@ -44,7 +44,7 @@ class Corpus:
     facts: dict[str, float]
     """What the tokenizer did to the captions (`tokenizer.tokenized`)."""
     notes: tuple[str, ...]
-    """What a reader of the results should know: leaks between splits, captions cut."""
+    """Sentences that a reader of the results needs: leaks between splits, captions cut."""
 
 
 def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels: int = 3) -> Corpus:
@@ -72,7 +72,7 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
 
 
 def content_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> str:
-    """What the data of a run are, known before anything is decoded.
+    """Digests what the data of a run are, before anything is decoded.
 
     Settings, with every path replaced by the content of its files; a hub dataset is known by
     its name only. Raises DataError where a path cannot be read.
@@ -117,7 +117,7 @@ def _augment(data: Scenes | Pictures) -> Augment:
 
 
 def _text(text: Text) -> dict[str, Any]:
-    """The text settings, a tokenizer's folder replaced by what is in it."""
+    """Dumps the text settings, a tokenizer's folder replaced by what is in it."""
     folder = Path(text.tokenizer).expanduser()
     if text.tokenizer == "wordpiece" or not folder.is_dir():
         return text.model_dump()
@@ -125,9 +125,7 @@ def _text(text: Text) -> dict[str, Any]:
 
 
 def _write_text(text: Text, pictures: Path, folder: Path) -> None:
-    captions = {
-        name: [c for spoken in read_captions(pictures, name) for c in spoken] for name in NAMES
-    }
+    captions = {name: [c for own in read_captions(pictures, name) for c in own] for name in NAMES}
     tokenizer, ids, facts = tokenized(text, captions)
     for name in NAMES:
         write_ids(folder, name, ids[name])

@@ -16,7 +16,7 @@ from harness.training.data.sources.table import picture_path
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """How pictures become squares of one size."""
+    """The way in which pictures become squares of one size is set here."""
 
     side: int
     channels: int
@@ -25,29 +25,31 @@ class Square:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A picture, or what is wrong with it."""
+    """A picture, or the reason why there is none."""
 
     image_SSC: np.ndarray
     """uint8; zeros where there is a problem."""
-    key: int = 0
+    picture_hash: int = 0
     """Hash of the picture before it was resized: it does not depend on the size chosen."""
     problem: str = ""
 
 
 def decode(cell: Any, folder: Path, square: Square) -> Decoded:
-    """The picture of a cell: encoded bytes, `{bytes, path}`, or a path (relative to `folder`)."""
+    """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, or a path from `folder`."""
     try:
         picture = upright_rgb(cell, folder)
-        key = hashed(repr(picture.size).encode() + picture.tobytes())
-        return Decoded(image_SSC=fitted(picture, square), key=key)
+        picture_hash = hashed(repr(picture.size).encode() + picture.tobytes())
+        return Decoded(image_SSC=fitted(picture, square), picture_hash=picture_hash)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
         empty = np.zeros((square.side, square.side, square.channels), dtype=np.uint8)
-        said = str(error).strip() or type(error).__name__
-        return Decoded(image_SSC=empty, problem=f"not a picture that can be read ({said})")
+        reason = str(error).strip() or type(error).__name__
+        return Decoded(image_SSC=empty, problem=f"not a picture that can be read ({reason})")
 
 
 def upright_rgb(cell: Any, folder: Path) -> Image.Image:
-    """RGB, turned as EXIF says; transparent parts on white, 16-bit grey scaled to 8."""
+    """Opens a cell's picture as RGB, turned as EXIF says, transparent parts on white, 16-bit grey
+    scaled to 8. Raises whatever Pillow does, and `ValueError`.
+    """
     path: Path | io.BytesIO | None = picture_path(cell, folder)
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if path is None:
@@ -66,7 +68,7 @@ def upright_rgb(cell: Any, folder: Path) -> Image.Image:
 
 
 def fitted(picture: Image.Image, square: Square) -> np.ndarray:
-    """uint8 [S, S, C]: stretched, cut in the centre, or put on white."""
+    """Makes a picture square, uint8 (S, S, C): stretched, cut in the centre, or put on white."""
     size, smooth = (square.side, square.side), Image.Resampling.BICUBIC
     match square.fit:
         case "squash":

@@ -16,7 +16,7 @@ from harness.training.randomness import stream
 def hold_out(
     groups: Sequence[str], picture_N: np.ndarray, shares: dict[str, float], seed: int
 ) -> dict[str, np.ndarray]:
-    """Rows of each split named in `shares`, and of `train`, which keeps the rest.
+    """Draws the rows of each split named in `shares`; `train` keeps the rest.
 
     Rows that share a group or a picture, also by way of others, stay together. A share counts
     such families, at least one each. Depends on the rows and the seed only.
@@ -40,7 +40,7 @@ def hold_out(
 
 
 def families(groups: Sequence[str], picture_N: np.ndarray) -> np.ndarray:
-    """int64 [N]: a number from 0 for each row, equal where rows are linked by group or picture."""
+    """Numbers the families, int64 (N,): equal where rows are linked by group or picture."""
     parent = list(range(len(groups)))
 
     def root(row: int) -> int:

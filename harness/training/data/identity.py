@@ -1,8 +1,8 @@
-"""What counts as the same thing: one rule for ITC targets, ITM negatives and R@k alike.
+"""One rule says what counts as the same thing, for ITC targets, ITM negatives and R@k alike.
 
 Letters: B rows, I images, T texts, C most captions of one picture.
 A picture is known by its group, its pixels and its captions, each hashed to a non-negative int64,
-so that keys of a batch, of a whole split and of a queue of earlier batches compare directly.
+so that a batch, a whole split and a queue of earlier batches compare directly.
 """
 
 from __future__ import annotations
@@ -17,55 +17,58 @@ from torch.nn.functional import pad
 
 
 def hashed(content: bytes) -> int:
-    """A non-negative 63-bit hash; -1 stays free for padding."""
+    """Hashes bytes (BLAKE2b) to a non-negative int63; -1 stays free for padding."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") >> 1
 
 
-def caption_key(caption: str) -> int:
-    """Hash of a caption; case and spacing do not make another caption."""
+def caption_hash(caption: str) -> int:
+    """Hashes a caption; case and spacing do not make another caption."""
     return hashed(" ".join(caption.casefold().split()).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
-    """What B image-text pairs are, for comparing any image with any text."""
+class Identity:
+    """What B image-text pairs are, so that any image can be compared with any text.
+
+    Everything is int64 on one device.
+    """
 
     group_B: Tensor
-    """int64; equal values are the same thing."""
+    """(B,); equal values are the same thing."""
     picture_B: Tensor
-    """int64; equal values are the same picture."""
+    """(B,); equal values are the same picture."""
     caption_B: Tensor
-    """int64; the caption drawn for this row."""
+    """(B,); the caption drawn for this row."""
     captions_BC: Tensor
-    """int64; all captions of the picture, padded with -1."""
+    """(B, C); all captions of the picture, padded with -1."""
 
     def __len__(self) -> int:
         return len(self.group_B)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Keys:
-        """The same change of every tensor."""
-        return Keys(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+    def map(self, change: Callable[[Tensor], Tensor]) -> Identity:
+        """Makes the same change to every tensor."""
+        return Identity(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
-    def take(self, rows: Tensor) -> Keys:
-        """The rows named, in that order."""
-        return self.map(lambda each: each[rows])
+    def take(self, rows: Tensor) -> Identity:
+        """Takes the rows named, in that order."""
+        return self.map(lambda tensor: tensor[rows])
 
     @staticmethod
-    def join(parts: Sequence[Keys]) -> Keys:
-        """Rows of all parts, one after another; C becomes the widest."""
-        widest = max(part.captions_BC.shape[1] for part in parts)
+    def join(pieces: Sequence[Identity]) -> Identity:
+        """Puts the rows of several one after another; C becomes the widest."""
+        widest = max(piece.captions_BC.shape[1] for piece in pieces)
         captions = [pad(p.captions_BC, (0, widest - p.captions_BC.shape[1]), value=-1)
-                    for p in parts]  # fmt: skip
-        return Keys(
-            group_B=torch.cat([part.group_B for part in parts]),
-            picture_B=torch.cat([part.picture_B for part in parts]),
-            caption_B=torch.cat([part.caption_B for part in parts]),
+                    for p in pieces]  # fmt: skip
+        return Identity(
+            group_B=torch.cat([piece.group_B for piece in pieces]),
+            picture_B=torch.cat([piece.picture_B for piece in pieces]),
+            caption_B=torch.cat([piece.caption_B for piece in pieces]),
             captions_BC=torch.cat(captions),
         )
 
 
-def matches(images: Keys, texts: Keys) -> Tensor:
-    """bool [I, T]: text t describes image i.
+def matches(images: Identity, texts: Identity) -> Tensor:
+    """Says which text describes which image: bool (I, T).
 
     True where both belong to one group, come from one picture, or where the text is word for word
     one of the image's captions. The last makes the table asymmetric: an image has several

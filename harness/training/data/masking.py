@@ -1,4 +1,4 @@
-"""Which words are hidden for MLM: BERT's rule (Devlin et al. 2019), drawn from one stream.
+"""BERT's rule says which words are hidden for MLM (Devlin et al. 2019, google-research/bert).
 
 Letters: B rows, L tokens, R predictions of a row.
 """
@@ -16,21 +16,21 @@ from harness.training.settings.objectives import MLM
 
 
 class Masked(NamedTuple):
-    """Input and targets of MLM."""
+    """Input and targets of MLM are held here."""
 
     ids_BL: np.ndarray
-    """int64; the tokens with some replaced."""
+    """int64 (B, L); the tokens with some replaced."""
     positions_BR: np.ndarray
-    """int64; where predictions are read, ascending, padded with 0."""
+    """int64 (B, R); where predictions are read, ascending, padded with 0."""
     labels_BR: np.ndarray
-    """int64; the tokens that stood there, padded with -100."""
+    """int64 (B, R); the tokens that stood there, padded with -100."""
 
 
 def mask_words(
     ids_BL: np.ndarray, tokenizer: Tokenizer, mlm: MLM, rng: np.random.Generator
 ) -> Masked:
-    """Every token is predicted with chance `share`, or with `whole_words` every word, all pieces of
-    it; special tokens and padding never are.
+    """Draws what is hidden. Every token is predicted with chance `share`, or with `whole_words`
+    every word, all pieces of it; special tokens and padding never are.
 
     A row may have no prediction. A batch without any gets one, at the word whose draw was
     lowest, so that its loss is defined. R is fixed by the length (`widest`), not by luck; a row
@@ -67,8 +67,8 @@ def mask_words(
 
 
 def word_starts(ids_BL: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """int64 [B, L]: where the word begins that each token is a piece of; of special tokens, where
-    they stand.
+    """Finds where the word begins that each token is a piece of, int64 (B, L); special tokens
+    begin where they stand.
     """
     begins_BL = tokenizer.begins_word_V[ids_BL]
     begins_BL[:, 1:] |= ~tokenizer.is_word_V[ids_BL[:, :-1]]  # BPE marks no first word
@@ -78,7 +78,7 @@ def word_starts(ids_BL: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
 
 @lru_cache
 def widest(words: int, share: float) -> int:
-    """Smallest R with a chance below 1e-4 that more than R of `words` are drawn; at least 1."""
+    """Finds the smallest R >= 1 such that more than R of `words` are drawn with chance < 1e-4."""
     left = 1.0
     for count in range(words + 1):
         left -= comb(words, count) * share**count * (1 - share) ** (words - count)

@@ -30,7 +30,7 @@ _PIECE = 256
 
 @dataclass(frozen=True)
 class _Source:
-    """One source, decoded, in its own order."""
+    """One source is held here, decoded, in its own order."""
 
     images_NSSC: np.ndarray
     picture_N: np.ndarray
@@ -69,7 +69,7 @@ def _read(data: Pictures, role: str, square: Square, path: Path) -> _Source:
     shape = (sum(table.rows for table in tables), square.side, square.side, square.channels)
     write_array(path, reader.pieces(tables, square), shape, np.uint8)
     reader.complain(role, shape[0])
-    picture_N = np.array(reader.keys, dtype=np.int64)
+    picture_N = np.array(reader.picture_hashes, dtype=np.int64)
     return _Source(np.load(path, mmap_mode="r"), picture_N, reader.captions, reader.groups)
 
 
@@ -80,11 +80,11 @@ class _Reader:
         self.data = data
         self.captions: list[list[str]] = []
         self.groups: list[str] = []
-        self.keys: list[int] = []
+        self.picture_hashes: list[int] = []
         self.bad_rows: list[str] = []
 
     def pieces(self, tables: list[Table], square: Square) -> Iterator[np.ndarray]:
-        """uint8 [n, S, S, C] of all rows in order; captions, groups and keys grow alongside."""
+        """Yields uint8 (n, S, S, C) of all rows in order; captions, groups, hashes grow alongside."""
         columns = [c for c in (self.data.image, self.data.caption, self.data.group) if c]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for table in tables:
@@ -110,16 +110,18 @@ class _Reader:
             self.bad_rows.append(f"{where}, {problem}")
             return
         self.captions.append([caption.strip() for caption in captions])
-        self.groups.append(f"group {group}" if self.data.group else f"picture {picture.key}")
-        self.keys.append(picture.key)
+        self.groups.append(
+            f"group {group}" if self.data.group else f"picture {picture.picture_hash}"
+        )
+        self.picture_hashes.append(picture.picture_hash)
 
     def complain(self, role: str, rows: int) -> None:
         """Raises DataError where there were bad rows."""
         if self.bad_rows:
             count, shown = len(self.bad_rows), self.bad_rows[:_SHOWN]
             more = [f"and {count - _SHOWN} more"] if count > _SHOWN else []
-            said = f"{count} of {rows} rows of {role} cannot be used (rows count from 0):"
-            raise DataError("\n  ".join([said, *shown, *more]))
+            message = f"{count} of {rows} rows of {role} cannot be used (rows count from 0):"
+            raise DataError("\n  ".join([message, *shown, *more]))
 
 
 def _wrong_captions(captions: Any) -> str:
@@ -138,7 +140,7 @@ def _wrong_captions(captions: Any) -> str:
 
 
 def _splits(data: Pictures, sources: dict[str, _Source]) -> dict[str, tuple[_Source, np.ndarray]]:
-    """Which rows of which source each split is."""
+    """Says which rows of which source each split is made of."""
     train = sources["train"]
     shares = {n: getattr(data, f"{n}_share") for n in ("val", "test") if n not in sources}
     rows = hold_out(train.groups, train.picture_N, shares, data.seed)

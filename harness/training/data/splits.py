@@ -1,4 +1,4 @@
-"""One decoded split: pixels, captions and keys on disk, opened as memory maps.
+"""One decoded split: pixels, captions and identity on disk, opened as memory maps.
 
 Letters: N pictures, H W C height, width, channels, K captions of all pictures one after another,
 L tokens, B rows; in `caption_NC` C is the most captions of one picture.
@@ -17,60 +17,62 @@ import numpy as np
 import torch
 
 from harness.training.data.cache import write_array
-from harness.training.data.identity import Keys, caption_key, hashed
+from harness.training.data.identity import Identity, caption_hash, hashed
 
 NAMES = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One split, decoded. Arrays are read-only and shared by all processes."""
+    """One split, decoded: its arrays are read-only and shared by all processes."""
 
     name: str
     """train, val or test."""
     images_NHWC: np.ndarray
-    """uint8, square."""
+    """uint8 (N, H, W, C), square."""
     captions: tuple[tuple[str, ...], ...]
     """One or more of each picture."""
     group_N: np.ndarray
-    """int64; equal values are the same thing."""
+    """int64 (N,); equal values are the same thing."""
     picture_N: np.ndarray
-    """int64 hash of the pixels; equal values are the same picture."""
+    """int64 (N,), a hash of the pixels; equal values are the same picture."""
     truth: tuple[dict[str, Any], ...] | None
     """Scenes: objects (shape, colour, size, place, x, y, radius) and relations of each picture."""
     caption_NC: np.ndarray
-    """int64 hash of each caption, padded with -1."""
+    """int64 (N, C), a hash of each caption, padded with -1."""
     ids_KL: np.ndarray
-    """int32 token ids of every caption, padded to the tokenizer's length."""
+    """int32 (K, L), token ids of every caption, padded to the tokenizer's length."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
     @cached_property
     def count_N(self) -> np.ndarray:
-        """How many captions each picture has."""
+        """int64 (N,): how many captions each picture has."""
         return (self.caption_NC >= 0).sum(axis=1)
 
     @cached_property
     def first_N(self) -> np.ndarray:
-        """Where each picture's captions start in `ids_KL`."""
+        """int64 (N,): where each picture's captions start in `ids_KL`."""
         return np.cumsum(self.count_N) - self.count_N
 
     def texts(self, which: Literal["first", "all"]) -> tuple[np.ndarray, np.ndarray]:
-        """Row and number of each picture's first caption, or of all captions, in order."""
+        """Names each picture's first caption, or all captions in order, by row and number among
+        the row's: int64 (T,) twice.
+        """
         if which == "first":
             return np.arange(len(self)), np.zeros(len(self), dtype=np.int64)
         rows_T = np.repeat(np.arange(len(self)), self.count_N)
         return rows_T, np.arange(len(rows_T)) - self.first_N[rows_T]
 
     def ids(self, rows_B: np.ndarray, choice_B: np.ndarray) -> np.ndarray:
-        """int64 [B, L]: tokens of caption `choice` of picture `row`."""
+        """Takes the tokens of caption `choice` of picture `row`: int64 (B, L)."""
         return self.ids_KL[self.first_N[rows_B] + choice_B].astype(np.int64)
 
-    def keys(self, rows_B: np.ndarray, choice_B: np.ndarray) -> Keys:
-        """What these pictures with these captions are."""
+    def identity(self, rows_B: np.ndarray, choice_B: np.ndarray) -> Identity:
+        """Says what these pictures with these captions are."""
         captions_BC = self.caption_NC[rows_B]
-        return Keys(
+        return Identity(
             group_B=torch.from_numpy(self.group_N[rows_B]),
             picture_B=torch.from_numpy(self.picture_N[rows_B]),
             caption_B=torch.from_numpy(captions_BC[np.arange(len(rows_B)), choice_B]),
@@ -80,7 +82,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What a source says of N pictures besides their pixels."""
+    """Everything that a source says of N pictures besides their pixels."""
 
     captions: Sequence[Sequence[str]]
     groups: Sequence[str]
@@ -88,27 +90,27 @@ class Rows:
 
 
 Pieces = Iterable[tuple[np.ndarray, np.ndarray]]
-"""Pixels, uint8 [n, H, W, C], and picture keys, int64 [n], of some pictures after others."""
+"""Pixels, uint8 [n, H, W, C], and picture hashes, int64 [n], of some pictures after others."""
 
 
 def write_split(
     folder: Path, name: str, pieces: Pieces, shape_hwc: tuple[int, ...], rows: Rows
 ) -> None:
     """Stores one split."""
-    picture_keys: list[np.ndarray] = []
+    picture_hashes: list[np.ndarray] = []
 
     def pixels() -> Iterator[np.ndarray]:
-        for images_nHWC, keys in pieces:
-            picture_keys.append(keys)
+        for images_nHWC, picture_n in pieces:
+            picture_hashes.append(picture_n)
             yield images_nHWC
 
     shape = (len(rows.captions), *shape_hwc)
     write_array(folder / f"{name}.images.npy", pixels(), shape, np.uint8)
-    _write(folder / f"{name}.picture.npy", np.concatenate(picture_keys))
+    _write(folder / f"{name}.picture.npy", np.concatenate(picture_hashes))
     _write(folder / f"{name}.group.npy", np.array([hashed(g.encode()) for g in rows.groups]))
-    _write(folder / f"{name}.caption.npy", _caption_keys(rows.captions))
-    spoken = {"captions": rows.captions, "truth": rows.truth}
-    (folder / f"{name}.rows.json").write_text(json.dumps(spoken))
+    _write(folder / f"{name}.caption.npy", _caption_hashes(rows.captions))
+    record = {"captions": rows.captions, "truth": rows.truth}
+    (folder / f"{name}.rows.json").write_text(json.dumps(record))
 
 
 def write_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
@@ -117,21 +119,21 @@ def write_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
 
 
 def read_captions(folder: Path, name: str) -> tuple[tuple[str, ...], ...]:
-    """The captions of a stored split."""
-    spoken = json.loads((folder / f"{name}.rows.json").read_text())
-    return tuple(map(tuple, spoken["captions"]))
+    """Reads the captions of a stored split, of each picture."""
+    record = json.loads((folder / f"{name}.rows.json").read_text())
+    return tuple(map(tuple, record["captions"]))
 
 
 def read_split(pictures: Path, text: Path, name: str) -> Split:
-    """A stored split from its two entries."""
-    spoken = json.loads((pictures / f"{name}.rows.json").read_text())
+    """Opens a stored split from its two entries, pixels and text."""
+    record = json.loads((pictures / f"{name}.rows.json").read_text())
     return Split(
         name=name,
         images_NHWC=_open(pictures / f"{name}.images.npy"),
-        captions=tuple(map(tuple, spoken["captions"])),
+        captions=tuple(map(tuple, record["captions"])),
         group_N=_open(pictures / f"{name}.group.npy"),
         picture_N=_open(pictures / f"{name}.picture.npy"),
-        truth=None if spoken["truth"] is None else tuple(spoken["truth"]),
+        truth=None if record["truth"] is None else tuple(record["truth"]),
         caption_NC=_open(pictures / f"{name}.caption.npy"),
         ids_KL=_open(text / f"{name}.ids.npy"),
     )
@@ -141,12 +143,12 @@ def _open(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # plain view of the map
 
 
-def _write(path: Path, keys: np.ndarray) -> None:
-    write_array(path, [keys], keys.shape, np.int64)
+def _write(path: Path, hashes: np.ndarray) -> None:
+    write_array(path, [hashes], hashes.shape, np.int64)
 
 
-def _caption_keys(captions: Sequence[Sequence[str]]) -> np.ndarray:
-    keys_NC = np.full((len(captions), max(map(len, captions))), -1, dtype=np.int64)
-    for row, spoken in enumerate(captions):
-        keys_NC[row, : len(spoken)] = [caption_key(caption) for caption in spoken]
-    return keys_NC
+def _caption_hashes(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    hash_NC = np.full((len(captions), max(map(len, captions))), -1, dtype=np.int64)
+    for row, own in enumerate(captions):
+        hash_NC[row, : len(own)] = [caption_hash(caption) for caption in own]
+    return hash_NC

@@ -26,7 +26,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """Words to ids and back; every text comes out `length` tokens long."""
+    """Turns captions into ids and back; every text comes out `length` tokens long."""
 
     backend: tokenizers.Tokenizer
     """Neither pads nor truncates; both are done here."""
@@ -49,8 +49,8 @@ class Tokenizer:
     @cached_property
     def word_ids(self) -> np.ndarray:
         """int64; every id that is a word or a piece of one."""
-        known = self.backend.get_vocab(with_added_tokens=True).values()
-        return np.array(sorted(set(known) - set(self.special_ids)), dtype=np.int64)
+        ids = self.backend.get_vocab(with_added_tokens=True).values()
+        return np.array(sorted(set(ids) - set(self.special_ids)), dtype=np.int64)
 
     @cached_property
     def is_word_V(self) -> np.ndarray:
@@ -64,43 +64,43 @@ class Tokenizer:
 
         Raises `SettingError` where the vocabulary does not say where words begin.
         """
-        known = self.backend.get_vocab(with_added_tokens=True)
+        number_of = self.backend.get_vocab(with_added_tokens=True)
         inside = getattr(self.backend.model, "continuing_subword_prefix", None)
-        marks = [mark for mark in "Ġ▁" if any(token.startswith(mark) for token in known)]
+        marks = [mark for mark in "Ġ▁" if any(token.startswith(mark) for token in number_of)]
         if not inside and not marks:
             raise SettingError(
                 "objectives.mlm.whole_words: the tokens of this tokenizer do not say where words "
                 "begin; take a WordPiece, or turn whole_words off"
             )
         begins_V = np.ones(self.vocabulary, dtype=bool)
-        for token, number in known.items():
+        for token, number in number_of.items():
             goes_on = token.startswith(inside) if inside else not token.startswith(marks[0])
             begins_V[number] = number in self.special_ids or not goes_on
         return begins_V
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids, int64 [B, L], and which of them are real, bool [B, L] (the rest is padding)."""
+        """Encodes texts: ids, int64 (B, L), and which of them are no padding, bool (B, L)."""
         ids_BL = torch.from_numpy(self.padded(_encoded(self.backend, texts)).astype(np.int64))
         return ids_BL, ids_BL != self.pad_id
 
-    def padded(self, spoken: Sequence[Sequence[int]]) -> np.ndarray:
-        """int32 [B, L]: rows of ids filled up, or cut before their last token, [SEP]."""
-        ids_BL = np.full((len(spoken), self.length), self.pad_id, dtype=np.int32)
-        for row, ids in zip(ids_BL, spoken, strict=True):
+    def padded(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Fills rows of ids up, or cuts them before their last token, [SEP]: int32 (B, L)."""
+        ids_BL = np.full((len(rows), self.length), self.pad_id, dtype=np.int32)
+        for row, ids in zip(ids_BL, rows, strict=True):
             row[: len(ids)] = ids if len(ids) <= len(row) else [*ids[: len(row) - 1], ids[-1]]
         return ids_BL
 
     def decode(self, ids: Sequence[int] | Tensor | np.ndarray) -> str:
-        """The words of one row of ids, special tokens left out."""
+        """Spells one row of ids, special tokens left out."""
         kept = [int(i) for i in ids if int(i) not in (self.pad_id, self.cls_id, self.sep_id)]
         return self.backend.decode(kept, skip_special_tokens=False)
 
     def with_length(self, length: int) -> Tokenizer:
-        """The same words at another length, for texts that are not captions."""
+        """Gives the same tokenizer at another length, for texts that are not captions."""
         return replace(self, length=length)
 
     def for_transformers(self) -> Any:
-        """The same tokenizer as one of transformers, which cuts at the same length."""
+        """Gives the same tokenizer as one of transformers, which cuts at the same length."""
         from architectures.weights.from_transformers import tokenizer  # loads transformers
 
         ids = {"pad": self.pad_id, "unk": self.unknown_id, "cls": self.cls_id, "sep": self.sep_id,
@@ -117,7 +117,7 @@ class Tokenizer:
 
     @staticmethod
     def load(folder: Path) -> Tokenizer:
-        """What `save` wrote."""
+        """Reads what `save` wrote."""
         special = json.loads((folder / "special.json").read_text())
         backend = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
         return Tokenizer(
@@ -141,10 +141,10 @@ def tokenized(
         tokenizer = train_wordpiece(captions["train"], text.vocabulary)
     else:
         tokenizer = _pretrained(text.tokenizer)
-    spoken = {name: _encoded(tokenizer.backend, said) for name, said in captions.items()}
-    tokens_K = np.array([len(ids) for said in spoken.values() for ids in said])
+    rows = {name: _encoded(tokenizer.backend, texts) for name, texts in captions.items()}
+    tokens_K = np.array([len(ids) for split in rows.values() for ids in split])
     unknown_id = tokenizer.unknown_id
-    unknown = sum(ids.count(unknown_id) for said in spoken.values() for ids in said)
+    unknown = sum(ids.count(unknown_id) for split in rows.values() for ids in split)
     facts = {
         "captions": len(tokens_K),
         "tokens_mean": float(tokens_K.mean()),
@@ -152,18 +152,18 @@ def tokenized(
         "unknown_share": unknown / int(tokens_K.sum()),
     }
     tokenizer = tokenizer.with_length(int(min(tokens_K.max(), text.max_tokens)))
-    return tokenizer, {name: tokenizer.padded(said) for name, said in spoken.items()}, facts
+    return tokenizer, {name: tokenizer.padded(split) for name, split in rows.items()}, facts
 
 
 def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     different = list(dict.fromkeys(texts))  # captions repeat
-    found = backend.encode_batch_fast(different)
-    ids = {text: encoding.ids for text, encoding in zip(different, found, strict=True)}
+    encodings = backend.encode_batch_fast(different)
+    ids = {text: encoding.ids for text, encoding in zip(different, encodings, strict=True)}
     return [ids[text] for text in texts]
 
 
 def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A lower-case WordPiece with BERT's rules; the same captions give the same vocabulary.
+    """Trains a lower-case WordPiece with BERT's rules; the same captions give the same vocabulary.
 
     The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
     ties between merges, so two trainings differ. Naming them first, as if special, fixes
@@ -205,7 +205,7 @@ def _wordpiece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 
 
 def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
-    """The different words of the captions, as the model will see them."""
+    """Lists the different words of the captions, as the model will see them."""
     words = set()
     for start in range(0, len(captions), 4096):
         text = backend.normalizer.normalize_str(" ".join(captions[start : start + 4096]))
@@ -217,11 +217,11 @@ def _pretrained(name: str) -> Tokenizer:
     from architectures.weights.from_transformers import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)
-    words = ("pad", "unk", "cls", "sep", "mask")
-    special = {word: getattr(theirs, f"{word}_token_id") for word in words}
-    for word, value in special.items():
-        if value is None and word != "unk":
-            raise SettingError(f"tokenizer {name!r} has no {word} token; BERT-like ones have it")
+    roles = ("pad", "unk", "cls", "sep", "mask")
+    special = {role: getattr(theirs, f"{role}_token_id") for role in roles}
+    for role, value in special.items():
+        if value is None and role != "unk":
+            raise SettingError(f"tokenizer {name!r} has no {role} token; BERT-like ones have it")
     backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()

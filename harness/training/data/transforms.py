@@ -16,7 +16,7 @@ from harness.training.settings.data import Pictures, Scenes
 
 
 class Augment(Frozen):
-    """What happens to a training picture each time it is seen."""
+    """This happens to a training picture each time it is seen."""
 
     kind: Literal["none", "crop", "crop_flip"] = "none"
     """Nothing, a random resized crop, or that and a left-right flip of every other picture."""
@@ -25,7 +25,9 @@ class Augment(Frozen):
 
 
 def augmented(images_BHWC: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """The pictures cut (area uniform, aspect 3/4 to 4/3 on a log scale), resized, flipped.
+    """Cuts pictures (area uniform, aspect 3/4 to 4/3 on a log scale), resizes and flips them.
+
+    uint8 (B, H, W, C) in and out, H = W. The cut is Inception's (Szegedy et al. 2015).
 
     All draws come first and depend on B only; `rng` is the stream of this step.
     """
@@ -46,7 +48,7 @@ def augmented(images_BHWC: np.ndarray, augment: Augment, rng: np.random.Generato
 
 
 def normalised(image_BCHW: Tensor) -> Tensor:
-    """uint8 -> float32 from -1 to 1 (mean and deviation 0.5, as timm's ViTs were trained)."""
+    """Turns uint8 into float32 from -1 to 1 (mean and deviation 0.5, as of timm's ViTs)."""
     return image_BCHW.float() / 127.5 - 1
 
 
@@ -58,9 +60,9 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def pixels(data: Scenes | Pictures, channels: int) -> dict[str, Any]:
-    """What `harness.training.data` makes of a picture, as timm says it."""
+    """Says what `harness.training.data` makes of a picture, in timm's words."""
     half = (0.5,) * channels
     fit = {"squash": "squash", "crop": "center", "pad": "border"}
     mode = fit[getattr(data, "fit", "squash")]
-    said = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
-    return {**said, "crop_mode": mode}
+    constant = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
+    return {**constant, "crop_mode": mode}

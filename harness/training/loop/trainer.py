@@ -155,7 +155,7 @@ class Trainer:
                 packed=self.packed,
             )
             loss = total(losses.terms, self.spec.objectives)
-        self.state.remember(taught, batch.keys)
+        self.state.remember(taught, batch.identity)
         return losses, loss
 
     def _check(self, step: int, loss: Tensor, norm: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from harness.training.data.batches import Batch
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives import itc, itm
 from harness.training.objectives.captions import captions
 from harness.training.objectives.itc import Scores
@@ -56,7 +56,7 @@ def terms(
     if "itc" in active:
         assert text is not None
         features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        both_ways = compared(features, batch.keys, state, taught)
+        both_ways = compared(features, batch.identity, state, taught)
         alpha = 0.0 if taught is None else objectives.itc.distil * state.ramp
         found["itc"], parts = itc.aligned(*both_ways, state.temperature, objectives.itc, alpha)
         notes |= parts
@@ -81,21 +81,21 @@ def terms(
 
 def compared(
     features: tuple[Tensor, Tensor],
-    keys: Keys,
+    identity: Identity,
     state: ObjectiveState,
     taught: Taught | None,
 ) -> tuple[Scores, Scores]:
     """Images with texts, and texts with images: the rows of the batch with every key.
 
-    Keys are, in this order: the features of the batch, its own or the teacher's; those of other
+    Identity are, in this order: the features of the batch, its own or the teacher's; those of other
     workers, where they are gathered; the queue.
     """
     itc = state.settings.itc
-    rows = Pairs(image_NE=features[0], text_NE=features[1], keys=keys)
+    rows = Pairs(image_NE=features[0], text_NE=features[1], identity=identity)
     soft: tuple[Tensor | None, Tensor | None] = (None, None)
     others = rows
     if taught is not None and taught.image_BE is not None and taught.text_BE is not None:
-        teacher = Pairs(image_NE=taught.image_BE, text_NE=taught.text_BE, keys=keys)
+        teacher = Pairs(image_NE=taught.image_BE, text_NE=taught.text_BE, identity=identity)
         theirs = state.keys(teacher, queue=True)
         soft = teacher.cosines_with(theirs) if itc.distil else soft
         others = theirs if itc.keys == "teacher" else rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from architectures.layers.heads import cosines
-from harness.training.data.identity import Keys, matches
+from harness.training.data.identity import Identity, matches
 from harness.training.objectives.gather import gathered
 
 
@@ -25,7 +25,7 @@ class Pairs:
     """Unit vectors (N, E), or (N, V, E) where an image has several."""
     text_NE: Tensor
     """Unit vectors (N, E)."""
-    keys: Keys
+    identity: Identity
 
     def __len__(self) -> int:
         return len(self.text_NE)
@@ -36,7 +36,7 @@ class Pairs:
         return Pairs(
             image_NE=torch.cat([part.image_NE for part in parts]),
             text_NE=torch.cat([part.text_NE for part in parts]),
-            keys=Keys.join([part.keys for part in parts]),
+            identity=Identity.join([part.identity for part in parts]),
         )
 
     def of_all_workers(self, *, own_first: bool = True) -> Pairs:
@@ -45,7 +45,7 @@ class Pairs:
         return Pairs(
             image_NE=gather(self.image_NE),
             text_NE=gather(self.text_NE),
-            keys=self.keys.map(gather),
+            identity=self.identity.map(gather),
         )
 
     def cosines_with(self, others: Pairs) -> tuple[Tensor, Tensor]:
@@ -57,4 +57,4 @@ class Pairs:
 
     def matches_with(self, others: Pairs) -> tuple[Tensor, Tensor]:
         """bool (B, K) twice, in the same order: they are of the same thing (`identity.matches`)."""
-        return matches(self.keys, others.keys), matches(others.keys, self.keys).T
+        return matches(self.identity, others.identity), matches(others.identity, self.identity).T

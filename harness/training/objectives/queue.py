@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives.pairs import Pairs
 
 NOBODY = -2
@@ -54,7 +54,7 @@ class Queue(nn.Module):
         return Pairs(
             image_NE=self.image_QE[: self.filled],
             text_NE=self.text_QE[: self.filled],
-            keys=Keys(
+            identity=Identity(
                 group_B=group,
                 picture_B=picture,
                 caption_B=caption,
@@ -65,19 +65,19 @@ class Queue(nn.Module):
     @torch.no_grad()
     def push(self, pairs: Pairs) -> None:
         """Puts pairs in, over the oldest; of more than Q the last."""
-        keys = pairs.keys
+        identity = pairs.identity
         count = min(len(pairs), self.size)
-        places_N = torch.arange(self.place, self.place + count, device=keys.group_B.device)
+        places_N = torch.arange(self.place, self.place + count, device=identity.group_B.device)
         places_N %= self.size
-        captions = keys.captions_BC.shape[1]
+        captions = identity.captions_BC.shape[1]
         if not self.captions_QC.shape[1]:  # its width is known when the first pairs come
             self.captions_QC = self.captions_QC.new_full((self.size, captions), NOBODY)
-        three_N3 = torch.stack([keys.group_B, keys.picture_B, keys.caption_B], dim=1)
+        three_N3 = torch.stack([identity.group_B, identity.picture_B, identity.caption_B], dim=1)
         for buffer, new in (
             (self.image_QE, pairs.image_NE),
             (self.text_QE, pairs.text_NE),
             (self.keys_Q3, three_N3),
-            (self.captions_QC, keys.captions_BC),
+            (self.captions_QC, identity.captions_BC),
         ):
             buffer.index_copy_(0, places_N, new[-count:].to(buffer.dtype))
         self.filled = max(self.filled, min(self.place + count, self.size))

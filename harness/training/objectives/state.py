@@ -7,7 +7,7 @@ from torch import nn
 
 from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch
-from harness.training.data.identity import Keys
+from harness.training.data.identity import Identity
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import Queue
 from harness.training.objectives.teacher import Taught, Twin
@@ -66,11 +66,13 @@ class ObjectiveState(nn.Module):
             parts.append(self.queue.kept())
         return Pairs.join(parts) if len(parts) > 1 else parts[0]
 
-    def remember(self, taught: Taught | None, keys: Keys) -> None:
+    def remember(self, taught: Taught | None, identity: Identity) -> None:
         """The teacher's features of all workers go into the queue, after the loss has used it."""
         if self.queue is not None and taught is not None:
             assert taught.image_BE is not None and taught.text_BE is not None
-            pairs = Pairs(image_NE=full(taught.image_BE), text_NE=full(taught.text_BE), keys=keys)
+            pairs = Pairs(
+                image_NE=full(taught.image_BE), text_NE=full(taught.text_BE), identity=identity
+            )
             self.queue.push(pairs.of_all_workers(own_first=False))  # one queue, alike on all
 
     def curves(self) -> dict[str, float]:

@@ -84,7 +84,7 @@ class Classes(nn.Module):
         self.register_buffer("groups_K", groups_K)
 
     def labels(self, batch: Batch) -> Tensor:
-        return torch.searchsorted(self.get_buffer("groups_K"), batch.keys.group_B)
+        return torch.searchsorted(self.get_buffer("groups_K"), batch.identity.group_B)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Term]:
         term = classified(self.model(batch.pixels()), self.labels(batch))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.training.data.scenes.layout import COLOURS, SHAPES, SIZES, Layout
+from harness.training.data.scenes.draft import COLOURS, SHAPES, SIZES, Draft
 
 RGB = {
     "red": (215, 30, 35), "orange": (250, 135, 15), "yellow": (240, 215, 20),
@@ -33,54 +33,57 @@ _FINE = 4
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the objects stand, as shares of the picture's side."""
+    """Centres and radii of M scenes' objects are held here, as shares of the picture's side."""
 
     at_MN2: np.ndarray
-    """x from the left, y from the top, of the centre."""
+    """float64 (M, N, 2): x from the left, y from the top, of the centre."""
     radius_MN: np.ndarray
+    """float64 (M, N)."""
 
 
-def place(layout: Layout, rng: np.random.Generator) -> Placed:
-    """Objects near the middle of their cells, in slightly varied sizes."""
-    middle_MN2 = (np.stack([layout.cell_MN % 3, layout.cell_MN // 3], axis=2) + 0.5) / 3
+def place(draft: Draft, rng: np.random.Generator) -> Placed:
+    """Puts objects near the middle of their cells, in slightly varied sizes."""
+    middle_MN2 = (np.stack([draft.cell_MN % 3, draft.cell_MN // 3], axis=2) + 0.5) / 3
     jitter_MN2 = rng.uniform(-_JITTER, _JITTER, size=middle_MN2.shape)
-    scale_MN = np.array(_SCALES)[rng.integers(len(_SCALES), size=layout.cell_MN.shape)]
+    scale_MN = np.array(_SCALES)[rng.integers(len(_SCALES), size=draft.cell_MN.shape)]
     radius = np.array([_RADIUS[size] for size in SIZES])
-    radius_MN = radius[layout.size_MN] * scale_MN
-    if layout.cell_MN.shape[1] == 1:
+    radius_MN = radius[draft.size_MN] * scale_MN
+    if draft.cell_MN.shape[1] == 1:
         radius_MN = radius_MN * _ALONE
     edge_MN1 = radius_MN[:, :, None]  # nothing is cut off by the picture's edge
     return Placed((middle_MN2 + jitter_MN2).clip(edge_MN1, 1 - edge_MN1), radius_MN)
 
 
-def draw(
-    layout: Layout, placed: Placed, side: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Pieces of uint8 [m, S, S, 3], small enough to hold, that are M pictures together."""
-    ground_M3 = rng.integers(126, 131, size=(len(layout), 3))
-    paint_MN3 = np.array([RGB[colour] for colour in COLOURS])[layout.colour_MN]
+def draw(draft: Draft, placed: Placed, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yields the M pictures in pieces small enough to hold, uint8 (m, S, S, 3)."""
+    ground_M3 = rng.integers(126, 131, size=(len(draft), 3))
+    paint_MN3 = np.array([RGB[colour] for colour in COLOURS])[draft.colour_MN]
     paint_MN3 = paint_MN3 + rng.integers(-12, 13, size=paint_MN3.shape)
     step = max(1, 2**23 // (side * side * 3))
-    for start in range(0, len(layout), step):
+    for start in range(0, len(draft), step):
         piece = slice(start, start + step)
         some = Placed(placed.at_MN2[piece], placed.radius_MN[piece])
-        canvas_MSS3 = _painted(layout.take(piece), some, ground_M3[piece], paint_MN3[piece], side)
+        canvas_MSS3 = _painted(draft.take(piece), some, ground_M3[piece], paint_MN3[piece], side)
         canvas_MSS3 += rng.integers(-7, 8, size=canvas_MSS3.shape, dtype=np.int8)
         yield np.clip(np.rint(canvas_MSS3), 0, 255).astype(np.uint8)
 
 
 def _painted(
-    layout: Layout, placed: Placed, ground_M3: np.ndarray, paint_MN3: np.ndarray, side: int
+    draft: Draft,
+    placed: Placed,
+    ground_M3: np.ndarray,
+    paint_MN3: np.ndarray,
+    side: int,
 ) -> np.ndarray:
-    """Float [M, S, S, 3] without noise. Each shape at each radius is stamped on all its scenes."""
+    """Returns float32 (M, S, S, 3), no noise. A shape of a radius is stamped on all its scenes."""
     margin = side // 3 + 2
-    canvas = np.empty((len(layout), side + 2 * margin, side + 2 * margin, 3), dtype=np.float32)
+    canvas = np.empty((len(draft), side + 2 * margin, side + 2 * margin, 3), dtype=np.float32)
     canvas[:] = ground_M3[:, None, None]
     pixel_MN2 = np.floor(placed.at_MN2 * side).astype(np.int64)
-    for i in range(layout.cell_MN.shape[1]):
+    for i in range(draft.cell_MN.shape[1]):
         for shape, name in enumerate(SHAPES):
             for radius in np.unique(placed.radius_MN[:, i]):
-                mine = (layout.shape_MN[:, i] == shape) & (placed.radius_MN[:, i] == radius)
+                mine = (draft.shape_MN[:, i] == shape) & (placed.radius_MN[:, i] == radius)
                 rows = np.flatnonzero(mine)
                 if len(rows) == 0:
                     continue
@@ -96,7 +99,9 @@ def _painted(
 
 @lru_cache(maxsize=256)
 def _stamp(shape: str, radius: float) -> np.ndarray:
-    """float32 [D, D]: how much of each pixel the shape covers, its centre in the middle one."""
+    """Returns float32 (D, D): the share of each pixel that the shape covers; its centre is the
+    middle of the middle one.
+    """
     reach = int(np.ceil(radius)) + 1
     fine = (np.arange((2 * reach + 1) * _FINE) + 0.5) / _FINE - reach - 0.5
     inside = _inside(shape, fine / radius, fine[:, None] / radius)
@@ -105,7 +110,7 @@ def _stamp(shape: str, radius: float) -> np.ndarray:
 
 
 def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether points are in a shape of radius about 1; y points down."""
+    """Says whether points are in a shape of radius about 1; y points down."""
     r, box = np.hypot(x, y), np.maximum(abs(x), abs(y))
     match shape:
         case "circle":

@@ -18,17 +18,17 @@ import numpy as np
 
 from harness.training.data.cache import DataError
 from harness.training.data.identity import hashed
-from harness.training.data.scenes.layout import (
+from harness.training.data.scenes.draft import (
     COLOURS,
     PLACES,
     SHAPES,
     SIZES,
-    Layout,
+    Draft,
     direction,
-    lay_out,
+    draft_scenes,
 )
 from harness.training.data.scenes.pixels import Placed, draw, place
-from harness.training.data.scenes.words import spoken
+from harness.training.data.scenes.words import captions_of
 from harness.training.data.splits import NAMES, Rows, write_split
 from harness.training.randomness import stream
 from harness.training.settings.data import Scenes
@@ -38,31 +38,36 @@ VERSION = "1"
 
 
 def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> None:
-    """Draws all splits into `folder` (splits.write_split)."""
+    """Draws all splits into `folder` (splits.write_split).
+
+    Raises `DataError` for a number of objects that no scene can hold.
+    """
     if data.objects[0] > data.objects[1] or data.objects[1] > len(PLACES):
         raise DataError(
             f"objects={data.objects}: fewest and most objects, at most {len(PLACES)} fit a scene"
         )
     for name in NAMES:
-        layout, descriptions = lay_out(data, name)
+        draft, descriptions = draft_scenes(data, name)
         rng = stream(data.seed, "scenes words", name)
-        captions = spoken(layout, data.captions, data.objects[0] < data.objects[1], rng)
+        captions = captions_of(draft, data.captions, data.objects[0] < data.objects[1], rng)
         rng = stream(data.seed, "scenes pixels", name)
-        placed = place(layout, rng)
-        truth = [_truth(layout, placed, row) for row in range(len(layout))]
+        placed = place(draft, rng)
+        truth = [_truth(draft, placed, row) for row in range(len(draft))]
         rows = Rows(captions=captions, groups=descriptions, truth=truth)
-        pieces = _keyed(draw(layout, placed, image_size, rng), channels)
+        pieces = _hashed(draw(draft, placed, image_size, rng), channels)
         write_split(folder, name, pieces, (image_size, image_size, channels), rows)
 
 
-def _truth(layout: Layout, placed: Placed, row: int) -> dict[str, Any]:
-    """x, y (of the centre, from the top left) and radius are shares of the picture's side."""
-    cells = [int(cell) for cell in layout.cell_MN[row] if cell >= 0]
+def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, Any]:
+    """Describes one scene; x, y (of the centre, from the top left) and radius are shares of the
+    picture's side.
+    """
+    cells = [int(cell) for cell in draft.cell_MN[row] if cell >= 0]
     objects = [
         {
-            "shape": SHAPES[layout.shape_MN[row, i]],
-            "colour": COLOURS[layout.colour_MN[row, i]],
-            "size": SIZES[layout.size_MN[row, i]],
+            "shape": SHAPES[draft.shape_MN[row, i]],
+            "colour": COLOURS[draft.colour_MN[row, i]],
+            "size": SIZES[draft.size_MN[row, i]],
             "place": PLACES[cell],
             "x": round(float(placed.at_MN2[row, i, 0]), 4),
             "y": round(float(placed.at_MN2[row, i, 1]), 4),
@@ -79,7 +84,7 @@ def _truth(layout: Layout, placed: Placed, row: int) -> dict[str, Any]:
     return {"objects": objects, "relations": relations}
 
 
-def _keyed(pieces: Iterator[np.ndarray], channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _hashed(pieces: Iterator[np.ndarray], channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for images_MHWC in pieces:
         if channels == 1:  # ITU-R 601 luma, as in PIL
             grey = images_MHWC @ np.array([0.299, 0.587, 0.114])

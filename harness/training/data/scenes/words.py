@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.training.data.scenes.layout import COLOURS, PLACES, SHAPES, SIZES, Layout, direction
+from harness.training.data.scenes.draft import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Draft,
+    direction,
+)
 
 SYNONYMS = {
     "small": ("little", "tiny"),
@@ -38,52 +45,52 @@ _ONE = (
 _TWO = ("{a} {where} {b}", "a {a} {where} a {b}", "the {a} is {where} the {b}")
 
 
-def spoken(
-    layout: Layout, captions: int, say_only: bool, rng: np.random.Generator
+def captions_of(
+    draft: Draft, captions: int, say_only: bool, rng: np.random.Generator
 ) -> list[list[str]]:
-    """C captions of each scene; templates repeat only when a scene has more captions than them."""
-    count_M = layout.present_MN.sum(axis=1).tolist()
-    words_MCS = rng.random((len(layout), captions, 3 * layout.cell_MN.shape[1] + 3)).tolist()
-    pair_MC2 = rng.random((len(layout), captions, 2))
-    order_MT = np.argsort(rng.random((len(layout), len(_ONE))), axis=1).tolist()
+    """Words C captions for each scene; templates repeat only where C is more than there are."""
+    count_M = draft.present_MN.sum(axis=1).tolist()
+    words_MCS = rng.random((len(draft), captions, 3 * draft.cell_MN.shape[1] + 3)).tolist()
+    pair_MC2 = rng.random((len(draft), captions, 2))
+    order_MT = np.argsort(rng.random((len(draft), len(_ONE))), axis=1).tolist()
     out = []
     for row, count in enumerate(count_M):
-        said = []
+        captions_C = []
         for c in range(captions):
             template, draws = order_MT[row][c % len(_ONE)], iter(words_MCS[row][c])
             if count == 1:
-                place = _say(PLACES[layout.cell_MN[row, 0]], draws)
-                caption = _ONE[template].format(place=place, **_look(layout, row, 0, draws))
+                place = _say(PLACES[draft.cell_MN[row, 0]], draws)
+                caption = _ONE[template].format(place=place, **_look(draft, row, 0, draws))
             else:
-                caption = _several(layout, row, template, pair_MC2[row, c], draws)
-            said.append(f"only {caption}" if say_only else caption)
-        out.append(said)
+                caption = _several(draft, row, template, pair_MC2[row, c], draws)
+            captions_C.append(f"only {caption}" if say_only else caption)
+        out.append(captions_C)
     return out
 
 
 def _several(
-    layout: Layout, row: int, template: int, pair: np.ndarray, draws: Iterator[float]
+    draft: Draft, row: int, template: int, pair: np.ndarray, draws: Iterator[float]
 ) -> str:
-    """Where one object stands from another one; any others are only named."""
-    cells = layout.cell_MN[row]
+    """Says where one object stands from another one; any others are only named."""
+    cells = draft.cell_MN[row]
     count = int((cells >= 0).sum())
     first = int(pair[0] * count)
     second = (first + 1 + int(pair[1] * (count - 1))) % count
     rest = [i for i in range(count) if i not in (first, second)]
     a, b, *others = (
-        "{size} {colour} {shape}".format(**_look(layout, row, i, draws))
+        "{size} {colour} {shape}".format(**_look(draft, row, i, draws))
         for i in (first, second, *rest)
     )
     where = _say(direction(cells[first], cells[second]), draws)
-    said = _TWO[0 if others else template % len(_TWO)].format(a=a, b=b, where=where)
-    return " also ".join([said, *others])
+    between = _TWO[0 if others else template % len(_TWO)].format(a=a, b=b, where=where)
+    return " also ".join([between, *others])
 
 
-def _look(layout: Layout, row: int, i: int, draws: Iterator[float]) -> dict[str, str]:
+def _look(draft: Draft, row: int, i: int, draws: Iterator[float]) -> dict[str, str]:
     return {
-        "size": _say(SIZES[layout.size_MN[row, i]], draws),
-        "colour": _say(COLOURS[layout.colour_MN[row, i]], draws),
-        "shape": _say(SHAPES[layout.shape_MN[row, i]], draws),
+        "size": _say(SIZES[draft.size_MN[row, i]], draws),
+        "colour": _say(COLOURS[draft.colour_MN[row, i]], draws),
+        "shape": _say(SHAPES[draft.shape_MN[row, i]], draws),
     }
 
 

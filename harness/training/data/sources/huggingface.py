@@ -17,6 +17,7 @@ from harness.training.data.sources.table import (
 
 
 def folder_table(folder: Path, role: str) -> Table:
+    """Opens a folder that `datasets` saved. Raises `DataError` for any other folder."""
     if (folder / "dataset_dict.json").exists():
         splits = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir()))
         raise DataError(f"{role}={folder} holds several splits; name one of its folders: {splits}")
@@ -33,13 +34,14 @@ def folder_table(folder: Path, role: str) -> Table:
 
 
 def hub_table(where: str, role: str) -> Table:
+    """Loads `hub:NAME[:SPLIT]`, from the network where it is not cached."""
     datasets = _datasets()
     name, _, split = where.removeprefix("hub:").partition(":")
     try:
-        found = datasets.load_dataset(name, split=split or "train")
+        dataset = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the library raises many kinds: network, name, split, script
         raise DataError(f"{role}={where} cannot be loaded ({first_line(error)})") from error
-    return _dataset_table(found, where, Path())
+    return _dataset_table(dataset, where, Path())
 
 
 def _datasets() -> Any:

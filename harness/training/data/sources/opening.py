@@ -24,7 +24,7 @@ from harness.training.data.sources.table import (
 
 
 def open_tables(where: str, role: str) -> list[Table]:
-    """The tables of a source: a parquet path or glob, a `datasets` folder, `hub:NAME[:SPLIT]`.
+    """Opens a source: a parquet path or glob, a `datasets` folder, `hub:NAME[:SPLIT]`.
 
     Raises DataError for a missing or unreadable path and for zero rows in all. `role` (train,
     val, test) is the setting to name in messages. Only `hub:` may use the network.
@@ -41,7 +41,7 @@ def open_tables(where: str, role: str) -> list[Table]:
 
 
 def source_digest(where: str, role: str, image: str) -> str:
-    """Hash of a source's content: its files, and the picture files that they name.
+    """Hashes a source's content: its files, and the picture files that they name.
 
     A hub dataset is known by its name: looking further would need the network.
     """

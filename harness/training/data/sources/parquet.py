@@ -18,7 +18,7 @@ from harness.training.data.sources.table import (
 
 
 def parquet_paths(where: str, role: str) -> list[Path]:
-    """The files of a path or glob, by name."""
+    """Lists the files of a path or glob, by name. Raises `DataError` where there is none."""
     paths = sorted(Path(p) for p in glob.glob(str(Path(where).expanduser()), recursive=True))
     if not paths:
         what = "matches no file" if glob.has_magic(where) else "does not exist"
@@ -27,6 +27,7 @@ def parquet_paths(where: str, role: str) -> list[Path]:
 
 
 def parquet_table(path: Path, role: str) -> Table:
+    """Opens one file. Raises `DataError`, now or while it is read, where it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             rows, schema = file.metadata.num_rows, file.schema_arrow

@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One file (or one dataset) of rows."""
+    """One file (or one dataset) of rows, read in pieces."""
 
     name: str
     """What to call it in a message."""
@@ -32,12 +32,12 @@ class Table:
 def check_column(table: Table, column: str, setting: str) -> None:
     """Raises DataError with the nearest name where the table has no such column."""
     if column not in table.schema.names:
-        said = nearest(column, table.schema.names, f"column of {table.name} (setting {setting})")
-        raise DataError(str(said))
+        error = nearest(column, table.schema.names, f"column of {table.name} (setting {setting})")
+        raise DataError(str(error))
 
 
 def picture_path(value: Any, folder: Path) -> Path | None:
-    """The file an image cell points to, or None where it holds the bytes itself (or nothing)."""
+    """Names the file that an image cell points to; None where it holds bytes or nothing."""
     if isinstance(value, dict):
         value = value.get("path") if value.get("bytes") is None else None
     return folder / value if isinstance(value, str) and value else None

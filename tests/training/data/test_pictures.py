@@ -16,8 +16,7 @@ from harness.training.data.decoding import Decoded, Square, decode
 from harness.training.data.holding_out import families, hold_out
 from harness.training.settings.data import Pictures, Text
 from harness.training.settings.objectives import MLM
-
-from .conftest import encoded, png
+from tests.training.data.conftest import encoded, png
 
 Write = Callable[..., str]
 
@@ -123,9 +122,12 @@ def test_the_picture_key_does_not_depend_on_the_size_or_the_file_format() -> Non
         np.random.default_rng(0).integers(256, size=(9, 7, 3), dtype=np.uint8)
     )
     cells = [encoded(picture), encoded(picture, "bmp")]
-    keys = {decode(c, Path(), square(side=s)).key for c in cells for s in (4, 8)}
+    keys = {decode(c, Path(), square(side=s)).picture_hash for c in cells for s in (4, 8)}
     assert len(keys) == 1
-    assert decode(png(0), Path(), square()).key != decode(png(1), Path(), square()).key
+    assert (
+        decode(png(0), Path(), square()).picture_hash
+        != decode(png(1), Path(), square()).picture_hash
+    )
 
 
 def test_rows_come_through_in_order_with_groups_and_lists(parquet: Write, tmp_path: Path) -> None:

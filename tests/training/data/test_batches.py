@@ -61,7 +61,7 @@ def test_a_batch_holds_what_the_split_says(corpus: Corpus) -> None:
         assert corpus.tokenizer.decode(batch.ids_BL[i]) in train.captions[row]
         assert batch.text_is_real_BL[i].sum() == (batch.ids_BL[i] != corpus.tokenizer.pad_id).sum()
     assert batch.ids_BL.shape == (32, corpus.tokenizer.length)
-    assert torch.equal(batch.match_BB, matches(batch.keys, batch.keys))
+    assert torch.equal(batch.match_BB, matches(batch.identity, batch.identity))
     assert batch.match_BB.diagonal().all()
 
 
@@ -70,7 +70,7 @@ def test_every_caption_of_a_picture_is_drawn_equally_often(corpus: Corpus) -> No
     counts = np.zeros(3)
     for step in range(20):
         batch = some.at(step)
-        caption = batch.keys.caption_B[:, None] == batch.keys.captions_BC
+        caption = batch.identity.caption_B[:, None] == batch.identity.captions_BC
         counts += caption.sum(0).numpy()
     assert counts.sum() == 12_000 and abs(counts / 4000 - 1).max() < 0.05
 
@@ -245,7 +245,7 @@ def test_pixels_are_normalised() -> None:
 def test_a_moved_batch_is_whole(corpus: Corpus) -> None:
     (batch,) = validation_batches(corpus.val, corpus.tokenizer, 4, 4, MLM())
     there = batch.to("meta")
-    assert there.image_BCHW.is_meta and there.keys.group_B.is_meta
+    assert there.image_BCHW.is_meta and there.identity.group_B.is_meta
     assert there.negative_text_B is not None and there.negative_text_B.is_meta
     assert there.step == batch.step and len(there) == 4
 

@@ -7,13 +7,13 @@ import pytest
 
 from harness.training.data.cache import DataError
 from harness.training.data.corpus import Corpus, load_corpus
-from harness.training.data.scenes.layout import (
+from harness.training.data.scenes.draft import (
     COLOURS,
     DIRECTIONS,
     PLACES,
     SHAPES,
     SIZES,
-    lay_out,
+    draft_scenes,
     split_of,
 )
 from harness.training.data.scenes.pixels import RGB
@@ -129,11 +129,11 @@ def test_a_group_is_a_description(corpus: Corpus) -> None:
 
 
 def test_two_objects_in_other_cells_but_the_same_relation_are_one_description() -> None:
-    layout, texts = lay_out(Scenes(train=4000, objects=(2, 2)), "train")
-    where = [(np.sign(a // 3 - b // 3), np.sign(a % 3 - b % 3)) for a, b in layout.cell_MN.tolist()]
+    draft, texts = draft_scenes(Scenes(train=4000, objects=(2, 2)), "train")
+    where = [(np.sign(a // 3 - b // 3), np.sign(a % 3 - b % 3)) for a, b in draft.cell_MN.tolist()]
     known = {}
     for row, text in enumerate(texts):
-        looks = [tuple(f[row]) for f in (layout.size_MN, layout.colour_MN, layout.shape_MN)]
+        looks = [tuple(f[row]) for f in (draft.size_MN, draft.colour_MN, draft.shape_MN)]
         assert known.setdefault(text, (looks, where[row])) == (looks, where[row])
     assert len(known) == len({repr(v) for v in known.values()})
     assert {texts[0].count(";"), texts[-1].count(";")} == {2}

@@ -10,8 +10,7 @@ import pytest
 from harness.training.data.cache import DataError
 from harness.training.data.corpus import content_key, load_corpus
 from harness.training.settings.data import Pictures
-
-from .conftest import png
+from tests.training.data.conftest import png
 
 Write = Callable[..., str]
 

@@ -1,4 +1,4 @@
-"""Which scenes there are, what describes them, and which split a description belongs to.
+"""Scenes are drafted as numbers here, described in words, and given to a split by description.
 
 Letters: M scenes, N most objects of a scene (absent ones are -1).
 """
@@ -31,49 +31,58 @@ _LOOKS = len(SIZES) * len(COLOURS) * len(SHAPES)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """M scenes as numbers; objects of several are in a fixed order of their looks."""
+class Draft:
+    """A draft holds M scenes as numbers; objects of several are in a fixed order of their looks.
+
+    All int64 (M, N); -1 where a scene has fewer objects.
+    """
 
     size_MN: np.ndarray
+    """Place in `SIZES`."""
     colour_MN: np.ndarray
+    """Place in `COLOURS`."""
     shape_MN: np.ndarray
+    """Place in `SHAPES`."""
     cell_MN: np.ndarray
+    """Place in `PLACES`: rows of three, from the top left."""
 
     def __len__(self) -> int:
         return len(self.cell_MN)
 
     @property
     def present_MN(self) -> np.ndarray:
-        """Which objects there are."""
+        """bool (M, N): there is such an object."""
         return self.cell_MN >= 0
 
-    def take(self, rows: np.ndarray | slice) -> Layout:
-        """Some of the scenes."""
-        return Layout(
+    def take(self, rows: np.ndarray | slice) -> Draft:
+        """Takes some of the scenes, in the order named."""
+        return Draft(
             self.size_MN[rows], self.colour_MN[rows], self.shape_MN[rows], self.cell_MN[rows]
         )
 
 
-def lay_out(data: Scenes, name: str) -> tuple[Layout, list[str]]:
-    """The scenes of one split, uniform over its descriptions' scenes, and their descriptions."""
+def draft_scenes(data: Scenes, name: str) -> tuple[Draft, list[str]]:
+    """Draws the scenes of one split, uniform over what its descriptions allow; also their
+    descriptions.
+    """
     wanted = getattr(data, name)
     rng = stream(data.seed, "scenes layout", name)
-    parts: list[Layout] = []
+    drafts: list[Draft] = []
     kept: list[str] = []
     while len(kept) < wanted:
-        drawn = _random_layout(data.objects, 2 * wanted + 64, rng)
+        drawn = _random_draft(data.objects, 2 * wanted + 64, rng)
         texts = [description(drawn, row) for row in range(len(drawn))]
         rows = [row for row, text in enumerate(texts) if split_of(text, data.seed) == name]
-        parts.append(drawn.take(np.array(rows, dtype=np.int64)))
+        drafts.append(drawn.take(np.array(rows, dtype=np.int64)))
         kept += [texts[row] for row in rows]
-    whole = Layout(
-        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layout))
+    whole = Draft(
+        *(np.concatenate([getattr(draft, f.name) for draft in drafts]) for f in fields(Draft))
     )
     return whole.take(slice(wanted)), kept[:wanted]
 
 
 def split_of(text: str, seed: int) -> str:
-    """Which split a description belongs to."""
+    """Names the split that a description belongs to; depends on the text and the seed only."""
     place = hashed(f"{seed} {text}".encode()) / 2**63
     for name, share in _SHARES.items():
         place -= share
@@ -82,18 +91,21 @@ def split_of(text: str, seed: int) -> str:
     return "test"
 
 
-def description(layout: Layout, row: int) -> str:
-    """The canonical words of a scene: equal for exactly the scenes its captions are true of."""
+def description(draft: Draft, row: int) -> str:
+    """Puts a scene in canonical words, equal for exactly the scenes its captions are true of."""
     objects = [
         f"{SIZES[size]} {COLOURS[colour]} {SHAPES[shape]}"
         for size, colour, shape in zip(
-            layout.size_MN[row], layout.colour_MN[row], layout.shape_MN[row], strict=True
+            draft.size_MN[row],
+            draft.colour_MN[row],
+            draft.shape_MN[row],
+            strict=True,
         )
         if size >= 0
     ]
     if len(objects) == 1:
-        return f"{objects[0]} {PLACES[layout.cell_MN[row, 0]]}"
-    cells = layout.cell_MN[row]
+        return f"{objects[0]} {PLACES[draft.cell_MN[row, 0]]}"
+    cells = draft.cell_MN[row]
     pairs = [
         f"{a} {direction(cells[a], cells[b])} {b}"
         for a in range(len(objects))
@@ -103,13 +115,13 @@ def description(layout: Layout, row: int) -> str:
 
 
 def direction(cell: int, other: int) -> str:
-    """Where an object stands seen from another one."""
+    """Says where the object of one cell stands, seen from another one."""
     down, right = cell // 3 - other // 3, cell % 3 - other % 3
     return DIRECTIONS[int(np.sign(down)), int(np.sign(right))]
 
 
-def _random_layout(objects: tuple[int, int], count: int, rng: np.random.Generator) -> Layout:
-    """Scenes with objects of different looks in different cells."""
+def _random_draft(objects: tuple[int, int], count: int, rng: np.random.Generator) -> Draft:
+    """Draws scenes whose objects look different and stand in different cells."""
     most = objects[1]
     present_MN = np.arange(most) < rng.integers(objects[0], most + 1, size=(count, 1))
     look_MN = np.where(
@@ -121,5 +133,5 @@ def _random_layout(objects: tuple[int, int], count: int, rng: np.random.Generato
     look_MN, cell_MN, present_MN = look_MN[differ_M], cell_MN[differ_M], present_MN[differ_M]
     size_MN, rest_MN = np.divmod(look_MN, len(COLOURS) * len(SHAPES))
     colour_MN, shape_MN = np.divmod(rest_MN, len(SHAPES))
-    parts = (size_MN, colour_MN, shape_MN, cell_MN)
-    return Layout(*(np.where(present_MN, part, -1) for part in parts))
+    numbers = (size_MN, colour_MN, shape_MN, cell_MN)
+    return Draft(*(np.where(present_MN, number_MN, -1) for number_MN in numbers))
