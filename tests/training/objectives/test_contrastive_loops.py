@@ -11,8 +11,8 @@ from torch import Tensor
 from harness.training.objectives import itc as ours
 from harness.training.objectives.forward import compared
 from harness.training.settings.objectives import ITC
-from tests.objectives import loops
-from tests.objectives.situations import (
+from tests.training.objectives import loops
+from tests.training.objectives.situations import (
     Situation,
     close,
     one_situation,
