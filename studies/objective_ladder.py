@@ -36,7 +36,10 @@ STUDY = Study(
         {
             "ITC": {"objectives.itc.weight": 1.0},
             "hard negatives": {"objectives.itm.hard_share": 0.25},
-            "teacher and queue": {"objectives.itc.keys": "teacher", "objectives.itc.queue": 512},
+            "teacher and queue": {
+                "objectives.itc.candidates": "teacher",
+                "objectives.itc.queue": 512,
+            },
             "distilled ITC": {"objectives.itc.distil": 0.4},
             "distilled MLM": {"objectives.mlm.distil": 0.4},
         },

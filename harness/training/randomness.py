@@ -1,4 +1,4 @@
-"""Named counter-based random streams: everything random says what it depends on.
+"""Named random streams: every draw says what it depends on.
 
 A stream is keyed by (seed, name, indices), never consumed in order, so the same batch, mask or
 initial weight comes out whatever ran before it, on whichever worker, after whichever restart
@@ -13,13 +13,13 @@ import numpy as np
 
 
 def key(seed: int, name: str, *index: int | str) -> int:
-    """A 128-bit key of a stream. Distinct names and indices give unrelated keys."""
+    """Returns the 128-bit key of a stream. Distinct names and indices give unrelated keys."""
     text = "\x1f".join([str(seed), name, *map(str, index)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
 def stream(seed: int, name: str, *index: int | str) -> np.random.Generator:
-    """The generator of a stream, at its beginning.
+    """Returns the generator of a stream, at its beginning.
 
     >>> stream(0, "order", 3).integers(10) == stream(0, "order", 3).integers(10)
     np.True_
@@ -28,5 +28,5 @@ def stream(seed: int, name: str, *index: int | str) -> np.random.Generator:
 
 
 def torch_seed(seed: int, name: str, *index: int | str) -> int:
-    """A 63-bit seed for a torch generator, for draws that have to be made on the device."""
+    """Returns a 63-bit seed for a torch generator, for draws on the device itself."""
     return key(seed, name, *index) >> 65

@@ -84,7 +84,7 @@ class _Reader:
         self.bad_rows: list[str] = []
 
     def pieces(self, tables: list[Table], square: Square) -> Iterator[np.ndarray]:
-        """Yields uint8 (n, S, S, C) of all rows in order; captions, groups, hashes grow alongside."""
+        """Yields uint8 (n, S, S, C) of all rows in order; captions, groups, hashes grow along."""
         columns = [c for c in (self.data.image, self.data.caption, self.data.group) if c]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for table in tables:

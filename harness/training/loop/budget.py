@@ -1,4 +1,4 @@
-"""Budget -> optimizer steps, once, before training; Ledger: every unit, measured."""
+"""Turns a budget into optimizer steps, and these into the steps that are measured and saved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.training.settings.loop import Budget, Measure
 
 
 def steps_of(budget: Budget, batch_size: int) -> int:
-    """Optimizer steps of a budget. Samples are rounded up to whole batches."""
+    """Returns the optimizer steps of a budget; samples are rounded up to whole batches."""
     if budget.steps is not None:
         return budget.steps
     assert budget.samples is not None
@@ -16,7 +16,8 @@ def steps_of(budget: Budget, batch_size: int) -> int:
 
 
 def grid_of(steps: int, points: int) -> tuple[int, ...]:
-    """Steps after which curves are measured: `points` even ones and the start, step 0.
+    """Returns the steps after which curves are measured: step 0, and `points` steps at even
+    distances of which the last is `steps`; fewer where there are fewer steps.
 
     >>> grid_of(10, 4)
     (0, 2, 5, 8, 10)
@@ -25,7 +26,9 @@ def grid_of(steps: int, points: int) -> tuple[int, ...]:
 
 
 def checkpoints_of(steps: int, measure: Measure) -> frozenset[int]:
-    """The measured steps after which a checkpoint is written; the last is always one."""
+    """Returns the measured steps after which a checkpoint is written, at even distances; the last
+    measured step is always one.
+    """
     measured = grid_of(steps, measure.points)[1:]
     count = min(measure.checkpoints, len(measured))
     return frozenset(

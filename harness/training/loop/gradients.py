@@ -1,4 +1,4 @@
-"""How large the gradient is, as a whole and by part, and clipping by it."""
+"""Gradients measures how large the gradient is, as a whole and by part, and clips it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from architectures.contract import FusionDesign
 
 PARTS = ("image", "text", "fusion", "heads")
+"""The parts of a design whose gradients are shown apart."""
 
 
 def part_of(role: str, crossings: Collection[str]) -> str:
-    """Where a parameter belongs: the towers are what `towers` names so, less the layers of the text
-    stack in which text reads the image; heads are the objectives'; all else is fusion.
+    """Returns which of `PARTS` a parameter of this role belongs to.
+
+    Image and text are the towers (`architectures.stacks.towers`), without the layers of the text
+    stack in which text reads the image (`crossings`, prefixes of roles). Heads belong to the
+    objectives, as does their state. Everything else is fusion.
     """
     if any(role.startswith(f"{layer}.") for layer in crossings):
         return "fusion"
@@ -24,7 +28,7 @@ def part_of(role: str, crossings: Collection[str]) -> str:
 
 
 class Gradients:
-    """The trainable parameters of a design and of the objectives' state."""
+    """The gradients of the trainable parameters of a design and of the objectives' state."""
 
     def __init__(self, design: FusionDesign, state: nn.Module) -> None:
         named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
@@ -33,19 +37,20 @@ class Gradients:
         self._parameters = [p for _, p in trained]
         self._parts = [part_of(role, crossings) for role, _ in trained]
 
-    def _found(self) -> list[tuple[str, Tensor]]:
+    def _with_part(self) -> list[tuple[str, Tensor]]:
+        """Returns part and gradient of every parameter that has a gradient."""
         both = zip(self._parts, self._parameters, strict=True)
         return [(part, p.grad) for part, p in both if p.grad is not None]
 
     def norms(self) -> dict[str, Tensor]:
-        """`grad_norm`, and `grad_norm_image`, ... of each of `PARTS` that the design has.
-        Nothing here waits for the device.
+        """Returns `grad_norm`, the Euclidean norm of the whole gradient, and `grad_norm_image`, ...
+        of each of `PARTS` that the design has. Nothing here waits for the device.
         """
-        found = self._found()
-        each = torch._foreach_norm([gradient for _, gradient in found])
+        gradients = self._with_part()
+        each = torch._foreach_norm([gradient for _, gradient in gradients])
         norms = {"grad_norm": torch.linalg.vector_norm(torch.stack(each))}
         for part in (part for part in PARTS if part in self._parts):
-            own = [norm for norm, (its, _) in zip(each, found, strict=True) if its == part]
+            own = [norm for norm, (its, _) in zip(each, gradients, strict=True) if its == part]
             # Not by a list of places: a GPU waits where an index comes from Python.
             own_N = torch.stack(own) if own else each[0].new_zeros(0)
             norms[f"grad_norm_{part}"] = torch.linalg.vector_norm(own_N)

@@ -1,4 +1,4 @@
-"""What a run spent, in every unit."""
+"""The ledger counts what a run spent, in every unit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass
 class Ledger:
-    """What a run spent, in every unit: the binding one and all others."""
+    """What a run spent: the unit of its budget and all others."""
 
     steps: int = 0
     samples: int = 0
@@ -16,21 +16,21 @@ class Ledger:
     """Real text tokens, without padding."""
     image_tokens: int = 0
     flops: float = 0.0
-    """Counted, not measured: FLOPs per training sample (`architectures.views.cost`) x samples."""
+    """Counted, not measured: FLOPs of a training sample (`architectures.views.cost`) x samples."""
     train_seconds: float = 0.0
     """Wall time of training steps alone: without start-up, measuring and scoring."""
     device_seconds: float = 0.0
     """Wall time of the whole run on its device, over all its attempts."""
     peak_mib: float = 0.0
-    """Largest memory seen at the end of a forward pass: allocated on a GPU, on the CPU resident in
-    the process, which a worker that did other runs before may still hold from them."""
+    """Largest memory at the end of a forward pass, in MiB: allocated on a GPU; on a CPU resident in
+    the process, part of which may be left from runs that the same worker did before."""
     parameters: int = 0
     trainable: int = 0
     flops_per_sample: float = 0.0
     forward_flops: float = 0.0
     """Forward FLOPs of one pair through towers and fusion."""
     tuning_trials: int = 0
-    """Trials of the cell's tuning; known to the study, not to the run."""
+    """Trials of the cell's tuning; the study fills it in, the run leaves it 0."""
     tuning_seconds: float = 0.0
     attempts: int = 0
 

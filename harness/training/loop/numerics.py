@@ -1,4 +1,4 @@
-"""Process-wide settings that the bits of a result depend on; set anew by every run."""
+"""Sets what the bits of a result depend on in a whole process; every run sets it anew."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.training.settings.loop import Numerics
 
 
 def prepare(numerics: Numerics) -> None:
-    """Threads, determinism and seed of this process, whatever ran in it before.
+    """Sets threads, determinism and seed of this process, whatever ran in it before.
 
-    Raises `SettingError` where the asked-for device is not there.
+    Raises `SettingError` where the device of the settings is not there.
     """
     if numerics.device == "cuda":
         if not torch.cuda.is_available():
@@ -34,7 +34,7 @@ def prepare(numerics: Numerics) -> None:
 
 
 def release() -> None:
-    """Gives memory that is free back to the system, which `prepare` stopped happening by itself."""
+    """Gives free memory back to the system; since `prepare`, glibc does not do so by itself."""
     _allocator("malloc_trim", 0)
 
 

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and the learning rate of every step."""
+"""Builds AdamW with its parameter groups, and gives the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from harness.training.settings.loop import Optimizer
 
 
 def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
-    """Of step 1..steps: linear warm-up to the peak, then a cosine down to `final_share` of it.
+    """Returns the learning rate of a step, counted from 1 to `steps`: a linear warm-up to the peak,
+    then a cosine down to `final_share` of it.
 
-    Tied to the budget's steps, so every design walks the same schedule.
+    The schedule depends on the budget's steps alone, so it is the same for every design.
+
+    >>> learning_rate(Optimizer(learning_rate=1.0, warmup_share=0.2, final_share=0.1), 1, 10)
+    0.5
     """
     warmup = max(1, round(settings.warmup_share * steps))
     if step <= warmup:
@@ -28,7 +32,9 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
 def build(
     settings: Optimizer, design: FusionDesign, state: nn.Module, *, fused: bool
 ) -> torch.optim.AdamW:
-    """AdamW over a design and the objectives' state. ALBEF decays its temperature; we do not."""
+    """Makes AdamW over a design and the objectives' state. The temperature is not decayed here; in
+    ALBEF it is.
+    """
     named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
     return over(settings, named, design.rates(), fused=fused)
 
@@ -40,11 +46,11 @@ def over(
     *,
     fused: bool,
 ) -> torch.optim.AdamW:
-    """AdamW over those of the named parameters that are trainable; every group holds its `rate`, a
-    multiple of the schedule's learning rate: that of the first prefix in `rates`, else 1.
+    """Makes AdamW over the trainable ones among `named` (role, parameter).
 
-    Decay is for matrices, embeddings and position tables; biases, norms and scalars (one dimension
-    or none) have none.
+    Every group holds its `rate`, by which the loop multiplies the schedule's learning rate: the
+    value in `rates` of the first prefix that the role begins with, else 1. Matrices, embeddings and
+    position tables are decayed; biases, norms and scalars (one dimension or none) are not.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for role, parameter in named:

@@ -1,8 +1,8 @@
-"""The training loop: runs to its budget, yields what it measured.
+"""The training loop trains one model until its budget is spent, and yields its measurements.
 
-It writes nothing and knows no folder: `run.py` decides what becomes of a measurement. Nothing
-random is consumed in order (`randomness.py`), so a loop that goes on from a snapshot equals one
-that was never stopped, to the last bit.
+It writes nothing and knows no folder: `harness.runs` decides what becomes of a measurement. No
+random stream is consumed in order (`randomness.py`), so a loop that goes on from a snapshot equals
+one that was never stopped, to the last bit.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ class DivergedError(RuntimeError):
 
 @dataclasses.dataclass
 class Measurement:
-    """What is known after a step. `values` is empty where the loop only stopped on request."""
+    """The curves' values after a step; none where the loop only stopped on request."""
 
     step: int
     values: dict[str, float]
     checkpoint: bool
-    """A snapshot is due."""
+    """A snapshot is due now."""
     stopped: bool = False
+    """The loop ended here because `should_stop` said so."""
 
 
 class Trainer:
@@ -61,8 +62,8 @@ class Trainer:
         validation: Sequence[Batch],
         trained_on: Sequence[Batch] = (),
     ) -> None:
-        """`validation`: fixed batches that curves are measured on; `trained_on`: the same of
-        training pictures, for the gap between the two.
+        """Prepares a run from its first step. `validation`: the fixed batches that curves are
+        measured on; `trained_on`: such batches of training pictures, for the gap between the two.
         """
         self.spec, self.batches = spec, batches
         self.device = torch.device(spec.numerics.device)
@@ -88,13 +89,13 @@ class Trainer:
         self._process = psutil.Process()
 
     def precision(self) -> AbstractContextManager[object]:
-        """Autocast to bfloat16 where the spec asks for it."""
+        """Returns the context of forward passes: autocast to bfloat16 where the spec says so."""
         if self.spec.numerics.dtype == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def train(self, should_stop: Callable[[], bool]) -> Iterator[Measurement]:
-        """Steps until the budget is spent; yields at the start, on the grid, and when stopped.
+        """Trains until the budget is spent; yields at the start, on the grid, and when stopped.
 
         Raises `DivergedError` at the first step whose loss or gradient is not finite, on a GPU at
         the measurement after it.
@@ -113,7 +114,9 @@ class Trainer:
                 yield Measurement(self.step, self.measure(), checkpoint=self.step in saved)
 
     def one_step(self) -> None:
-        """Forward, backward, clip, update; keeps the chain of digests and the ledger."""
+        """Does one step: forward, backward, clip, update. Also extends the chain of digests of the
+        batches, and the ledger.
+        """
         spec, step = self.spec, self.step + 1
         batch = self.batches.at(self.step)
         self.chain = self.batches.after(self.chain, batch)
@@ -136,8 +139,8 @@ class Trainer:
         self._count(batch, losses, norms)
 
     def _forward(self, batch: Batch, step: int) -> tuple[Losses, Tensor]:
-        """The teacher draws its dropout from a stream of its own: with one or without, the design
-        draws the same.
+        """Returns the losses of a batch and their weighted sum. The teacher draws its dropout from
+        a stream of its own, so the design draws the same with a teacher and without.
         """
         seed = self.spec.seed
         drawing = torch.Generator(self.device)
@@ -159,8 +162,8 @@ class Trainer:
         return losses, loss
 
     def _check(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Raises `DivergedError` where loss or gradient is not finite. On a GPU that is asked at
-        measurements only: each answer would wait for all that was sent.
+        """Raises `DivergedError` where loss or gradient is not finite. On a GPU it looks only at
+        steps that are measured, because each look waits for all work on the device.
         """
         self.finite = self.finite & torch.isfinite(loss + norm)
         measured = self.device.type == "cpu" or step in self.measured
@@ -168,6 +171,7 @@ class Trainer:
             raise DivergedError(f"step {step}: loss {float(loss)}, gradient norm {float(norm)}")
 
     def _count(self, batch: Batch, losses: Losses, norms: dict[str, Tensor]) -> None:
+        """Adds a step to the sums of the curves and to the ledger."""
         for name, term in losses.terms.items():
             term = term.detach()
             self.sums[name] = self.sums[name] + term if name in self.sums else term
@@ -179,7 +183,7 @@ class Trainer:
         self.ledger.image_tokens += rows * (self.design.backbone.patches + 1)
 
     def _note_memory(self) -> None:
-        """At the end of the forward pass, when most is held."""
+        """Keeps the peak of memory; called at the end of the forward pass, when most is held."""
         if self.device.type == "cuda":
             held = torch.cuda.max_memory_allocated(self.device)
         else:
@@ -187,7 +191,7 @@ class Trainer:
         self.ledger.peak_mib = max(self.ledger.peak_mib, held / 2**20)
 
     def measure(self) -> dict[str, float]:
-        """Training means since the last measurement, and validation values."""
+        """Returns training means since the last measurement, and validation values."""
         objectives = self.spec.objectives
         values = {f"train/{name}": value for name, value in self.state.curves().items()}
         if self.sums:
@@ -205,14 +209,14 @@ class Trainer:
         return values
 
     def validate(self) -> dict[str, Term]:
-        """The terms of the fixed validation batches, now."""
+        """Returns the terms of the fixed validation batches under the present weights."""
         return validate(self.design, self.state, self.validation, self.precision)
 
     def _last_measured(self) -> int:
         return max((s for s in self.measured if s < self.step), default=0)
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything the loop needs to go on; tensors and plain values only."""
+        """Returns all that the loop needs to go on, as tensors and plain values."""
         return {
             "step": self.step,
             "design": self.design.state_dict(),
@@ -226,7 +230,7 @@ class Trainer:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Puts the loop where it was when `snapshot` was taken."""
         self.step = snapshot["step"]
         self.design.load_state_dict(snapshot["design"])
         self.state.load_state_dict(snapshot["state"])

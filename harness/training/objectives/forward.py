@@ -1,10 +1,11 @@
-"""One batch through a design and the objectives that are on: the terms of the loss.
+"""Runs one batch through a design and its active objectives, and returns the terms of the loss.
 
-One pass where one will do: text states of the whole caption serve ITC and ITM, image states serve
-all three objectives. MLM reads masked captions, which need a text pass of their own. What the
-momentum teacher says of the batch is asked for once, before.
+Each state is computed once: text states of the whole caption serve ITC and ITM, image states serve
+all three objectives. MLM reads masked captions, which are encoded beside the whole ones. The
+momentum teacher reads the batch before all this, once.
 
-Letters: B rows (the batch), K keys of ITC, the batch's own first, E width of a feature.
+Letters: B rows (the batch), K candidates of ITC, the batch's own first, E width of a feature,
+N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ def terms(
     taught: Taught | None = None,
     packed: bool = False,
 ) -> Losses:
-    """The terms of every objective with a weight above 0.
+    """Computes the term of every objective with a weight above 0, and curves that are only shown.
 
     `negatives`: the ITM pairs to use (validation), or the generator to draw them with. `taught`:
-    what the teacher says of the batch; None: keys and targets are the batch's own, as in
-    validation. `packed`: padding is left out of every layer, which changes no value.
+    the teacher's outputs for the batch; with None, as in validation, candidates and targets are the
+    batch's own. `packed`: padding is left out of every layer, which changes no value.
     """
     objectives = state.settings
     active = objectives.active()
-    found: dict[str, Term] = {}
+    by_objective: dict[str, Term] = {}
     notes: dict[str, Tensor] = {}
     image = design.encode_image(batch.pixels())
     text, masked = captions(design, batch, active, packed=packed)
@@ -58,25 +59,27 @@ def terms(
         features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
         both_ways = compared(features, batch.identity, state, taught)
         alpha = 0.0 if taught is None else objectives.itc.distil * state.ramp
-        found["itc"], parts = itc.aligned(*both_ways, state.temperature, objectives.itc, alpha)
+        by_objective["itc"], parts = itc.aligned(
+            *both_ways, state.temperature, objectives.itc, alpha
+        )
         notes |= parts
         notes["itc_pair_cosine"] = both_ways[0].cosine_BK.detach().diagonal().mean()
     if "itm" in active:
         assert text is not None
         if isinstance(negatives, torch.Generator):
             negatives = _drawn(both_ways, state, batch.match_BB, negatives)
-        found["itm"] = matching(design, image, text, negatives)
+        by_objective["itm"] = matching(design, image, text, negatives)
         if both_ways is not None:
             notes["itm_negative_cosine"] = _negative_cosine(both_ways, negatives)
     if masked is not None:
-        words = None if taught is None else taught.words_NV
+        taught_NV = None if taught is None else taught.words_NV
         labels_N = batch.mask_labels_BR.flatten().index_select(0, batch.hidden_N)
         logits_NV = hidden_words(design, image, masked, batch)
-        found["mlm"], parts = masked_words(
-            logits_NV, labels_N, words, objectives.mlm.distil * state.ramp
+        by_objective["mlm"], parts = masked_words(
+            logits_NV, labels_N, taught_NV, objectives.mlm.distil * state.ramp
         )
         notes |= parts
-    return Losses(found, notes)
+    return Losses(by_objective, notes)
 
 
 def compared(
@@ -85,22 +88,24 @@ def compared(
     state: ObjectiveState,
     taught: Taught | None,
 ) -> tuple[Scores, Scores]:
-    """Images with texts, and texts with images: the rows of the batch with every key.
+    """Compares every row of the batch with every candidate: images with texts, texts with images.
 
-    Identity are, in this order: the features of the batch, its own or the teacher's; those of other
-    workers, where they are gathered; the queue.
+    `features`: (B, E) of images, or (B, V, E) where an image has V vectors, and (B, E) of texts.
+    `identity`: what the rows are (`data.identity`). The candidates are, in this order: the features
+    of the batch, its own or the teacher's; those of other workers, where they are gathered; the
+    queue.
     """
     itc = state.settings.itc
     rows = Pairs(image_NE=features[0], text_NE=features[1], identity=identity)
     soft: tuple[Tensor | None, Tensor | None] = (None, None)
-    others = rows
+    candidates = rows
     if taught is not None and taught.image_BE is not None and taught.text_BE is not None:
         teacher = Pairs(image_NE=taught.image_BE, text_NE=taught.text_BE, identity=identity)
-        theirs = state.keys(teacher, queue=True)
+        theirs = state.candidates(teacher, queue=True)
         soft = teacher.cosines_with(theirs) if itc.distil else soft
-        others = theirs if itc.keys == "teacher" else rows
-    others = state.keys(rows, queue=False) if others is rows else others
-    both = zip(rows.cosines_with(others), rows.matches_with(others), soft, strict=True)
+        candidates = theirs if itc.candidates == "teacher" else rows
+    candidates = state.candidates(rows, queue=False) if candidates is rows else candidates
+    both = zip(rows.cosines_with(candidates), rows.matches_with(candidates), soft, strict=True)
     one, other = (Scores(cosine_BK=full(c), match_BK=m, taught_BK=t) for c, m, t in both)
     return one, other
 
@@ -111,7 +116,11 @@ def _drawn(
     match_BB: Tensor,
     generator: torch.Generator,
 ) -> itm.Negatives:
-    """From the batch alone: of the keys the first B."""
+    """Draws the negatives of ITM from the batch alone, the first B of ITC's candidates.
+
+    both_ways: cosines of both directions; None without ITC, and then every draw is uniform
+    match_BB:  (B, B) bool, images by texts: they describe each other
+    """
     rows = len(match_BB)
     to_text_BB = to_image_BB = torch.zeros(match_BB.shape, device=match_BB.device)
     if both_ways is not None:  # without ITC there is nothing to be hard by
@@ -122,24 +131,26 @@ def _drawn(
 
 
 def _negative_cosine(both_ways: tuple[Scores, Scores], negatives: itm.Negatives) -> Tensor:
-    """Mean cosine of the negatives, how hard they are, of those that there are."""
+    """Returns the mean cosine of the drawn negatives, how hard they are; rows without one do not
+    count.
+    """
     drawn_2B = torch.stack([negatives.text_for_image_B, negatives.image_for_text_B])
     cosine_2BK = torch.stack([way.cosine_BK.detach() for way in both_ways])
-    found_2B = cosine_2BK.gather(2, drawn_2B.clamp(min=0)[..., None]).squeeze(2)
+    negative_2B = cosine_2BK.gather(2, drawn_2B.clamp(min=0)[..., None]).squeeze(2)
     there_2B = drawn_2B >= 0
-    return (found_2B * there_2B).sum() / there_2B.sum().clamp(min=1)
+    return (negative_2B * there_2B).sum() / there_2B.sum().clamp(min=1)
 
 
 def matching(
     design: FusionDesign, image: ImageStates, text: TextStates, negatives: itm.Negatives
 ) -> Term:
-    """ITM over positives and negatives, fused in one call of 3 B rows, read at [CLS] only."""
+    """Computes ITM over positives and negatives, fused in one call of 3 B rows, read at [CLS]."""
     image_rows, text_rows, labels = itm.rows_of(image, text, negatives)
     fused = design.fuse(image_rows, text_rows, read_at_BR=labels.new_zeros(len(labels), 0))
     return classified(design.heads["itm"](fused.pooled_BD), labels)
 
 
-def total(found: Mapping[str, Term], objectives: Objectives) -> Tensor:
-    """Weighted sum of the mean losses."""
-    weighted = [getattr(objectives, name).weight * term.loss for name, term in found.items()]
+def total(by_objective: Mapping[str, Term], objectives: Objectives) -> Tensor:
+    """Returns the weighted sum of the mean losses, what is minimised."""
+    weighted = [getattr(objectives, name).weight * term.loss for name, term in by_objective.items()]
     return torch.stack(weighted).sum()

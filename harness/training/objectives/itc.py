@@ -1,11 +1,12 @@
 """Image-text contrastive learning: with a learnable temperature, or with a margin.
 
-Symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021), against the batch or
-against a momentum teacher's features of it and a queue, with soft targets (ALBEF, Li et al. 2021);
-or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp). With the rule of identity: a caption that
-also describes another picture is not its negative, in the batch or in the queue.
+The loss is a symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021), over the
+batch or over a momentum teacher's features of it and a queue, with soft targets (ALBEF, Li et al.
+2021); or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp). The rule of identity holds in batch
+and queue alike: a caption that also describes another picture is not its negative, unless the
+setting `same` says so.
 
-Letters: B rows (the batch), K keys, of which the first B are the rows' own pairs in order.
+Letters: B rows (the batch), K candidates, of which the first B are the rows' own pairs in order.
 """
 
 from __future__ import annotations
@@ -21,24 +22,28 @@ from harness.training.settings.objectives import ITC
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One direction, images to texts or texts to images: each row of the batch with every key."""
+    """One direction, images to texts or texts to images: each row of the batch with all candidates.
+
+    cosine_BK: (B, K) cosines, in [-1, 1]
+    match_BK:  (B, K) bool, the candidate matches the row (`data.identity.matches`); column i of row
+               i, the row's own pair, is taken to match whatever stands here
+    taught_BK: (B, K) the teacher's cosines of the same rows with the same candidates, or None
+    """
 
     cosine_BK: Tensor
     match_BK: Tensor
-    """bool: the key matches the row. The own one, of column i in row i, always counts as if."""
     taught_BK: Tensor | None = None
-    """The teacher's own cosines of the same rows with the same keys."""
 
     def own_BK(self) -> Tensor:
-        """bool: the key is the row's own pair."""
+        """Returns a (B, K) bool: the candidate is the row's own pair."""
         own_BK = torch.zeros_like(self.match_BK)
         own_BK.diagonal().fill_(True)
         return own_BK
 
 
 def targets(scores: Scores, same: str) -> tuple[Tensor, Tensor]:
-    """What each row should point to (rows sum to 1), and a mask of keys to leave out. `same`: see
-    `settings.ITC`.
+    """Returns the (B, K) shares that each row should give its candidates (rows sum to 1), and a
+    (B, K) bool of candidates to leave out. `same`: see `settings.objectives.ITC`.
     """
     own_BK = scores.own_BK()
     nothing_BK = torch.zeros_like(own_BK)
@@ -50,7 +55,9 @@ def targets(scores: Scores, same: str) -> tuple[Tensor, Tensor]:
 
 
 def softened(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor:
-    """The teacher's softmax over the keys that are not left out; no gradient reaches it."""
+    """Returns the teacher's (B, K) softmax over the candidates that are not left out; no gradient
+    reaches the teacher or the temperature.
+    """
     assert scores.taught_BK is not None
     logits_BK = full(scores.taught_BK.detach() / temperature.detach())
     return logits_BK.masked_fill(left_out_BK, -torch.inf).softmax(dim=1)
@@ -59,9 +66,11 @@ def softened(scores: Scores, temperature: Tensor, left_out_BK: Tensor) -> Tensor
 def one_way(
     scores: Scores, temperature: Tensor, same: str, alpha: float = 0.0
 ) -> tuple[Term, Tensor]:
-    """Cross-entropy of rows over keys, right where the best key matches the row. With a teacher its
-    softmax is alpha of the targets. Also the two parts by themselves, [hard, taught], as sums over
-    rows; without a teacher the second is 0.
+    """Computes the cross-entropy of one direction, summed over its B rows. A row counts as correct
+    where its best candidate matches it. A teacher's softmax is a share alpha of the targets.
+
+    Also returns the two parts by themselves, [against the pairs, against the teacher], as sums over
+    rows and without gradient; without a teacher the second is 0.
     """
     targets_BK, left_out_BK = targets(scores, same)
     logits_BK = full(scores.cosine_BK / temperature).masked_fill(left_out_BK, -torch.inf)
@@ -79,7 +88,7 @@ def one_way(
 
 
 def _term(loss_sum: Tensor, scores_BK: Tensor, scores: Scores) -> Term:
-    """A row is right where its best key matches it."""
+    """Builds the term of B rows; a row is correct where its best candidate matches it."""
     best_B1 = scores_BK.argmax(dim=1, keepdim=True)
     correct = (scores.match_BK | scores.own_BK()).gather(1, best_B1).sum()
     return Term(loss_sum, correct, scores_BK.new_full((), len(best_B1), dtype=torch.int64))
@@ -88,8 +97,9 @@ def _term(loss_sum: Tensor, scores_BK: Tensor, scores: Scores) -> Term:
 def contrastive(
     image_to_text: Scores, text_to_image: Scores, temperature: Tensor, same: str, alpha: float = 0.0
 ) -> tuple[Term, dict[str, Tensor]]:
-    """Mean of both directions: the term counts 2 B items. With a teacher also the loss against the
-    pairs and against its softmax by themselves (means).
+    """Computes the softmax loss over both directions: the term counts 2 B items, so its mean is the
+    mean of the two. With a teacher also returns the curves of the loss against the pairs and of the
+    loss against its softmax (means).
     """
     one, one_parts = one_way(image_to_text, temperature, same, alpha)
     other, other_parts = one_way(text_to_image, temperature, same, alpha)
@@ -101,8 +111,9 @@ def contrastive(
 
 
 def hinge_one_way(scores: Scores, settings: ITC) -> Term:
-    """Sum over rows of max(0, margin - own cosine + negative's): of all negatives of a row, or of
-    the largest. The keys are the batch (K = B).
+    """Sums max(0, margin - own cosine + a negative's) over the rows of one direction: over all
+    negatives of a row (`hinge_sum`), or the largest alone (`hinge_max`). The candidates are the
+    batch (K = B).
     """
     similarity_BB = full(scores.cosine_BK)
     own_BB = scores.own_BK()
@@ -115,7 +126,7 @@ def hinge_one_way(scores: Scores, settings: ITC) -> Term:
 
 
 def hinge(image_to_text: Scores, text_to_image: Scores, settings: ITC) -> Term:
-    """Image-to-text and text-to-image, added up as VSE++ does. The term counts 2 B items, as
+    """Adds up the hinges of both directions, as VSE++ does. The term counts 2 B items, as that of
     `contrastive` does, so its mean is VSE++'s sum over the batch divided by 2 B.
     """
     return hinge_one_way(image_to_text, settings) + hinge_one_way(text_to_image, settings)
@@ -128,7 +139,9 @@ def aligned(
     settings: ITC,
     alpha: float = 0.0,
 ) -> tuple[Term, dict[str, Tensor]]:
-    """The loss that the settings name, with its parts. Arguments as in `contrastive`."""
+    """Computes the loss that `settings.loss` names, and the curves of its parts. The arguments are
+    those of `contrastive`.
+    """
     if settings.loss == "softmax":
         return contrastive(image_to_text, text_to_image, temperature, settings.same, alpha)
     return hinge(image_to_text, text_to_image, settings), {}

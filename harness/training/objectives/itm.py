@@ -1,9 +1,11 @@
 """Image-text matching: B true pairs, B captions with a wrong picture, B with a wrong caption.
 
-ALBEF's form (Li et al. 2021): labels 1, 0, 0; negatives drawn inside the batch by ITC similarity.
-Matching pairs (same group, picture or caption) are taken out before the softmax, so a drawn
-negative is never a true pair, unless the settings ask for the published form; a row without any
-candidate is left out of the loss.
+The form is ALBEF's (Li et al. 2021): labels 1, 0, 0, and negatives drawn inside the batch by ITC
+similarity. Matching pairs (same group, picture or caption) are taken out before the softmax, so
+that a drawn negative is never a true pair, unless the settings ask for the published form. A row
+without any negative is left out of the loss.
+
+Letters: B rows (the batch).
 """
 
 from __future__ import annotations
@@ -20,18 +22,27 @@ from harness.training.settings.objectives import ITM
 
 @dataclasses.dataclass(frozen=True)
 class Negatives:
-    """For each row of the batch, a row of the other modality that does not match it, or -1."""
+    """For each row of the batch the row of its negative, or -1 where there is none.
+
+    image_for_text_B: (B,) int64, the picture that is wrong for each caption
+    text_for_image_B: (B,) int64, the caption that is wrong for each picture
+    """
 
     image_for_text_B: Tensor
     text_for_image_B: Tensor
 
 
 def weights(logits_BB: Tensor, match_BB: Tensor, settings: ITM) -> Tensor:
-    """With what weight each column is drawn for each row; a row of zeros has no candidate.
+    """Returns the (B, B) weights by which each column is drawn for each row; a row of zeros has no
+    column to draw.
 
-    Hard ones by the softmax of the logits over the candidates. `same` = negative, as published:
-    the softmax is over all, the own pair's weight set to 0 afterwards, the rest not divided again,
+    A share `hard_share` of the weight is the softmax of the logits over the columns that may be
+    drawn, the rest is uniform over them. With `same` = "negative", as published, the softmax runs
+    over all columns, the own pair's weight is set to 0 afterwards without dividing the rest again,
     and other pairs that match are drawn like any.
+
+    logits_BB: (B, B) cosine / temperature
+    match_BB:  (B, B) bool, row and column match
     """
     own_BB = torch.eye(len(match_BB), dtype=torch.bool, device=match_BB.device)
     never_BB = own_BB if settings.same == "negative" else match_BB | own_BB
@@ -48,8 +59,8 @@ def weights(logits_BB: Tensor, match_BB: Tensor, settings: ITM) -> Tensor:
 
 
 def draw_rows(weights_BB: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One column per row by its weight, or -1 where all are 0: no candidate, or, in the published
-    form, none that a float can tell from 0.
+    """Draws one column for each row by its weights (B, B): int64 (B,), -1 where all weights are 0
+    (nothing may be drawn or, in the published form, no weight that a float can tell from 0).
     """
     # NaN: a model that has diverged (its loss says so). Equal weights keep the draw defined.
     weights_BB = torch.where(weights_BB.isfinite(), weights_BB, 1.0)
@@ -69,8 +80,11 @@ def draw_negatives(
     settings: ITM,
     generator: torch.Generator | None = None,
 ) -> Negatives:
-    """Negatives for both sides. The first two: logits of each image with the texts of the batch and
-    of each text with its images; `match_BB`: images by texts.
+    """Draws the negatives of both sides, those of the texts first.
+
+    image_to_text_BB: (B, B) logits of each image with the texts of the batch
+    text_to_image_BB: (B, B) logits of each text with the images of the batch
+    match_BB:         (B, B) bool, images by texts: they match
     """
     return Negatives(
         image_for_text_B=draw_rows(weights(text_to_image_BB, match_BB.T, settings), generator),
@@ -81,7 +95,10 @@ def draw_negatives(
 def rows_of(
     image: ImageStates, text: TextStates, negatives: Negatives
 ) -> tuple[ImageStates, TextStates, Tensor]:
-    """The 3 B pairs to be fused and their labels: 1 match, 0 no match, -100 no negative."""
+    """Returns the states of the 3 B pairs to be fused and their labels (3 B,): 1 match, 0 no match,
+    -100 no negative. The order is: true pairs, captions with a wrong picture, pictures with a wrong
+    caption.
+    """
     wrong_image_B, wrong_text_B = negatives.image_for_text_B, negatives.text_for_image_B
     own_B = torch.arange(len(wrong_image_B), device=wrong_image_B.device)
     image_rows = torch.cat([own_B, wrong_image_B.clamp(min=0), own_B])

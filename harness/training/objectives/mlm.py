@@ -1,8 +1,8 @@
-"""Masked words with the picture in view: logits, and the loss against the words and the teacher.
+"""Masked language modelling with the picture in view: logits and loss at the masked positions.
 
-BERT's objective (Devlin et al. 2019) read from fused states; momentum distillation as in ALBEF (Li
-et al. 2021), its softmax over the vocabulary: the published code took it over the positions of the
-text until March 2022 (salesforce/ALBEF, commit b726f8e).
+The objective is BERT's (Devlin et al. 2019), read from fused states. Momentum distillation is
+ALBEF's (Li et al. 2021), with the teacher's softmax over the vocabulary: the published code took it
+over the positions of the text until March 2022 (salesforce/ALBEF, commit b726f8e).
 
 Letters: B rows, R predictions of a row, N predictions of the batch, V vocabulary, D width.
 """
@@ -19,8 +19,8 @@ from harness.training.objectives.term import Term, classified, full, soft_cross_
 def hidden_words(
     design: FusionDesign, image: ImageStates, text: TextStates, batch: Batch
 ) -> Tensor:
-    """Captions with hidden words (`text`) meet their own pictures -> logits (N, V), only where a
-    word is hidden.
+    """Fuses masked captions (`text`) with their own pictures and returns the logits (N, V) of the
+    masked positions, row after row.
     """
     fused = design.fuse(image, text, read_at_BR=batch.mask_positions_BR)
     states_ND = fused.text_BRD.flatten(0, 1).index_select(0, batch.hidden_N)
@@ -30,8 +30,14 @@ def hidden_words(
 def masked_words(
     logits_NV: Tensor, labels_N: Tensor, taught_NV: Tensor | None = None, alpha: float = 0.0
 ) -> tuple[Term, dict[str, Tensor]]:
-    """(1 - alpha) cross-entropy with the words + alpha cross-entropy with the teacher's softmax,
-    and, with a teacher, the two by themselves (means).
+    """Returns the term of MLM, whose items are the N predictions, and the curves of its parts.
+
+    The loss is (1 - alpha) x cross-entropy with the labels + alpha x cross-entropy with the
+    teacher's softmax. The curves are the means of the two parts; without a teacher there are none.
+
+    logits_NV: (N, V) the model's logits
+    labels_N:  (N,) int64 token ids
+    taught_NV: (N, V) the teacher's logits, or None; no gradient reaches them
     """
     term = classified(logits_NV, labels_N)
     if taught_NV is None:

@@ -1,6 +1,7 @@
-"""Image-text pairs as ITC sees them: two features and what they are.
+"""Image-text pairs as ITC reads them: the two features of a pair, and its identity.
 
-Letters: B N pairs, K keys, E width of a feature, V vectors of one image.
+Letters: N pairs, B pairs of one side of a comparison, K of the other (its candidates), E width of a
+feature, V vectors of one image.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from harness.training.objectives.gather import gathered
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """N pairs; row i of the images belongs to row i of the texts."""
+    """N pairs; row i of the images belongs to row i of the texts.
+
+    image_NE: (N, E) unit vectors, or (N, V, E) where an image has several
+    text_NE:  (N, E) unit vectors
+    keys:     what the N pairs are (`data.identity`)
+    """
 
     image_NE: Tensor
-    """Unit vectors (N, E), or (N, V, E) where an image has several."""
     text_NE: Tensor
-    """Unit vectors (N, E)."""
     identity: Identity
 
     def __len__(self) -> int:
@@ -32,7 +36,7 @@ class Pairs:
 
     @staticmethod
     def join(parts: Sequence[Pairs]) -> Pairs:
-        """Those of all parts, one after another."""
+        """Returns the pairs of all parts, one part after another."""
         return Pairs(
             image_NE=torch.cat([part.image_NE for part in parts]),
             text_NE=torch.cat([part.text_NE for part in parts]),
@@ -40,7 +44,7 @@ class Pairs:
         )
 
     def of_all_workers(self, *, own_first: bool = True) -> Pairs:
-        """See `gather.gathered`."""
+        """Returns the pairs of all workers, in the order that `gather.gathered` describes."""
         gather = functools.partial(gathered, own_first=own_first)
         return Pairs(
             image_NE=gather(self.image_NE),
@@ -49,12 +53,14 @@ class Pairs:
         )
 
     def cosines_with(self, others: Pairs) -> tuple[Tensor, Tensor]:
-        """(B, K) twice: the images with the others' texts, the texts with the others' images."""
+        """Returns two (B, K) tables of cosines: the images with the others' texts, and the texts
+        with the others' images.
+        """
         return (
             cosines(self.image_NE, others.text_NE),
             cosines(others.image_NE, self.text_NE).T,
         )
 
     def matches_with(self, others: Pairs) -> tuple[Tensor, Tensor]:
-        """bool (B, K) twice, in the same order: they are of the same thing (`identity.matches`)."""
+        """Returns two (B, K) bool tables in the same order: the two match (`identity.matches`)."""
         return matches(self.identity, others.identity), matches(others.identity, self.identity).T

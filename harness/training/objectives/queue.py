@@ -1,6 +1,8 @@
-"""Features of earlier batches, as more negatives for ITC (MoCo, He et al. 2020; ALBEF).
+"""The queue keeps features of earlier batches, as more candidates for ITC (MoCo, He et al. 2020;
+ALBEF, Li et al. 2021).
 
-Letters: Q places, N pairs that come in, E width of a feature, V vectors of one image, C captions.
+Letters: Q places, N pairs that come in, E width of a feature, V vectors of one image, C most
+captions of one picture.
 """
 
 from __future__ import annotations
@@ -15,12 +17,19 @@ from harness.training.data.identity import Identity
 from harness.training.objectives.pairs import Pairs
 
 NOBODY = -2
-"""Identity of an empty place and of noise: equal to no pair's, nor to the padding of captions."""
+"""The identity of an empty place and of noise. It equals no pair's (those are 0 or more) and not
+the padding of captions (-1), so such a place matches nothing."""
 
 
 class Queue(nn.Module):
-    """The last Q pairs that came in, the oldest overwritten first; it need not be a multiple of the
-    batch. State, like a parameter: it is in checkpoints and changes only by `push`.
+    """A ring of the last Q pairs that came in. A new pair overwrites the oldest; Q need not be a
+    multiple of the batch. The queue is state, like a parameter: it stands in checkpoints, and only
+    `push` changes it.
+
+    image_QE:    (Q, E) float, or (Q, V, E)
+    text_QE:     (Q, E) float
+    keys_Q3:     (Q, 3) int64: group, picture and caption of each pair
+    captions_QC: (Q, C) int64: all captions of its picture; C is 0 until the first pairs come
     """
 
     image_QE: Tensor
@@ -31,8 +40,9 @@ class Queue(nn.Module):
     def __init__(
         self, size: int, *, image: tuple[int, ...], width: int, noise: torch.Generator | None
     ) -> None:
-        """`image`: shape of one image's feature, (E,) or (V, E). `noise`: it starts full of random
-        unit vectors that match nothing, drawn with this; None: it starts empty.
+        """Makes a queue of `size` places for texts of `width` and images of the shape `image`, (E,)
+        or (V, E). With `noise` it starts full of random unit vectors, drawn with that generator,
+        that match nothing; with None it starts empty.
         """
         super().__init__()
         self.size, self.place, self.filled = size, 0, 0 if noise is None else size
@@ -49,7 +59,7 @@ class Queue(nn.Module):
         self.register_buffer("captions_QC", torch.full((size, 0), NOBODY))
 
     def kept(self) -> Pairs:
-        """The pairs it holds; places that are still empty are left out."""
+        """Returns the pairs that the queue holds; places that are still empty are left out."""
         group, picture, caption = self.keys_Q3[: self.filled].unbind(1)
         return Pairs(
             image_NE=self.image_QE[: self.filled],
@@ -64,13 +74,13 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, pairs: Pairs) -> None:
-        """Puts pairs in, over the oldest; of more than Q the last."""
+        """Writes N pairs over the oldest ones; of more than Q pairs only the last Q are kept."""
         identity = pairs.identity
         count = min(len(pairs), self.size)
         places_N = torch.arange(self.place, self.place + count, device=identity.group_B.device)
         places_N %= self.size
         captions = identity.captions_BC.shape[1]
-        if not self.captions_QC.shape[1]:  # its width is known when the first pairs come
+        if not self.captions_QC.shape[1]:  # the first pairs tell C
             self.captions_QC = self.captions_QC.new_full((self.size, captions), NOBODY)
         three_N3 = torch.stack([identity.group_B, identity.picture_B, identity.caption_B], dim=1)
         for buffer, new in (

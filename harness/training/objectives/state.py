@@ -1,4 +1,6 @@
-"""What the objectives learn or remember between steps: temperature, queue, momentum teacher."""
+"""ObjectiveState holds what the objectives learn or remember between steps: the temperature, the
+queue, the momentum teacher.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,26 @@ from harness.training.settings.objectives import Objectives
 
 
 class ObjectiveState(nn.Module):
-    """All of it is in checkpoints; what learns (the temperature) is also in the optimizer."""
+    """The state of the objectives of one run. All of it stands in checkpoints; what learns (the
+    temperature) also stands in the optimizer.
+    """
 
     ramp: float
-    """How much of `distil` counts in this step, from 0 to 1."""
+    """The share of `itc.distil` and `mlm.distil` that counts in this step, from 0 to 1."""
 
     def __init__(self, objectives: Objectives, design: FusionDesign, *, seed: int = 0) -> None:
-        """A teacher begins as a copy of `design`, so make it when its weights are in place. `seed`:
-        what the noise of a queue is drawn by, alike for all designs and workers.
+        """Makes the state that `objectives` needs. A teacher begins as a copy of `design`, whose
+        initial weights must therefore be in place. The noise of a queue is drawn by `seed` alone,
+        alike for all designs and workers.
         """
         super().__init__()
         self.settings = objectives
         self.ramp = 0.0 if objectives.teacher.ramp_epochs else 1.0
         self.temperature = nn.Parameter(torch.tensor(objectives.itc.temperature))
-        asked, itc = objectives.taught(), objectives.itc
-        self.twin = Twin(design, objectives.teacher, asked) if asked else None
+        taught, itc = objectives.taught(), objectives.itc
+        self.twin = Twin(design, objectives.teacher, taught) if taught else None
         self.queue: Queue | None = None
-        if "itc" in asked and itc.queue:
+        if "itc" in taught and itc.queue:
             width = design.backbone.itc_width
             vectors = design.facts(design.config, design.backbone).image_vectors
             image = (vectors, width) if vectors else (width,)
@@ -43,8 +48,8 @@ class ObjectiveState(nn.Module):
 
     @torch.no_grad()
     def before_step(self, epochs: float) -> None:
-        """Clamp the temperature, as ALBEF does at the start of every step. `epochs`: how many have
-        passed, which the ramp of the teacher's share depends on.
+        """Clamps the temperature, as ALBEF does at the start of every step, and sets the ramp of
+        the teacher's share. `epochs`: how many have passed, with fractions.
         """
         self.clamp()
         over = self.settings.teacher.ramp_epochs
@@ -52,22 +57,28 @@ class ObjectiveState(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Also after a step, so that validation and curves never see it out of its bounds."""
+        """Puts the temperature back within its bounds. The loop also does so after every step, so
+        that validation and curves never see it out of them.
+        """
         self.temperature.clamp_(*self.settings.itc.temperature_range)
 
     def teach(self, design: FusionDesign, batch: Batch, *, packed: bool) -> Taught | None:
-        """What the teacher says of a batch; None without one."""
+        """Returns the teacher's outputs for a batch; None without a teacher."""
         return None if self.twin is None else self.twin.ask(design, batch, packed=packed)
 
-    def keys(self, pairs: Pairs, *, queue: bool) -> Pairs:
-        """What the batch is compared with: its own pairs, those of other workers, the queue's."""
+    def candidates(self, pairs: Pairs, *, queue: bool) -> Pairs:
+        """Returns the pairs that the batch is compared with: `pairs`, the batch's own; those of
+        other workers, where `itc.gather` is on; with `queue` what the queue holds.
+        """
         parts = [pairs.of_all_workers() if self.settings.itc.gather else pairs]
         if queue and self.queue is not None:
             parts.append(self.queue.kept())
         return Pairs.join(parts) if len(parts) > 1 else parts[0]
 
     def remember(self, taught: Taught | None, identity: Identity) -> None:
-        """The teacher's features of all workers go into the queue, after the loss has used it."""
+        """Puts the teacher's features of all workers into the queue. The loop calls it after the
+        loss has read the queue.
+        """
         if self.queue is not None and taught is not None:
             assert taught.image_BE is not None and taught.text_BE is not None
             pairs = Pairs(
@@ -76,7 +87,7 @@ class ObjectiveState(nn.Module):
             self.queue.push(pairs.of_all_workers(own_first=False))  # one queue, alike on all
 
     def curves(self) -> dict[str, float]:
-        """What stands in the curves of training besides means over steps."""
+        """Returns the values of the training curves that are no means over steps."""
         values = {"temperature": float(self.temperature.detach())}
         if self.twin is not None:
             values["itc_alpha"] = self.settings.itc.distil * self.ramp

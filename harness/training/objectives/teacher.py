@@ -1,8 +1,10 @@
-"""The momentum teacher: a twin of any design that follows it slowly (Li et al. 2021, ALBEF).
+"""The momentum teacher is a twin of a design that follows it slowly (ALBEF, Li et al. 2021).
 
-Its features are keys for ITC, its softmax is part of the targets of ITC and MLM. The twin is a copy
-of the whole design without the ITM head, which nothing asks it for; it is made and kept by the
-contract alone, so no design knows of it.
+Its features are candidates for ITC, its softmax is part of the targets of ITC and MLM. The twin
+copies the whole design but the ITM head, which no loss reads from it. It needs nothing but the
+contract of designs, so no design mentions it.
+
+Letters: B rows, E width of a feature, V vectors of an image; N masked positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,20 +24,23 @@ from harness.training.settings.objectives import Teacher
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Taught:
-    """What the teacher says of a batch; None where no objective asks."""
+    """The teacher's outputs for a batch; each is None where no objective reads it.
+
+    image_BE: (B, E) ITC features, unit vectors; (B, V, E) where an image has several
+    text_BE:  (B, E) ITC features, unit vectors
+    words_NV: (N, V) logits at the masked positions
+    """
 
     image_BE: Tensor | None = None
-    """Its ITC features, unit vectors; (B, V, E) where an image has several."""
     text_BE: Tensor | None = None
     words_NV: Tensor | None = None
-    """Its logits of the N hidden words."""
 
 
 class Twin(nn.Module):
-    """The teacher's weights and how they follow."""
+    """The teacher's weights, and the rule by which they follow the design's."""
 
     def __init__(self, design: FusionDesign, settings: Teacher, taught: tuple[str, ...]) -> None:
-        """`taught`: the objectives that ask it."""
+        """Copies `design`. `taught`: the objectives that read the teacher, of "itc" and "mlm"."""
         super().__init__()
         self.settings, self.taught = settings, taught
         self.design = copy.deepcopy(design).requires_grad_(False)
@@ -44,7 +49,7 @@ class Twin(nn.Module):
 
     @torch.no_grad()
     def follow(self, design: FusionDesign) -> None:
-        """Every weight keeps `momentum` of itself and takes the rest from the design."""
+        """Moves every weight: it keeps `momentum` of itself and takes the rest from the design."""
         theirs = dict(design.named_parameters())
         ours = dict(self.design.named_parameters())
         torch._foreach_lerp_(
@@ -53,7 +58,9 @@ class Twin(nn.Module):
 
     @torch.no_grad()
     def ask(self, design: FusionDesign, batch: Batch, *, packed: bool) -> Taught:
-        """What it says of a batch, having followed the design before or after."""
+        """Returns the teacher's outputs for a batch, and follows the design once, before or after
+        as `update` says.
+        """
         if self.settings.update == "before":
             self.follow(design)
         twin = self.design.train(self.settings.dropout and design.training)

@@ -1,4 +1,7 @@
-"""Term: one objective's loss and how often it was right, on one batch."""
+"""A Term holds one objective's loss and how often it was right, on one batch or several.
+
+Letters: N rows, C classes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """Sums over items, so that batches add up; nothing here waits for the device."""
+    """Sums over items, so that the terms of batches add up. Nothing here waits for the device.
+
+    loss_sum: () the sum of the losses of the items
+    correct:  () how many items were right
+    items:    () int64, how many items there are
+    """
 
     loss_sum: Tensor
     correct: Tensor
@@ -19,7 +27,7 @@ class Term:
 
     @property
     def loss(self) -> Tensor:
-        """Mean over the items; 0 where there are none."""
+        """The mean loss over the items; 0 where there are none."""
         return self.loss_sum / self.items.clamp(min=1)
 
     def __add__(self, other: Term) -> Term:
@@ -31,7 +39,7 @@ class Term:
         return Term(self.loss_sum.detach(), self.correct.detach(), self.items.detach())
 
     def values(self, prefix: str) -> dict[str, float]:
-        """Mean loss and accuracy (share of items) under stable names."""
+        """Returns mean loss and accuracy, a share of the items, as `PREFIX_loss` and so on."""
         items = max(float(self.items), 1.0)
         return {
             f"{prefix}_loss": float(self.loss_sum) / items,
@@ -41,21 +49,25 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """What one batch gave: the terms of the total, and what is only looked at."""
+    """The losses of one batch: the terms of the total, and values that are only shown."""
 
     terms: dict[str, Term]
-    """Objective -> its term, those with a weight above 0."""
+    """Objective -> its term, for those with a weight above 0."""
     notes: dict[str, Tensor]
-    """Curve -> its mean over the batch, without gradient."""
+    """Name of a curve -> its mean over the batch, without gradient."""
 
 
 def full(x: Tensor) -> Tensor:
-    """At least float32: losses are not summed in half precision, and float64 stays exact."""
+    """Casts to float32 where the type is smaller: losses are not summed in half precision. float64
+    stays as it is.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
-    """Cross-entropy and accuracy over the rows whose label is not -100."""
+    """Computes cross-entropy and accuracy of logits (N, C) over the rows whose label (N,) is not
+    -100.
+    """
     logits_NC = full(logits_NC)
     loss_sum = F.cross_entropy(logits_NC, labels_N, ignore_index=-100, reduction="sum")
     counted_N = labels_N != -100
@@ -64,5 +76,7 @@ def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
 
 
 def soft_cross_entropy(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
-    """Sum over rows of -sum(target * log softmax); rows of targets sum to 1."""
+    """Sums the cross-entropy of logits (N, C) with soft targets (N, C), whose rows sum to 1, over
+    the rows.
+    """
     return (logits_NC.logsumexp(dim=-1) - (targets_NC * logits_NC).sum(dim=-1)).sum()

@@ -1,7 +1,7 @@
-"""Validation: losses and accuracies on fixed batches with fixed masks and fixed negatives.
+"""Validation measures losses and accuracies on fixed batches with fixed masks and fixed negatives.
 
 The negatives are drawn from the data alone, never by a model, and neither teacher nor queue takes
-part, so that curves of different designs and of different objectives speak of the same thing.
+part, so that the curves of different designs and of different objectives can be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def validate(
     batches: Sequence[Batch],
     precision: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, Term]:
-    """Objective -> its term over all batches; the design comes back in the mode it had."""
+    """Returns the term of each objective over all batches, measured in evaluation mode. The design
+    comes back in the mode it had. `precision`: makes the autocast context of each batch.
+    """
     training = design.training
     design.eval()
     sums: dict[str, Term] = {}
@@ -35,8 +37,8 @@ def validate(
         assert batch.negative_image_B is not None and batch.negative_text_B is not None
         negatives = Negatives(batch.negative_image_B, batch.negative_text_B)
         with precision():
-            found = terms(design, state, batch, negatives=negatives)
-        for name, term in found.terms.items():
+            losses = terms(design, state, batch, negatives=negatives)
+        for name, term in losses.terms.items():
             sums[name] = sums[name] + term if name in sums else term
     design.train(training)
     return sums
@@ -45,7 +47,9 @@ def validate(
 def curve_values(
     sums: Mapping[str, Term], objectives: Objectives, prefix: str = "val"
 ) -> dict[str, float]:
-    """`val/itc_loss`, `val/itc_accuracy`, ..., and `val/loss`, the weighted sum of the losses."""
+    """Returns `val/itc_loss`, `val/itc_accuracy` (a share), ..., and `val/loss`, the weighted sum
+    of the losses; `prefix` stands in the place of `val`.
+    """
     values: dict[str, float] = {}
     for name, term in sums.items():
         values |= term.values(f"{prefix}/{name}")
@@ -58,9 +62,9 @@ def curve_values(
 def gaps(
     held_out: Mapping[str, Term], trained_on: Mapping[str, Term], objectives: Objectives
 ) -> dict[str, float]:
-    """`gap/itc_loss`, ...: how much higher a loss or accuracy is on pictures held out than on some
-    that were trained on, both measured in the same way.
+    """Returns `gap/itc_loss`, ...: by how much a loss or accuracy is higher on pictures held out
+    than on some that were trained on, both measured in the same way.
     """
-    val = curve_values(held_out, objectives, "gap")
-    train = curve_values(trained_on, objectives, "gap")
-    return {name: value - train[name] for name, value in val.items()}
+    outside = curve_values(held_out, objectives, "gap")
+    inside = curve_values(trained_on, objectives, "gap")
+    return {name: value - inside[name] for name, value in outside.items()}

@@ -1,8 +1,8 @@
-"""Models of one modality alone, in the parts and roles of every design: a BERT with its MLM head,
-its half (DistilBERT), and a ViT that names classes or fills in hidden patches. What they learn is
-what designs can start from.
+"""Models of one modality alone: a BERT with its MLM head, its half (DistilBERT), and a ViT that
+names classes or fills in hidden patches. Their parts and roles are those of every design, so that
+designs can start from their weights.
 
-Shape suffixes: B rows, L text positions, R positions read, T flat tokens, P patches, D width, V
+Letters: B rows, L text positions, R positions read, T flat tokens, P patches, D width, V
 vocabulary, N rows times positions read, K pixel values of a patch, C channels, H height, W width.
 """
 
@@ -33,7 +33,13 @@ class MaskedWords(nn.Module):
         self.heads = nn.ModuleDict({"mlm": head})
 
     def forward(self, ids_BL: Tensor, is_real_BL: Tensor, at_BR: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits at some positions (N, V), and the last states of all, padding too, (T, D)."""
+        """Returns logits (N, V) at the positions `at_BR`, and the last states (T, D) of all tokens,
+        padding too.
+
+        ids_BL:     (B, L) int64 token ids
+        is_real_BL: (B, L) bool, the token is no padding
+        at_BR:      (B, R) int64 positions
+        """
         layout = Layout.of(is_real_BL)
         x_TD = self.embeddings(ids_BL, layout)
         for layer in self.layers:
@@ -43,7 +49,7 @@ class MaskedWords(nn.Module):
 
 @torch.no_grad()
 def halved(teacher: MaskedWords) -> MaskedWords:
-    """A DistilBERT of every other layer of a BERT, counted down from the highest.
+    """Makes a DistilBERT of every other layer of a BERT, counted down from the highest.
 
     DistilBERT has no token types; the row that BERT adds to every position is kept in its position
     table (Sanh et al. 2019 leave it out), so that both embed a text alike.
@@ -52,15 +58,15 @@ def halved(teacher: MaskedWords) -> MaskedWords:
     kept = choose("every_other", max(1, there // 2), there, "layers of the student")
     sizes = {**dict(teacher.backbone), "text": "distilbert", "text_layers": len(kept)}
     student = MaskedWords(checked(Backbone, sizes), teacher.vocabulary)
-    given = teacher.state_dict()
-    types_2D = given.pop("embeddings.token_type.weight")
-    given["embeddings.position.weight"] = given["embeddings.position.weight"] + types_2D[0]
+    source = teacher.state_dict()
+    types_2D = source.pop("embeddings.token_type.weight")
+    source["embeddings.position.weight"] = source["embeddings.position.weight"] + types_2D[0]
     for role, value in student.state_dict().items():
         part, _, rest = role.partition(".")
         if part == "layers":
             slot, _, rest = rest.partition(".")
             role = f"layers.{kept[int(slot)]}.{rest}"
-        value.copy_(given[role])
+        value.copy_(source[role])
     return student
 
 
@@ -73,13 +79,13 @@ class NamesClasses(nn.Module):
         self.head = nn.Linear(backbone.image_width, classes)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Normalised pixels -> logits (B, classes)."""
+        """Returns logits (B, classes) of normalised pixels (B, C, H, W)."""
         return self.head(self.image(image_BCHW).pooled_BD)
 
 
 class FillsPatches(nn.Module):
-    """A ViT that sees a learnt token in the place of some patches, and says their pixels by a
-    linear map of its last states there (SimMIM: Xie et al. 2022).
+    """A ViT that reads a learnt token in the place of some patches and predicts their pixels by a
+    linear map of its last states there (SimMIM, Xie et al. 2022).
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -90,8 +96,9 @@ class FillsPatches(nn.Module):
         self.head = nn.Linear(backbone.image_width, self.size**2 * backbone.image_channels)
 
     def forward(self, image_BCHW: Tensor, at_BR: Tensor) -> tuple[Tensor, Tensor]:
-        """What it says of the patches at some places of the grid, and what they are: (N, K) each,
-        every patch less its mean and over its deviation (He et al. 2022).
+        """Returns predicted and true pixels, (N, K) each, of the patches at the places `at_BR`
+        (B, R) of the grid. Every true patch is less its mean and over its deviation (He et al.
+        2022).
         """
         vit = self.image.vit
         patches_BPD = vit.patch_embed(image_BCHW)
@@ -99,10 +106,10 @@ class FillsPatches(nn.Module):
         token_BRD = self.hidden.weight.to(patches_BPD.dtype).expand(at_BRD.shape)
         x_BPD = vit._pos_embed(patches_BPD.scatter(1, at_BRD, token_BRD))
         x_BPD = vit.norm(vit.blocks(vit.norm_pre(x_BPD)))
-        said_BRD = x_BPD[:, x_BPD.shape[1] - patches_BPD.shape[1] :].gather(1, at_BRD)
+        hidden_BRD = x_BPD[:, x_BPD.shape[1] - patches_BPD.shape[1] :].gather(1, at_BRD)
         true_BPK = F.unfold(image_BCHW, self.size, stride=self.size).transpose(1, 2)
         true_BRK = true_BPK.gather(1, at_BR[..., None].expand(-1, -1, true_BPK.shape[-1]))
         mean_BR1 = true_BRK.mean(-1, keepdim=True)
         variance_BR1 = true_BRK.var(-1, keepdim=True)
         true_BRK = (true_BRK - mean_BR1) / (variance_BR1 + 1e-6).sqrt()
-        return self.head(said_BRD).flatten(0, 1), true_BRK.flatten(0, 1)
+        return self.head(hidden_BRD).flatten(0, 1), true_BRK.flatten(0, 1)

@@ -1,11 +1,11 @@
-"""BERT, its half and a ViT, each trained alone on a study's own training data, and the text parts
-of a design that learns from text alone on top of a ViT.
+"""Pretraining trains the models that a warm start gives to designs: a BERT, its half and a ViT,
+each alone on a study's own training data, and the text parts of a design that has a text stage.
 
-Batches, masks and dropout come from named streams, so the same spec gives the same bits. What was
-learnt is measured on validation pictures (which nothing is chosen by); classes, which these need
-not share, on the training batches that would come next.
+Batches, masks and dropout come from named streams, so the same spec gives the same bits. Each model
+is then measured on validation pictures, by which nothing is chosen; a ViT that learns classes,
+which validation pictures need not have, on the training batches that would come next.
 
-Shape suffixes: K classes.
+Letters: K classes.
 """
 
 from __future__ import annotations
@@ -51,11 +51,16 @@ from harness.training.settings.warm_start import WarmStart
 PICTURES_A_CLASS = 4
 """Groups with fewer training pictures than this, on average, are no classes."""
 MEASURED = 512
-"""Pictures that what was learnt is measured on, or all where there are fewer."""
+"""Pictures that a trained model is measured on, or all where there are fewer."""
 
 
 class Pretraining:
-    """The courses of one recipe. Each method gives a trained model and what it cost."""
+    """The courses of one warm start.
+
+    `bert`, `distilbert`, `vit` and `text_stage` each return a trained model and a record of plain
+    values: steps, samples, FLOPs, epochs, seconds, first and last loss, and how well it does on
+    what was not trained on. They raise `SettingError` where a loss is not finite.
+    """
 
     def __init__(self, spec: TrainSpec, corpus: Corpus) -> None:
         assert spec.warm_start is not None
@@ -64,30 +69,30 @@ class Pretraining:
         self.device = torch.device(spec.numerics.device)
 
     def bert(self) -> tuple[MaskedWords, dict[str, Any]]:
-        """The backbone's BERT, by masked words of the captions alone."""
+        """Trains the backbone's BERT by masked language modelling on the captions alone."""
         course = Words(MaskedWords(self.spec.backbone, self.corpus.tokenizer.vocabulary))
         self._draw(course.model)
-        told = self._train(course, "bert", self.recipe.bert_samples)
-        return course.model, told | self._words_known(course)
+        cost = self._train(course, "bert", self.recipe.bert_samples)
+        return course.model, cost | self._measured_words(course)
 
     def distilbert(self, teacher: MaskedWords) -> tuple[MaskedWords, dict[str, Any]]:
-        """Half of a BERT, on batches that BERT was not trained on."""
+        """Trains a DistilBERT from half of a BERT, on the batches after those of the BERT."""
         course = Distilled(teacher)
         first = self.steps(self.recipe.bert_samples)
-        told = self._train(course, "distilbert", self.recipe.distil_samples, first)
-        return course.model, told | self._words_known(course)
+        cost = self._train(course, "distilbert", self.recipe.distil_samples, first)
+        return course.model, cost | self._measured_words(course)
 
     def vit(self) -> tuple[NamesClasses | FillsPatches, dict[str, Any]]:
-        """The backbone's ViT, by classes or by hidden patches."""
+        """Trains the backbone's ViT to name classes or to fill in hidden patches."""
         course = self.vit_course()
         self._draw(course.model)
-        told = self._train(course, "vit", self.recipe.vit_samples)
+        cost = self._train(course, "vit", self.recipe.vit_samples)
         task = "classes" if isinstance(course, Classes) else "patches"
-        known = self._classes_known if isinstance(course, Classes) else self._patches_known
-        return course.model, {"task": task, **told, **known(course)}
+        measured = self._measured_classes if task == "classes" else self._measured_patches
+        return course.model, {"task": task, **cost, **measured(course)}
 
     def vit_course(self) -> Classes | Patches:
-        """What the ViT learns, untrained."""
+        """Makes the course of the ViT, untrained."""
         backbone = self.spec.backbone
         if vit_task(self.recipe, self.corpus) == "classes":
             groups_K = torch.from_numpy(np.unique(self.corpus.train.group_N))
@@ -95,7 +100,7 @@ class Pretraining:
         return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
 
     def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, Any]]:
-        """The stage's model on top of the ViT of a file, on the batches that BERT is trained on."""
+        """Trains the stage's model on top of the ViT in the file `vit`, on the batches of BERT."""
         backbone = self.spec.backbone.model_copy(update={"vision_weights": str(vit)})
         course = TextAlone(
             build.design(
@@ -108,14 +113,15 @@ class Pretraining:
             ),
             stage.trains,
         )
-        told = self._train(course, "text_stage", self.recipe.text_stage_samples)
-        return course.model, told | self._words_known(course)
+        cost = self._train(course, "text_stage", self.recipe.text_stage_samples)
+        return course.model, cost | self._measured_words(course)
 
     def steps(self, samples: int) -> int:
+        """Returns the steps of so many samples, rounded up to whole batches."""
         return steps_of(Budget(samples=samples), self.recipe.batch_size)
 
     def cost(self, flops: float, samples: int) -> dict[str, Any]:
-        """Of a course whose step costs so many FLOPs."""
+        """Returns steps, samples and FLOPs of a course; `flops`: those of one step."""
         steps = self.steps(samples)
         return {"steps": steps, "samples": steps * self.recipe.batch_size, "flops": flops * steps}
 
@@ -131,7 +137,7 @@ class Pretraining:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _train(self, course: Course, name: str, samples: int, first: int = 0) -> dict[str, Any]:
-        """Runs a course to its end; `first`: the number of its first batch."""
+        """Trains a course to its end and returns its cost; `first`: number of its first batch."""
         steps, settings = self.steps(samples), self.recipe.optimizer
         flops = flops_of(course, self.batches.at(first))
         course.to(self.device).train()
@@ -171,20 +177,20 @@ class Pretraining:
             terms = [course(batch.to(self.device))[1] for batch in batches]
         return sum(terms[1:], start=terms[0])
 
-    def _words_known(self, course: Words | Distilled | TextAlone) -> dict[str, Any]:
+    def _measured_words(self, course: Words | Distilled | TextAlone) -> dict[str, Any]:
         checked = self._validation()
         term = self._measure(course, checked)
         labels = torch.cat([batch.mask_labels_BR.flatten() for batch in checked])
-        return _known(term, majority_level(labels[labels != -100].tolist()), "validation")
+        return _accuracy(term, majority_level(labels[labels != -100].tolist()), "validation")
 
-    def _classes_known(self, course: Any) -> dict[str, Any]:
+    def _measured_classes(self, course: Any) -> dict[str, Any]:
         first, count = self.steps(self.recipe.vit_samples), self._validation_count()
         batches = [self.batches.at(first + i) for i in range(count)]
         term = self._measure(course, batches)
         labels = torch.cat([course.labels(batch.to(self.device)) for batch in batches])
-        return _known(term, majority_level(labels.tolist()), "the next training batches")
+        return _accuracy(term, majority_level(labels.tolist()), "the next training batches")
 
-    def _patches_known(self, course: Any) -> dict[str, Any]:
+    def _measured_patches(self, course: Any) -> dict[str, Any]:
         term = self._measure(course, self._validation())
         items = float(term.items)
         return {
@@ -203,7 +209,7 @@ class Pretraining:
         return validation_batches(self.corpus.val, tokenizer, MEASURED, size, MLM())
 
 
-def _known(term: Term, chance: float, where: str) -> dict[str, Any]:
+def _accuracy(term: Term, chance: float, where: str) -> dict[str, Any]:
     return {
         "accuracy": float(term.correct) / max(float(term.items), 1.0),
         "chance": chance,
@@ -213,14 +219,17 @@ def _known(term: Term, chance: float, where: str) -> dict[str, Any]:
 
 
 def batches_of(recipe: WarmStart, corpus: Corpus) -> Batches:
-    """Training batches, of a seed apart from those of the runs."""
+    """Returns the training batches of a warm start, whose seed is apart from those of the runs."""
     return Batches(
         corpus.train, corpus.tokenizer, recipe.batch_size, recipe.seed, MLM(), corpus.augment
     )
 
 
 def vit_task(recipe: WarmStart, corpus: Corpus) -> Literal["classes", "patches"]:
-    """What the ViT learns. Raises `SettingError` where classes are asked for and there are none."""
+    """Returns what the ViT learns: `recipe.vit_task`, or for "auto" classes where there are enough.
+
+    Raises `SettingError` where the recipe says classes and the data have none.
+    """
     pictures, groups = len(corpus.train), len(np.unique(corpus.train.group_N))
     if recipe.vit_task == "auto":
         usable = groups >= 2 and pictures >= PICTURES_A_CLASS * groups

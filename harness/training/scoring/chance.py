@@ -1,4 +1,4 @@
-"""What a model that knows nothing would score: printed beside every score."""
+"""Chance levels: the score of a model that has learnt nothing, shown beside every score."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from scipy import stats
 
 
 def recall_chance(k: int, gold_counts: npt.ArrayLike, candidates: int) -> float:
-    """R@k of a random ranking, in [0, 1], the mean over queries.
+    """Returns R@k of a random ranking, a share in [0, 1], the mean over queries.
 
-    `gold_counts` [queries] is how many of the `candidates` are right for each query; a query is
-    found when any of them is among the first k: 1 - C(N - g, k) / C(N, k). With k of N or more
-    every query is found. Raises ValueError when there is no query, or a count is not in 1 ... N.
+    `gold_counts` (queries,) says how many of the `candidates` are right for each query. A query is
+    a hit when any of them is among the first k, with the chance 1 - C(N - g, k) / C(N, k); with k
+    of N or more every query is. Raises ValueError where there is no query, where a count is not in
+    1 ... N, and where k is below 1.
     """
     gold_Q = np.asarray(gold_counts)
     if gold_Q.size == 0 or np.any((gold_Q < 1) | (gold_Q > candidates)):
@@ -25,12 +26,12 @@ def recall_chance(k: int, gold_counts: npt.ArrayLike, candidates: int) -> float:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     counts, queries = np.unique(gold_Q, return_counts=True)
-    found = stats.hypergeom.sf(0, candidates, counts, min(k, candidates))
-    return float(np.average(found, weights=queries))
+    hits = stats.hypergeom.sf(0, candidates, counts, min(k, candidates))
+    return float(np.average(hits, weights=queries))
 
 
 def majority_level(labels: Iterable[Hashable]) -> float:
-    """Accuracy of always giving the most common label, in [0, 1].
+    """Returns the accuracy of always giving the most common label, a share in [0, 1].
 
     Raises ValueError without labels.
     """

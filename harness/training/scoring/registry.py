@@ -12,7 +12,7 @@ TASKS = Path(__file__).parents[1] / "tasks"
 
 
 def names() -> list[str]:
-    """Tasks that can be named."""
+    """Returns the names of all tasks, sorted."""
     return sorted(file.stem for file in TASKS.glob("*.py") if file.stem != "__init__")
 
 

@@ -1,6 +1,6 @@
-"""What a study may set besides its designs: data, objectives, optimizer, budget, numerics.
+"""The settings of the training loop: optimizer, budget, numerics, measuring.
 
-Frozen data only, without torch. The documentation of a field stands under the field.
+Frozen records without torch. The documentation of a field stands under the field.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Optimizer(Frozen):
 SHORT_OPTIMIZER = Optimizer(
     learning_rate=6e-4, betas=(0.9, 0.95), warmup_share=0.15, final_share=0.2, clip_norm=0.0
 )
-"""What lets nano learn in a few hundred steps of 64 from random weights, found on the split
+"""The optimizer of `nano` in a few hundred steps of 64 from random weights, chosen on the split
 (LOG.md): a warm temperature and short averages bring ITC off its plateau, and mostly uniform
 negatives bring ITM after it.
 """
@@ -52,9 +52,9 @@ class Budget(Frozen):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Budget:
-        given = [n for n in type(self).model_fields if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ValueError(f"a budget names exactly one of samples, steps; given: {given}")
+        units = [n for n in type(self).model_fields if getattr(self, n) is not None]
+        if len(units) != 1:
+            raise ValueError(f"a budget names exactly one of samples, steps; given: {units}")
         return self
 
     @property
@@ -63,7 +63,7 @@ class Budget(Frozen):
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     def with_fields(self, changes: Mapping[str, Any]) -> Self:
-        """Another unit takes the place of the one that bound before."""
+        """Returns a budget of the unit in `changes`, which takes the place of the former unit."""
         return checked(type(self), changes)
 
 

@@ -1,4 +1,4 @@
-"""The pre-training losses and their switches."""
+"""The settings of the pre-training losses: weights, targets, and the momentum teacher."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class ITC(Frozen):
     take cosines as they are; the temperature keeps its start, for ITM's draw."""
     margin: Annotated[float, Field(gt=0, le=2)] = 0.2
     """How far, in cosine, a hinge wants negatives below the own pair."""
-    keys: Literal["batch", "teacher"] = "batch"
-    """What a picture or caption is compared with: the batch's own features, which learn too (CLIP),
-    or the momentum teacher's (MoCo, ALBEF), which do not."""
+    candidates: Literal["batch", "teacher"] = "batch"
+    """What a picture or caption is compared with (MoCo's keys): the batch's own features, which
+    learn too (CLIP), or the momentum teacher's (MoCo, ALBEF), which do not."""
     queue: Annotated[int, Field(ge=0)] = 0
-    """Features of earlier batches, the teacher's, that are keys beside those of the batch (ALBEF:
-    65,536). The oldest leave first. Needs `keys` to be `teacher`."""
+    """Features of earlier batches, the teacher's, that are candidates beside those of the batch
+    (ALBEF: 65,536). The oldest leave first. Needs `candidates` to be `teacher`."""
     queue_start: Literal["empty", "noise"] = "empty"
     """What the queue holds before it is full: nothing, or (as published) random unit vectors."""
     gather: bool = True
-    """Where several workers train one model: keys are the features of all workers, with gradients
-    where they learn; false: of the own worker (ALBEF, whose queue alone is of all)."""
+    """Where several workers train one model: candidates are the features of all workers, with
+    gradients where they learn; false: of the own worker (ALBEF, whose queue alone is of all)."""
     distil: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share (alpha) of the momentum teacher's softmax in the targets (ALBEF: 0.4); 0: none."""
 
@@ -52,15 +52,15 @@ class ITC(Frozen):
                 f"itc.temperature_range, {low} to {high}: change either, so that 0 < lowest <= "
                 "temperature <= highest"
             )
-        if self.queue and self.keys != "teacher":
+        if self.queue and self.candidates != "teacher":
             raise ValueError(
                 f"itc.queue is {self.queue}, but a queue holds features of the teacher: set "
-                "itc.keys to 'teacher'"
+                "itc.candidates to 'teacher'"
             )
-        if self.loss != "softmax" and (self.keys == "teacher" or self.distil):
+        if self.loss != "softmax" and (self.candidates == "teacher" or self.distil):
             raise ValueError(
-                f"itc.loss is {self.loss!r}, a hinge over the batch alone: set itc.keys to 'batch' "
-                "and itc.distil to 0"
+                f"itc.loss is {self.loss!r}, a hinge over the batch alone: set itc.candidates to "
+                "'batch' and itc.distil to 0"
             )
         return self
 
@@ -103,14 +103,14 @@ class MLM(Frozen):
 
 
 class Teacher(Frozen):
-    """The momentum teacher (ALBEF): a twin of the design that follows it slowly. It is there where
-    an objective asks for it: `itc.keys`, `itc.distil`, `mlm.distil`."""
+    """The momentum teacher (ALBEF): a twin of the design that follows it slowly. A run has one
+    where a setting needs it: `itc.candidates`, `itc.distil` or `mlm.distil`."""
 
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.995
     """Share of its weights that it keeps in a step; the rest is the design's."""
     update: Literal["before", "after"] = "before"
-    """Whether it follows before or after it is asked in a step. Before, as published: it then says
-    what the weights that the step starts with have already moved."""
+    """Whether the teacher follows before or after it reads the batch of a step. Before, as
+    published: its outputs then already contain a share of the weights that the step starts with."""
     dropout: bool = True
     """Whether dropout is active in it, as published, where it stays in training mode."""
     ramp_epochs: Annotated[float, Field(ge=0)] = 1.0
@@ -127,31 +127,36 @@ class Objectives(Frozen):
     mlm: MLM = MLM()
     """Masked words from the fused states."""
     teacher: Teacher = Teacher()
-    """Momentum distillation, and keys for ITC."""
+    """Momentum distillation, and candidates for ITC."""
 
     def active(self) -> tuple[str, ...]:
-        """Names of the objectives with a weight above 0, in a fixed order."""
+        """Returns the names of the objectives with a weight above 0, in a fixed order."""
         return tuple(n for n in ("itc", "itm", "mlm") if getattr(self, n).weight > 0)
 
     def taught(self) -> tuple[str, ...]:
-        """Those of the active objectives that ask for the momentum teacher."""
-        asks = {
-            "itc": self.itc.keys == "teacher" or self.itc.distil > 0,
+        """Returns the names of the active objectives that read the momentum teacher."""
+        reads = {
+            "itc": self.itc.candidates == "teacher" or self.itc.distil > 0,
             "mlm": self.mlm.distil > 0,
         }
-        return tuple(name for name in self.active() if asks.get(name))
+        return tuple(name for name in self.active() if reads.get(name))
 
 
 ALBEF_OBJECTIVES = Objectives(
     itc=ITC(
-        keys="teacher", queue=65_536, queue_start="noise", gather=False, distil=0.4, same="negative"
+        candidates="teacher",
+        queue=65_536,
+        queue_start="noise",
+        gather=False,
+        distil=0.4,
+        same="negative",
     ),
     itm=ITM(same="negative"),
     mlm=MLM(distil=0.4),
 )
 """ALBEF's pre-training losses as published (salesforce/ALBEF): ITC against teacher and queue, ITM
-with hard negatives, MLM, and momentum distillation of ITC and MLM. What it takes for wrong pairs
-though they match is left as it is there: set `itc.same` and `itm.same` for the rule of identity.
+with hard negatives, MLM, and momentum distillation of ITC and MLM. As published, other pairs that
+match count as wrong: set `itc.same` and `itm.same` for the rule of identity.
 """
 
 SHORT_OBJECTIVES = Objectives(itc=ITC(temperature=0.2), itm=ITM(hard_share=0.25))

@@ -1,4 +1,4 @@
-"""What may be asked of a trained design: the settings of every downstream task."""
+"""The settings of every downstream task that can score a trained design."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What towers may be trained on before the runs, as settings."""
+"""The settings of warm starts: what towers are trained on before the runs."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ class WarmStart(Frozen):
     optimizer: Optimizer = Optimizer(learning_rate=1e-3)
     """AdamW's settings, of each of them."""
     seed: int = 20_000
-    """Of weights, batches and masks; apart from the seeds of the runs, which share the result."""
+    """Seed of weights, batches and masks, apart from the runs' seeds, which share the result."""

@@ -17,7 +17,7 @@ from harness.training.objectives import itc
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.queue import NOBODY, Queue
 from harness.training.settings.objectives import MLM
-from tests.objectives.situations import quick
+from tests.training.objectives.situations import quick
 
 
 def numbered(first: int, count: int, vectors: int = 0, captions: int = 2) -> Pairs:

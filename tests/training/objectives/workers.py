@@ -18,7 +18,7 @@ from harness.training.objectives.teacher import Taught
 from harness.training.settings.objectives import ITC, Objectives
 
 WORLD, ROWS, STEPS, WIDTH = 2, 3, 3, 4
-TEACHER = {"keys": "teacher", "queue": 7, "distil": 0.4}
+TEACHER = {"candidates": "teacher", "queue": 7, "distil": 0.4}
 CASES = {
     "batch": ITC(),
     "batch_distil": ITC(distil=0.4, same="masked"),

@@ -15,7 +15,7 @@ from harness.training.objectives.queue import Queue
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
 from harness.training.settings.objectives import ITC, Objectives
-from tests.objectives.loops import Pair
+from tests.training.objectives.loops import Pair
 
 WIDTH = 3
 quick = settings(max_examples=30, deadline=None)

@@ -18,7 +18,7 @@ from harness.training.objectives.forward import terms, total
 from harness.training.objectives.mlm import masked_words
 from harness.training.objectives.state import ObjectiveState
 from harness.training.settings.objectives import ALBEF_OBJECTIVES, ITM, Objectives
-from tests.objectives.conftest import FULL
+from tests.training.objectives.conftest import FULL
 
 PUBLISHED, MASKED = ITM(same="negative"), ITM(same="masked")
 

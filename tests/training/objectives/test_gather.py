@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing
 
 from harness.training.objectives.gather import gathered
-from tests.objectives import workers
+from tests.training.objectives import workers
 
 
 def test_one_worker_needs_no_process_group() -> None:

@@ -15,7 +15,7 @@ from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses
 from harness.training.objectives.validation import curve_values, validate
 from harness.training.settings.objectives import Objectives
-from tests.objectives.conftest import BATCH, FULL, every_design, for_design
+from tests.training.objectives.conftest import BATCH, FULL, every_design, for_design
 
 DISTIL_NOTES = {
     "itc": {"itc_hard_loss", "itc_distil_loss", "itc_pair_cosine"},

@@ -10,7 +10,7 @@ import torch
 
 from harness.training.loop.trainer import Trainer
 from harness.training.settings.objectives import Objectives
-from tests.objectives.conftest import FULL, for_design
+from tests.training.objectives.conftest import FULL, for_design
 
 
 def steps(run: Trainer, count: int) -> list[float]:

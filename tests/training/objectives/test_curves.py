@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.training.loop.gradients import PARTS, Gradients, part_of
 from harness.training.objectives.state import ObjectiveState
-from tests.objectives.conftest import FULL, every_design, for_design
+from tests.training.objectives.conftest import FULL, every_design, for_design
 
 START = ["train/temperature", "train/itc_alpha", "train/mlm_alpha", "train/queue_fill"]
 LOSSES = [

@@ -14,7 +14,7 @@ from harness.training.objectives.forward import terms, total
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught, Twin
 from harness.training.settings.objectives import Objectives
-from tests.objectives.conftest import FULL, every_design, for_design
+from tests.training.objectives.conftest import FULL, every_design, for_design
 
 
 def moved(design: FusionDesign, seed: int) -> None:

@@ -14,8 +14,8 @@ from harness.training.objectives import itm
 from harness.training.objectives.mlm import masked_words
 from harness.training.objectives.term import classified
 from harness.training.settings.objectives import ITM
-from tests.objectives import loops
-from tests.objectives.situations import Situation, close, identity_of, quick, situations
+from tests.training.objectives import loops
+from tests.training.objectives.situations import Situation, close, identity_of, quick, situations
 
 DTYPES = (torch.float64, torch.float32)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from harness.training.objectives import itc as ours
 from harness.training.objectives.forward import compared
 from harness.training.settings.objectives import ITC
-from tests.objectives import loops
-from tests.objectives.situations import (
+from tests.training.objectives import loops
+from tests.training.objectives.situations import (
     Situation,
     close,
     one_situation,
@@ -28,8 +28,14 @@ SAME = st.sampled_from(["positive", "masked", "negative"])
 ALPHA = st.sampled_from([0.0, 0.25, 0.4, 1.0])
 
 
-def settings_of(same: str, keys: str, queue: int, start: str, alpha: float) -> ITC:
-    fields = {"same": same, "keys": keys, "queue": queue, "queue_start": start, "distil": alpha}
+def settings_of(same: str, candidates: str, queue: int, start: str, alpha: float) -> ITC:
+    fields = {
+        "same": same,
+        "candidates": candidates,
+        "queue": queue,
+        "queue_start": start,
+        "distil": alpha,
+    }
     return ITC.model_validate(fields)
 
 
@@ -39,7 +45,7 @@ def ours_of(situation: Situation, itc: ITC, dtype: torch.dtype, ramp: float) -> 
     state.ramp = ramp
     rows = product_pairs(situation.rows, dtype)
     image, text = rows.image_NE.requires_grad_(), rows.text_NE.requires_grad_()
-    asked = itc.keys == "teacher" or itc.distil > 0
+    asked = itc.candidates == "teacher" or itc.distil > 0
     taught = taught_of(situation, dtype) if asked else None
     both = compared((image, text), rows.identity, state, taught)
     alpha = itc.distil * ramp if asked else 0.0
@@ -52,7 +58,7 @@ def ours_of(situation: Situation, itc: ITC, dtype: torch.dtype, ramp: float) -> 
 def naive_of(situation: Situation, itc: ITC, ramp: float) -> list[Tensor]:
     """The same by loops."""
     queue = queue_by_loops(state_of(situation, itc, torch.float32), situation, itc)
-    learn = itc.keys == "batch"
+    learn = itc.candidates == "batch"
     others = situation.rows if learn else situation.teacher
     teacher = situation.teacher + queue if itc.distil else None
     rule = loops.Rule(itc.same, situation.temperature, itc.distil * ramp)
