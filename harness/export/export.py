@@ -1,4 +1,5 @@
-"""A finished run as a folder to give away: weights, configuration, tokenizer, towers, model card.
+"""A finished run becomes a folder to give away: weights, configuration, tokenizer, towers, model
+card.
 
 Everything is rebuilt from the run folder; nothing is trained or scored.
 """
@@ -34,11 +35,11 @@ SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
 """What an identifier of a licence looks like."""
 
 
-def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[str, str]:
-    """Writes a finished run into a new or empty folder, whole or not at all; the towers that were
-    not written -> why.
+def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[str, str]:
+    """Writes a finished run into a new or empty folder, whole or not at all. Returns the towers
+    that were not written -> why.
 
-    `asked`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
+    `name`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
     Raises `SettingError` where it is no identifier, where the run is not finished or cannot be
     rebuilt, and where the folder is not empty.
     """
@@ -47,7 +48,7 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
             f"licence {license_!r} is no SPDX identifier: write it as one of spdx.org/licenses, "
             "for example apache-2.0"
         )
-    run = find_run(outputs, asked)
+    run = find_run(outputs, name)
     spec = _finished(run)
     with new_folder(folder) as part:
         corpus = load_data(spec, outputs)
@@ -58,9 +59,11 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
             )
         design = _trained(run, spec, corpus)
         about = _about(outputs, run, spec)
-        words = corpus.tokenizer.for_transformers()
+        tokenizer = corpus.tokenizer.for_transformers()
         try:
-            absent = exported.write(part, design, words=words, pixels=pixels(spec), about=about)
+            absent = exported.write(
+                part, design, tokenizer=tokenizer, pixels=pixels(spec), about=about
+            )
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
         own = _own_file(spec)
@@ -81,12 +84,12 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
 
 
 def _finished(run: RunFolder) -> RunSpec:
-    """The description of a run that can be exported."""
-    said = run.status()
-    if said["state"] != "done":
-        why = f" ({said['message']})" if said["message"] else ""
+    """Reads the description of a run that can be exported. Raises `SettingError` for any other."""
+    status = run.status()
+    if status["state"] != "done":
+        why = f" ({status['message']})" if status["message"] else ""
         raise SettingError(
-            f"run {run.key} is {said['state']}{why}; only finished runs are exported: `fuselab "
+            f"run {run.key} is {status['state']}{why}; only finished runs are exported: `fuselab "
             "run` its study first"
         )
     if not (run.path / "weights.pt").exists():
@@ -98,7 +101,7 @@ def _finished(run: RunFolder) -> RunSpec:
 
 
 def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
-    """The design with its final weights; what it once started from is not needed for that."""
+    """Builds the design with its final weights; what it once started from need not be there."""
     if spec.design_file:
         registry.load_file(Path(spec.design_file))
     here, then = registry.version(spec.design), spec.versions["design"]
@@ -127,13 +130,13 @@ def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
 
 
 def _own_file(spec: RunSpec) -> Path | None:
-    """The user's file that defines the design; None where it only holds the study."""
+    """Returns the user's file that defines the design; None where it only holds the study."""
     file = registry.entry(spec.design).file
     return file if spec.design_file and file == Path(spec.design_file).resolve() else None
 
 
 def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
-    """Where the weights come from, for the configuration."""
+    """Tells where the weights come from, for the configuration."""
     certificate = read_json(run.certificate)
     chain: Mapping[str, str] = certificate["batches"]
     answers = [
@@ -158,7 +161,9 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
 
 
 def _started_from(spec: RunSpec) -> dict[str, str]:
-    """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
+    """Lists the settings that named pretrained weights; of a folder only its name, a path is
+    nobody's.
+    """
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
     warm = {"warm_start": keys.key(spec)} if spec.warm_start else {}
     if stage := keys.text_stage(spec):

@@ -1,5 +1,5 @@
-"""The model card of an exported run: what it is, what it learned from, what it cost, how well it
-does, in Markdown. Nothing is computed here.
+"""The model card of an exported run says what it is, what it learned from, what it cost, how well
+it does, in Markdown. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class CardFacts:
 
 
 def card(facts: CardFacts) -> str:
-    """The whole card."""
+    """Writes the whole card."""
     spec = facts.spec
-    said = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.design}"]
-    said += [f"license: {facts.license_}"] if facts.license_ else []
-    head = "\n".join(["---", *said, "---", ""])
+    front = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.design}"]
+    front += [f"license: {facts.license_}"] if facts.license_ else []
+    head = "\n".join(["---", *front, "---", ""])
     changed = _changed(spec)
     title = " ".join([spec.design, *(f"{field}={value}" for field, value in changed.items())])
     parts = {
@@ -58,17 +58,17 @@ def card(facts: CardFacts) -> str:
         "Where it comes from": _origin(facts),
         "In this folder": _folders(facts),
     }
-    said = [f"# {title}", registry.entry(spec.design).summary, *_answers(facts)]
+    body = [f"# {title}", registry.entry(spec.design).summary, *_answers(facts)]
     for name, lines in parts.items():
-        said += [f"## {name}", "\n".join(lines)]
-    return head + "\n" + "\n\n".join(said) + "\n"
+        body += [f"## {name}", "\n".join(lines)]
+    return head + "\n" + "\n\n".join(body) + "\n"
 
 
 def _changed(spec: RunSpec) -> dict[str, Any]:
-    """Fields of the design that differ from its defaults, weights to start from aside."""
+    """Returns the design's fields that are not the defaults, weights to start from aside."""
     plain = registry.config(spec.design, {}).model_dump(mode="json")
-    told = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
-    return {k: v for k, v in told.items() if v != plain.get(k, v)}
+    fields = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
+    return {k: v for k, v in fields.items() if v != plain.get(k, v)}
 
 
 def _answers(facts: CardFacts) -> Iterator[str]:
@@ -100,14 +100,14 @@ def _load(facts: CardFacts) -> Iterator[str]:
 def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     spec = facts.spec
     backbone = spec.backbone
-    found = read_json(facts.run.certificate)["facts"]
+    counts = read_json(facts.run.certificate)["facts"]
     yield (
-        f"- layers: {found['text_layers']} of text alone, {found['fusion_layers']} of fusion, "
-        f"{found['image_layers']} of the image alone"
+        f"- layers: {counts['text_layers']} of text alone, {counts['fusion_layers']} of fusion, "
+        f"{counts['image_layers']} of the image alone"
     )
     yield f"- heads: {', '.join(spec.objectives.active())}"
-    if found["itc_reads"]:
-        yield f"- ITC reads {found['itc_reads']}"
+    if counts["itc_reads"]:
+        yield f"- ITC reads {counts['itc_reads']}"
     yield (
         f"- backbone: {backbone.scale} ({backbone.vision}, {backbone.image_width} wide, "
         f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
@@ -136,7 +136,7 @@ def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
 
 
 def _source(where: str) -> str:
-    """A hub dataset's name, or the last part of a path: where it lay is nobody's."""
+    """Names a hub dataset whole and a path by its last part: where it lay is nobody's."""
     return where if where.startswith("hub:") else Path(where).name
 
 
@@ -160,15 +160,15 @@ def _ledger(facts: CardFacts) -> Iterator[str]:
 def _scores(run: RunFolder) -> Iterator[str]:
     rows: list[tuple[str, ...]] = []
     for path in sorted(run.scores.glob("*.json")):
-        found = read_json(path)
-        if "protocol" in found:
-            yield f"- {path.stem}: {found['protocol']}, unless a score's name says another way\n"
-        for name, level in found["levels"].items():
+        record = read_json(path)
+        if "protocol" in record:
+            yield f"- {path.stem}: {record['protocol']}, unless a score's name says another way\n"
+        for name, level in record["levels"].items():
             right = f"{level['successes']} of {level['items']}"
             share = 100 * level["successes"] / level["items"]
             chance = f"{100 * level['chance']:.1f} %"
             rows.append((f"{path.stem}/{name}", f"{share:.1f} % ({right})", chance))
-        rows += [(f"{path.stem}/{n}", f"{v:.2f}", "") for n, v in found["values"].items()]
+        rows += [(f"{path.stem}/{n}", f"{v:.2f}", "") for n, v in record["values"].items()]
     if not rows:
         yield "None."
         return
