@@ -149,4 +149,4 @@ def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
     for tower in design.modules():
         if isinstance(tower, ImageTower):
             tower.check(found, said)
-    return checkpoints.whole(design, found.tensors, allow=design.config.whole_allow, said=said)
+    return checkpoints.whole(design, found.tensors, allow=design.config.whole_allow, subject=said)

@@ -1,4 +1,4 @@
-"""A trained design in a folder that needs nothing else: written whole, loaded to the same bits.
+"""A trained design is written to a folder that needs nothing else, and loaded to the same bits.
 
     config.json          under `fuselab`: design, fields, backbone, vocabulary, heads, digests
     model.safetensors    every weight by its role, tied ones once
@@ -40,21 +40,21 @@ def write(
     folder: Path,
     design: FusionDesign,
     *,
-    words: Any,
+    tokenizer: Any,
     pixels: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> dict[str, str]:
     """Fills an empty folder with a design in float32 on the CPU.
 
-    `words`: its tokenizer (`from_transformers.tokenizer`); `pixels`: what pictures must look like,
-    as timm says it (`mean`, `std`, ...); `about`: what else the configuration should say. Returns
-    the folders of towers that were not written -> why.
+    `tokenizer`: one of transformers (`from_transformers.tokenizer`); `pixels`: what pictures must
+    look like, as timm says it (`mean`, `std`, ...); `about`: what else the configuration should
+    say. Returns the folders of towers that were not written -> why.
     """
     save_file(_once(design), folder / WEIGHTS)
-    words.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     absent = {
         IMAGE: _image_tower(design, pixels, folder),
-        TEXT: _text_encoder(design, words, folder),
+        TEXT: _text_encoder(design, tokenizer, folder),
     }
     absent = {name: why for name, why in absent.items() if why}
     record = {
@@ -70,34 +70,34 @@ def write(
         "absent": absent,
         "weights": fuselab.digest_of_file(folder / WEIGHTS),
     }
-    said = {"fuselab": {**record, "digest": fuselab.digest(record)}}
-    (folder / CONFIG).write_text(json.dumps(said, indent=2) + "\n")
+    config = {"fuselab": {**record, "digest": fuselab.digest(record)}}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     return absent
 
 
 def load(folder: Path | str) -> FusionDesign:
-    """The design of an exported folder, with its heads, ready to be asked.
+    """Builds the design of an exported folder, with its heads, in eval mode on the CPU.
 
     A design of a user's own file must be registered before (`registry.load_file`). Raises
     `SettingError` that says what is missing, altered or damaged.
     """
     folder = Path(folder).expanduser()
-    found = fuselab.check(folder)
+    record = fuselab.check(folder)
     try:
         design = build.construct(
-            found["design"],
-            found["config"],
-            checked(Backbone, found["backbone"]),
-            found["vocabulary"],
-            found["objectives"],
+            record["design"],
+            record["config"],
+            checked(Backbone, record["backbone"]),
+            record["vocabulary"],
+            record["objectives"],
         )
     except SettingError as error:
         own = folder / DESIGN_FILE
         hint = f"; its own file is {own}: read it, then registry.load_file(it)"
         raise SettingError(f"{folder}: {error}{hint if own.exists() else ''}") from None
-    if design.version != found["version"]:
+    if design.version != record["version"]:
         raise SettingError(
-            f"{folder} holds {design.name} of version {found['version']}, here it is version "
+            f"{folder} holds {design.name} of version {record['version']}, here it is version "
             f"{design.version} and computes something else; use the fuselab that wrote it"
         )
     fill(design, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
@@ -105,10 +105,10 @@ def load(folder: Path | str) -> FusionDesign:
 
 
 def standing_alone(settings: F) -> F:
-    """Settings that name no other weights to start from: the folder holds them all."""
-    given = dict(settings)
+    """Returns settings that name no other weights to start from: the folder holds them all."""
+    fields = dict(settings)
     return checked(
-        type(settings), {k: "random" if k.endswith("_weights") else v for k, v in given.items()}
+        type(settings), {k: "random" if k.endswith("_weights") else v for k, v in fields.items()}
     )
 
 
@@ -129,14 +129,14 @@ def fill(design: FusionDesign, state: Mapping[str, Tensor], source: str) -> None
 
 
 def _once(design: FusionDesign) -> dict[str, Tensor]:
-    """Role -> weight; tied weights by their first role."""
+    """Maps every role to its weight, tied weights by their first role."""
     every = {role for role, _ in design.named_parameters(remove_duplicate=False)}
     tied = every - {role for role, _ in design.named_parameters()}
     return {role: x.contiguous() for role, x in design.state_dict().items() if role not in tied}
 
 
 def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) -> str:
-    """Writes the ViT; why not, where it has none of its own."""
+    """Writes the ViT; returns why not, where the design has none of its own."""
     tower, (depth, _) = getattr(design, "image", None), design.towers_alone()
     if not depth:
         return f"{design.name} has no layer of the image alone"
@@ -156,8 +156,8 @@ def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) 
     return ""
 
 
-def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
-    """Writes embeddings and layers of text alone; why not, where there are none."""
+def _text_encoder(design: FusionDesign, tokenizer: Any, folder: Path) -> str:
+    """Writes embeddings and layers of text alone; returns why not, where there are none."""
     _, depth = design.towers_alone()
     if not depth:
         return f"{design.name} has no layer of text alone"
@@ -175,7 +175,7 @@ def _text_encoder(design: FusionDesign, words: Any, folder: Path) -> str:
         for name, value in module.state_dict().items()
     }
     sizes = design.backbone.with_field("text_layers", depth)
-    from_transformers.save_text(embeddings.kind, sizes, weights, words, folder / TEXT)
+    from_transformers.save_text(embeddings.kind, sizes, weights, tokenizer, folder / TEXT)
     return ""
 
 

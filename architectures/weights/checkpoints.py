@@ -1,4 +1,4 @@
-"""Published checkpoints in: every weight has a role, and what is missing or too much is said.
+"""Published checkpoints come in by role, and what they lack or hold too much is said.
 
 `read` opens a file or folder of a known kind (`published/`) and names its weights by role. `fit` is
 the one place where weights meet a tower or a design: missing and unexpected roles, and those of
@@ -61,7 +61,7 @@ DECODER, WORDS = "heads.mlm.decoder.weight", "embeddings.word.weight"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a file or folder holds, by the words of this project."""
+    """What a file or folder of published weights holds, by the words of this project."""
 
     source: str
     """Where it was read."""
@@ -81,8 +81,8 @@ class Published:
         if isinstance(self.whole, str):
             return f"kind {self.kind}"
         name, fields = self.whole
-        said = " ".join([name, *(f"{field}={value}" for field, value in fields.items())])
-        return f"kind {self.kind}, as a whole {said}"
+        design = " ".join([name, *(f"{field}={value}" for field, value in fields.items())])
+        return f"kind {self.kind}, as a whole {design}"
 
     @property
     def has_text(self) -> bool:
@@ -93,18 +93,18 @@ class Published:
         return "image.vit.patch_embed.proj.weight" in self.tensors
 
     def backbone_fields(self) -> dict[str, Any]:
-        """Fields of `Backbone`. Where nothing tells the heads of a tower, 64 columns make one, as
-        in the published ViTs up to the large one and in every BERT.
+        """Returns fields of `Backbone`. Where nothing tells the heads of a tower, 64 columns make
+        one, as in the published ViTs up to the large one and in every BERT.
         """
-        found = {field: value for field, value in self.sizes.items() if field != "vocabulary"}
+        fields = {field: value for field, value in self.sizes.items() if field != "vocabulary"}
         for part in ("image", "text"):
-            if f"{part}_width" in found:
-                found.setdefault(f"{part}_heads", max(found[f"{part}_width"] // 64, 1))
-        return found
+            if f"{part}_width" in fields:
+                fields.setdefault(f"{part}_heads", max(fields[f"{part}_width"] // 64, 1))
+        return fields
 
 
 def read(source: str | Path) -> Published:
-    """The weights of a local file or folder. Only safe formats are opened (`weight_files`).
+    """Reads the weights of a local file or folder. Only safe formats are opened (`weight_files`).
 
     Raises `SettingError` that says what the source seems to be and what to do, where it is torn, of
     an unknown kind, or has layers that are not ours.
@@ -172,7 +172,7 @@ def _of_file(path: Path, state: Mapping[str, Tensor]) -> Format:
 def _tied(
     tensors: dict[str, Tensor], left_out: dict[str, str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Without an MLM head whose decoder is not the word embedding, as ours is."""
+    """Leaves out an MLM head whose decoder is not the word embedding, as ours is."""
     tied = WORDS in tensors and DECODER in tensors and torch.equal(tensors[DECODER], tensors[WORDS])
     if DECODER in tensors and not tied:
         head = [role for role in tensors if role.startswith("heads.mlm.")]
@@ -195,36 +195,36 @@ def _whole(
 
 def fit(
     own: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
-    said: str,
+    offered: Mapping[str, Tensor],
+    subject: str,
     allow: Collection[str] = (),
     field: str = "allow",
 ) -> dict[str, Tensor]:
-    """Those of `given` that fill `own`, by role.
+    """Returns those of `offered` that fill `own`, by role.
 
-    Raises `SettingError` that begins with `said` and lists roles that are missing, unexpected or of
-    another size; those that a pattern of `allow` (as `heads.itc.*`) names are left as they are.
+    Raises `SettingError` that begins with `subject` and lists roles that are missing, unexpected or
+    of another size; those that a pattern of `allow` (as `heads.itc.*`) names are left as they are.
     `field`: the setting that a user allows them by.
     """
     sizes = {
-        role: f"{role} {tuple(given[role].shape)}, here {tuple(own[role].shape)}"
-        for role in own.keys() & given.keys()
-        if own[role].shape != given[role].shape
+        role: f"{role} {tuple(offered[role].shape)}, here {tuple(own[role].shape)}"
+        for role in own.keys() & offered.keys()
+        if own[role].shape != offered[role].shape
     }
     wrong = {
-        "missing": {role: role for role in own.keys() - given.keys()},
-        "unexpected": {role: role for role in given.keys() - own.keys()},
+        "missing": {role: role for role in own.keys() - offered.keys()},
+        "unexpected": {role: role for role in offered.keys() - own.keys()},
         "of another size": sizes,
     }
     lists = {what: _listed(roles, allow) for what, roles in wrong.items()}
     if any(lists.values()):
         listed = "; ".join(f"{what}: {roles}" for what, roles in lists.items() if roles)
-        raise SettingError(f"{said}; {listed}; what may differ is allowed by name in {field}")
-    return {role: given[role] for role in own if role in given and role not in sizes}
+        raise SettingError(f"{subject}; {listed}; what may differ is allowed by name in {field}")
+    return {role: offered[role] for role in own if role in offered and role not in sizes}
 
 
 def _listed(roles: Mapping[str, str], allow: Collection[str]) -> str:
-    """What is said of the roles that no pattern allows."""
+    """Lists the roles that no pattern allows, in words."""
     refused = sorted(
         role for role in roles if not any(fnmatch.fnmatchcase(role, each) for each in allow)
     )
@@ -238,11 +238,11 @@ def load_whole(
     tensors: Mapping[str, Tensor],
     *,
     allow: Collection[str] = (),
-    said: str = "the checkpoint",
+    subject: str = "the checkpoint",
 ) -> None:
     """Fills the weights of a design with those that `whole` finds for them."""
     own = dict(design.named_parameters())
-    for role, value in whole(design, tensors, allow=allow, said=said).items():
+    for role, value in whole(design, tensors, allow=allow, subject=subject).items():
         own[role].copy_(value)
 
 
@@ -251,10 +251,10 @@ def whole(
     tensors: Mapping[str, Tensor],
     *,
     allow: Collection[str] = (),
-    said: str = "the checkpoint",
+    subject: str = "the checkpoint",
 ) -> dict[str, Tensor]:
-    """What a checkpoint of the whole design gives it, by role, of tied weights by the first; the
-    image position table is resized where the grid differs.
+    """Returns what a checkpoint of the whole design gives it, by role, tied weights by their first;
+    the image position table is resized where the grid differs.
 
     `allow`: patterns of roles that may be missing or too much (`fit`). Raises `SettingError` that
     lists what does not fit.
@@ -262,22 +262,25 @@ def whole(
     own = dict(design.named_parameters())  # of tied weights one name
     first = {id(parameter): role for role, parameter in own.items()}
     names = {r: first[id(p)] for r, p in design.named_parameters(remove_duplicate=False)}
-    given: dict[str, Tensor] = {}
+    offered: dict[str, Tensor] = {}
     for role, value in tensors.items():
         name = names.get(role, role)
-        if name in given and not torch.equal(given[name], value):
-            raise SettingError(f"{said}: {role} and {name} are one weight here, but differ there")
-        given[name] = value
+        if name in offered and not torch.equal(offered[name], value):
+            raise SettingError(
+                f"{subject}: {role} and {name} are one weight here, but differ there"
+            )
+        offered[name] = value
     table = "image.vit.pos_embed"
-    if table in given and table in own:
+    if table in offered and table in own:
         patches = design.backbone.patches
-        given[table] = resize_positions(given[table], patches, own[table].shape[1] - patches)
-    return fit(own, given, f"{said} does not fit {design.name}", allow, "whole_allow")
+        offered[table] = resize_positions(offered[table], patches, own[table].shape[1] - patches)
+    return fit(own, offered, f"{subject} does not fit {design.name}", allow, "whole_allow")
 
 
 def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
-    """A ViT's position table for another square grid: the first `prefix` rows are kept, the grid
-    is resized bicubic without antialiasing (salesforce/ALBEF's rule).
+    """Makes a ViT's position table (1, prefix + old, D) one of another square grid (1, prefix +
+    patches, D): the first `prefix` rows are kept, the grid is resized bicubic without antialiasing
+    (salesforce/ALBEF's rule).
 
     Raises `SettingError` where the table's own grid is no square.
     """
@@ -298,7 +301,7 @@ def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
 def check_sizes(
     published: Published,
     ours: Mapping[str, Any],
-    said: str,
+    subject: str,
     called: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Raises `SettingError` that names the settings to change, where sizes that a source tells are
@@ -306,13 +309,13 @@ def check_sizes(
 
     `called`: what a design calls a size that is not the backbone's.
     """
-    told = published.sizes
-    wrong = {name: value for name, value in ours.items() if told.get(name, value) != value}
+    theirs = published.sizes
+    wrong = {name: value for name, value in ours.items() if theirs.get(name, value) != value}
     if not wrong:
         return
-    differ = [f"{called.get(n, n)} is {value}, there {told[n]}" for n, value in wrong.items()]
+    differ = [f"{called.get(n, n)} is {value}, there {theirs[n]}" for n, value in wrong.items()]
     settings = {name: called.get(name, f"backbone.{name}") for name in wrong}
-    change = [f"{to} to {told[name]!r}" for name, to in settings.items() if name != "vocabulary"]
+    change = [f"{to} to {theirs[name]!r}" for name, to in settings.items() if name != "vocabulary"]
     if "vocabulary" in wrong:
         change.append("the data's text.tokenizer to the one that the model was trained with")
-    raise SettingError(f"{said} does not fit: {'; '.join(differ)}. Set {', and '.join(change)}")
+    raise SettingError(f"{subject} does not fit: {'; '.join(differ)}. Set {', and '.join(change)}")

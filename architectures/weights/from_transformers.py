@@ -1,4 +1,4 @@
-"""The door to transformers: sizes, weights and tokenizers of text encoders, in and out.
+"""This is the door to transformers: sizes, weights and tokenizers of text encoders, in and out.
 
 The only import of transformers, inside functions, so that a tool that only lists designs stays
 quick.
@@ -50,27 +50,27 @@ def check_sizes(
 
     `called`: what a design calls a size that is not the backbone's.
     """
-    found = with_text(source, field)
-    said = f"{field} {source!r}"
-    if found.sizes["text"] != kind:
-        its = found.sizes["text"]
+    encoder = with_text(source, field)
+    subject = f"{field} {source!r}"
+    if encoder.sizes["text"] != kind:
+        its = encoder.sizes["text"]
         hint = f"; set the backbone's text to {its!r}" if field == "text_weights" else ""
-        raise SettingError(f"{said} is a {its}, not a {kind}{hint}")
-    checkpoints.check_sizes(found, ours, said, called)
+        raise SettingError(f"{subject} is a {its}, not a {kind}{hint}")
+    checkpoints.check_sizes(encoder, ours, subject, called)
 
 
 def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
-    """The weights of a text encoder, by our roles; those of its MLM head too, where it has one.
+    """Reads the weights of a text encoder by role; those of its MLM head too, where it has one.
 
     `allow`: patterns of roles that may be missing or too much. Raises `SettingError` that lists the
     others.
     """
-    found = with_text(source, "text_weights")
-    given = {role: x for role, x in found.tensors.items() if _is_text(role)}
-    given.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
-    own = _text_encoder(found, head=any(role.startswith("heads.mlm.") for role in given))
-    said = f"text_weights {source!r} lack weights or hold others"
-    return checkpoints.fit(own, given, said, allow, "backbone.weights_allow")
+    encoder = with_text(source, "text_weights")
+    offered = {role: x for role, x in encoder.tensors.items() if _is_text(role)}
+    offered.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
+    own = _text_encoder(encoder, head=any(role.startswith("heads.mlm.") for role in offered))
+    subject = f"text_weights {source!r} lack weights or hold others"
+    return checkpoints.fit(own, offered, subject, allow, "backbone.weights_allow")
 
 
 OTHER_PARTS = (
@@ -88,19 +88,19 @@ def _is_text(role: str) -> bool:
     return not crossing and not role.startswith(OTHER_PARTS)
 
 
-def _text_encoder(found: checkpoints.Published, *, head: bool) -> dict[str, Tensor]:
-    """Roles and sizes, without values, that a text encoder of a source's sizes has."""
+def _text_encoder(encoder: checkpoints.Published, *, head: bool) -> dict[str, Tensor]:
+    """Lists the weights, on the meta device, that a text encoder of a source's sizes has."""
     from architectures.layers.blocks import Embeddings, Layer
     from architectures.layers.heads import MLMHead
 
-    backbone, words = checked(Backbone, found.backbone_fields()), found.sizes["vocabulary"]
+    backbone, rows = checked(Backbone, encoder.backbone_fields()), encoder.sizes["vocabulary"]
     with torch.device("meta"):
-        parts: dict[str, nn.Module] = {"embeddings": Embeddings(backbone, words)}
+        parts: dict[str, nn.Module] = {"embeddings": Embeddings(backbone, rows)}
         parts |= {f"layers.{j}": Layer(backbone) for j in range(backbone.text_layers)}
         if backbone.text_kind.pre_norm:
             parts["text_norm"] = nn.LayerNorm(backbone.text_width)
         if head:
-            parts["heads.mlm"] = MLMHead(nn.Embedding(words, backbone.text_width), 1.0)
+            parts["heads.mlm"] = MLMHead(nn.Embedding(rows, backbone.text_width), 1.0)
     return {
         f"{part}.{name}": value
         for part, module in parts.items()
@@ -110,18 +110,18 @@ def _text_encoder(found: checkpoints.Published, *, head: bool) -> dict[str, Tens
 
 
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer of transformers: a local folder, or a hub name.
+    """Opens a tokenizer of transformers: a local folder, or a hub name.
 
     Raises `SettingError` where there is none.
     """
-    return _found("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
+    return _opened("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
 
 
 # ---- out -----------------------------------------------------------------------------------------
 
 
 def tokenizer(backend: Any, special: Mapping[str, str], length: int) -> Any:
-    """A tokenizer of transformers around one of the tokenizers library.
+    """Makes a tokenizer of transformers around one of the tokenizers library.
 
     `special`: `pad`, `cls`, ... -> token; `length`: where it cuts.
     """
@@ -136,10 +136,10 @@ def tokenizer(backend: Any, special: Mapping[str, str], length: int) -> Any:
 
 
 def save_text(
-    kind: TextName, backbone: Backbone, weights: Mapping[str, Tensor], words: Any, folder: Path
+    kind: TextName, backbone: Backbone, weights: Mapping[str, Tensor], tokenizer: Any, folder: Path
 ) -> None:
     """Writes a text encoder of a backbone's sizes, given by role, as a folder of transformers with
-    its tokenizer (`words`), and its MLM head where the weights have one. Names are found by the
+    its tokenizer, and its MLM head where the weights have one. Names are found by the
     rules that read such a folder.
 
     A pooler, which BERT and RoBERTa have and ours has not, hands on the first token: its matrix is
@@ -148,7 +148,7 @@ def save_text(
     import transformers
 
     form, width = FORMATS[kind], backbone.text_width
-    config = _config(form, backbone, len(weights["embeddings.word.weight"]), words)
+    config = _config(form, backbone, len(weights["embeddings.word.weight"]), tokenizer)
     with torch.device("meta"):
         headed = "heads.mlm.dense.weight" in weights
         auto = transformers.AutoModelForMaskedLM if headed else transformers.AutoModel
@@ -163,15 +163,21 @@ def save_text(
     model.tie_weights()
     with quiet():
         model.save_pretrained(folder)
-        words.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
-def _config(form: TextFormat, backbone: Backbone, vocabulary: int, words: Any) -> Any:
-    """The configuration of a text encoder that is ours; what the kind fixes has the last word."""
+def _config(form: TextFormat, backbone: Backbone, vocabulary: int, tokenizer: Any) -> Any:
+    """Makes the configuration of a text encoder that is ours; what the kind fixes has the last
+    word.
+    """
     import transformers
 
     ours = {field: getattr(backbone, field) for field in SIZES if field != "vocabulary"}
-    special = {"pad": words.pad_token_id, "bos": words.cls_token_id, "eos": words.sep_token_id}
+    special = {
+        "pad": tokenizer.pad_token_id,
+        "bos": tokenizer.cls_token_id,
+        "eos": tokenizer.sep_token_id,
+    }
     config = transformers.AutoConfig.for_model(
         form.model_type,
         **{f"{word}_token_id": value for word, value in special.items()}
@@ -185,10 +191,10 @@ def _config(form: TextFormat, backbone: Backbone, vocabulary: int, words: Any) -
     return config
 
 
-def _found(reader: str, source: str, said: str) -> Any:
-    """What a class of transformers finds in a local folder, or by a hub name.
+def _opened(reader: str, source: str, subject: str) -> Any:
+    """Returns what a class of transformers opens of a local folder, or by a hub name.
 
-    Raises `SettingError` that begins with `said`.
+    Raises `SettingError` that begins with `subject`.
     """
     import transformers
 
@@ -198,4 +204,4 @@ def _found(reader: str, source: str, said: str) -> Any:
                 source, local_files_only=Path(source).is_dir()
             )
     except (OSError, ValueError) as error:
-        raise SettingError(f"{said}: {str(error).splitlines()[0]}") from None
+        raise SettingError(f"{subject}: {str(error).splitlines()[0]}") from None

@@ -1,4 +1,4 @@
-"""Which weights a part starts from: drawn anew by role, or taken from a pretrained layer.
+"""Every part starts from weights that are drawn anew by role, or taken from a pretrained layer.
 
 A role is a parameter's name in its design. Every weight is drawn by a generator that depends on the
 seed and the role alone, so a part that two designs share starts bit-identical in both, whatever
@@ -42,7 +42,8 @@ their start.
 
 
 def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, ...]:
-    """The source layer of each of `count` slots, of a pretrained stack of `there`; None: fresh.
+    """Chooses the source layer of each of `count` slots, of a pretrained stack of `there`; None:
+    fresh.
 
     Raises `SettingError` that names `field` where the rule does not give that many.
 
@@ -64,20 +65,20 @@ def choose(rule: Rule, count: int, there: int, field: str) -> tuple[int | None, 
             "needed; take copies, random, or a list"
         )
     top = range(there)[::-1]
-    found: dict[str, Sequence[int | None]] = {
+    layers: dict[str, Sequence[int | None]] = {
         "first": range(count),
         "last": top[:count][::-1],
         "every_other": top[::2][:count][::-1],
         "copies": [layer for layer in top for _ in range(2)][:count][::-1],
         "random": [None] * count,
     }
-    return tuple(found[rule])
+    return tuple(layers[rule])
 
 
 def named(
     stack: str, sources: Iterable[int | None], source_stack: str = "layers"
 ) -> dict[str, str]:
-    """Slot -> source of a stack's layers, as `FusionDesign.slots` gives them."""
+    """Maps every slot of a stack to its source layer, as `FusionDesign.slots` gives them."""
     return {
         f"{stack}.{slot}": FRESH if layer is None else f"{source_stack}.{layer}"
         for slot, layer in enumerate(sources)
@@ -129,13 +130,15 @@ def _scale(role: str, owner: nn.Module, std: float) -> np.float32:
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    """Role, parameter and the module that owns it; a tied parameter once, by its first name."""
+    """Yields role, parameter and the module that owns it; a tied parameter once, its first."""
     for role, parameter in model.named_parameters():
         yield role, parameter, model.get_submodule(role.rpartition(".")[0])
 
 
 def role_digests(model: nn.Module) -> dict[str, str]:
-    """Role -> digest of its value, shape and dtype included: one line of a pairing certificate."""
+    """Maps every role to a digest of its value, shape and dtype included: a pairing certificate's
+    lines.
+    """
     digests = {}
     for role, parameter in model.named_parameters():
         value = parameter.detach().cpu().contiguous()
@@ -146,7 +149,9 @@ def role_digests(model: nn.Module) -> dict[str, str]:
 
 
 def paired_share(model: nn.Module, other: nn.Module) -> float:
-    """Share of the first model's parameters that the other has too, by role and shape."""
+    """Returns the share of the first model's parameters, in [0, 1], that the other has too, by role
+    and shape.
+    """
     theirs = {role: tuple(p.shape) for role, p in other.named_parameters()}
     own = {role: (tuple(p.shape), p.numel()) for role, p in model.named_parameters()}
     shared = sum(size for role, (shape, size) in own.items() if theirs.get(role) == shape)
@@ -169,14 +174,14 @@ def load_slots(
     """
     wrong = []
     for role, parameter in design.named_parameters():
-        found = source_role(role, design, table)
-        if found is None:
+        wanted = source_role(role, design, table)
+        if wanted is None:
             continue
-        tensor = source.get(found)
-        if tensor is None and any(fnmatch.fnmatchcase(found, each) for each in allow):
+        tensor = source.get(wanted)
+        if tensor is None and any(fnmatch.fnmatchcase(wanted, each) for each in allow):
             continue
         if tensor is None:
-            wrong.append(f"{role}: the source has no {found}")
+            wrong.append(f"{role}: the source has no {wanted}")
         elif tensor.shape != parameter.shape:
             wrong.append(f"{role}: {tuple(parameter.shape)} here, {tuple(tensor.shape)} there")
         else:
@@ -187,19 +192,21 @@ def load_slots(
 
 
 def origins(design: FusionDesign) -> dict[str, str]:
-    """Role -> the role by whose name it is drawn: its slot's source, or itself where fresh."""
+    """Maps every role to the role by whose name it is drawn: its slot's source, or itself where
+    fresh.
+    """
     table = design.slots(design.config, design.backbone)
     return {role: source_role(role, design, table) or role for role, _ in design.named_parameters()}
 
 
 def starts(design: FusionDesign) -> dict[str, str]:
-    """Role -> the name under which its start is compared with other designs': that of `origins`,
-    but `whole:ROLE` for parts of no tower, and those that text alone trains after the towers, where
-    a checkpoint of the whole design gives them.
+    """Maps every role to the name under which its start is compared with other designs': that of
+    `origins`, but `whole:ROLE` for parts of no tower, and those that text alone trains after the
+    towers, where a checkpoint of the whole design gives them.
     """
-    found = origins(design)
+    names = origins(design)
     if design.config.whole_weights == "random":
-        return found
+        return names
     table = design.slots(design.config, design.backbone)
     stage = design.text_stage(design.config) if isinstance(design, LearnsFromText) else None
 
@@ -208,12 +215,12 @@ def starts(design: FusionDesign) -> dict[str, str]:
             return False
         return role.startswith("image.vit.") or bool(source_role(role, design, table))
 
-    return {role: name if is_towers(role) else f"whole:{name}" for role, name in found.items()}
+    return {role: name if is_towers(role) else f"whole:{name}" for role, name in names.items()}
 
 
 def source_role(role: str, design: FusionDesign, table: Mapping[str, str]) -> str | None:
-    """The source's name of a role: its slot's source layer and the rest of the role. None where
-    it starts fresh.
+    """Returns the source's name of a role: its slot's source layer and the rest of the role. None
+    where it starts fresh.
     """
     if role.startswith(tuple(design.new_parts())):
         return None

@@ -1,4 +1,4 @@
-"""What a setting names as weights: a local file or folder, or a name on a hub, opened.
+"""A setting names weights as a local file or folder, or a name on a hub, which are opened here.
 
 Nothing is looked up on a hub unless a setting names one.
 """
@@ -14,7 +14,7 @@ from architectures.weights import checkpoints
 
 
 def published(source: str, field: str) -> checkpoints.Published:
-    """What a local file or folder holds, or a name on the hub, which is downloaded.
+    """Reads what a local file or folder holds, or a name on the hub, which is downloaded.
 
     `field`: the setting that named it. Raises `SettingError` that names it too.
     """
@@ -25,15 +25,15 @@ def published(source: str, field: str) -> checkpoints.Published:
 
 
 def with_text(source: str, field: str) -> checkpoints.Published:
-    """The same, which must have a text encoder. Raises `SettingError` where it has none."""
-    found = published(source, field)
-    if not found.has_text:
-        raise SettingError(f"{field} {source!r} is a {found.kind} without a text encoder")
-    return found
+    """Reads a source that must have a text encoder. Raises `SettingError` where it has none."""
+    encoder = published(source, field)
+    if not encoder.has_text:
+        raise SettingError(f"{field} {source!r} is a {encoder.kind} without a text encoder")
+    return encoder
 
 
 def _hub(name: str) -> str:
-    """The local folder of a model on the hub, downloaded where it is not there yet.
+    """Returns the local folder of a model on the hub, downloaded where it is not there yet.
 
     Raises `SettingError` where there is none.
     """
@@ -56,7 +56,7 @@ def _hub(name: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the library's own report and progress bars: what is wrong is raised instead."""
+    """Silences the library's own report and progress bars: what is wrong is raised instead."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

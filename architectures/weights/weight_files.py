@@ -1,4 +1,5 @@
-"""Opens files and folders of weights, none of which can run code, and says what others seem to be.
+"""Files and folders of weights are opened here, none of which can run code; of others is said what
+they seem to be.
 
 Contents decide, never a file's ending: torch's archives and old pickles by `weights_only`,
 safetensors, and folders with a config.json beside either. The digest of what is inside stands in a
@@ -53,7 +54,7 @@ NEIGHBOURS = {
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder. Raises `SettingError` where it has none."""
+    """Reads the config.json of a folder. Raises `SettingError` where it has none."""
     path = folder / CONFIG
     if not path.is_file():
         raise SettingError(
@@ -70,7 +71,7 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def open_folder(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a folder of transformers or timm.
+    """Reads the state dict of a folder of transformers or timm.
 
     Raises `SettingError` that says what the folder seems to hold instead and what to do.
     """
@@ -89,7 +90,10 @@ def open_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def open_file(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file. Raises `SettingError` that says what it seems to be instead."""
+    """Reads the state dict of a file.
+
+    Raises `SettingError` that says what else it seems to be.
+    """
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -111,7 +115,7 @@ def open_file(path: Path) -> dict[str, Tensor]:
 
 
 def content(source: str) -> str:
-    """Digest (16 hex characters) of a file of weights, or of configuration and weights of a folder;
+    """Digests a file of weights, or configuration and weights of a folder (16 hex characters);
     empty where there is none of the two, as for a name on a hub.
     """
     files = state(Path(source).expanduser())
@@ -122,13 +126,15 @@ def content(source: str) -> str:
 
 
 def state(path: Path) -> tuple[tuple[Path, int, int], ...]:
-    """Files that a source of weights consists of, with size and time of the last change."""
+    """Lists the files that a source of weights consists of, with size (bytes) and time of the last
+    change (ns).
+    """
     files = {path}
     if not path.is_file():
         names = (CONFIG, "*.index.json", "*.safetensors", "*.bin")
         files = {file for name in names for file in path.glob(name)}
-    found = [(file.resolve(), file.stat()) for file in sorted(files)]
-    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in found)
+    stats = [(file.resolve(), file.stat()) for file in sorted(files)]
+    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 @functools.lru_cache(maxsize=64)
@@ -138,21 +144,21 @@ def _digest_once(file: Path, size: int, changed: int) -> bytes:
 
 
 def _parts(index: Path) -> dict[str, Tensor]:
-    """Weights that an index spreads over several files of its folder."""
+    """Reads the weights that an index spreads over several files of its folder."""
     try:
         files: dict[str, str] = json.loads(index.read_text())["weight_map"]
         names = sorted(set(files.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SettingError(f"{index} is no index of weights; download it again") from None
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name in names:
         part = index.parent / name
         if Path(name).name != name or not part.is_file():
             raise SettingError(f"{index} names {name}, which is not beside it; download it too")
-        found |= open_file(part)
-    if absent := sorted(files.keys() - found.keys()):
+        tensors |= open_file(part)
+    if absent := sorted(files.keys() - tensors.keys()):
         raise SettingError(f"{index} names weights that no part holds: {', '.join(absent[:8])}")
-    return found
+    return tensors
 
 
 def _safetensors(path: Path, header: int) -> dict[str, Tensor]:
@@ -203,31 +209,33 @@ def _unpickled(path: Path) -> Any:
             "weights_only=False)['model'], NEW), with the key that they are under"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, struct.error) as error:
-        said = str(error).partition("\n")[0]
-        raise SettingError(f"{path} is damaged or incomplete ({said}); get it again") from None
+        reason = str(error).partition("\n")[0]
+        raise SettingError(f"{path} is damaged or incomplete ({reason}); get it again") from None
 
 
-def _state(path: Path, found: Any) -> dict[str, Tensor]:
-    """The state dict in what a file held, without what training keeps beside it."""
-    if not isinstance(found, Mapping):
-        raise SettingError(f"{path} holds a {type(found).__name__}, not the state dict of a model")
-    if "pytorch-lightning_version" in found:
+def _state(path: Path, content: Any) -> dict[str, Tensor]:
+    """Takes the state dict out of what a file held, without what training keeps beside it."""
+    if not isinstance(content, Mapping):
+        raise SettingError(
+            f"{path} holds a {type(content).__name__}, not the state dict of a model"
+        )
+    if "pytorch-lightning_version" in content:
         raise SettingError(
             f"{path} is a Lightning checkpoint, whose names are those of its training script; save "
             "the state dict of the model inside it, by the model's own names"
         )
-    if found.keys() >= {"state", "param_groups"}:
+    if content.keys() >= {"state", "param_groups"}:
         raise SettingError(f"{path} is the state of an optimizer; give the weights of the model")
     for wrapper in WRAPPERS:
-        if isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    if others or not found:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others or not content:
         held = f"also {', '.join(others[:8])}" if others else "nothing"
         raise SettingError(
             f"{path} is no state dict, which holds tensors only: it holds {held}; save the state "
             "dict of the model alone, or under the key 'model' or 'state_dict'"
         )
-    if all(name.startswith("module.") for name in found):  # trained on several devices
-        return {name.removeprefix("module."): value for name, value in found.items()}
-    return dict(found)
+    if all(name.startswith("module.") for name in content):  # trained on several devices
+        return {name.removeprefix("module."): value for name, value in content.items()}
+    return dict(content)

@@ -1,4 +1,5 @@
-"""A finished run as a folder to give away: weights, configuration, tokenizer, towers, model card.
+"""A finished run becomes a folder to give away: weights, configuration, tokenizer, towers, model
+card.
 
 Everything is rebuilt from the run folder; nothing is trained or scored.
 """
@@ -35,11 +36,11 @@ SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
 """What an identifier of a licence looks like."""
 
 
-def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[str, str]:
-    """Writes a finished run into a new or empty folder, whole or not at all; the towers that were
-    not written -> why.
+def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[str, str]:
+    """Writes a finished run into a new or empty folder, whole or not at all. Returns the towers
+    that were not written -> why.
 
-    `asked`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
+    `name`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
     Raises `SettingError` where it is no identifier, where the run is not finished or cannot be
     rebuilt, and where the folder is not empty.
     """
@@ -48,7 +49,7 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
             f"licence {license_!r} is no SPDX identifier: write it as one of spdx.org/licenses, "
             "for example apache-2.0"
         )
-    run = find_run(outputs, asked)
+    run = find_run(outputs, name)
     spec = _finished(run)
     with new_folder(folder) as part:
         corpus = load_data(spec, outputs)
@@ -59,12 +60,12 @@ def export(outputs: Path, asked: str, folder: Path, license_: str = "") -> dict[
             )
         design = _trained(run, spec, corpus)
         about = _about(outputs, run, spec)
-        words = corpus.tokenizer.for_transformers()
+        tokenizer = corpus.tokenizer.for_transformers()
         try:
             absent = exported.write(
                 part,
                 design,
-                words=words,
+                tokenizer=tokenizer,
                 pixels=pixels(spec.asked.data, spec.train.backbone.image_channels),
                 about=about,
             )
@@ -173,7 +174,9 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
 
 
 def _started_from(spec: RunSpec) -> dict[str, str]:
-    """Settings that named pretrained weights; of a folder only its name, a path is nobody's."""
+    """Lists the settings that named pretrained weights; of a folder only its name, a path is
+    nobody's.
+    """
     named = {f"backbone.{k}": v for k, v in dict(spec.backbone).items()} | spec.config
     warm = {"warm_start": keys.key(spec)} if spec.train.warm_start else {}
     if stage := keys.text_stage(spec):

@@ -1,5 +1,5 @@
-"""The model card of an exported run: what it is, what it learned from, what it cost, how well it
-does, in Markdown. Nothing is computed here.
+"""The model card of an exported run says what it is, what it learned from, what it cost, how well
+it does, in Markdown. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class CardFacts:
 
 
 def card(facts: CardFacts) -> str:
-    """The whole card."""
+    """Writes the whole card."""
     spec = facts.spec
-    said = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.train.design}"]
-    said += [f"license: {facts.license_}"] if facts.license_ else []
-    head = "\n".join(["---", *said, "---", ""])
+    front = ["library_name: fuselab", "tags:", "- vision-language", f"- {spec.train.design}"]
+    front += [f"license: {facts.license_}"] if facts.license_ else []
+    head = "\n".join(["---", *front, "---", ""])
     changed = _changed(spec)
     title = " ".join([spec.train.design, *(f"{field}={value}" for field, value in changed.items())])
     parts = {
@@ -59,17 +59,17 @@ def card(facts: CardFacts) -> str:
         "Where it comes from": _origin(facts),
         "In this folder": _folders(facts),
     }
-    said = [f"# {title}", registry.entry(spec.train.design).summary, *_answers(facts)]
+    body = [f"# {title}", registry.entry(spec.train.design).summary, *_answers(facts)]
     for name, lines in parts.items():
-        said += [f"## {name}", "\n".join(lines)]
-    return head + "\n" + "\n\n".join(said) + "\n"
+        body += [f"## {name}", "\n".join(lines)]
+    return head + "\n" + "\n\n".join(body) + "\n"
 
 
 def _changed(spec: RunSpec) -> dict[str, Any]:
-    """Fields of the design that differ from its defaults, weights to start from aside."""
+    """Returns the design's fields that are not the defaults, weights to start from aside."""
     plain = registry.config(spec.train.design, {}).model_dump(mode="json")
-    told = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
-    return {k: v for k, v in told.items() if v != plain.get(k, v)}
+    fields = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
+    return {k: v for k, v in fields.items() if v != plain.get(k, v)}
 
 
 def _answers(facts: CardFacts) -> Iterator[str]:
@@ -101,14 +101,14 @@ def _load(facts: CardFacts) -> Iterator[str]:
 def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     spec = facts.spec
     backbone = spec.backbone
-    design = Certificate.read(facts.run.certificate).facts
+    layers = Certificate.read(facts.run.certificate).facts
     yield (
-        f"- layers: {design.text_layers} of text alone, {design.fusion_layers} of fusion, "
-        f"{design.image_layers} of the image alone"
+        f"- layers: {layers.text_layers} of text alone, {layers.fusion_layers} of fusion, "
+        f"{layers.image_layers} of the image alone"
     )
     yield f"- heads: {', '.join(spec.train.objectives.active())}"
-    if design.itc_reads:
-        yield f"- ITC reads {design.itc_reads}"
+    if layers.itc_reads:
+        yield f"- ITC reads {layers.itc_reads}"
     yield (
         f"- backbone: {backbone.scale} ({backbone.vision}, {backbone.image_width} wide, "
         f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
@@ -137,12 +137,13 @@ def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
 
 
 def _source(where: str) -> str:
-    """A hub dataset's name, or the last part of a path: where it lay is nobody's."""
+    """Names a hub dataset whole and a path by its last part: where it lay is nobody's."""
     return where if where.startswith("hub:") else Path(where).name
 
 
 def _ledger(facts: CardFacts) -> Iterator[str]:
     spent = dataclasses.asdict(LedgerRecord.read(facts.run.ledger).spent)
+    device = facts.spec.train.numerics.device
     budget = facts.spec.train.budget.model_dump(exclude_none=True)
     ((unit, amount),) = budget.items()
     yield from _table(
@@ -152,10 +153,7 @@ def _ledger(facts: CardFacts) -> Iterator[str]:
             *((name, f"{spent[name]:,}") for name in ("steps", "samples", "text_tokens")),
             *((name, count(spent[name])) for name in ("parameters", "flops")),
             ("train_seconds", f"{spent['train_seconds']:.1f}"),
-            (
-                "device_seconds",
-                f"{spent['device_seconds']:.1f} on {facts.spec.train.numerics.device}",
-            ),
+            ("device_seconds", f"{spent['device_seconds']:.1f} on {device}"),
             ("peak_mib", f"{spent['peak_mib']:.0f}"),
         ],
     )

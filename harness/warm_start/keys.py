@@ -1,4 +1,4 @@
-"""What a warm start depends on, and what it is called: keys, names, versions. Trains nothing."""
+"""Keys, names and versions of a warm start tell what it depends on. Nothing is trained here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(recipe: WarmStart | None, backbone: Backbone, config: DesignConfig) ->
 def used(
     recipe: WarmStart | None, design: type[FusionDesign], config: DesignConfig
 ) -> WarmStart | None:
-    """The part of a recipe that a design starts from: without the text stage where it has none."""
+    """Returns the part of a recipe that a design starts from: no text stage where it has none."""
     if recipe is None or _has_text_stage(design, config):
         return recipe
     default = WarmStart().text_stage_samples
@@ -61,7 +61,9 @@ def _has_text_stage(design: type[FusionDesign], config: DesignConfig) -> bool:
 def versions(
     recipe: WarmStart | None, design: type[FusionDesign], config: DesignConfig
 ) -> dict[str, str]:
-    """Declared versions of what a design starts from; a spec with that of a text stage has one."""
+    """Returns the declared versions of what a design starts from; a spec with that of a text stage
+    has one.
+    """
     if recipe is None:
         return {}
     staged = _has_text_stage(design, config) and recipe.text_stage_samples
@@ -70,7 +72,7 @@ def versions(
 
 
 def text_stage(spec: RunSpec) -> TextStage | None:
-    """What the design of a spec learns from text alone before its run; None: nothing."""
+    """Returns what the design of a spec learns from text alone before its run; None: nothing."""
     if TEXT_STAGE not in spec.train.versions:
         return None
     if spec.asked.design_file:
@@ -81,7 +83,7 @@ def text_stage(spec: RunSpec) -> TextStage | None:
 
 
 def stage_folder(spec: RunSpec, stage: TextStage) -> str:
-    """Name of the folder of a spec's text stage, by all that its weights depend on."""
+    """Names the folder of a spec's text stage, by all that its weights depend on."""
     assert spec.train.warm_start is not None
     parts = [current.TEXT_STAGE, key(spec), spec.train.warm_start.text_stage_samples]
     design = [spec.train.design, spec.train.versions["design"], stage.fields]
@@ -89,7 +91,7 @@ def stage_folder(spec: RunSpec, stage: TextStage) -> str:
 
 
 def key(spec: RunSpec) -> str:
-    """Hex digest (16 characters) of all that BERT, DistilBERT and ViT of a spec depend on."""
+    """Digests (16 hex characters) all that BERT, DistilBERT and ViT of a spec depend on."""
     assert spec.train.warm_start is not None
     recipe = spec.train.warm_start.changed_fields()
     recipe.pop("text_stage_samples", None)
@@ -105,15 +107,17 @@ def key(spec: RunSpec) -> str:
     )
 
 
-def line(name: str, told: Mapping[str, Any]) -> str:
-    """One model in words: what it cost, and what it learnt."""
-    said = f"{NAMES[name]} {told['samples']:,} samples, {told['flops'] / 1e12:.3g} TFLOP"
-    if "seconds" in told:
-        said += f", {told['seconds']:.0f} s, loss {told['first_loss']:.2f} to "
-        said += f"{told['last_loss']:.2f}"
-    if "accuracy" in told:
+def line(name: str, record: Mapping[str, Any]) -> str:
+    """Says of one model, in words, what it cost and what it learnt."""
+    text = f"{NAMES[name]} {record['samples']:,} samples, {record['flops'] / 1e12:.3g} TFLOP"
+    if "seconds" in record:
+        text += f", {record['seconds']:.0f} s, loss {record['first_loss']:.2f} to "
+        text += f"{record['last_loss']:.2f}"
+    if "accuracy" in record:
         what = {"vit": "classes"}.get(name, "masked words")
-        said += f", {what} {told['accuracy']:.1%} right (the commonest: {told['chance']:.1%})"
-    if "error" in told:
-        said += f", hidden patches {told['error']:.2f} (their means: {told['error_of_means']:.2f})"
-    return said
+        text += f", {what} {record['accuracy']:.1%} right (the commonest: {record['chance']:.1%})"
+    if "error" in record:
+        text += (
+            f", hidden patches {record['error']:.2f} (their means: {record['error_of_means']:.2f})"
+        )
+    return text

@@ -1,5 +1,5 @@
-"""What stands in for pretrained weights where none can be downloaded: made of a study's own
-training data, once, before its first run, and the start of every design alike.
+"""A warm start stands in for pretrained weights where none can be downloaded: it is made of a
+study's own training data, once, before its first run, and every design starts from it alike.
 
 outputs/warm_start/<key>/
   bert/               BertForMaskedLM as transformers keeps it, with the tokenizer
@@ -49,9 +49,9 @@ from harness.warm_start.keys import (
 def made(
     spec: RunSpec, corpus: Corpus, outputs: Path, say: Callable[[str], object] = str
 ) -> Path | None:
-    """The folder that a spec's towers start from, made first where it is not there; None where they
-    start from random weights. A text stage is made beside it where the spec has one. Another
-    process that makes them is waited for; one that is stopped leaves nothing behind.
+    """Returns the folder that a spec's towers start from, made first where it is not there; None
+    where they start from random weights. A text stage is made beside it where the spec has one.
+    Another process that makes them is waited for; one that is stopped leaves nothing behind.
     """
     if spec.train.warm_start is None:
         return None
@@ -63,13 +63,13 @@ def made(
 
     start = stored(root, name, towers)
     if stage := text_stage(spec):
-        known = stage_folder(spec, stage)
+        stage_name = stage_folder(spec, stage)
 
         def text(folder: Path) -> None:
-            _begin(spec, f"{known} of {spec.train.design}", say)
+            _begin(spec, f"{stage_name} of {spec.train.design}", say)
             _fill_stage(folder, spec, corpus, start / VIT, say)
 
-        stored(root, known, text)
+        stored(root, stage_name, text)
     return start
 
 
@@ -85,31 +85,31 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
 
     from harness.training.one_modality.pretraining import Pretraining
 
-    told: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     course = Pretraining(spec.train, corpus)
 
-    def keep(name: str, found: dict[str, Any]) -> None:
-        told[name] = found
-        say(f"  {line(name, found)}")
+    def keep(name: str, record: dict[str, Any]) -> None:
+        models[name] = record
+        say(f"  {line(name, record)}")
 
     def save(model: Any, name: str) -> None:
         weights = {role: value.detach().cpu() for role, value in model.state_dict().items()}
-        words = corpus.tokenizer.for_transformers()
+        tokenizer = corpus.tokenizer.for_transformers()
         from_transformers.save_text(
-            model.backbone.text, model.backbone, weights, words, folder / name
+            model.backbone.text, model.backbone, weights, tokenizer, folder / name
         )
 
-    bert, found = course.bert()
+    bert, record = course.bert()
     save(bert, BERT)
-    keep("bert", found)
-    half, found = course.distilbert(bert)
+    keep("bert", record)
+    half, record = course.distilbert(bert)
     save(half, DISTILBERT)
-    keep("distilbert", found)
-    vit, found = course.vit()
+    keep("distilbert", record)
+    vit, record = course.vit()
     state = vit.image.vit.state_dict()
     save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VIT)
-    keep("vit", found)
-    write_json(folder / LEDGER, {**_recipe(spec), "made": told})
+    keep("vit", record)
+    write_json(folder / LEDGER, {**_recipe(spec), "made": models})
     del course, bert, half, vit, state
     _leave_gpu(spec)
 
@@ -123,22 +123,22 @@ def _fill_stage(
 
     stage = text_stage(spec)
     assert stage is not None
-    model, found = Pretraining(spec.train, corpus).text_stage(stage, vit)
+    model, record = Pretraining(spec.train, corpus).text_stage(stage, vit)
     exported.write(
         folder,
         model.cpu(),
-        words=corpus.tokenizer.for_transformers(),
+        tokenizer=corpus.tokenizer.for_transformers(),
         pixels=pixels(spec.asked.data, spec.train.backbone.image_channels),
         about={"warm_start": key(spec), "trained": list(stage.trains)},
     )
-    say(f"  {line(TEXT_STAGE, found)}")
-    write_json(folder / LEDGER, {**_recipe(spec), "made": {TEXT_STAGE: found}})
+    say(f"  {line(TEXT_STAGE, record)}")
+    write_json(folder / LEDGER, {**_recipe(spec), "made": {TEXT_STAGE: record}})
     del model
     _leave_gpu(spec)
 
 
 def _leave_gpu(spec: RunSpec) -> None:
-    """The driver does not train: the GPU is for the runs."""
+    """Frees the GPU for the runs: the driver does not train."""
     import torch
 
     if spec.train.numerics.device == "cuda":
@@ -158,7 +158,7 @@ def _recipe(spec: RunSpec) -> dict[str, Any]:
 
 
 def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, Mapping[str, Any]]:
-    """Backbone and fields of a spec's design, starting from a folder of `made`."""
+    """Returns backbone and fields of a spec's design, starting from a folder of `made`."""
     if start is None:
         return spec.backbone, spec.config
     both = {"text_weights": str(start / BERT), "vision_weights": str(start / VIT)}
@@ -171,7 +171,7 @@ def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, Mapping[str, A
 
 
 def copied(folder: Path, to: Path) -> Path:
-    """The same files in a new or empty folder, whole or not at all.
+    """Copies a folder's files into a new or empty one, whole or not at all.
 
     Raises `SettingError` where the folder is not empty.
     """

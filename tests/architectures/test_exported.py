@@ -35,26 +35,26 @@ MOST = [  # one case of each design; the others take longer and say little more
 
 
 @pytest.fixture(scope="module")
-def words():
+def tokenizer():
     """A tokenizer of transformers; its words do not matter here."""
     return from_transformers.tokenizer(train_wordpiece(["a red square"], 50).backend, SPECIAL, 7)
 
 
 @pytest.fixture
-def export(make, words, tmp_path):
+def export(make, tokenizer, tmp_path):
     """A design all of whose weights are random, written; the design and what it lacks."""
 
     def build(name, fields, **sizes):
         design = randomised(make(name, fields, dtype=torch.float32, **sizes))
-        return design, write(tmp_path, design, words)
+        return design, write(tmp_path, design, tokenizer)
 
     return build
 
 
-def write(folder: Path, design, words) -> dict[str, str]:
+def write(folder: Path, design, tokenizer) -> dict[str, str]:
     half = (0.5,) * design.backbone.image_channels
     pixels = {"mean": half, "std": half}
-    return exported.write(folder, design, words=words, pixels=pixels, about={})
+    return exported.write(folder, design, tokenizer=tokenizer, pixels=pixels, about={})
 
 
 def outputs(design, batch) -> dict[str, tuple[Tensor, ...]]:
@@ -187,11 +187,11 @@ def test_a_folder_is_read_as_a_published_one(export, tmp_path):
         checkpoints.read(tmp_path)
 
 
-def test_a_folder_names_no_weights_of_others(make, words, export, tmp_path):
+def test_a_folder_names_no_weights_of_others(make, tokenizer, export, tmp_path):
     export("dual_encoder", {})
     started = make("dual_encoder", {}, text_weights=str(tmp_path / exported.TEXT))
     (tmp_path / "two").mkdir()
-    write(tmp_path / "two", started.float(), words)
+    write(tmp_path / "two", started.float(), tokenizer)
     assert exported.load(tmp_path / "two").backbone.text_weights == "random"
     assert str(tmp_path) not in (tmp_path / "two" / exported.CONFIG).read_text()
 
@@ -207,8 +207,8 @@ def alter(folder: Path, **changes) -> None:
 def test_what_is_broken_is_said(export, tmp_path):
     export("split_bert", {"text_layers": 7})
 
-    def refuses(words: str, folder: Path = tmp_path) -> None:
-        with pytest.raises(SettingError, match=words):
+    def refuses(message: str, folder: Path = tmp_path) -> None:
+        with pytest.raises(SettingError, match=message):
             exported.load(folder)
 
     refuses("nowhere does not exist", tmp_path / "nowhere")

@@ -13,7 +13,7 @@ from harness.runs.assemble import build_design, load_data
 from harness.study import Cell, Study, Variant
 from harness.training.settings.spec import RunSpec
 from tests.architectures.reference import randomised
-from tests.architectures.test_checkpoints import published
+from tests.architectures.weights.test_checkpoints import published
 
 
 def spec_of(study: Study, outputs: Path, **fields: object) -> RunSpec:

@@ -25,7 +25,7 @@ from reports.diagrams.parts import PIECE, Part
 from reports.diagrams.placement import LETTER, LINE, PILL, Placement, place
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.reference import randomised
-from tests.architectures.test_checkpoints import published
+from tests.architectures.weights.test_checkpoints import published
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("split_bert", {"text_layers": 2}),

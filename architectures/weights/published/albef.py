@@ -1,5 +1,6 @@
-"""Checkpoints of salesforce/ALBEF (Li et al. 2021) by the roles of `split_bert`: pre-training, and
-as far as names tell its fine-tuned ones (retrieval, SNLI-VE, VQA, NLVR2).
+"""The format of salesforce/ALBEF's checkpoints (Li et al. 2021), read by the roles of `split_bert`:
+those of pre-training, and as far as names tell the fine-tuned ones (retrieval, SNLI-VE, VQA,
+NLVR2).
 
 A file says no number of heads: where nothing else does, 64 columns make a head, as in every ViT
 and BERT that ALBEF was published with.
@@ -42,7 +43,7 @@ LEFT_OUT = {
 
 
 def albef_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict by role: momentum twins as `momentum.ROLE`, the answer decoder as
+    """Names a state dict by role: momentum twins as `momentum.ROLE`, the answer decoder as
     `decoder.ROLE`.
     """
     twins = {TWIN.sub(r"\1.", name): x for name, x in state.items() if TWIN.match(name)}
@@ -60,7 +61,7 @@ def _roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def albef_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The online weights of a checkpoint, by role, without what no design has."""
+    """Returns the online weights of a checkpoint by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
@@ -73,8 +74,8 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
 
 
 def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
-    found = [re.match(r"layers\.(\d+)\.cross_attention\.key\.weight", role) for role in roles]
-    crossing = sorted(int(match[1]) for match in found if match)
+    matches = [re.match(r"layers\.(\d+)\.cross_attention\.key\.weight", role) for role in roles]
+    crossing = sorted(int(match[1]) for match in matches if match)
     if not crossing:
         raise SettingError("no layer has cross-attention; take it as text_weights")
     keys = [roles[f"layers.{layer}.cross_attention.key.weight"] for layer in crossing[:2]]

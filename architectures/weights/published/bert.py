@@ -1,4 +1,4 @@
-"""BERT's checkpoints (Devlin et al. 2019, as transformers names them) by our roles."""
+"""The format of BERT's checkpoints (Devlin et al. 2019, as transformers names them)."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ POOLER = {"pooler.*": "BERT's pooler saw sentence pairs only; a design's is of b
 
 
 def bert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of BertModel, with or without `bert.` before its names and heads beside."""
+    """Names a state dict of BertModel by role, with or without `bert.` before its names and heads
+    beside.
+    """
     return tensors(state, RULES)
 
 
 def bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
@@ -64,7 +66,7 @@ FORMAT = TextFormat(
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    return {"text": "bert", **text_sizes(roles), **FORMAT.told(config)}
+    return {"text": "bert", **text_sizes(roles), **FORMAT.sizes_of(config)}
 
 
 WHOLE = Format(kind="bert", roles=bert_roles, left_out=POOLER, sizes=_sizes)

@@ -1,5 +1,5 @@
-"""Checkpoints of BLIP-2's first stage (Li et al. 2023, as transformers names them) by the roles of
-`query_bottleneck`.
+"""The format of BLIP-2's first stage (Li et al. 2023, as transformers names it), read by the roles
+of `query_bottleneck`.
 
 BLIP-2 took BERT's token types out: their rows become zeros. Of its second stage, which generates
 text, the image tower can be taken.
@@ -58,23 +58,23 @@ WORDS, TYPES = "embeddings.word.weight", "embeddings.token_type.weight"
 
 
 def blip2_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of Blip2ForImageTextRetrieval, or of a part of it, by role."""
-    found = tensors(state, RULES)
-    if "queries.weight" in found:
-        found["queries.weight"] = found["queries.weight"].flatten(0, 1)
-    if WORDS in found:
-        words = found[WORDS]
-        found[TYPES] = words.new_zeros(TEXT_KINDS["bert"].types, words.shape[1])
-    return found
+    """Names a state dict of Blip2ForImageTextRetrieval, or of a part of it, by role."""
+    roles = tensors(state, RULES)
+    if "queries.weight" in roles:
+        roles["queries.weight"] = roles["queries.weight"].flatten(0, 1)
+    if WORDS in roles:
+        words = roles[WORDS]
+        roles[TYPES] = words.new_zeros(TEXT_KINDS["bert"].types, words.shape[1])
+    return roles
 
 
 def blip2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    """Those of the parts that are there."""
+    """Tells the sizes of the parts that the weights hold."""
     sizes: dict[str, Any] = {}
     if WORDS in roles:
         own = config.get("qformer_config", {})

@@ -1,4 +1,5 @@
-"""Checkpoints of BridgeTower (Xu et al. 2023, as transformers names them) by the roles of `bridge`.
+"""The format of BridgeTower's checkpoints (Xu et al. 2023, as transformers names them), read by the
+roles of `bridge`.
 
 The text tower's pooler, which nothing reads, is left out, and so are the ITC heads, which read
 projected tokens and the fused ones; the one table of types becomes a row of text and a row of the
@@ -70,23 +71,23 @@ LINK = re.compile(r"(?<=_link_tower\.)\d+")
 
 
 def bridgetower_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of BridgeTowerModel, with or without `bridgetower.` before its names and heads
-    beside.
+    """Names a state dict of BridgeTowerModel by role, with or without `bridgetower.` before its
+    names and heads beside.
     """
     # Theirs are counted from the second fusion layer, ours by fusion layer.
     counted = {LINK.sub(lambda n: str(int(n[0]) + 1), name): x for name, x in state.items()}
-    found = tensors(counted, RULES)
+    roles = tensors(counted, RULES)
     for table in ("image.vit.cls_token", "image.vit.pos_embed"):
-        if table in found:
-            found[table] = found[table].view(1, -1, found[table].shape[-1])
-    if TYPES in found:
-        types = found.pop(TYPES)
-        found |= {"types.text.weight": types[:1], "types.image.weight": types[1:2]}
-    return found
+        if table in roles:
+            roles[table] = roles[table].view(1, -1, roles[table].shape[-1])
+    if TYPES in roles:
+        types = roles.pop(TYPES)
+        roles |= {"types.text.weight": types[:1], "types.image.weight": types[1:2]}
+    return roles
 
 
 def bridgetower_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 

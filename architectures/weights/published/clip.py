@@ -1,5 +1,5 @@
-"""Checkpoints of CLIP (Radford et al. 2021, as transformers names them) by the roles of
-`dual_encoder`.
+"""The format of CLIP's checkpoints (Radford et al. 2021, as transformers names them), read by the
+roles of `dual_encoder`.
 
 CLIP projects without a bias, our ITC head with one: its bias is zero here. The class token, kept as
 a row, and the position table become timm's (1, 1, D) and (1, P, D).
@@ -50,33 +50,33 @@ IMAGE = r"^(?=embeddings\.(class|patch)|pre_layrnorm|post_layernorm)"
 
 
 def clip_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of CLIPModel, or of one tower, with or without `text_model.` or `vision_model.`
-    before its names, by role.
+    """Names a state dict of CLIPModel, or of one tower, by role, with or without `text_model.` or
+    `vision_model.` before its names.
     """
     for tower, own in (("text_model.", TEXT), ("vision_model.", IMAGE)):
         if any(re.search(own, name) for name in state):
             bare = r"^(embeddings|encoder|final_layer_norm|pre_layrnorm|post_layernorm)\."
             state = {re.sub(bare, rf"{tower}\1.", name): x for name, x in state.items()}
-    found = tensors(state, RULES)
-    image = {role: found.pop(role) for role in list(found) if role.startswith("image.")}
-    found |= joined_qkv(image)
+    roles = tensors(state, RULES)
+    image = {role: roles.pop(role) for role in list(roles) if role.startswith("image.")}
+    roles |= joined_qkv(image)
     for table in ("image.vit.cls_token", "image.vit.pos_embed"):
-        if table in found:
-            found[table] = found[table].view(1, -1, found[table].shape[-1])
+        if table in roles:
+            roles[table] = roles[table].view(1, -1, roles[table].shape[-1])
     for head in ("heads.itc.image", "heads.itc.text"):
-        if f"{head}.weight" in found:
-            weight = found[f"{head}.weight"]
-            found[f"{head}.bias"] = weight.new_zeros(len(weight))
-    return found
+        if f"{head}.weight" in roles:
+            weight = roles[f"{head}.weight"]
+            roles[f"{head}.bias"] = weight.new_zeros(len(weight))
+    return roles
 
 
 def clip_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
 def _text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of CLIPTextModel, by role."""
+    """Names a state dict of CLIPTextModel by role."""
     return clip_roles({f"text_model.{name}": value for name, value in state.items()})
 
 
@@ -92,11 +92,11 @@ FORMAT = TextFormat(
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    """Those of both towers, or of the one that the weights are of."""
+    """Tells the sizes of both towers, or of the one that the weights are of."""
     sizes: dict[str, Any] = {}
     if "embeddings.word.weight" in roles:
-        told = FORMAT.told(config.get("text_config") or config)
-        sizes |= {"text": "clip", **text_sizes(roles), **told}
+        stated = FORMAT.sizes_of(config.get("text_config") or config)
+        sizes |= {"text": "clip", **text_sizes(roles), **stated}
     if "image.vit.cls_token" in roles:
         own = config.get("vision_config") or config
         quick = own.get("hidden_act", "quick_gelu") == "quick_gelu"

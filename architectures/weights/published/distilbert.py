@@ -1,4 +1,4 @@
-"""DistilBERT's checkpoints (Sanh et al. 2019, as transformers names them) by our roles."""
+"""The format of DistilBERT's checkpoints (Sanh et al. 2019, as transformers names them)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ RULES = (
 
 
 def distilbert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of DistilBertModel, with or without `distilbert.` before its names and heads
-    beside.
+    """Names a state dict of DistilBertModel by role, with or without `distilbert.` before its names
+    and heads beside.
     """
     return tensors(state, RULES)
 
 
 def distilbert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
@@ -60,7 +60,7 @@ FORMAT = TextFormat(
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    return {"text": "distilbert", **text_sizes(roles), **FORMAT.told(config)}
+    return {"text": "distilbert", **text_sizes(roles), **FORMAT.sizes_of(config)}
 
 
 WHOLE = Format(kind="distilbert", roles=distilbert_roles, sizes=_sizes)

@@ -1,4 +1,6 @@
-"""How one kind of published model is kept: names of weights, sizes, which design it is."""
+"""A `Format` tells how one kind of published model is kept: its weights' names, its sizes, and
+which design it is.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ LEFT_OUT: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
-    """What must be known to read one kind."""
+    """How one kind of published model is read."""
 
     kind: str
     """Its name, and what a message calls it."""
@@ -46,23 +48,27 @@ class Format:
     `SettingError` where no design computes it."""
 
     def split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Weights by role, and the roles left out with the reason."""
-        found, why = self.roles(state), {**LEFT_OUT, **self.left_out}
+        """Returns the weights by role, and the reason of every role that is left out."""
+        roles, why = self.roles(state), {**LEFT_OUT, **self.left_out}
         left = {
             role: reason
-            for role in found
+            for role in roles
             for pattern, reason in why.items()
             if fnmatch.fnmatchcase(role, pattern)
         }
-        return {role: value for role, value in found.items() if role not in left}, left
+        return {role: value for role, value in roles.items() if role not in left}, left
 
     def tensors(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights by role, without those left out."""
+        """Returns the weights by role, without those that are left out."""
         return self.split(state)[0]
 
 
 def image_sizes(roles: Roles) -> dict[str, Any]:
-    """What the weights of a ViT tell of an image tower; how many heads it has no weight tells."""
+    """Reads the sizes of an image tower off the weights of a ViT. No weight tells the number of
+    heads.
+
+    Raises `SettingError` where a weight that is needed is absent.
+    """
     patches = needed(roles, "image.vit.patch_embed.proj.weight")
     table = needed(roles, "image.vit.pos_embed")
     width, channels, patch = patches.shape[:3]
@@ -78,7 +84,10 @@ def image_sizes(roles: Roles) -> dict[str, Any]:
 
 
 def text_sizes(roles: Roles) -> dict[str, Any]:
-    """What the weights of a text encoder tell; how many heads it has no weight tells."""
+    """Reads the sizes of a text encoder off its weights. No weight tells the number of heads.
+
+    Raises `SettingError` where a weight that is needed is absent.
+    """
     return {
         **embedding_sizes(roles),
         "text_layers": count(roles, r"layers\.(\d+)\."),
@@ -87,7 +96,7 @@ def text_sizes(roles: Roles) -> dict[str, Any]:
 
 
 def embedding_sizes(roles: Roles) -> dict[str, Any]:
-    """What the weights of word embeddings tell."""
+    """Reads the sizes of word embeddings off their weights."""
     vocabulary, width = needed(roles, "embeddings.word.weight").shape
     return {
         "text_width": width,
@@ -97,22 +106,22 @@ def embedding_sizes(roles: Roles) -> dict[str, Any]:
 
 
 def needed(roles: Roles, role: str) -> Tensor:
-    """A weight. Raises `SettingError` where there is none of the role."""
+    """Returns the weight of a role. Raises `SettingError` where there is none."""
     if role not in roles:
         raise SettingError(f"there is no weight {role}, so its sizes are not known; it seems torn")
     return roles[role]
 
 
 def count(roles: Roles, pattern: str) -> int:
-    """One more than the largest number that a pattern finds at the start of a role."""
-    found = [int(match[1]) for role in roles if (match := re.match(pattern, role))]
-    return max(found, default=-1) + 1
+    """Counts a stack: the largest number that a pattern finds at the start of a role, and one."""
+    numbers = [int(match[1]) for role in roles if (match := re.match(pattern, role))]
+    return max(numbers, default=-1) + 1
 
 
-def constant(config: Config, fixed: Mapping[str, object], said: str) -> None:
-    """Raises `SettingError` that begins with `said` where a configuration says another value."""
+def constant(config: Config, fixed: Mapping[str, object], subject: str) -> None:
+    """Raises `SettingError` that begins with `subject` where a configuration says another value."""
     for name, value in fixed.items():
         if config.get(name, value) != value:
             raise SettingError(
-                f"{said}: {name} is {config[name]!r}, but our layers are built with {value!r}"
+                f"{subject}: {name} is {config[name]!r}, but our layers are built with {value!r}"
             )

@@ -1,5 +1,5 @@
-"""LXMERT's checkpoints (Tan and Bansal 2019, as transformers names them) by the roles of
-`co_attention`: language layers as the text tower, cross layers as the two streams.
+"""The format of LXMERT's checkpoints (Tan and Bansal 2019, as transformers names them), read by the
+roles of `co_attention`: language layers as the text tower, cross layers as the two streams.
 
 Its image side begins with the regions of a detector, so no image tower comes with it; the image
 stream's last layer, which nothing reads, is left out.
@@ -54,12 +54,14 @@ LEFT_OUT = {
 
 
 def lxmert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of a list of LxmertXLayer, by role."""
+    """Names a state dict of a list of LxmertXLayer by role."""
     return tensors(state, CROSS_RULES)
 
 
 def lxmert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of LxmertModel, with or without `lxmert.` before its names and heads beside."""
+    """Names a state dict of LxmertModel by role, with or without `lxmert.` before its names and
+    heads beside.
+    """
     cross = {CROSS.sub("", name): x for name, x in state.items() if CROSS.match(name)}
     streams = lxmert_tensors(cross)
     last = f"image_fusion.{count(streams, STREAM) - 1}."

@@ -1,4 +1,4 @@
-"""From the names of a published checkpoint to our roles: rules in order, each a pattern."""
+"""Rules turn the names of a published checkpoint into our roles, one after another."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Rules = Sequence[tuple[str, str]]
 
 
 def renamed(name: str, rules: Rules) -> str:
-    """A name after every rule."""
+    """Returns a name after every rule."""
     for pattern, role in rules:
         name = re.sub(pattern, role, name)
     return name
 
 
 def tensors(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    """A state dict by roles. Raises `SettingError` where two names are one weight here and differ
-    (of tied weights some files hold both).
+    """Names a state dict by role. Raises `SettingError` where two names are one weight here and
+    differ (of tied weights some files hold both).
     """
-    found: dict[str, Tensor] = {}
+    roles: dict[str, Tensor] = {}
     for name, value in state.items():
         role = renamed(name, rules)
-        if role in found and not torch.equal(found[role], value):
+        if role in roles and not torch.equal(roles[role], value):
             raise SettingError(f"{name} differs from another weight that is also {role} here")
-        found[role] = value
-    return found
+        roles[role] = value
+    return roles
 
 
 def joined_qkv(state: Mapping[str, Tensor], query: str = "query") -> dict[str, Tensor]:
-    """Query, key and value of the same place (`x.query.weight`, `x.key.weight`, ...) as one matrix
+    """Joins query, key and value of one place (`x.query.weight`, `x.key.weight`, ...) as one matrix
     `x.qkv.weight`, the order of timm's ViT.
     """
-    found = dict(state)
+    joined = dict(state)
     for name in state:
         if f".{query}." in name:
             parts = [name.replace(f".{query}.", f".{part}.") for part in (query, "key", "value")]
-            found[name.replace(f".{query}.", ".qkv.")] = torch.cat([found.pop(p) for p in parts])
-    return found
+            joined[name.replace(f".{query}.", ".qkv.")] = torch.cat([joined.pop(p) for p in parts])
+    return joined

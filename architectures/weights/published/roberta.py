@@ -1,4 +1,4 @@
-"""RoBERTa's checkpoints (Liu et al. 2019, as transformers names them) by our roles.
+"""The format of RoBERTa's checkpoints (Liu et al. 2019, as transformers names them).
 
 Layers are BERT's. The position table has two rows that no word takes: words count from the row
 after padding's, which is 1.
@@ -30,8 +30,8 @@ RULES = (
 
 
 def roberta_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of RobertaModel, with or without `roberta.` before its names and heads beside,
-    by role.
+    """Names a state dict of RobertaModel by role, with or without `roberta.` before its names and
+    heads beside.
     """
     return tensors(state, RULES)
 
@@ -52,7 +52,7 @@ FORMAT = TextFormat(
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     # What transformers takes for granted where a configuration is silent is BERT's.
     silent = {"layer_norm_eps": 1e-12, "type_vocab_size": 2}
-    return {"text": "roberta", **text_sizes(roles), **FORMAT.told({**silent, **config})}
+    return {"text": "roberta", **text_sizes(roles), **FORMAT.sizes_of({**silent, **config})}
 
 
 WHOLE = Format(kind="roberta", roles=roberta_roles, left_out=bert.POOLER, sizes=_sizes)

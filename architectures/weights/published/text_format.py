@@ -1,4 +1,4 @@
-"""How a library keeps one kind of text encoder: sizes, constants, names of weights."""
+"""A `TextFormat` tells how transformers keeps one kind of text encoder: sizes, constants, names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFormat:
-    """What must be known to read a folder (or hub name) of one kind."""
+    """How a folder (or hub name) of one kind is read and written."""
 
     model_type: str
     """What the configuration says it is."""
@@ -36,8 +36,8 @@ class TextFormat:
     sizes: Mapping[str, str] = dataclasses.field(default_factory=lambda: SIZES)
     """Field of `Backbone`, or `vocabulary`, -> field of the configuration."""
 
-    def told(self, config: Config) -> dict[str, Any]:
-        """Fields of `Backbone`, and `vocabulary`, that a configuration tells.
+    def sizes_of(self, config: Config) -> dict[str, Any]:
+        """Returns the fields of `Backbone`, and `vocabulary`, that a configuration tells.
 
         Raises `SettingError` where its layers are not ours.
         """

@@ -1,4 +1,4 @@
-"""State dicts of timm's ViTs, DeiT's among them (their files have timm's names), by our roles."""
+"""The format of timm's ViTs, DeiT's among them (their files have timm's names)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULES = (
 
 
 def timm_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict by role; a classifier is the head of a task."""
+    """Names a state dict by role; a classifier is the head of a task."""
     return tensors(state, RULES)
 
 

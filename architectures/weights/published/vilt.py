@@ -1,5 +1,5 @@
-"""ViLT's checkpoints (Kim et al. 2021, as transformers names them) by the roles of
-`single_stream`.
+"""The format of ViLT's checkpoints (Kim et al. 2021, as transformers names them), read by the roles
+of `single_stream`.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def vilt_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of ViltModel, with or without `vilt.` before its names and heads beside, by
-    role; a second image's row is `types.second_image.weight`.
+    """Names a state dict of ViltModel by role, with or without `vilt.` before its names and heads
+    beside; a second image's row is `types.second_image.weight`.
     """
-    found = tensors(joined_qkv(state), RULES)
-    if TYPES in found:
-        rows = found.pop(TYPES).split(1)
+    roles = tensors(joined_qkv(state), RULES)
+    if TYPES in roles:
+        rows = roles.pop(TYPES).split(1)
         parts = ("text", "image", "second_image")
-        found |= {f"types.{p}.weight": row for p, row in zip(parts, rows, strict=False)}
-    return found
+        roles |= {f"types.{p}.weight": row for p, row in zip(parts, rows, strict=False)}
+    return roles
 
 
 def vilt_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    """ViLT has no layer of text alone, so there is no text encoder to take from it."""
+    """Tells the sizes. ViLT has no layer of text alone, so no text encoder can be taken from it."""
     eps = TEXT_KINDS["bert"].eps
     constant(config, {"hidden_act": "gelu", "layer_norm_eps": eps, "qkv_bias": True}, "a vilt")
     heads = config.get("num_attention_heads", 12)
-    told = {"text": "bert", "image_heads": heads, "image_norm_eps": eps}
-    return {**image_sizes(roles), **embedding_sizes(roles), **told}
+    fixed = {"text": "bert", "image_heads": heads, "image_norm_eps": eps}
+    return {**image_sizes(roles), **embedding_sizes(roles), **fixed}
 
 
 def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""VisualBERT's checkpoints (Li et al. 2019, as transformers names them) by the roles of
-`merged_attention` over patches.
+"""The format of VisualBERT's checkpoints (Li et al. 2019, as transformers names them), read by the
+roles of `merged_attention` over patches.
 
 They hold no image tower: VisualBERT reads the regions of a detector, so the weights of the patch
 embedding come from elsewhere.
@@ -30,19 +30,19 @@ TYPE = "bert.embeddings.visual_token_type_embeddings.weight"
 
 
 def visual_bert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of VisualBertModel, with or without `visual_bert.` before its names and heads
-    beside, by role.
+    """Names a state dict of VisualBertModel by role, with or without `visual_bert.` before its
+    names and heads beside.
 
     Every region has position 0 and type 1: two rows whose sum is the type row of the image.
     """
-    found = tensors(state, RULES)
-    if PLACE in found and TYPE in found:
-        found["types.image.weight"] = found.pop(PLACE)[:1] + found.pop(TYPE)[1:2]
-    return found
+    roles = tensors(state, RULES)
+    if PLACE in roles and TYPE in roles:
+        roles["types.image.weight"] = roles.pop(PLACE)[:1] + roles.pop(TYPE)[1:2]
+    return roles
 
 
 def visual_bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without what no design has."""
+    """Returns the weights of a state dict by role, without those that no design has."""
     return WHOLE.tensors(state)
 
 
@@ -51,7 +51,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
 
 
 def _regions(roles: Roles) -> dict[str, Any]:
-    """Patches stand where its regions stood, and are as wide."""
+    """Tells the width of image tokens: patches stand where its regions stood, and are as wide."""
     role = "image_projection.weight"
     return {"image_width": roles[role].shape[1]} if role in roles else {}
 

@@ -8,7 +8,7 @@ import torch
 from architectures import registry
 from architectures.frozen import SettingError
 from architectures.views.graph import graph
-from tests.architectures.test_checkpoints import published as albef_file
+from tests.architectures.weights.test_checkpoints import published as albef_file
 
 
 def test_split_bert_reads_the_image_from_its_fusion_layers(small):

@@ -16,7 +16,7 @@ from architectures.weights.slots import source_role, starts
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.published_models import albef_training, change, model, saved
 from tests.architectures.reference import randomised
-from tests.architectures.test_checkpoints import published
+from tests.architectures.weights.test_checkpoints import published
 
 HEADS = {"image_heads": 2, "text_heads": 2}
 """What an ALBEF file does not tell."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import albef_golden as golden
-from tests.architectures.test_checkpoints import published
+from tests.architectures.weights.test_checkpoints import published
 
 VISION = dict(
     image_res=12, patch_size=4, width=24, depth=3, heads=3, mlp_ratio=2.5, in_channels=1,
