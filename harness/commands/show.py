@@ -30,6 +30,10 @@ PIPED_COLUMNS = 1000
 """Where nobody's terminal limits the width: every row of a table is one line."""
 
 
+NARROWEST = 30
+"""Columns below which no words fold."""
+
+
 def _columns() -> int | None:
     """Columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
@@ -46,13 +50,15 @@ def table(
     names = list(columns)
     cells = [[_cell(cell) for cell in row] for row in rows]
     needed = [max([len(name), *(row[i].cell_len for row in cells)]) for i, name in enumerate(names)]
-    if sum(needed) + 2 * len(needed) > console.width:
+    room = console.width - 2 * len(needed) - sum(needed[:-1])
+    folds = names[-1] in words and room >= NARROWEST  # the last column may, between words
+    if needed[-1] > room and not folds:
         _stacked(names, cells)
         return
     grid = Table(header_style="bold", box=None, padding=(0, 1))
     for i, name in enumerate(names):
         side: Literal["left", "right"] = "left" if i == 0 or name in words else "right"
-        grid.add_column(Text(name), justify=side, no_wrap=True)
+        grid.add_column(Text(name), justify=side, no_wrap=not (folds and i == len(names) - 1))
     for row in cells:
         grid.add_row(*row)
     console.print(grid)
@@ -209,8 +215,15 @@ def tuning(result: TuningResult) -> None:
     table(result.columns, result.rows)
 
 
-COMPARED = ("cell", "own protocol", "difference to control", "adjusted p", "verdict")
-"""Columns of the comparison that a terminal has room for; the page has all."""
+COMPARED = {
+    "cell": "cell",
+    "own protocol": "own protocol",
+    "difference to control": "against control",
+    "adjusted p": "p",
+    "verdict": "verdict",
+}
+"""Columns of the comparison that a terminal has room for -> what they are called there; the page
+has all."""
 
 
 def report(made: Report, *, levels: bool) -> None:
@@ -224,8 +237,12 @@ def report(made: Report, *, levels: bool) -> None:
     short = made.comparison[[name for name in COMPARED if name in made.comparison]]
     kinds = {cell: verdict.kind for cell, verdict in made.answer.verdicts.items()}
     verdicts = zip(short["cell"], short["verdict"], strict=True)
-    short = short.assign(verdict=[kinds.get(cell, text) for cell, text in verdicts])
-    table(short.columns, short.itertuples(index=False), words=("verdict",))
+    short = short.assign(verdict=[kinds.get(cell, text.split(",")[0]) for cell, text in verdicts])
+    table(
+        [COMPARED[name] for name in short.columns],
+        short.itertuples(index=False),
+        words=("verdict",),
+    )
     console.print()
     for line in made.answer.lines:
         console.print(visible(line), soft_wrap=True)

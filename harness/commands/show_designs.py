@@ -33,13 +33,14 @@ def designs() -> None:
     found = registry.names().values()
     table(
         ("design", "family", "what it is"),
-        [(entry.name, entry.family, escape(entry.summary)) for entry in found],
+        [(entry.name, entry.family, entry.summary) for entry in found],
         words=("family", "what it is"),
     )
-    console.print(
-        "\nfuselab designs NAME shows one; --cost what each costs; --file adds your own.",
-        highlight=False,
-    )
+    console.print("\nfuselab designs NAME shows one; --cost what each costs; --file adds your own.")
+
+
+PARAGRAPH = 100
+"""Widest paragraph, in columns."""
 
 
 def costs(asked: Sequence[tuple[str, Fields]], scale_name: str) -> None:
@@ -60,7 +61,7 @@ def costs(asked: Sequence[tuple[str, Fields]], scale_name: str) -> None:
             rows.append((label, "-", "-", "-", "not at this scale"))
             reasons.append((name, str(error).removeprefix(f"{name}: ")))
     table(COSTS, rows, words=("objectives",))
-    console.print(f"\n{_conditions(backbone)}; FLOPs forward and backward.", highlight=False)
+    console.print(f"\n{_conditions(backbone)}; FLOPs forward and backward.")
     for name, reason in reasons:
         _say(f"{name} cannot be built at {scale_name}: {reason}")
 
@@ -72,12 +73,12 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
 
     entry, backbone = registry.entry(name), scale(scale_name)
     facts, built, counted = _counted(name, fields, backbone)
-    console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}")
-    console.print(f"{escape(entry.summary)}\n")
+    console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}", markup=True)
+    console.print(f"{entry.summary}\n")
     _fields(built.config)
     _objectives(facts)
     _slots(built)
-    console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", highlight=False)
+    console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", markup=True)
     table(COSTS, [_cost_row(_label(name, fields), facts, built, counted)], words=("objectives",))
     console.print()
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
@@ -156,7 +157,7 @@ def _fields(config: DesignConfig) -> None:
     properties, others = schema["properties"], schema.get("$defs", {})
     own = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})]
     names = [name for name in dict.fromkeys(own) if name in cls.model_fields]
-    console.print("[bold]Configuration[/]  change it with --set field=value")
+    console.print("[bold]Configuration[/]  change it with --set field=value", markup=True)
     ruled = False
     for name in names:
         field, value = cls.model_fields[name], getattr(config, name)
@@ -168,12 +169,12 @@ def _fields(config: DesignConfig) -> None:
         changed = "" if value == field.default else f"; default {_json(field.default)}"
         console.print(
             f"  [bold]{name} = {escape(_json(value))}[/]   [dim]({escape(kind + changed)})[/]",
-            highlight=False,
+            markup=True,
         )
         # Documentation speaks Python; on the command line None is null.
         _say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
     if ruled:
-        console.print("  Rules of pretrained layers", highlight=False)
+        console.print("  Rules of pretrained layers")
         for word, said in slots.RULES.items():
             _say(f"{word}: {said}", lead=" " * 6)
 
@@ -182,12 +183,12 @@ def _say(text: str, *, lead: str = "") -> None:
     """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
     filled = textwrap.fill(
         text,
-        console.width,
+        min(console.width, PARAGRAPH),
         initial_indent=lead,
         subsequent_indent=" " * len(lead),
         break_on_hyphens=False,
     )
-    console.print(filled, highlight=False, markup=False, soft_wrap=True)
+    console.print(filled, soft_wrap=True)
 
 
 def _json(value: Any) -> str:
@@ -224,7 +225,7 @@ def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
 
 
 def _objectives(facts: Facts) -> None:
-    console.print("\n[bold]Objectives[/]")
+    console.print("\n[bold]Objectives[/]", markup=True)
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
     _say(itc, lead="  ITC       ")
     if facts.no_words:
@@ -244,7 +245,7 @@ def _why_not(reason: str) -> str:
 
 
 def _slots(built: FusionDesign) -> None:
-    console.print("\n[bold]Slots[/]")
+    console.print("\n[bold]Slots[/]", markup=True)
     table(("slot", "source layer", "starts"), slot_rows(built), words=("source layer", "starts"))
     others = "".join(f", {prefix}* from {x}" for prefix, x in built.other_weights().items())
     console.print()

@@ -72,7 +72,8 @@ def test_captions_longer_than_the_position_table(tiny: Study, outputs: Path) -> 
 
 
 def test_estimates_measure_a_step_of_every_cell(tiny: Study, outputs: Path) -> None:
-    found = estimates(plan(tiny, outputs), outputs)
+    planned = plan(tiny, outputs)
+    found = estimates(planned, prepared(planned, outputs))
     assert [e.cell for e in found] == ["k1", "k2", "dual_encoder"]
     assert found[0].flops_per_sample > found[1].flops_per_sample > found[2].flops_per_sample
     assert all(e.seconds > 0 and e.parameters > 0 and e.measured_rows == 8 for e in found)
@@ -85,8 +86,9 @@ def test_the_study_is_written_down(tiny: Study, outputs: Path) -> None:
     written = StudyRecord.read(study_file(outputs, "tiny"))
     assert written == returned and written.notes == ("dull data",)
     assert Study.model_validate(written.settings) == tiny
-    same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
+    same = ("name", "question", "control", "primary", "alpha", "looks", "axis")
     assert all(getattr(written, name) == getattr(tiny, name) for name in same)
+    assert (written.equal_within, written.margin_declared) == (1.0, False)
     assert (written.seeds, written.budget_unit) == (tiny.seeds, "steps")
     assert [row.run for row in written.rows] == [r.spec.train_key() for r in planned.rows]
     first = written.rows[0]

@@ -15,7 +15,9 @@ from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import Certificate, LedgerRecord, ScoresRecord
 from harness.planning.plan import plan
+from harness.results.folders import record_of
 from harness.runs.assemble import load_data, training_batches
+from harness.runs.missing import failed_scores, forget_failures
 from harness.runs.run import execute
 from harness.study import Study
 from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
@@ -213,12 +215,15 @@ def test_a_failure_while_scoring_trains_nothing_again(
         raise RuntimeError("no score today")
 
     monkeypatch.setattr(retrieval, "score", broken)
-    assert execute(spec, other) == "failed"
+    assert execute(spec, other) == "done", "a score that fails is a score that failed"
     folder = RunFolder(other, spec.train_key())
-    assert "no score today" in folder.status().message and folder.checkpoint.exists()
+    assert "no score today" in failed_scores(folder)["retrieval"]
+    assert record_of(folder).message.startswith("retrieval failed: RuntimeError")
+    assert execute(spec, other) == "done" and failed_scores(folder), "tried again when asked"
     monkeypatch.undo()
     monkeypatch.setattr(Trainer, "one_step", broken)
-    assert execute(spec, other) == "done"
+    forget_failures(folder)
+    assert execute(spec, other) == "done" and not failed_scores(folder)
     assert final(folder) == whole and not folder.checkpoint.exists()
 
 

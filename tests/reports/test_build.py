@@ -25,7 +25,7 @@ def test_writes_page_figures_and_tables(report: Report) -> None:
     assert report.page.name == "page.html" and report.page in report.files
     assert names == set(contents(report.page.parent))
     assert {"allocation.png", "curves.svg", "cost.png", "comparison.csv", "ledger.csv"} <= names
-    assert len(report.verdicts) == 2
+    assert len(report.answer.lines) == 2
     assert not report.learned_ok  # one run diverged
     table = pd.read_csv(report.page.with_name("comparison.csv")).set_index("cell")
     assert table.loc["2+10", "parameters"] == 860_000  # numbers, not text
@@ -84,7 +84,7 @@ def test_a_study_that_only_waits_has_a_report(results: Results, tmp_path: Path) 
         **{name: getattr(results, name).iloc[:0] for name in names},
     )
     report = build(waits, tmp_path / "r")
-    assert report.verdicts == () and not report.learned_ok
+    assert report.answer.lines == () and not report.learned_ok
     assert "12 runs gave no score" in report.page.read_text()
 
 

@@ -124,10 +124,11 @@ def write_study(
                     tuning=TuningSpent(trials=8, device_seconds=60.5),
                 )
             )  # fmt: skip
-    same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
+    same = ("name", "question", "control", "primary", "alpha", "looks", "axis")
     record = StudyRecord(
         **{name: getattr(study, name) for name in same},
         seeds=seeds,
+        equal_within=study.margin,
         budget_unit="samples",
         rows=tuple(rows),
         settings=study.model_dump(mode="json"),

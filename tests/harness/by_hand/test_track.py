@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 
 from architectures.frozen import SettingError
+from harness.lab import Lab
+from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import StudyRecord
 from harness.results.folders import load
 from harness.results.from_mlflow import load_from_mlflow
+from harness.results.store import default_uri, ui_command
 from harness.results.tables import Results
-from harness.results.to_mlflow import Tracker, TrackingError, default_uri, ui_command
+from harness.results.to_mlflow import Tracker
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",  # mlflow 3.17
@@ -117,16 +120,19 @@ def test_the_store_can_be_rebuilt(outputs: Path, by_hand: ByHand, schema: bytes)
     Tracker(outputs).publish(study)
     before = rows_of_store(outputs)
     (outputs / "mlflow.db").write_bytes(schema)
-    assert Tracker(outputs).publish_all() == ["by_hand"]
+    assert Lab(outputs).publish() == ["by_hand"]
     assert rows_of_store(outputs) == before
 
 
 def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_path: Path) -> None:
     tracker = Tracker(outputs)
-    tracker.publish(by_hand(outputs))
+    study = by_hand(outputs)
+    tracker.publish(study)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("<p>so it is</p>")
-    tracker.log_report("by_hand", tmp_path / "report")
+    tracker.log_answer(
+        study, {"2 text layers": "worse"}, {"2 text layers": 1.5}, tmp_path / "report"
+    )
     assert list(outputs.glob("mlartifacts/by_hand/*/artifacts/report/index.html"))
 
 
@@ -137,7 +143,7 @@ def test_an_unknown_study_names_the_known(outputs: Path, by_hand: ByHand) -> Non
 
 
 def test_a_store_out_of_reach_is_said_after_one_more_try(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 .*published later"):
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 .*fuselab publish"):
         Tracker(tmp_path, "http://127.0.0.1:9")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
