@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
+import secrets
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,11 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
     A session that is open already, as in a notebook, is used and left open.
     """
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    # Else Ray writes a token under HOME, which may be read-only.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    if address:
+        # Else Ray writes a token under HOME, which may be read-only; a cluster's own is the user's.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    else:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_token())
     import ray
 
     if ray.is_initialized():
@@ -124,6 +129,13 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@functools.cache
+def _token() -> str:
+    """The secret that our own Ray asks for: other users of this machine do not know it. One for
+    this process, because Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 @contextlib.contextmanager

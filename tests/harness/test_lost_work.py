@@ -152,9 +152,8 @@ FILES = (
 
 
 def damage(path: Path, content: bytes | None) -> None:
-    path.write_bytes(
-        path.read_bytes()[: len(path.read_bytes()) // 2] if content is None else content
-    )
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
