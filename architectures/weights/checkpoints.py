@@ -21,8 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
+from architectures.weights.digests import sealed
+from architectures.weights.pixels import Pixels, folded, stated
 from architectures.weights.published import (
     albef,
     bert,
@@ -37,8 +40,16 @@ from architectures.weights.published import (
     vilt,
     visual_bert,
 )
-from architectures.weights.published.format import Config, Format
-from architectures.weights.weight_files import configuration, open_file, open_folder, state
+from architectures.weights.published.format import Config, Format, Resize, Roles
+from architectures.weights.weight_files import (
+    CONFIG,
+    WEIGHTS,
+    configuration,
+    json_of,
+    open_file,
+    open_folder,
+    state,
+)
 
 BY_TYPE: Mapping[str, Format] = {
     "bert": bert.WHOLE,
@@ -56,7 +67,14 @@ BY_TYPE: Mapping[str, Format] = {
 """`model_type` of a folder's configuration -> how its kind is read."""
 BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}
 """Beginning of a name in a file -> how its kind is read."""
+PATCHES = "image.vit.patch_embed.proj.weight"
+DECODER_BIAS = "heads.mlm.decoder.bias"
 DECODER, WORDS = "heads.mlm.decoder.weight", "embeddings.word.weight"
+
+
+WIDE_HEADS: Mapping[int, int] = {1280: 16, 1408: 16, 1664: 16}
+"""Width of the huge, giant and gigantic ViT -> heads."""
+PUBLISHED_WIDTHS = {192, 384, 768, 1024, *WIDE_HEADS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +92,13 @@ class Published:
     text encoder."""
     left_out: Mapping[str, str]
     """Role of what no design has -> why: momentum twins, queues, heads of tasks, ..."""
+    pixels: Pixels | None = None
+    """What its image tower was fed, which is folded into `tensors`: they read pixels from -1 to 1.
+    None: it has no image tower, or does not say (`from_timm.vision_tensors` goes on)."""
+    assumed_pixels: bool = False
+    """Whether `pixels` stands nowhere in the source, but is what timm says of a model's name."""
+    resize: Resize = "bicubic"
+    """How its position table is brought to another grid."""
     whole: tuple[str, Mapping[str, Any]] | str
     """Name and fields of the design that it is as a whole, or why it is none."""
 
@@ -90,17 +115,34 @@ class Published:
 
     @property
     def has_image(self) -> bool:
-        return "image.vit.patch_embed.proj.weight" in self.tensors
+        return PATCHES in self.tensors
 
     def backbone_fields(self) -> dict[str, Any]:
-        """Returns fields of `Backbone`. Where nothing tells the heads of a tower, 64 columns make
-        one, as in the published ViTs up to the large one and in every BERT.
+        """Returns fields of `Backbone`. Where nothing tells the heads of a tower, they are those of
+        the published ViTs and BERTs of its width (`usual_heads`).
         """
         fields = {field: value for field, value in self.sizes.items() if field != "vocabulary"}
         for part in ("image", "text"):
             if f"{part}_width" in fields:
-                fields.setdefault(f"{part}_heads", max(fields[f"{part}_width"] // 64, 1))
+                fields.setdefault(f"{part}_heads", usual_heads(fields[f"{part}_width"]))
         return fields
+
+    def remarks(self, backbone: Backbone) -> list[str]:
+        """Says what is taken for granted of the source because it does not tell it."""
+        notes = []
+        for part in ("image", "text"):
+            if f"{part}_width" in self.sizes and f"{part}_heads" not in self.sizes:
+                heads, width = getattr(backbone, f"{part}_heads"), self.sizes[f"{part}_width"]
+                notes.append(
+                    f"{self.source} does not tell how many heads its {part} layers have: "
+                    f"backbone.{part}_heads says {heads}, of {width // heads} columns each"
+                )
+        if self.assumed_pixels:
+            notes.append(
+                f"{self.source} does not tell what pixels it was fed: {self.pixels} are assumed "
+                f"({self.pixels.by if self.pixels else ''})"
+            )
+        return notes
 
 
 def read(source: str | Path) -> Published:
@@ -129,9 +171,13 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
     else:
         held = open_file(path)
         form = _of_file(path, held)
+        config = _beside(path) if form is timm.WHOLE else config
     try:
         tensors, left_out = _tied(*form.split(held))
+        _check_finite(tensors)
         sizes = form.sizes(config, tensors)
+        pixels = _pixels(path, form, config, tensors)
+        tensors = folded(tensors, pixels) if pixels else tensors
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None
     return Published(
@@ -140,8 +186,47 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
         tensors=tensors,
         sizes=sizes,
         left_out=left_out,
+        pixels=pixels,
+        resize=form.resize,
         whole=_whole(form, config, tensors),
     )
+
+
+def _beside(path: Path) -> Config:
+    """Reads what is told of a file of timm's: by ourselves in its header, or by its folder."""
+    config: Config = sealed(path).get("config", {})
+    neighbour = path.parent / CONFIG
+    if not config and path.name in WEIGHTS and neighbour.is_file():
+        config = json_of(neighbour)
+    return config if "architecture" in config else {}
+
+
+def _pixels(path: Path, form: Format, config: Config, tensors: Roles) -> Pixels | None:
+    """Returns what the image tower was fed: what its folder says, else what its kind was published
+    with where that has as many channels.
+    """
+    if PATCHES not in tensors:
+        return None
+    own = stated(path) if path.is_dir() else None
+    usual = form.pixels(config)
+    if own or usual is None or config:
+        return own or usual
+    return usual if len(usual.mean) == tensors[PATCHES].shape[1] else None
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises `SettingError` that names the weights that are no numbers."""
+    wrong = [role for role, x in tensors.items() if x.is_floating_point() and not _finite(x)]
+    if wrong:
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise SettingError(
+            f"it holds NaN or infinite numbers in {', '.join(wrong[:8])}{more}; the training that "
+            "wrote it diverged, or the file is damaged: take another"
+        )
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())
 
 
 def _of_folder(path: Path, config: Config) -> Format:
@@ -252,12 +337,13 @@ def whole(
     *,
     allow: Collection[str] = (),
     subject: str = "the checkpoint",
+    resize: Resize = "bicubic",
 ) -> dict[str, Tensor]:
     """Returns what a checkpoint of the whole design gives it, by role, tied weights by their first;
     the image position table is resized where the grid differs.
 
-    `allow`: patterns of roles that may be missing or too much (`fit`). Raises `SettingError` that
-    lists what does not fit.
+    `allow`: patterns of roles that may be missing or too much (`fit`). `resize`: see
+    `resize_positions`. Raises `SettingError` that lists what does not fit.
     """
     own = dict(design.named_parameters())  # of tied weights one name
     first = {id(parameter): role for role, parameter in own.items()}
@@ -273,14 +359,17 @@ def whole(
     table = "image.vit.pos_embed"
     if table in offered and table in own:
         patches = design.backbone.patches
-        offered[table] = resize_positions(offered[table], patches, own[table].shape[1] - patches)
+        prefix = own[table].shape[1] - patches
+        offered[table] = resize_positions(offered[table], patches, prefix, resize)
     return fit(own, offered, f"{subject} does not fit {design.name}", allow, "whole_allow")
 
 
-def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
+def resize_positions(
+    table_1PD: Tensor, patches: int, prefix: int, resize: Resize = "bicubic"
+) -> Tensor:
     """Makes a ViT's position table (1, prefix + old, D) one of another square grid (1, prefix +
-    patches, D): the first `prefix` rows are kept, the grid is resized bicubic without antialiasing
-    (salesforce/ALBEF's rule).
+    patches, D): the first `prefix` rows are kept, the grid is resized as `Resize` says; by default
+    bicubic without antialiasing, salesforce/ALBEF's rule.
 
     Raises `SettingError` where the table's own grid is no square.
     """
@@ -294,8 +383,54 @@ def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
             "its own; take a vision model with as many tokens before the grid as the weights have"
         )
     grid_1DHW = grid_1PD.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", align_corners=False)
+    grid_1DHW = F.interpolate(
+        grid_1DHW,
+        size=(new, new),
+        mode="bilinear" if resize == "bilinear" else "bicubic",
+        align_corners=resize == "bilinear",
+        antialias=resize == "antialiased",
+    )
     return torch.cat([kept_1PD, grid_1DHW.flatten(2).transpose(1, 2)], dim=1)
+
+
+def rounded_up(words: int, rows: int) -> bool:
+    """Whether a word table has more rows than words only because their number was rounded up, as is
+    done for speed (30528 rows for BERT's 30522 words).
+    """
+    return words < rows < words + 128 and rows % 8 == 0
+
+
+def for_words(tensors: Mapping[str, Tensor], words: int, prefix: str = "") -> dict[str, Tensor]:
+    """Returns weights without the rows of a word table, and of its MLM head, that no word takes."""
+    rows = {f"{prefix}{role}" for role in (WORDS, DECODER, DECODER_BIAS)}
+    return {
+        role: x[:words] if role in rows and rounded_up(words, len(x)) else x
+        for role, x in tensors.items()
+    }
+
+
+def usual_heads(width: int) -> int:
+    """Returns the heads of published ViTs and BERTs of a width: 64 columns each, more in the ViTs
+    above the large one.
+    """
+    return WIDE_HEADS.get(width, max(width // 64, 1))
+
+
+def check_heads(published: Published, part: str, backbone: Backbone, subject: str) -> None:
+    """Raises `SettingError` where a source that does not tell its heads is as wide as published
+    models, but `backbone` has other heads than these and does not allow it by name: the same
+    weights under other heads are another model.
+    """
+    field = f"{part}_heads"
+    width, heads = published.sizes.get(f"{part}_width"), getattr(backbone, field)
+    if width not in PUBLISHED_WIDTHS or field in published.sizes or field in backbone.weights_allow:
+        return
+    if heads != usual_heads(width):
+        raise SettingError(
+            f"{subject} does not tell its heads; models {width} wide are published with "
+            f"{usual_heads(width)}, but backbone.{field} is {heads}. Set it to "
+            f"{usual_heads(width)}, or name {field} in backbone.weights_allow"
+        )
 
 
 def check_sizes(
@@ -311,6 +446,8 @@ def check_sizes(
     """
     theirs = published.sizes
     wrong = {name: value for name, value in ours.items() if theirs.get(name, value) != value}
+    if "vocabulary" in wrong and rounded_up(wrong["vocabulary"], theirs["vocabulary"]):
+        del wrong["vocabulary"]
     if not wrong:
         return
     differ = [f"{called.get(n, n)} is {value}, there {theirs[n]}" for n, value in wrong.items()]

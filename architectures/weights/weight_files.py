@@ -24,10 +24,15 @@ import torch
 from torch import Tensor
 
 from architectures.frozen import SettingError
+from architectures.weights.digests import digest_of, sealed
 
+VERSION = b"2"
+"""Raised when the same files give other weights: it is in their digest, and so in every key."""
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Of a folder, the first that is there; each may be an index of parts, `NAME.index.json`."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Files of transformers that tell what a model was fed; the newer one has more than pictures."""
 WRAPPERS = ("model", "state_dict")
 """Keys under which training scripts keep the weights (ALBEF and DeiT the first, timm the other)."""
 
@@ -61,6 +66,11 @@ def configuration(folder: Path) -> dict[str, Any]:
             f"{folder}: no configuration found ({CONFIG}); give the folder of a model as "
             "`save_pretrained` writes it, or a file of weights"
         )
+    return json_of(path)
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """Reads a configuration. Raises `SettingError` where a file holds none."""
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
@@ -119,7 +129,7 @@ def content(source: str) -> str:
     empty where there is none of the two, as for a name on a hub.
     """
     files = state(Path(source).expanduser())
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(VERSION, digest_size=8)
     for file in files:
         digest.update(_digest_once(*file))
     return digest.hexdigest() if files else ""
@@ -131,8 +141,10 @@ def state(path: Path) -> tuple[tuple[Path, int, int], ...]:
     """
     files = {path}
     if not path.is_file():
-        names = (CONFIG, "*.index.json", "*.safetensors", "*.bin")
+        names = (CONFIG, *PROCESSORS, "*.index.json", "*.safetensors", "*.bin")
         files = {file for name in names for file in path.glob(name)}
+    elif path.name in WEIGHTS:  # what lies beside it tells how it is read
+        files |= {file for name in (CONFIG, *PROCESSORS) for file in path.parent.glob(name)}
     stats = [(file.resolve(), file.stat()) for file in sorted(files)]
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
@@ -166,11 +178,17 @@ def _safetensors(path: Path, header: int) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, ValueError) as error:
         short = 8 + header > path.stat().st_size
         seems = "its header is cut off" if short else str(error)
         raise SettingError(f"{path} is damaged or incomplete ({seems}); get it again") from None
+    written = sealed(path).get("digest")
+    if written and digest_of(tensors) != written:
+        raise SettingError(
+            f"{path} is damaged: its weights are not those that fuselab wrote there; make it again"
+        )
+    return tensors
 
 
 def _check_archive(path: Path) -> None:
