@@ -56,7 +56,7 @@ def sealed(path: Path) -> dict[str, Any]:
     """Reads what `seal` wrote into a file's header; nothing where it is another kind of file."""
     with path.open("rb") as file:
         head = file.read(9)
-        if head[8:] != b"{":
+        if head[5:] != b"\0\0\0{":
             return {}
         file.seek(8)
         try:

@@ -108,13 +108,13 @@ def open_file(path: Path) -> dict[str, Tensor]:
         head = file.read(512)
     if not head:
         raise SettingError(f"{path} is empty; the download or the copy went wrong, do it again")
+    if head[5:9] == b"\0\0\0{":  # its length comes first, which may look like any text
+        return _safetensors(path, struct.unpack("<Q", head[:8])[0])
     for beginning, seems in BEGINNINGS.items():
         if head.lstrip().startswith(beginning):
             raise SettingError(f"{path} is {seems}")
     if head[257:262] == b"ustar":
         raise SettingError(f"{path} is a tar archive; unpack it and give what is inside")
-    if head[8:9] == b"{":
-        return _safetensors(path, struct.unpack("<Q", head[:8])[0])
     if head.startswith(b"PK"):
         _check_archive(path)
     elif not head.startswith(b"\x80"):  # what every pickle begins with

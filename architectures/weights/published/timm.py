@@ -31,7 +31,6 @@ STRANGERS = {
     r"\.stages\.\d": "stages of blocks",
     r"\.(q_bias|v_bias)$": "biases of queries and values alone, as BEiT's",
     r"\.attn_pool\.": "an attention pool instead of a class token, as SigLIP's",
-    r"\.mlp_(tokens|channels)\.": "blocks of an MLP-Mixer",
     r"\.blocks_token_only\.": "blocks of a CaiT",
 }
 """Pattern of a role that no plain ViT has -> what such a model has."""

@@ -154,7 +154,7 @@ def test_what_is_no_mean_or_deviation_is_refused(tmp_path):
         with pytest.raises(SettingError, match=message):
             read(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("[")
-    with pytest.raises(SettingError, match="preprocessor_config.json is no JSON"):
+    with pytest.raises(SettingError, match=r"preprocessor_config\.json is no JSON"):
         read(tmp_path)
 
 
