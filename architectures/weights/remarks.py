@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from architectures.backbone import Backbone
-from architectures.frozen import SettingError
 from architectures.weights import checkpoints, sources
 from architectures.weights.from_timm import vision_tensors
 
@@ -21,15 +20,15 @@ def remarks(backbone: Backbone, fields: Mapping[str, Any]) -> list[str]:
 
 
 def pixels_read(backbone: Backbone, fields: Mapping[str, Any]) -> dict[str, str]:
-    """Says, by setting, what pixels the image tower of a source was fed, and where that stands."""
-    said: dict[str, str] = {}
-    try:
-        for setting, source in _opened(backbone, fields):
-            if source.pixels is not None:
-                said[setting] = f"{source.pixels} ({source.pixels.by})"
-    except SettingError:
-        pass  # the source is not there any more, and what it was fed is folded in all the same
-    return said
+    """Says, by setting, what pixels the image tower of a source was fed, and where that stands.
+
+    Raises `SettingError` where a source cannot be read.
+    """
+    return {
+        setting: f"{source.pixels} ({source.pixels.by})"
+        for setting, source in _opened(backbone, fields)
+        if source.pixels is not None and not setting.endswith("text_weights")
+    }
 
 
 def _opened(
