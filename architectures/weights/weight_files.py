@@ -186,7 +186,8 @@ def _safetensors(path: Path, header: int) -> dict[str, Tensor]:
     written = sealed(path).get("digest")
     if written and digest_of(tensors) != written:
         raise SettingError(
-            f"{path} is damaged: its weights are not those that fuselab wrote there; make it again"
+            f"{path} is damaged: its weights are not those that fuselab wrote there; delete them "
+            "and let fuselab make them again"
         )
     return tensors
 

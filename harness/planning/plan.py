@@ -85,10 +85,12 @@ def _spec(study: Study, cell: Cell, tuned: Mapping[str, Any], design_file: str) 
     design, backbone = registry.find(cell.variant.design), settings.backbone
     config = registry.config(cell.variant.design, cell.variant.fields)
     facts = design.facts(config, backbone)
-    if settings.data.text.max_tokens > backbone.max_positions:
+    unused = backbone.text_kind.first_position
+    if settings.data.text.max_tokens > backbone.max_positions - unused:
+        room = f", of which {backbone.text} leaves the first {unused} empty" if unused else ""
         raise SettingError(
             f"data.text.max_tokens {settings.data.text.max_tokens} is more than "
-            f"backbone.max_positions {backbone.max_positions}"
+            f"backbone.max_positions {backbone.max_positions}{room}"
         )
     objectives, reasons = applicable(settings.objectives, facts)
     if not objectives.active():

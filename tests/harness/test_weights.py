@@ -122,3 +122,10 @@ def test_what_a_source_does_not_tell_is_said_in_the_plan_and_on_the_card(
     (tmp_path / "deit.pth").unlink()
     export(outputs, spec.train_key(), tmp_path / "later")
     assert f"{line}not known, since" in (tmp_path / "later" / "README.md").read_text()
+
+
+def test_a_robertas_first_two_positions_are_no_tokens(tiny: Study, outputs: Path) -> None:
+    study = tiny.with_field("backbone.text", "roberta").with_field("backbone.max_positions", 64)
+    plan(study.with_field("data.text.max_tokens", 62), outputs)
+    with pytest.raises(SettingError, match=r"max_tokens 64 is more than .* 64, of which roberta"):
+        plan(study.with_field("data.text.max_tokens", 64), outputs)
