@@ -43,6 +43,11 @@ def prepared(planned: Plan, outputs: Path) -> dict[str, Corpus]:
                 )
             spec, words = row.spec, corpus.tokenizer.vocabulary
             active = spec.objectives.active()
+            if not corpus.tokenizer.masks and ("mlm" in active or spec.warm_start):
+                raise SettingError(
+                    f"cell {row.cell!r}: data.text.tokenizer has no token to mask words with; set "
+                    "objectives.mlm.weight to 0 and warm_start to null, or take BERT's"
+                )
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
                 design = build.construct(spec.design, spec.config, spec.backbone, words, active)
             build.start(design)
