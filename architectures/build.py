@@ -20,6 +20,7 @@ from architectures.layers import heads
 from architectures.stacks.image_tower import ImageTower
 from architectures.weights import checkpoints, from_transformers, slots, sources
 from architectures.weights.from_timm import vision_tensors
+from architectures.weights.usual import for_words
 
 
 def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backbone:
@@ -95,7 +96,7 @@ def start(design: FusionDesign) -> None:
         if folder == "random":
             continue
         tensors = from_transformers.text_tensors(folder, backbone.weights_allow)
-        tensors = checkpoints.for_words(tensors, design.vocabulary)
+        tensors = for_words(tensors, design.vocabulary)
         source = {prefix + role: value for role, value in tensors.items()}
         own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
         if not prefix:
@@ -153,6 +154,6 @@ def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
         if isinstance(tower, ImageTower):
             tower.check(found, said)
     checkpoints.check_heads(found, "text", design.backbone, said)
-    tensors = checkpoints.for_words(found.tensors, design.vocabulary)
+    tensors = for_words(found.tensors, design.vocabulary)
     allow = design.config.whole_allow
     return checkpoints.whole(design, tensors, allow=allow, subject=said, resize=found.resize)

@@ -21,10 +21,10 @@ from architectures.weights.checkpoints import (
     Published,
     check_heads,
     check_sizes,
-    fit,
-    resize_positions,
 )
+from architectures.weights.fitting import fit
 from architectures.weights.from_timm import adapted_patches, vision_tensors, vit
+from architectures.weights.positions import resize_positions
 
 PATCHES = "image.vit.patch_embed.proj.weight"
 PATCHES_BIAS = "image.vit.patch_embed.proj.bias"

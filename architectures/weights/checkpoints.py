@@ -1,16 +1,12 @@
 """Published checkpoints come in by role, and what they lack or hold too much is said.
 
-`read` opens a file or folder of a known kind (`published/`) and names its weights by role. `fit` is
-the one place where weights meet a tower or a design: missing and unexpected roles, and those of
-another size, are refused unless a pattern allows them by name.
-
-Shape suffixes: P image tokens, D width, H and W height and width.
+`read` opens a file or folder of a known kind (`published/`) and names its weights by role; `whole`
+fits them to a design.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,62 +15,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.weights.digests import sealed
+from architectures.weights import kinds
+from architectures.weights.fitting import fit
 from architectures.weights.pixels import Pixels, folded, stated
-from architectures.weights.published import (
-    albef,
-    bert,
-    blip2,
-    bridgetower,
-    clip,
-    distilbert,
-    fuselab,
-    lxmert,
-    roberta,
-    timm,
-    vilt,
-    visual_bert,
-)
+from architectures.weights.positions import resize_positions
+from architectures.weights.published import timm
 from architectures.weights.published.format import Config, Format, Resize, Roles
+from architectures.weights.usual import (
+    DECODER,
+    PUBLISHED_WIDTHS,
+    WORDS,
+    rounded_up,
+    usual_heads,
+)
 from architectures.weights.weight_files import (
-    CONFIG,
-    WEIGHTS,
+    check_finite,
     configuration,
-    json_of,
     open_file,
     open_folder,
     state,
 )
 
-BY_TYPE: Mapping[str, Format] = {
-    "bert": bert.WHOLE,
-    "roberta": roberta.WHOLE,
-    "distilbert": distilbert.WHOLE,
-    "clip": clip.WHOLE,
-    "clip_text_model": clip.WHOLE,
-    "clip_vision_model": clip.WHOLE,
-    "bridgetower": bridgetower.WHOLE,
-    "vilt": vilt.WHOLE,
-    "visual_bert": visual_bert.WHOLE,
-    "lxmert": lxmert.WHOLE,
-    "blip-2": blip2.WHOLE,
-}
-"""`model_type` of a folder's configuration -> how its kind is read."""
-BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}
-"""Beginning of a name in a file -> how its kind is read."""
 PATCHES = "image.vit.patch_embed.proj.weight"
-DECODER_BIAS = "heads.mlm.decoder.bias"
-DECODER, WORDS = "heads.mlm.decoder.weight", "embeddings.word.weight"
-
-
-WIDE_HEADS: Mapping[int, int] = {1280: 16, 1408: 16, 1664: 16}
-"""Width of the huge, giant and gigantic ViT -> heads."""
-PUBLISHED_WIDTHS = {192, 384, 768, 1024, *WIDE_HEADS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,14 +133,14 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
     config: Config = {}
     if path.is_dir():
         config = configuration(path)
-        form, held = _of_folder(path, config), open_folder(path)
+        form, held = kinds.of_folder(path, config), open_folder(path)
     else:
         held = open_file(path)
-        form = _of_file(path, held)
-        config = _beside(path) if form is timm.WHOLE else config
+        form = kinds.of_file(path, held)
+        config = kinds.beside(path) if form is timm.WHOLE else config
     try:
         tensors, left_out = _tied(*form.split(held))
-        _check_finite(tensors)
+        check_finite(tensors)
         sizes = form.sizes(config, tensors)
         pixels = _pixels(path, form, config, tensors)
         tensors = folded(tensors, pixels) if pixels else tensors
@@ -192,15 +158,6 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
     )
 
 
-def _beside(path: Path) -> Config:
-    """Reads what is told of a file of timm's: by ourselves in its header, or by its folder."""
-    config: Config = sealed(path).get("config", {})
-    neighbour = path.parent / CONFIG
-    if not config and path.name in WEIGHTS and neighbour.is_file():
-        config = json_of(neighbour)
-    return config if "architecture" in config else {}
-
-
 def _pixels(path: Path, form: Format, config: Config, tensors: Roles) -> Pixels | None:
     """Returns what the image tower was fed: what its folder says, else what its kind was published
     with where that has as many channels.
@@ -212,46 +169,6 @@ def _pixels(path: Path, form: Format, config: Config, tensors: Roles) -> Pixels 
     if own or usual is None or config:
         return own or usual
     return usual if len(usual.mean) == tensors[PATCHES].shape[1] else None
-
-
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raises `SettingError` that names the weights that are no numbers."""
-    wrong = [role for role, x in tensors.items() if x.is_floating_point() and not _finite(x)]
-    if wrong:
-        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        raise SettingError(
-            f"it holds NaN or infinite numbers in {', '.join(wrong[:8])}{more}; the training that "
-            "wrote it diverged, or the file is damaged: take another"
-        )
-
-
-def _finite(values: Tensor) -> bool:
-    return bool(values.isfinite().all())
-
-
-def _of_folder(path: Path, config: Config) -> Format:
-    kind = str(config.get("model_type", ""))
-    if kind in BY_TYPE:
-        return BY_TYPE[kind]
-    if not kind and "architecture" in config:
-        return timm.WHOLE
-    if "fuselab" in config:
-        fuselab.check(path)
-        return fuselab.WHOLE
-    seems = f"is a {kind}" if kind else "has a config.json that names no model_type"
-    raise SettingError(f"{path} {seems}; known: {', '.join(BY_TYPE)}, and folders of timm")
-
-
-def _of_file(path: Path, state: Mapping[str, Tensor]) -> Format:
-    for beginning, form in BY_NAME.items():
-        if any(name.startswith(beginning) for name in state):
-            return form
-    if (path.parent / "config.json").is_file():
-        raise SettingError(f"{path} alone tells no sizes; give its folder, {path.parent}")
-    raise SettingError(
-        f"{path} has the names of no known model ({', '.join(list(state)[:4])}, ...); known files "
-        "are ALBEF's and timm's ViTs, other models come as the folder that `save_pretrained` writes"
-    )
 
 
 def _tied(
@@ -276,45 +193,6 @@ def _whole(
         return form.design(config, tensors)
     except SettingError as error:
         return str(error)
-
-
-def fit(
-    own: Mapping[str, Tensor],
-    offered: Mapping[str, Tensor],
-    subject: str,
-    allow: Collection[str] = (),
-    field: str = "allow",
-) -> dict[str, Tensor]:
-    """Returns those of `offered` that fill `own`, by role.
-
-    Raises `SettingError` that begins with `subject` and lists roles that are missing, unexpected or
-    of another size; those that a pattern of `allow` (as `heads.itc.*`) names are left as they are.
-    `field`: the setting that a user allows them by.
-    """
-    sizes = {
-        role: f"{role} {tuple(offered[role].shape)}, here {tuple(own[role].shape)}"
-        for role in own.keys() & offered.keys()
-        if own[role].shape != offered[role].shape
-    }
-    wrong = {
-        "missing": {role: role for role in own.keys() - offered.keys()},
-        "unexpected": {role: role for role in offered.keys() - own.keys()},
-        "of another size": sizes,
-    }
-    lists = {what: _listed(roles, allow) for what, roles in wrong.items()}
-    if any(lists.values()):
-        listed = "; ".join(f"{what}: {roles}" for what, roles in lists.items() if roles)
-        raise SettingError(f"{subject}; {listed}; what may differ is allowed by name in {field}")
-    return {role: offered[role] for role in own if role in offered and role not in sizes}
-
-
-def _listed(roles: Mapping[str, str], allow: Collection[str]) -> str:
-    """Lists the roles that no pattern allows, in words."""
-    refused = sorted(
-        role for role in roles if not any(fnmatch.fnmatchcase(role, each) for each in allow)
-    )
-    more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
-    return ", ".join(roles[role] for role in refused[:8]) + more
 
 
 @torch.no_grad()
@@ -362,58 +240,6 @@ def whole(
         prefix = own[table].shape[1] - patches
         offered[table] = resize_positions(offered[table], patches, prefix, resize)
     return fit(own, offered, f"{subject} does not fit {design.name}", allow, "whole_allow")
-
-
-def resize_positions(
-    table_1PD: Tensor, patches: int, prefix: int, resize: Resize = "bicubic"
-) -> Tensor:
-    """Makes a ViT's position table (1, prefix + old, D) one of another square grid (1, prefix +
-    patches, D): the first `prefix` rows are kept, the grid is resized as `Resize` says; by default
-    bicubic without antialiasing, salesforce/ALBEF's rule.
-
-    Raises `SettingError` where the table's own grid is no square.
-    """
-    kept_1PD, grid_1PD = table_1PD[:, :prefix], table_1PD[:, prefix:]
-    if grid_1PD.shape[1] == patches:
-        return table_1PD
-    old, new = round(grid_1PD.shape[1] ** 0.5), round(patches**0.5)
-    if old**2 != grid_1PD.shape[1]:
-        raise SettingError(
-            f"a position table of {table_1PD.shape[1]} rows is no square grid after {prefix} of "
-            "its own; take a vision model with as many tokens before the grid as the weights have"
-        )
-    grid_1DHW = grid_1PD.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(
-        grid_1DHW,
-        size=(new, new),
-        mode="bilinear" if resize == "bilinear" else "bicubic",
-        align_corners=resize == "bilinear",
-        antialias=resize == "antialiased",
-    )
-    return torch.cat([kept_1PD, grid_1DHW.flatten(2).transpose(1, 2)], dim=1)
-
-
-def rounded_up(words: int, rows: int) -> bool:
-    """Whether a word table has more rows than words only because their number was rounded up, as is
-    done for speed (30528 rows for BERT's 30522 words).
-    """
-    return words < rows < words + 128 and rows % 8 == 0
-
-
-def for_words(tensors: Mapping[str, Tensor], words: int, prefix: str = "") -> dict[str, Tensor]:
-    """Returns weights without the rows of a word table, and of its MLM head, that no word takes."""
-    rows = {f"{prefix}{role}" for role in (WORDS, DECODER, DECODER_BIAS)}
-    return {
-        role: x[:words] if role in rows and rounded_up(words, len(x)) else x
-        for role, x in tensors.items()
-    }
-
-
-def usual_heads(width: int) -> int:
-    """Returns the heads of published ViTs and BERTs of a width: 64 columns each, more in the ViTs
-    above the large one.
-    """
-    return WIDE_HEADS.get(width, max(width // 64, 1))
 
 
 def check_heads(published: Published, part: str, backbone: Backbone, subject: str) -> None:

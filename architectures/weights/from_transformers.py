@@ -18,6 +18,7 @@ from architectures.backbone import Backbone, TextName
 from architectures.frozen import SettingError, checked
 from architectures.weights import checkpoints
 from architectures.weights.digests import seal
+from architectures.weights.fitting import fit
 from architectures.weights.published import bert, clip, distilbert, roberta
 from architectures.weights.published.text_format import SIZES, TextFormat
 from architectures.weights.sources import quiet, with_text
@@ -74,7 +75,7 @@ def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
     offered.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
     own = _text_encoder(encoder, head=any(role.startswith("heads.mlm.") for role in offered))
     subject = f"text_weights {source!r} lack weights or hold others"
-    return checkpoints.fit(own, offered, subject, allow, "backbone.weights_allow")
+    return fit(own, offered, subject, allow, "backbone.weights_allow")
 
 
 OTHER_PARTS = (

@@ -124,6 +124,21 @@ def open_file(path: Path) -> dict[str, Tensor]:
     return _state(path, _unpickled(path))
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises `SettingError` that names the weights that are no numbers."""
+    wrong = [
+        role
+        for role, x in tensors.items()
+        if x.is_floating_point() and not bool(x.isfinite().all())
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise SettingError(
+            f"it holds NaN or infinite numbers in {', '.join(wrong[:8])}{more}; the training that "
+            "wrote it diverged, or the file is damaged: take another"
+        )
+
+
 def content(source: str) -> str:
     """Digests a file of weights, or configuration and weights of a folder (16 hex characters);
     empty where there is none of the two, as for a name on a hub.
