@@ -52,7 +52,8 @@ class Backbone(Frozen):
     """`random`, `hub` (timm's published weights), or what has an image tower: an ALBEF checkpoint,
     a file or folder of a ViT of timm, or the folder or hub name of a CLIP, BridgeTower, ViLT or
     BLIP-2. Its sizes must be the backbone's, but for the image size: its position table is
-    resized."""
+    resized. The mean and deviation of the pixels that it was trained on are folded into its patch
+    embedding."""
     image_size: Positive = 256
     """Pixels on a side."""
     image_channels: Annotated[int, Field(ge=1, le=4)] = 3

@@ -20,6 +20,7 @@ from architectures.layers import heads
 from architectures.stacks.image_tower import ImageTower
 from architectures.weights import checkpoints, from_transformers, slots, sources
 from architectures.weights.from_timm import vision_tensors
+from architectures.weights.usual import for_words
 
 
 def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backbone:
@@ -95,6 +96,7 @@ def start(design: FusionDesign) -> None:
         if folder == "random":
             continue
         tensors = from_transformers.text_tensors(folder, backbone.weights_allow)
+        tensors = for_words(tensors, design.vocabulary)
         source = {prefix + role: value for role, value in tensors.items()}
         own = {slot: layer for slot, layer in table.items() if layer.startswith(prefix)}
         if not prefix:
@@ -123,7 +125,9 @@ def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionD
     if isinstance(found.whole, str):
         raise SettingError(f"{source}: {found.whole}")
     name, fields = found.whole
-    backbone = checked(Backbone, {**found.backbone_fields(), **changed})
+    by_name = tuple(field for field in ("image_heads", "text_heads") if field in changed)
+    allowed = {"weights_allow": (*changed.get("weights_allow", ()), *by_name)}
+    backbone = checked(Backbone, {**found.backbone_fields(), **changed, **allowed})
     start = {"whole_weights": source, "whole_allow": tuple(allow)}
     active = [o for o in OBJECTIVES if any(r.startswith(f"heads.{o}.") for r in found.tensors)]
 
@@ -149,4 +153,7 @@ def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
     for tower in design.modules():
         if isinstance(tower, ImageTower):
             tower.check(found, said)
-    return checkpoints.whole(design, found.tensors, allow=design.config.whole_allow, subject=said)
+    checkpoints.check_heads(found, "text", design.backbone, said)
+    tensors = for_words(found.tensors, design.vocabulary)
+    allow = design.config.whole_allow
+    return checkpoints.whole(design, tensors, allow=allow, subject=said, resize=found.resize)

@@ -29,7 +29,8 @@ from architectures import build
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.weights.checkpoints import load_whole, resize_positions
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.positions import resize_positions
 from architectures.weights.published.albef import albef_roles, albef_tensors
 from harness.training.data.batches import Batch
 from harness.training.data.identity import Identity, matches

@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import ImageStates
-from architectures.weights.checkpoints import Published, check_sizes, fit, resize_positions
+from architectures.frozen import SettingError
+from architectures.weights.checkpoints import (
+    Published,
+    check_heads,
+    check_sizes,
+)
+from architectures.weights.fitting import fit
 from architectures.weights.from_timm import adapted_patches, vision_tensors, vit
+from architectures.weights.positions import resize_positions
 
 PATCHES = "image.vit.patch_embed.proj.weight"
+PATCHES_BIAS = "image.vit.patch_embed.proj.bias"
 
 
 class ImageTower(nn.Module):
@@ -114,6 +122,12 @@ class ImageTower(nn.Module):
         said = f"vision_weights {backbone.vision_weights!r}"
         found = vision_tensors(backbone)
         self.check(found, said)
+        shifted = found.pixels is not None and not found.pixels.are_ours
+        if shifted and PATCHES_BIAS not in found.tensors and "pos_embed" in self.left_out:
+            raise SettingError(
+                f"{said}: its patch embedding has no bias to take the mean of its pixels, and this "
+                "design has no position table either; take a tower with a bias, as timm's ViTs"
+            )
         depth = min(len(self.vit.blocks), backbone.image_layers)
         away = tuple(f"image.vit.{part}" for part in self.left_out)
         state = {
@@ -129,7 +143,7 @@ class ImageTower(nn.Module):
         table, patches = "image.vit.pos_embed", backbone.patches
         if table in state and table in own:
             prefix = own[table].shape[1] - patches
-            state[table] = resize_positions(state[table], patches, prefix)
+            state[table] = resize_positions(state[table], patches, prefix, found.resize)
         weight = state.get(PATCHES)
         if weight is not None and weight.shape[1] != backbone.image_channels:
             state[PATCHES] = adapted_patches(weight, backbone.image_channels)
@@ -154,6 +168,7 @@ class ImageTower(nn.Module):
         if vision and ("quickgelu" in vision) != ("quickgelu" in backbone.vision):
             ours["vision"] = backbone.vision
         check_sizes(found, ours, said)
+        check_heads(found, "image", backbone, said)
 
 
 def _block_of(role: str) -> int:

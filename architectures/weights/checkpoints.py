@@ -1,16 +1,12 @@
 """Published checkpoints come in by role, and what they lack or hold too much is said.
 
-`read` opens a file or folder of a known kind (`published/`) and names its weights by role. `fit` is
-the one place where weights meet a tower or a design: missing and unexpected roles, and those of
-another size, are refused unless a pattern allows them by name.
-
-Shape suffixes: P image tokens, D width, H and W height and width.
+`read` opens a file or folder of a known kind (`published/`) and names its weights by role; `whole`
+fits them to a design.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,44 +15,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
-from architectures.weights.published import (
-    albef,
-    bert,
-    blip2,
-    bridgetower,
-    clip,
-    distilbert,
-    fuselab,
-    lxmert,
-    roberta,
-    timm,
-    vilt,
-    visual_bert,
+from architectures.weights import kinds
+from architectures.weights.fitting import fit
+from architectures.weights.pixels import Pixels, folded, stated
+from architectures.weights.positions import resize_positions
+from architectures.weights.published import timm
+from architectures.weights.published.format import Config, Format, Resize, Roles
+from architectures.weights.usual import (
+    DECODER,
+    PUBLISHED_WIDTHS,
+    WORDS,
+    rounded_up,
+    usual_heads,
 )
-from architectures.weights.published.format import Config, Format
-from architectures.weights.weight_files import configuration, open_file, open_folder, state
+from architectures.weights.weight_files import (
+    check_finite,
+    configuration,
+    open_file,
+    open_folder,
+    state,
+)
 
-BY_TYPE: Mapping[str, Format] = {
-    "bert": bert.WHOLE,
-    "roberta": roberta.WHOLE,
-    "distilbert": distilbert.WHOLE,
-    "clip": clip.WHOLE,
-    "clip_text_model": clip.WHOLE,
-    "clip_vision_model": clip.WHOLE,
-    "bridgetower": bridgetower.WHOLE,
-    "vilt": vilt.WHOLE,
-    "visual_bert": visual_bert.WHOLE,
-    "lxmert": lxmert.WHOLE,
-    "blip-2": blip2.WHOLE,
-}
-"""`model_type` of a folder's configuration -> how its kind is read."""
-BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}
-"""Beginning of a name in a file -> how its kind is read."""
-DECODER, WORDS = "heads.mlm.decoder.weight", "embeddings.word.weight"
+PATCHES = "image.vit.patch_embed.proj.weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +58,13 @@ class Published:
     text encoder."""
     left_out: Mapping[str, str]
     """Role of what no design has -> why: momentum twins, queues, heads of tasks, ..."""
+    pixels: Pixels | None = None
+    """What its image tower was fed, which is folded into `tensors`: they read pixels from -1 to 1.
+    None: it has no image tower, or does not say (`from_timm.vision_tensors` goes on)."""
+    assumed_pixels: bool = False
+    """Whether `pixels` stands nowhere in the source, but is what timm says of a model's name."""
+    resize: Resize = "bicubic"
+    """How its position table is brought to another grid."""
     whole: tuple[str, Mapping[str, Any]] | str
     """Name and fields of the design that it is as a whole, or why it is none."""
 
@@ -90,17 +81,34 @@ class Published:
 
     @property
     def has_image(self) -> bool:
-        return "image.vit.patch_embed.proj.weight" in self.tensors
+        return PATCHES in self.tensors
 
     def backbone_fields(self) -> dict[str, Any]:
-        """Returns fields of `Backbone`. Where nothing tells the heads of a tower, 64 columns make
-        one, as in the published ViTs up to the large one and in every BERT.
+        """Returns fields of `Backbone`. Where nothing tells the heads of a tower, they are those of
+        the published ViTs and BERTs of its width (`usual_heads`).
         """
         fields = {field: value for field, value in self.sizes.items() if field != "vocabulary"}
         for part in ("image", "text"):
             if f"{part}_width" in fields:
-                fields.setdefault(f"{part}_heads", max(fields[f"{part}_width"] // 64, 1))
+                fields.setdefault(f"{part}_heads", usual_heads(fields[f"{part}_width"]))
         return fields
+
+    def remarks(self, backbone: Backbone) -> list[str]:
+        """Says what is taken for granted of the source because it does not tell it."""
+        notes = []
+        for part in ("image", "text"):
+            if f"{part}_width" in self.sizes and f"{part}_heads" not in self.sizes:
+                heads, width = getattr(backbone, f"{part}_heads"), self.sizes[f"{part}_width"]
+                notes.append(
+                    f"{self.source} does not tell how many heads its {part} layers have: "
+                    f"backbone.{part}_heads says {heads}, of {width // heads} columns each"
+                )
+        if self.assumed_pixels:
+            notes.append(
+                f"{self.source} does not tell what pixels it was fed: {self.pixels} are assumed "
+                f"({self.pixels.by if self.pixels else ''})"
+            )
+        return notes
 
 
 def read(source: str | Path) -> Published:
@@ -125,13 +133,17 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
     config: Config = {}
     if path.is_dir():
         config = configuration(path)
-        form, held = _of_folder(path, config), open_folder(path)
+        form, held = kinds.of_folder(path, config), open_folder(path)
     else:
         held = open_file(path)
-        form = _of_file(path, held)
+        form = kinds.of_file(path, held)
+        config = kinds.beside(path) if form is timm.WHOLE else config
     try:
         tensors, left_out = _tied(*form.split(held))
+        check_finite(tensors)
         sizes = form.sizes(config, tensors)
+        pixels = _pixels(path, form, config, tensors)
+        tensors = folded(tensors, pixels) if pixels else tensors
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None
     return Published(
@@ -140,33 +152,23 @@ def _read(path: Path, as_it_is: tuple[tuple[Path, int, int], ...]) -> Published:
         tensors=tensors,
         sizes=sizes,
         left_out=left_out,
+        pixels=pixels,
+        resize=form.resize,
         whole=_whole(form, config, tensors),
     )
 
 
-def _of_folder(path: Path, config: Config) -> Format:
-    kind = str(config.get("model_type", ""))
-    if kind in BY_TYPE:
-        return BY_TYPE[kind]
-    if not kind and "architecture" in config:
-        return timm.WHOLE
-    if "fuselab" in config:
-        fuselab.check(path)
-        return fuselab.WHOLE
-    seems = f"is a {kind}" if kind else "has a config.json that names no model_type"
-    raise SettingError(f"{path} {seems}; known: {', '.join(BY_TYPE)}, and folders of timm")
-
-
-def _of_file(path: Path, state: Mapping[str, Tensor]) -> Format:
-    for beginning, form in BY_NAME.items():
-        if any(name.startswith(beginning) for name in state):
-            return form
-    if (path.parent / "config.json").is_file():
-        raise SettingError(f"{path} alone tells no sizes; give its folder, {path.parent}")
-    raise SettingError(
-        f"{path} has the names of no known model ({', '.join(list(state)[:4])}, ...); known files "
-        "are ALBEF's and timm's ViTs, other models come as the folder that `save_pretrained` writes"
-    )
+def _pixels(path: Path, form: Format, config: Config, tensors: Roles) -> Pixels | None:
+    """Returns what the image tower was fed: what its folder says, else what its kind was published
+    with where that has as many channels.
+    """
+    if PATCHES not in tensors:
+        return None
+    own = stated(path) if path.is_dir() else None
+    usual = form.pixels(config)
+    if own or usual is None or config:
+        return own or usual
+    return usual if len(usual.mean) == tensors[PATCHES].shape[1] else None
 
 
 def _tied(
@@ -193,45 +195,6 @@ def _whole(
         return str(error)
 
 
-def fit(
-    own: Mapping[str, Tensor],
-    offered: Mapping[str, Tensor],
-    subject: str,
-    allow: Collection[str] = (),
-    field: str = "allow",
-) -> dict[str, Tensor]:
-    """Returns those of `offered` that fill `own`, by role.
-
-    Raises `SettingError` that begins with `subject` and lists roles that are missing, unexpected or
-    of another size; those that a pattern of `allow` (as `heads.itc.*`) names are left as they are.
-    `field`: the setting that a user allows them by.
-    """
-    sizes = {
-        role: f"{role} {tuple(offered[role].shape)}, here {tuple(own[role].shape)}"
-        for role in own.keys() & offered.keys()
-        if own[role].shape != offered[role].shape
-    }
-    wrong = {
-        "missing": {role: role for role in own.keys() - offered.keys()},
-        "unexpected": {role: role for role in offered.keys() - own.keys()},
-        "of another size": sizes,
-    }
-    lists = {what: _listed(roles, allow) for what, roles in wrong.items()}
-    if any(lists.values()):
-        listed = "; ".join(f"{what}: {roles}" for what, roles in lists.items() if roles)
-        raise SettingError(f"{subject}; {listed}; what may differ is allowed by name in {field}")
-    return {role: offered[role] for role in own if role in offered and role not in sizes}
-
-
-def _listed(roles: Mapping[str, str], allow: Collection[str]) -> str:
-    """Lists the roles that no pattern allows, in words."""
-    refused = sorted(
-        role for role in roles if not any(fnmatch.fnmatchcase(role, each) for each in allow)
-    )
-    more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
-    return ", ".join(roles[role] for role in refused[:8]) + more
-
-
 @torch.no_grad()
 def load_whole(
     design: FusionDesign,
@@ -252,12 +215,13 @@ def whole(
     *,
     allow: Collection[str] = (),
     subject: str = "the checkpoint",
+    resize: Resize = "bicubic",
 ) -> dict[str, Tensor]:
     """Returns what a checkpoint of the whole design gives it, by role, tied weights by their first;
     the image position table is resized where the grid differs.
 
-    `allow`: patterns of roles that may be missing or too much (`fit`). Raises `SettingError` that
-    lists what does not fit.
+    `allow`: patterns of roles that may be missing or too much (`fit`). `resize`: see
+    `resize_positions`. Raises `SettingError` that lists what does not fit.
     """
     own = dict(design.named_parameters())  # of tied weights one name
     first = {id(parameter): role for role, parameter in own.items()}
@@ -273,29 +237,26 @@ def whole(
     table = "image.vit.pos_embed"
     if table in offered and table in own:
         patches = design.backbone.patches
-        offered[table] = resize_positions(offered[table], patches, own[table].shape[1] - patches)
+        prefix = own[table].shape[1] - patches
+        offered[table] = resize_positions(offered[table], patches, prefix, resize)
     return fit(own, offered, f"{subject} does not fit {design.name}", allow, "whole_allow")
 
 
-def resize_positions(table_1PD: Tensor, patches: int, prefix: int) -> Tensor:
-    """Makes a ViT's position table (1, prefix + old, D) one of another square grid (1, prefix +
-    patches, D): the first `prefix` rows are kept, the grid is resized bicubic without antialiasing
-    (salesforce/ALBEF's rule).
-
-    Raises `SettingError` where the table's own grid is no square.
+def check_heads(published: Published, part: str, backbone: Backbone, subject: str) -> None:
+    """Raises `SettingError` where a source that does not tell its heads is as wide as published
+    models, but `backbone` has other heads than these and does not allow it by name: the same
+    weights under other heads are another model.
     """
-    kept_1PD, grid_1PD = table_1PD[:, :prefix], table_1PD[:, prefix:]
-    if grid_1PD.shape[1] == patches:
-        return table_1PD
-    old, new = round(grid_1PD.shape[1] ** 0.5), round(patches**0.5)
-    if old**2 != grid_1PD.shape[1]:
+    field = f"{part}_heads"
+    width, heads = published.sizes.get(f"{part}_width"), getattr(backbone, field)
+    if width not in PUBLISHED_WIDTHS or field in published.sizes or field in backbone.weights_allow:
+        return
+    if heads != usual_heads(width):
         raise SettingError(
-            f"a position table of {table_1PD.shape[1]} rows is no square grid after {prefix} of "
-            "its own; take a vision model with as many tokens before the grid as the weights have"
+            f"{subject} does not tell its heads; models {width} wide are published with "
+            f"{usual_heads(width)}, but backbone.{field} is {heads}. Set it to "
+            f"{usual_heads(width)}, or name {field} in backbone.weights_allow"
         )
-    grid_1DHW = grid_1PD.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", align_corners=False)
-    return torch.cat([kept_1PD, grid_1DHW.flatten(2).transpose(1, 2)], dim=1)
 
 
 def check_sizes(
@@ -311,6 +272,8 @@ def check_sizes(
     """
     theirs = published.sizes
     wrong = {name: value for name, value in ours.items() if theirs.get(name, value) != value}
+    if "vocabulary" in wrong and rounded_up(wrong["vocabulary"], theirs["vocabulary"]):
+        del wrong["vocabulary"]
     if not wrong:
         return
     differ = [f"{called.get(n, n)} is {value}, there {theirs[n]}" for n, value in wrong.items()]

@@ -7,6 +7,7 @@ Shape suffixes: D width, C channels, H height, W width.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from torch import Tensor
 from architectures.backbone import Backbone
 from architectures.frozen import SettingError, nearest
 from architectures.weights import checkpoints
+from architectures.weights.digests import seal
+from architectures.weights.pixels import HALF, Pixels, folded
+from architectures.weights.published import timm as timm_format
 from architectures.weights.sources import published, quiet
 
 
@@ -47,16 +51,47 @@ def vision_tensors(backbone: Backbone) -> checkpoints.Published:
 
         model = timm.create_model(backbone.vision, pretrained=True, num_classes=0)
         state = {f"image.vit.{name}": value for name, value in model.state_dict().items()}
-        nothing: dict[str, Any] = {}
-        return checkpoints.Published(
-            source="hub", kind="timm", tensors=state, sizes={}, left_out=nothing, whole=""
+        hub = checkpoints.Published(
+            source="hub",
+            kind="timm",
+            tensors=state,
+            sizes={},
+            left_out={},
+            resize=timm_format.WHOLE.resize,
+            whole="",
         )
+        return _with_pixels(hub, backbone.vision)
     source_weights = published(source, "vision_weights")
     if not source_weights.has_image:
         raise SettingError(
             f"vision_weights {source!r} is a {source_weights.kind} without an image tower"
         )
+    if source_weights.pixels is None:
+        return _with_pixels(source_weights, source_weights.sizes.get("vision", backbone.vision))
     return source_weights
+
+
+def pixels_of(name: str) -> Pixels:
+    """Returns what timm says that a ViT's published weights were fed."""
+    import timm
+
+    known = timm.get_pretrained_cfg(name)
+    mean, std = (known.mean, known.std) if known else (HALF.mean, HALF.std)
+    return Pixels(mean=tuple(mean), std=tuple(std), by=f"what timm says of {name}")
+
+
+def _with_pixels(weights: checkpoints.Published, name: str) -> checkpoints.Published:
+    """Folds in the statistics of the named model, since the source says none of its own. Those of a
+    tower of another number of channels are not known and taken for ours.
+    """
+    pixels = pixels_of(name)
+    channels = weights.tensors[checkpoints.PATCHES].shape[1]
+    if channels != len(pixels.mean):
+        half = (0.5,) * channels
+        pixels = Pixels(mean=half, std=half, by=f"an assumption for {channels} channels")
+    return dataclasses.replace(
+        weights, pixels=pixels, tensors=folded(weights.tensors, pixels), assumed_pixels=True
+    )
 
 
 def adapted_patches(weight_DCHW: Tensor, channels: int) -> Tensor:
@@ -72,6 +107,7 @@ def save_vit(model: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], fo
     """Writes a ViT, made by `vit` with these sizes, as a folder of timm; `pixels` is what timm says
     of the pictures a model takes.
     """
+    from safetensors.torch import load_file
     from timm.models import save_for_hf
 
     config = {
@@ -79,3 +115,5 @@ def save_vit(model: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], fo
     }  # not the named model's
     with quiet():
         save_for_hf(model, str(folder), config, dict(sizes), safe_serialization=True)
+    path = folder / "model.safetensors"
+    seal(path, load_file(path))

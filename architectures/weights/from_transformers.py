@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone, TextName
 from architectures.frozen import SettingError, checked
 from architectures.weights import checkpoints
+from architectures.weights.digests import seal
+from architectures.weights.fitting import fit
 from architectures.weights.published import bert, clip, distilbert, roberta
 from architectures.weights.published.text_format import SIZES, TextFormat
 from architectures.weights.sources import quiet, with_text
@@ -35,6 +37,9 @@ def check_text(backbone: Backbone, vocabulary: int) -> None:
     if backbone.text_weights != "random":
         ours = {field: getattr(backbone, field) for field in SIZES if field != "vocabulary"}
         check_sizes(backbone.text_weights, backbone.text, {**ours, "vocabulary": vocabulary})
+        source = backbone.text_weights
+        encoder = with_text(source, "text_weights")
+        checkpoints.check_heads(encoder, "text", backbone, f"text_weights {source!r}")
 
 
 def check_sizes(
@@ -70,7 +75,7 @@ def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
     offered.pop("heads.mlm.decoder.weight", None)  # the word embedding itself
     own = _text_encoder(encoder, head=any(role.startswith("heads.mlm.") for role in offered))
     subject = f"text_weights {source!r} lack weights or hold others"
-    return checkpoints.fit(own, offered, subject, allow, "backbone.weights_allow")
+    return fit(own, offered, subject, allow, "backbone.weights_allow")
 
 
 OTHER_PARTS = (
@@ -146,6 +151,7 @@ def save_text(
     the identity.
     """
     import transformers
+    from safetensors.torch import load_file
 
     form, width = FORMATS[kind], backbone.text_width
     config = _config(form, backbone, len(weights["embeddings.word.weight"]), tokenizer)
@@ -164,6 +170,8 @@ def save_text(
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    path = folder / "model.safetensors"
+    seal(path, load_file(path))
 
 
 def _config(form: TextFormat, backbone: Backbone, vocabulary: int, tokenizer: Any) -> Any:
@@ -201,7 +209,7 @@ def _opened(reader: str, source: str, subject: str) -> Any:
     try:
         with quiet():
             return getattr(transformers, reader).from_pretrained(
-                source, local_files_only=Path(source).is_dir()
+                source, local_files_only=Path(source).is_dir(), trust_remote_code=False
             )
     except (OSError, ValueError) as error:
         raise SettingError(f"{subject}: {str(error).splitlines()[0]}") from None

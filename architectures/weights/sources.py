@@ -11,6 +11,7 @@ from pathlib import Path
 
 from architectures.frozen import SettingError
 from architectures.weights import checkpoints
+from architectures.weights.weight_files import CONFIG, PROCESSORS
 
 
 def published(source: str, field: str) -> checkpoints.Published:
@@ -42,7 +43,7 @@ def _hub(name: str) -> str:
     for weights in ("model*.safetensors*", "pytorch_model*"):
         try:
             folder = huggingface_hub.snapshot_download(
-                name, allow_patterns=["config.json", weights]
+                name, allow_patterns=[CONFIG, *PROCESSORS, weights]
             )
         except (OSError, ValueError) as error:
             first = str(error).strip().partition("\n")[0]

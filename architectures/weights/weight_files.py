@@ -24,10 +24,15 @@ import torch
 from torch import Tensor
 
 from architectures.frozen import SettingError
+from architectures.weights.digests import digest_of, sealed
 
+VERSION = b"2"
+"""Raised when the same files give other weights: it is in their digest, and so in every key."""
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Of a folder, the first that is there; each may be an index of parts, `NAME.index.json`."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Files of transformers that tell what a model was fed; the newer one has more than pictures."""
 WRAPPERS = ("model", "state_dict")
 """Keys under which training scripts keep the weights (ALBEF and DeiT the first, timm the other)."""
 
@@ -61,6 +66,11 @@ def configuration(folder: Path) -> dict[str, Any]:
             f"{folder}: no configuration found ({CONFIG}); give the folder of a model as "
             "`save_pretrained` writes it, or a file of weights"
         )
+    return json_of(path)
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """Reads a configuration. Raises `SettingError` where a file holds none."""
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
@@ -98,13 +108,13 @@ def open_file(path: Path) -> dict[str, Tensor]:
         head = file.read(512)
     if not head:
         raise SettingError(f"{path} is empty; the download or the copy went wrong, do it again")
+    if head[5:9] == b"\0\0\0{":  # its length comes first, which may look like any text
+        return _safetensors(path, struct.unpack("<Q", head[:8])[0])
     for beginning, seems in BEGINNINGS.items():
         if head.lstrip().startswith(beginning):
             raise SettingError(f"{path} is {seems}")
     if head[257:262] == b"ustar":
         raise SettingError(f"{path} is a tar archive; unpack it and give what is inside")
-    if head[8:9] == b"{":
-        return _safetensors(path, struct.unpack("<Q", head[:8])[0])
     if head.startswith(b"PK"):
         _check_archive(path)
     elif not head.startswith(b"\x80"):  # what every pickle begins with
@@ -114,12 +124,27 @@ def open_file(path: Path) -> dict[str, Tensor]:
     return _state(path, _unpickled(path))
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises `SettingError` that names the weights that are no numbers."""
+    wrong = [
+        role
+        for role, x in tensors.items()
+        if x.is_floating_point() and not bool(x.isfinite().all())
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise SettingError(
+            f"it holds NaN or infinite numbers in {', '.join(wrong[:8])}{more}; the training that "
+            "wrote it diverged, or the file is damaged: take another"
+        )
+
+
 def content(source: str) -> str:
     """Digests a file of weights, or configuration and weights of a folder (16 hex characters);
     empty where there is none of the two, as for a name on a hub.
     """
     files = state(Path(source).expanduser())
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(VERSION, digest_size=8)
     for file in files:
         digest.update(_digest_once(*file))
     return digest.hexdigest() if files else ""
@@ -131,8 +156,10 @@ def state(path: Path) -> tuple[tuple[Path, int, int], ...]:
     """
     files = {path}
     if not path.is_file():
-        names = (CONFIG, "*.index.json", "*.safetensors", "*.bin")
+        names = (CONFIG, *PROCESSORS, "*.index.json", "*.safetensors", "*.bin")
         files = {file for name in names for file in path.glob(name)}
+    elif path.name in WEIGHTS:  # what lies beside it tells how it is read
+        files |= {file for name in (CONFIG, *PROCESSORS) for file in path.parent.glob(name)}
     stats = [(file.resolve(), file.stat()) for file in sorted(files)]
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
@@ -166,11 +193,18 @@ def _safetensors(path: Path, header: int) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, ValueError) as error:
         short = 8 + header > path.stat().st_size
         seems = "its header is cut off" if short else str(error)
         raise SettingError(f"{path} is damaged or incomplete ({seems}); get it again") from None
+    written = sealed(path).get("digest")
+    if written and digest_of(tensors) != written:
+        raise SettingError(
+            f"{path} is damaged: its weights are not those that fuselab wrote there; delete them "
+            "and let fuselab make them again"
+        )
+    return tensors
 
 
 def _check_archive(path: Path) -> None:

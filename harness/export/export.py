@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from architectures import build, exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked
+from architectures.weights import remarks
+from architectures.weights.weight_files import content
 from harness.export.model_card import CardFacts, card
 from harness.outputs.code import code_digest
 from harness.outputs.files import new_folder, read_json
@@ -170,6 +172,7 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
             "code_of_export": code_digest(spec.asked.design_file),
         },
         "started_from": _started_from(spec),
+        "pixels_folded": _pixels_folded(spec),
     }
 
 
@@ -186,6 +189,18 @@ def _started_from(spec: RunSpec) -> dict[str, str]:
         for setting, value in named.items()
         if setting.endswith("_weights") and value != "random"
     }
+
+
+def _pixels_folded(spec: RunSpec) -> dict[str, str]:
+    """Says, by setting, what pixels the sources of image towers were fed; nothing where they are
+    not there as they were when the run began.
+    """
+    if any(content(source) != digest for digest, source in spec.asked.sources.items()):
+        return {}
+    try:
+        return remarks.pixels_read(spec.backbone, spec.config)
+    except SettingError:  # a hub that cannot be reached
+        return {}
 
 
 def _readable(folder: Path) -> None:

@@ -23,6 +23,9 @@ FITS = {
     "pad": "put on a white square",
 }
 
+IMAGE_SOURCES = ("vision_weights", "whole_weights")
+"""Endings of settings that name the source of an image tower."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CardFacts:
@@ -118,8 +121,20 @@ def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
     start = facts.about["started_from"]
     named = ", ".join(f"{setting} = {value}" for setting, value in start.items())
     yield f"- started from {f'{named}: their licence counts too' if named else 'random weights'}"
+    yield from _pixels(facts, [setting for setting in start if setting.endswith(IMAGE_SOURCES)])
     for what, why in spec.asked.not_applicable.items():
         yield f"- {what} not applicable, because {why}"
+
+
+def _pixels(facts: CardFacts, sources: list[str]) -> Iterator[str]:
+    """Says what pixels the sources of image towers were fed, where there are any."""
+    folded = facts.about["pixels_folded"]
+    for setting in sources:
+        fed = folded.get(setting, "not known, since it is not here as it was at the start")
+        yield (
+            f"- pixels that {setting} was trained on: {fed}; the difference to ours is folded into "
+            "the patch embedding"
+        )
 
 
 def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
@@ -128,7 +143,9 @@ def _data(data: Scenes | Pictures, corpus: Corpus) -> Iterator[str]:
         yield f"- scenes: coloured shapes that fuselab draws itself, seed {data.seed}"
         yield "- licence: nobody's pictures or words are in them"
     else:
-        yield f"- pictures: {_source(data.train)}, {FITS[data.fit]}"
+        files = {"train": data.train, "validation": data.val, "test": data.test}
+        named = [f"{_source(where)} ({split})" for split, where in files.items() if where]
+        yield f"- pictures: {', '.join(named)}, {FITS[data.fit]}"
         yield (
             "- licence: fuselab was told none; ask the source before these weights are passed on"
         )

@@ -82,10 +82,12 @@ def _spec(
     design, backbone = registry.find(name), settings.backbone
     config = registry.config(name, cell.variant.fields)
     facts = design.facts(config, backbone)
-    if settings.data.text.max_tokens > backbone.max_positions:
+    unused = backbone.text_kind.first_position
+    if settings.data.text.max_tokens > backbone.max_positions - unused:
+        room = f", of which {backbone.text} leaves the first {unused} empty" if unused else ""
         raise SettingError(
             f"data.text.max_tokens {settings.data.text.max_tokens} is more than "
-            f"backbone.max_positions {backbone.max_positions}"
+            f"backbone.max_positions {backbone.max_positions}{room}"
         )
     objectives, reasons = applicable(settings.objectives, facts)
     if not objectives.active():

@@ -46,6 +46,11 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 )
             spec, words = row.spec, corpus.tokenizer.vocabulary
             active = spec.train.objectives.active()
+            if not corpus.tokenizer.masks and ("mlm" in active or spec.train.warm_start):
+                raise SettingError(
+                    f"cell {cell!r}: data.text.tokenizer has no token to mask words with; set "
+                    "objectives.mlm.weight to 0 and warm_start to null, or take BERT's"
+                )
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
                 parts = (spec.train.design, spec.config, spec.backbone, words, active)
                 design = build.construct(*parts)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from architectures import build
+from architectures.weights import checkpoints
+from architectures.weights.remarks import remarks
 from harness.outputs.files import read_json
 from harness.training.data.corpus import Corpus
 from harness.training.settings.spec import RunSpec
@@ -44,7 +46,10 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
             f"text parts of {', '.join(own)} start from training on captions alone over the frozen "
             f"ViT instead of from BERT, {parts(name, own[0], expected_stage)}"
         )
-    return said
+    for row in planned.rows:
+        said += remarks(row.spec.backbone, row.spec.config)
+    checkpoints.forget()
+    return list(dict.fromkeys(said))
 
 
 def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:

@@ -83,6 +83,8 @@ def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
 def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], object]) -> None:
     from safetensors.torch import save_file
 
+    from architectures.weights.digests import seal
+    from harness.training.data.transforms import pixels
     from harness.training.one_modality.pretraining import Pretraining
 
     models: dict[str, Any] = {}
@@ -107,7 +109,11 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     keep("distilbert", record)
     vit, record = course.vit()
     state = vit.image.vit.state_dict()
-    save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VIT)
+    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, folder / VIT)
+    config = {"architecture": spec.backbone.vision, "model_args": vit.image.sizes}
+    taken = pixels(spec.asked.data, spec.train.backbone.image_channels)
+    seal(folder / VIT, tensors, {**config, "pretrained_cfg": taken})
     keep("vit", record)
     write_json(folder / LEDGER, {**_recipe(spec), "made": models})
     del course, bert, half, vit, state

@@ -67,6 +67,16 @@ CONFIGS = {
 }  # fmt: skip
 
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def for_clip(image_BCHW: torch.Tensor) -> torch.Tensor:
+    """Pixels from -1 to 1 as CLIP, BridgeTower, BLIP-2 and ALBEF are fed them."""
+    mean, std = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
+    return ((image_BCHW + 1) / 2 - mean) / std
+
+
 def model(cls: str) -> Any:
     """A randomised model of a class of transformers, with eager attention."""
     family = next(name for name in sorted(CONFIGS, key=len, reverse=True) if cls.startswith(name))

@@ -149,7 +149,11 @@ def test_the_card_names_a_source_and_not_where_it_lay(run: RunFolder) -> None:
     spec = RunSpec.model_validate(read_json(run.spec))
     corpus = load_data(spec, run.path.parent.parent)
     said = "\n".join(_data(Pictures(train="/place/pairs.parquet", fit="crop"), corpus))
-    assert "- pictures: pairs.parquet, cut to the square in the centre" in said
+    assert "- pictures: pairs.parquet (train), cut to the square in the centre" in said
+    both = Pictures(train="/place/pairs.parquet", test="/other/held.parquet")
+    assert "- pictures: pairs.parquet (train), held.parquet (test), str" in next(
+        iter(_data(both, corpus))
+    )
     assert "licence: fuselab was told none" in said and "/place" not in said
     assert "- pictures: hub:them/pairs:train" in next(
         iter(_data(Pictures(train="hub:them/pairs:train"), corpus))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from architectures.backbone import scale
 from architectures.frozen import SettingError
+from architectures.weights.checkpoints import read
 from architectures.weights.slots import redraw, role_digests
 from harness.commands.main import app
 from harness.lab import Lab
@@ -100,6 +102,23 @@ def test_twice_the_same_bits(made: tuple[RunSpec, Path], outputs: Path) -> None:
     assert {"bert/model.safetensors", "distilbert/model.safetensors", "vit.safetensors"} <= set(
         found
     )
+
+
+def test_a_flipped_byte_is_noticed(made: tuple[RunSpec, Path], tmp_path: Path) -> None:
+    """In every model that runs start from; the ViT tells its heads and pixels besides."""
+    spec, outputs = made
+    shutil.copytree(folder_of(spec, outputs), tmp_path / "copy")
+    for source in ("bert", "distilbert", "vit.safetensors"):
+        found = read(tmp_path / "copy" / source)
+        path = tmp_path / "copy" / source
+        path = path if path.is_file() else path / "model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-50] ^= 4
+        path.write_bytes(bytes(content))
+        with pytest.raises(SettingError, match="are not those that fuselab wrote there"):
+            read(tmp_path / "copy" / source)
+    assert found.sizes["image_heads"] == spec.backbone.image_heads and not found.assumed_pixels
+    assert found.pixels is not None and found.pixels.are_ours
 
 
 def test_dropout_is_drawn_by_step(warm: Study, outputs: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
 from architectures.frozen import SettingError
+from architectures.weights.pixels import CLIP
 from architectures.weights.published import bert
 from architectures.weights.published.format import (
     Config,
@@ -109,4 +110,11 @@ def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
     }
 
 
-WHOLE = Format(kind="blip-2", roles=blip2_roles, left_out=LEFT_OUT, sizes=_sizes, design=_design)
+WHOLE = Format(
+    kind="blip-2",
+    roles=blip2_roles,
+    left_out=LEFT_OUT,
+    sizes=_sizes,
+    pixels=lambda config: CLIP,
+    design=_design,
+)

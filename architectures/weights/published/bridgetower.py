@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from architectures.frozen import SettingError
+from architectures.weights.pixels import CLIP
 from architectures.weights.published import bert, roberta
 from architectures.weights.published.format import (
     Config,
@@ -100,13 +102,37 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     return {**sizes, **image, "vision": VISION}
 
 
+def _reads(layers: int, text: int, roles: Roles) -> dict[str, Any]:
+    """Returns which image blocks the fusion layers read where the towers are not equally deep.
+
+    BridgeTower runs block i beside text layer i, so that the first fusion layer reads block
+    text - layers and the last one block text - 1, however many there are.
+    Raises `SettingError` where there are too few of either.
+    """
+    blocks = count(roles, r"image\.vit\.blocks\.(\d+)\.")
+    if layers > text:
+        raise SettingError(f"it has {layers} fusion layers, but {text} text layers to feed them")
+    if blocks == text:
+        return {}
+    if layers == 1:  # both towers are run to their end, or to the text tower's
+        return {"image_reads": (min(blocks, text) - 1,)}
+    if blocks < text:
+        raise SettingError(
+            f"its fusion layers read image blocks up to {text - 1}, counted from 0, but it has "
+            f"{blocks}"
+        )
+    return {"image_reads": tuple(range(text - layers, text))}
+
+
 def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
     heads = config.get("text_config", {}).get("num_attention_heads", 12)
     fixed = {"layer_norm_eps": EPS, "hidden_act": "gelu", "num_attention_heads": heads}
     constant(config, fixed, "its fusion layers")
     link = config.get("link_tower_type", "add")
+    layers = count(roles, r"text_fusion\.(\d+)\.")
     fields = {
-        "fusion_layers": count(roles, r"text_fusion\.(\d+)\."),
+        "fusion_layers": layers,
+        **_reads(layers, count(roles, r"layers\.(\d+)\."), roles),
         "kind": link,
         "share_norms": config.get("share_link_tower_layers", False),
         "share_projections": config.get("share_cross_modal_transformer_layers", True),
@@ -115,5 +141,10 @@ def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
 
 
 WHOLE = Format(
-    kind="bridgetower", roles=bridgetower_roles, left_out=LEFT_OUT, sizes=_sizes, design=_design
+    kind="bridgetower",
+    roles=bridgetower_roles,
+    left_out=LEFT_OUT,
+    sizes=_sizes,
+    pixels=lambda config: CLIP,
+    design=_design,
 )

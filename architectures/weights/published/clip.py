@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
+from architectures.weights.pixels import CLIP
 from architectures.weights.published.format import Config, Format, Roles, image_sizes, text_sizes
 from architectures.weights.published.names import joined_qkv, tensors
 from architectures.weights.published.text_format import TextFormat
@@ -114,4 +115,6 @@ def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
     return "dual_encoder", {}
 
 
-WHOLE = Format(kind="clip", roles=clip_roles, sizes=_sizes, design=_design)
+WHOLE = Format(
+    kind="clip", roles=clip_roles, sizes=_sizes, pixels=lambda config: CLIP, design=_design
+)

@@ -9,16 +9,21 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from architectures.frozen import SettingError
+from architectures.weights.pixels import Pixels
 
 Config = Mapping[str, Any]
 """A folder's config.json; empty for a file."""
 Roles = Mapping[str, Tensor]
 """Weights by role."""
+Resize = Literal["bicubic", "antialiased", "bilinear"]
+"""How a model's own code resizes its position table: bicubic (ALBEF, and transformers for CLIP,
+BLIP-2 and BridgeTower), bicubic with antialiasing (timm), or bilinear with aligned corners (ViLT).
+"""
 
 LEFT_OUT: Mapping[str, str] = {
     "*position_ids": "an index, no weight",
@@ -43,6 +48,10 @@ class Format:
     sizes: Callable[[Config, Roles], dict[str, Any]]
     """Fields of `Backbone` that the model tells, and `vocabulary`; `text_layers` where it has a
     text encoder. Raises `SettingError` where its layers are not ours."""
+    pixels: Callable[[Config], Pixels | None] = lambda config: None
+    """What its image tower was fed where no file of the processor says it; None: not known."""
+    resize: Resize = "bicubic"
+    """How its position table is brought to another grid."""
     design: Callable[[Config, Roles], tuple[str, dict[str, Any]]] | None = None
     """Name and fields of the design that it is as a whole; None: it is a tower alone. Raises
     `SettingError` where no design computes it."""
@@ -71,7 +80,9 @@ def image_sizes(roles: Roles) -> dict[str, Any]:
     """
     patches = needed(roles, "image.vit.patch_embed.proj.weight")
     table = needed(roles, "image.vit.pos_embed")
-    width, channels, patch = patches.shape[:3]
+    width, channels, patch, across = patches.shape
+    if patch != across:
+        raise SettingError(f"its patches are {patch} x {across} pixels; ours are squares")
     return {
         # The class token, and in some towers one more, stand before the square grid.
         "image_size": math.isqrt(table.shape[1]) * patch,
@@ -81,6 +92,16 @@ def image_sizes(roles: Roles) -> dict[str, Any]:
         "image_layers": count(roles, r"image\.vit\.blocks\.(\d+)\."),
         "image_mlp": len(needed(roles, "image.vit.blocks.0.mlp.fc1.weight")),
     }
+
+
+def square(size: Any, what: str) -> None:
+    """Raises `SettingError` where a configuration tells of pictures that are no squares: the table
+    of their positions would be read as that of a square.
+    """
+    if isinstance(size, list | tuple) and len(set(size)) > 1:
+        raise SettingError(
+            f"{what} reads pictures of {' x '.join(map(str, size))} pixels; ours are squares"
+        )
 
 
 def text_sizes(roles: Roles) -> dict[str, Any]:

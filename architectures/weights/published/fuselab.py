@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
+from architectures.weights.pixels import Pixels, of
 from architectures.weights.published.format import Config, Format, Roles
 
 FORMAT = 1
@@ -77,7 +78,12 @@ def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
     return config["fuselab"]["design"], config["fuselab"]["config"]
 
 
-WHOLE = Format(kind="fuselab", roles=dict, sizes=_sizes, design=_design)
+def _pixels(config: Config) -> Pixels:
+    own = config["fuselab"]["pixels"]
+    return of(own["mean"], own["std"], "its config.json")
+
+
+WHOLE = Format(kind="fuselab", roles=dict, sizes=_sizes, pixels=_pixels, design=_design)
 
 
 def _seems(config: Any) -> str:

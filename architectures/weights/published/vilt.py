@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
+from architectures.weights.pixels import HALF
 from architectures.weights.published.format import (
     Config,
     Format,
@@ -17,6 +18,7 @@ from architectures.weights.published.format import (
     constant,
     embedding_sizes,
     image_sizes,
+    square,
 )
 from architectures.weights.published.names import joined_qkv, tensors
 
@@ -70,6 +72,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     constant(config, {"hidden_act": "gelu", "layer_norm_eps": eps, "qkv_bias": True}, "a vilt")
     heads = config.get("num_attention_heads", 12)
     fixed = {"text": "bert", "image_heads": heads, "image_norm_eps": eps}
+    square(config.get("image_size"), "it")
     return {**image_sizes(roles), **embedding_sizes(roles), **fixed}
 
 
@@ -82,5 +85,7 @@ WHOLE = Format(
     roles=vilt_roles,
     left_out={"types.second_image.*": "a design reads one image"},
     sizes=_sizes,
+    pixels=lambda config: HALF,
+    resize="bilinear",
     design=_design,
 )

@@ -38,6 +38,7 @@ class Tokenizer:
     cls_id: int
     sep_id: int
     mask_id: int
+    """The padding's where there is none."""
     special_ids: tuple[int, ...]
     """Ids that stand for no word, the unknown word among them."""
 
@@ -78,6 +79,11 @@ class Tokenizer:
             begins_V[number] = number in self.special_ids or not goes_on
         return begins_V
 
+    @property
+    def masks(self) -> bool:
+        """Whether there is a token to mask words with, which MLM needs."""
+        return self.mask_id != self.pad_id
+
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encodes texts: ids, int64 (B, L), and which of them are no padding, bool (B, L)."""
         ids_BL = torch.from_numpy(self.padded(_encoded(self.backend, texts)).astype(np.int64))
@@ -105,6 +111,9 @@ class Tokenizer:
 
         ids = {"pad": self.pad_id, "unk": self.unknown_id, "cls": self.cls_id, "sep": self.sep_id,
                "mask": self.mask_id}  # fmt: skip
+        if not self.masks:
+            ids = {"pad": self.sep_id, "cls": self.cls_id, "sep": self.sep_id}
+            ids |= {"bos": self.cls_id, "eos": self.sep_id}
         named = {word: self.backend.id_to_token(i) for word, i in ids.items() if i >= 0}
         special = {word: token for word, token in named.items() if token}
         return tokenizer(self.backend, special, self.length)
@@ -213,18 +222,32 @@ def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
     return words
 
 
+def _special_of_clip(theirs: Any, backend: tokenizers.Tokenizer) -> dict[str, int | None] | None:
+    """Special ids of a tokenizer like CLIP's: texts stand between its first and last token, bytes
+    spell all words, nothing masks, and padding is the last token again, which would hide the text's
+    own. The byte 0xFF, which is in no text, pads instead; None: there is no such byte.
+    """
+    byte = backend.token_to_id("\u00ff")
+    if byte is None:
+        return None
+    ends = {"cls": theirs.bos_token_id, "sep": theirs.eos_token_id}
+    return {"pad": byte, "unk": None, **ends, "mask": byte}
+
+
 def _pretrained(name: str) -> Tokenizer:
     from architectures.weights.from_transformers import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)
-    roles = ("pad", "unk", "cls", "sep", "mask")
-    special = {role: getattr(theirs, f"{role}_token_id") for role in roles}
-    for role, value in special.items():
-        if value is None and role != "unk":
-            raise SettingError(f"tokenizer {name!r} has no {role} token; BERT-like ones have it")
+    words = ("pad", "unk", "cls", "sep", "mask")
+    special = {word: getattr(theirs, f"{word}_token_id") for word in words}
     backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()
+    if special["mask"] is None and special["pad"] == theirs.eos_token_id:
+        special = _special_of_clip(theirs, backend) or special
+    for word, value in special.items():
+        if value is None and word != "unk":
+            raise SettingError(f"tokenizer {name!r} has no {word} token; BERT-like ones have it")
     if backend.encode("a").ids[-1] != special["sep"] or special["pad"] == special["sep"]:
         raise SettingError(
             f"tokenizer {name!r} must end texts with its sep token, and not pad by it"

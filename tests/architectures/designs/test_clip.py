@@ -12,6 +12,7 @@ from architectures.build import backbone_from
 from architectures.frozen import SettingError
 from architectures.weights.checkpoints import load_whole
 from architectures.weights.published.clip import clip_tensors
+from tests.architectures.published_models import for_clip
 
 END = 49
 TOWERS = Backbone(
@@ -111,12 +112,12 @@ def test_folders_give_both_towers(clip, batch, make, tmp_path, whole):
     }
     assert backbone_from(TOWERS, weights["text_weights"]).text == "clip"
     made = make("dual_encoder", {}, dtype=torch.float32, **{**dict(TOWERS), **weights})
-    wanted = clip(pixel_values=images, input_ids=ids, attention_mask=real.long())
+    wanted = clip(pixel_values=for_clip(images), input_ids=ids, attention_mask=real.long())
     text = made.encode_text(ids, real).tokens_BLD[real]
     close(text, wanted.text_model_output.last_hidden_state[real])
     last = made.image(images, every_layer=True).layers[-1]
     close(last, wanted.vision_model_output.last_hidden_state)
-    close(made.encode_image(images).pooled_BD, clip.vision_model(images).pooler_output)
+    close(made.encode_image(images).pooled_BD, clip.vision_model(for_clip(images)).pooler_output)
 
 
 def test_a_text_encoder_of_another_activation(clip, make, tmp_path):

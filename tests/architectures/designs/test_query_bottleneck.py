@@ -16,7 +16,7 @@ from architectures.weights.checkpoints import load_whole
 from architectures.weights.published.blip2 import blip2_tensors
 from harness.commands.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
-from tests.architectures.published_models import model
+from tests.architectures.published_models import for_clip, model
 from tests.architectures.reference import attend, embed, linear, norm, part, randomised
 from tests.architectures.stacks.test_one_way import saved
 from tests.architectures.views.test_cost import TINY, block
@@ -37,10 +37,10 @@ def blip2():
     return made
 
 
-def pairs(design, blip2, batch, *, packed):
-    """ITC and ITM scores and states of words, ours and theirs."""
+def pairs(design, blip2, batch, *, packed, fed=torch.Tensor.float):
+    """ITC and ITM scores and states of words, ours and theirs; `fed`: our pixels -> its own."""
     images, ids, real = batch
-    asked = dict(pixel_values=images.float(), input_ids=ids, attention_mask=real.long())
+    asked = dict(pixel_values=fed(images.float()), input_ids=ids, attention_mask=real.long())
     itc, itm = (blip2(**asked, use_image_text_matching_head=which) for which in (False, True))
     image = design.encode_image(images.float())
     text = design.encode_text(ids, real, packed=packed)
@@ -89,7 +89,7 @@ def test_a_folder_of_blip2(blip2, make, batch, tmp_path):
         make(NAME, whole, **sizes)
     variant = make(NAME, {**whole, "whole_allow": ["heads.mlm.*"]}, **sizes)
     for design in (loaded, variant):
-        for ours, theirs in pairs(design, blip2, batch, packed=False):
+        for ours, theirs in pairs(design, blip2, batch, packed=False, fed=for_clip):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     with pytest.raises(
         SettingError, match=r"missing: .*unexpected: layers\.2\.for_queries\.cross_a"

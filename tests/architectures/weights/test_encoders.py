@@ -11,7 +11,7 @@ from architectures.build import backbone_from
 from architectures.frozen import SettingError
 from architectures.stacks.image_tower import ImageTower
 from architectures.weights import from_transformers
-from architectures.weights.checkpoints import resize_positions
+from architectures.weights.positions import resize_positions
 from architectures.weights.published import bert, distilbert, roberta
 from architectures.weights.published.names import renamed
 from tests.architectures.reference import saved

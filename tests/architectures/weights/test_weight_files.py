@@ -165,3 +165,14 @@ def test_content_is_what_is_inside(tmp_path):
     (tmp_path / "a" / "model.safetensors").write_bytes(b"1")
     assert content(str(tmp_path / "a")) != a
     assert content(str(tmp_path / "c" / "x.pth")) != content("bert-base-uncased") == ""
+
+
+@pytest.mark.parametrize("length", [0x3C20, 0x7B20])
+def test_a_header_whose_length_looks_like_text(tmp_path, length):
+    """Its bytes are a space and `<` or `{`, as web pages and JSON begin."""
+    file = tmp_path / "weights.safetensors"
+    save_file(STATE, file, metadata={"x": ""})
+    fill = length - int.from_bytes(file.read_bytes()[:8], "little")
+    save_file(STATE, file, metadata={"x": "x" * fill})
+    assert int.from_bytes(file.read_bytes()[:8], "little") == length
+    assert open_file(file).keys() == STATE.keys()
