@@ -12,6 +12,8 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Positive = Annotated[int, Field(gt=0)]
 
+Name = Annotated[str, Field(min_length=1)]
+
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 """Of scenes: all descriptions of a split are held in memory while it is drawn."""
 
@@ -24,9 +26,9 @@ class Text(Frozen):
 
     tokenizer: str = "wordpiece"
     """`wordpiece` trains one on the training captions; else a Hugging Face folder or hub name."""
-    vocabulary: Positive = 512
+    vocabulary: Annotated[int, Field(gt=0, le=1_000_000)] = 512
     """Largest vocabulary of a trained WordPiece, special tokens included."""
-    max_tokens: Annotated[int, Field(ge=3)] = 16
+    max_tokens: Annotated[int, Field(ge=3, le=100_000)] = 16
     """Longest caption in tokens, [CLS] and [SEP] included; longer ones are cut, and in val and test
     also what is longer than the longest training caption."""
     normaliser: Literal["bert", "lower", "none"] = "bert"
@@ -78,7 +80,7 @@ class Pictures(Frozen):
     """Image-caption rows in parquet files, a Hugging Face `datasets` folder or a hub dataset."""
 
     kind: Literal["pictures"] = "pictures"
-    train: Annotated[str, Field(min_length=1)]
+    train: Name
     """Parquet file, several by a glob, a folder saved by `datasets`, or `hub:NAME[:SPLIT]`."""
     val: str = ""
     """The same for validation; empty: `val_share` of the training groups is held out."""
@@ -88,12 +90,12 @@ class Pictures(Frozen):
     """Share of the groups held out for validation where `val` is empty."""
     test_share: Share = 0.1
     """Share of the groups held out for the test where `test` is empty."""
-    image: str = "image"
+    image: Name = "image"
     """Column with the picture: encoded bytes, a `{bytes, path}` record, or a path to a file."""
     root: str = ""
     """Folder in which pictures named by path lie and relative paths start; empty: the table's own.
     Files outside it are refused; links inside it are followed only where it is named."""
-    caption: str = "caption"
+    caption: Name = "caption"
     """Column with the caption or the list of captions."""
     group: str = ""
     """Column whose equal values mean the same thing; empty: only equal pictures or captions do."""

@@ -92,6 +92,13 @@ def test_more_scenes_than_fit_memory_are_refused(changes: dict[str, Any], messag
         checked(Scenes, changes)
 
 
-def test_an_empty_path_is_refused() -> None:
-    with pytest.raises(SettingError, match="train: "):
-        checked(Pictures, {"train": ""})
+@pytest.mark.parametrize("field", ["train", "image", "caption"])
+def test_an_empty_name_is_refused(field: str) -> None:
+    with pytest.raises(SettingError, match=f"{field}: "):
+        checked(Pictures, {"train": "x"} | {field: ""})
+
+
+@pytest.mark.parametrize("field", ["vocabulary", "max_tokens"])
+def test_more_tokens_than_any_text_has_are_refused(field: str) -> None:
+    with pytest.raises(SettingError, match=f"{field}: .*less than or equal to 100"):
+        checked(Text, {field: 10**12})

@@ -18,7 +18,10 @@ from harness.training.data.sources.table import (
 
 
 def parquet_paths(where: str, role: str) -> list[Path]:
-    """Lists the files of a path or glob, by name. Raises `DataError` where there is none."""
+    """Lists the files of a path or glob, by name.
+
+    Raises `DataError` where there is none, and for what is no file: a pipe would never end.
+    """
     try:
         paths = sorted(_matching(Path(where).expanduser()))
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, no such user
@@ -26,6 +29,9 @@ def parquet_paths(where: str, role: str) -> list[Path]:
     if not paths:
         what = "matches no file" if glob.has_magic(where) else "does not exist"
         raise DataError(f"{role}={where} {what}")
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{role}={where}: {path} is not a regular file; name parquet files")
     return paths
 
 
