@@ -25,8 +25,8 @@ from harness.training.data.tokenizer import Tokenizer, tokenized
 from harness.training.data.transforms import Augment
 from harness.training.settings.data import Pictures, Scenes, Text
 
-_FORMAT = "1"
-"""Raised when the files of an entry change."""
+_FORMAT = "2"
+"""Raised when the files of an entry change, or what the same source and settings give."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class Corpus:
     """For training batches."""
     content: str
     """Digest of pixels, captions, groups and tokens of all splits."""
+    training: str
+    """Digest of what training reads: the same of the training split alone, and the tokenizer."""
     facts: dict[str, float]
     """What the tokenizer did to the captions (`tokenizer.tokenized`)."""
     notes: tuple[str, ...]
@@ -66,8 +68,9 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
         tokenizer=Tokenizer.load(text),
         augment=_augment(data),
         content=about["content"],
+        training=about["training"],
         facts=about["facts"],
-        notes=_notes(train, val, test, about["facts"]),
+        notes=(*_leaks(train, val, test), *_text_notes((train, val, test), about["facts"], data)),
     )
 
 
@@ -81,22 +84,33 @@ def content_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> 
     return _digest([_FORMAT, options, _augment(data).model_dump(), image_size, channels])
 
 
+def training_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> str:
+    """Digests what training reads, as `content_key` does with all splits: val and test count only
+    where they are held out of the training source. Raises DataError where a path cannot be read.
+    """
+    options = _options(data, NAMES[:1]) | {"text": _text(data.text)}
+    for split in NAMES[1:]:
+        if isinstance(data, Scenes) or getattr(data, split):
+            options.pop(f"{split}_share", None)
+            options.pop(split)
+    return _digest([_FORMAT, options, _augment(data).model_dump(), image_size, channels])
+
+
 def _pixels_key(data: Scenes | Pictures, image_size: int, channels: int) -> str:
     if channels not in (1, 3):
         raise DataError(f"channels={channels}: pictures have 1 (grey) or 3 (red, green, blue)")
     return _digest([_FORMAT, _options(data), image_size, channels])
 
 
-def _options(data: Scenes | Pictures) -> dict[str, Any]:
-    options = data.model_dump(mode="json", exclude={"text", "augment", "smallest_crop"})
+def _options(data: Scenes | Pictures, read: tuple[str, ...] = NAMES) -> dict[str, Any]:
+    """Dumps the settings of pixels, captions and groups; the paths of the splits to `read`, and the
+    pictures that they name, are replaced by their content.
+    """
+    options = data.model_dump(mode="json", exclude={"text", "augment", "smallest_crop", "root"})
     if isinstance(data, Scenes):
         return options | {"version": VERSION}
-    sources = {n: _source(getattr(data, n), n, data.image) for n in NAMES}
-    return options | sources
-
-
-def _source(where: str, role: str, image: str) -> str:
-    return source_digest(where, role, image) if where else ""
+    named = {name: getattr(data, name) for name in read if getattr(data, name)}
+    return options | {n: source_digest(w, n, data.image, data.root) for n, w in named.items()}
 
 
 def _writer(data: Scenes | Pictures, image_size: int, channels: int) -> Callable[[Path], None]:
@@ -104,7 +118,10 @@ def _writer(data: Scenes | Pictures, image_size: int, channels: int) -> Callable
         if isinstance(data, Scenes):
             write_scenes(data, image_size, channels, folder)
         else:
+            before = _options(data)
             write_pictures(data, image_size, channels, folder)
+            if _options(data) != before:
+                raise DataError(f"files of {data.train} changed while they were read; start again")
         (folder / "content").write_text(_files_digest(folder, "*"))
 
     return build
@@ -130,11 +147,17 @@ def _write_text(text: Text, pictures: Path, folder: Path) -> None:
     for name in NAMES:
         write_ids(folder, name, ids[name])
     tokenizer.save(folder)
-    content = _digest([(pictures / "content").read_text(), _files_digest(folder, "*")])
-    (folder / "about.json").write_text(json.dumps({"content": content, "facts": facts}))
+    own = ("tokenizer.json", "special.json", "train.*")
+    about = {
+        "content": _digest([(pictures / "content").read_text(), _files_digest(folder, "*")]),
+        "training": _digest([_files_digest(pictures, "train.*"), _files_digest(folder, *own)]),
+        "facts": facts,
+    }
+    (folder / "about.json").write_text(json.dumps(about))
 
 
-def _notes(train: Split, val: Split, test: Split, facts: dict[str, float]) -> tuple[str, ...]:
+def _leaks(train: Split, val: Split, test: Split) -> list[str]:
+    """Says what splits have in common."""
     notes = []
     for seen, held in ((train, val), (train, test), (val, test)):
         shared = {
@@ -146,10 +169,26 @@ def _notes(train: Split, val: Split, test: Split, facts: dict[str, float]) -> tu
             if shared_N.any():
                 count = f"{int(shared_N.sum())} of {len(held)}"
                 notes.append(f"{count} {held.name} pictures share a {what} with {seen.name}")
-    if facts["captions_cut"]:
-        cut, length = int(facts["captions_cut"]), train.ids_KL.shape[1]
-        notes.append(f"{cut} of {int(facts['captions'])} captions are cut to {length} tokens")
-    return tuple(notes)
+    return notes
+
+
+def _text_notes(
+    splits: tuple[Split, ...], facts: dict[str, float], data: Scenes | Pictures
+) -> list[str]:
+    """Says what the tokenizer lost of the captions: their ends, or what tells two apart."""
+    notes, length = [], splits[0].ids_KL.shape[1]
+    why = ("data.text.max_tokens" if length == data.text.max_tokens
+           else "the longest training caption has no more")  # fmt: skip
+    for split in splits:
+        if cut := int(facts[f"{split.name}_cut"]):
+            count = f"{cut} of {len(split.ids_KL)} {split.name} captions"
+            notes.append(f"{count} are cut to {length} tokens ({why})")
+    if alike := int(facts["captions_alike"]):
+        notes.append(
+            f"{alike} captions are written differently than another one with the same tokens: "
+            "letters are unknown, or data.text.normaliser takes marks off"
+        )
+    return notes
 
 
 def _files_digest(folder: Path, *patterns: str) -> str:

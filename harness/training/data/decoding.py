@@ -1,8 +1,7 @@
-"""One picture: from a cell of a table to a square array. Letters: S side, C channels."""
+"""One picture goes from a cell of a table to a square array. Letters: S side, C channels."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from harness.training.data.identity import hashed
-from harness.training.data.sources.table import picture_path
+from harness.training.data.picture_files import upright_rgb
+from harness.training.data.sources.cells import Unreadable, path_text, picture_file, shortened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,37 +34,33 @@ class Decoded:
     problem: str = ""
 
 
-def decode(cell: Any, folder: Path, square: Square) -> Decoded:
-    """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, or a path from `folder`."""
+def decode(cell: Any, folder: Path, square: Square, *, named: bool = False) -> Decoded:
+    """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, or a path from `folder`.
+
+    `named`: the study names the folder (`cells.picture_file`).
+    """
     try:
-        picture = upright_rgb(cell, folder)
+        picture = upright_rgb(_content(cell, folder, named=named))
         picture_hash = hashed(repr(picture.size).encode() + picture.tobytes())
         return Decoded(image_SSC=fitted(picture, square), picture_hash=picture_hash)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
         empty = np.zeros((square.side, square.side, square.channels), dtype=np.uint8)
-        reason = str(error).strip() or type(error).__name__
+        reason = shortened(str(error).strip() or type(error).__name__, 300)
         return Decoded(image_SSC=empty, problem=f"not a picture that can be read ({reason})")
 
 
-def upright_rgb(cell: Any, folder: Path) -> Image.Image:
-    """Opens a cell's picture as RGB, turned as EXIF says, transparent parts on white, 16-bit grey
-    scaled to 8. Raises whatever Pillow does, and `ValueError`.
-    """
-    path: Path | io.BytesIO | None = picture_path(cell, folder)
+def _content(cell: Any, folder: Path, *, named: bool) -> bytes:
+    if isinstance(cell, Unreadable):
+        raise ValueError(cell.reason)
+    if (text := path_text(cell)) is not None:
+        return picture_file(text, folder, named=named).read_bytes()
     content = cell.get("bytes") if isinstance(cell, dict) else cell
-    if path is None:
-        if not isinstance(content, bytes):
-            raise ValueError(f"neither bytes nor a path: {type(content).__name__}")
-        path = io.BytesIO(content)
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits a pixel
-            grey = np.asarray(picture).astype(np.int64) // 256
-            return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-        if picture.has_transparency_data:
-            drawn = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
-        return picture.convert("RGB")
+    if not isinstance(content, bytes):
+        raise ValueError(
+            f"neither bytes nor a path: {type(content).__name__}; a cell holds an encoded picture "
+            "(PNG, JPEG), its path, or a record {bytes, path}"
+        )
+    return content
 
 
 def fitted(picture: Image.Image, square: Square) -> np.ndarray:

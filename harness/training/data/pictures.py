@@ -6,6 +6,7 @@ Letters: N rows of a source, n rows of a piece, S side in pixels, C channels.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from harness.training.data.cache import DataError, write_array
 from harness.training.data.decoding import Decoded, Square, decode
 from harness.training.data.holding_out import hold_out
+from harness.training.data.sources.cells import Unreadable, group_name, kind_of, values
 from harness.training.data.sources.opening import open_tables
 from harness.training.data.sources.table import Table, check_column
 from harness.training.data.splits import NAMES, Rows, write_split
@@ -26,6 +28,8 @@ from harness.training.settings.data import Pictures
 _SHOWN = 5
 """Bad rows that a message names; the others are counted."""
 _PIECE = 256
+_SILENT = "ZCM"
+"""Unicode's categories of what is no word by itself: separators, controls, marks."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class _Source:
     picture_N: np.ndarray
     captions: list[list[str]]
     groups: list[str]
+    group_kinds: list[str]
+    """What its tables hold as groups: numbers, text, ..."""
 
 
 def write_pictures(data: Pictures, image_size: int, channels: int, folder: Path) -> None:
@@ -49,6 +55,7 @@ def write_pictures(data: Pictures, image_size: int, channels: int, folder: Path)
         for name in NAMES
         if getattr(data, name)
     }
+    _check_groups({name: source.group_kinds for name, source in sources.items()}, data.group)
     for name, (source, rows) in _splits(data, sources).items():
         kept = Rows(
             captions=[source.captions[row] for row in rows],
@@ -60,7 +67,7 @@ def write_pictures(data: Pictures, image_size: int, channels: int, folder: Path)
 
 
 def _read(data: Pictures, role: str, square: Square, path: Path) -> _Source:
-    tables = open_tables(getattr(data, role), role)
+    tables = open_tables(getattr(data, role), role, data.root)
     for table in tables:
         for setting in ("image", "caption", "group"):
             if column := getattr(data, setting):
@@ -70,7 +77,19 @@ def _read(data: Pictures, role: str, square: Square, path: Path) -> _Source:
     write_array(path, reader.pieces(tables, square), shape, np.uint8)
     reader.complain(role, shape[0])
     picture_N = np.array(reader.picture_hashes, dtype=np.int64)
-    return _Source(np.load(path, mmap_mode="r"), picture_N, reader.captions, reader.groups)
+    kinds = [kind_of(table.schema.field(data.group).type) for table in tables if data.group]
+    images_NSSC = np.load(path, mmap_mode="r")
+    return _Source(images_NSSC, picture_N, reader.captions, reader.groups, kinds)
+
+
+def _check_groups(kinds: dict[str, list[str]], column: str) -> None:
+    """Raises DataError where a group is a number in one table and text in another: whether those
+    are the same thing would be a guess, and a leak between splits would go unseen.
+    """
+    different = {kind: name for name, of_tables in kinds.items() for kind in of_tables}
+    if len(different) > 1:
+        where = " and ".join(f"{kind} in {name}" for kind, name in different.items())
+        raise DataError(f"column {column!r} holds {where}; write it alike in all (setting group)")
 
 
 class _Reader:
@@ -84,13 +103,14 @@ class _Reader:
         self.bad_rows: list[str] = []
 
     def pieces(self, tables: list[Table], square: Square) -> Iterator[np.ndarray]:
-        """Yields uint8 (n, S, S, C) of all rows in order; captions, groups, hashes grow along."""
+        """Yields uint8 (n, S, S, C) of all rows in order; the lists grow alongside."""
         columns = [c for c in (self.data.image, self.data.caption, self.data.group) if c]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for table in tables:
-                row, one = 0, partial(decode, folder=table.folder, square=square)
+                row = 0
+                one = partial(decode, folder=table.folder, square=square, named=table.named)
                 for batch in table.batches(list(dict.fromkeys(columns))):
-                    cells = [batch.column(column).to_pylist() for column in columns]
+                    cells = [values(batch, column) for column in columns]
                     decoded = list(pool.map(one, cells[0]))
                     for picture, *rest in zip(decoded, *cells[1:], strict=True):
                         self._add(f"{table.name}, row {row}", picture, *rest)
@@ -104,14 +124,16 @@ class _Reader:
             problem = f"column {self.data.image!r}: {picture.problem}"
         elif wrong := _wrong_captions(captions):
             problem = f"column {self.data.caption!r}: {wrong}"
-        elif group is None:
+        elif isinstance(group, Unreadable):
+            problem = f"column {self.data.group!r}: {group.reason}"
+        elif self.data.group and not group_name(group):
             problem = f"column {self.data.group!r}: no value; every row needs a group"
         if problem:
             self.bad_rows.append(f"{where}, {problem}")
             return
         self.captions.append([caption.strip() for caption in captions])
         self.groups.append(
-            f"group {group}" if self.data.group else f"picture {picture.picture_hash}"
+            group_name(group) if self.data.group else f"picture {picture.picture_hash}"
         )
         self.picture_hashes.append(picture.picture_hash)
 
@@ -127,6 +149,8 @@ class _Reader:
 def _wrong_captions(captions: Any) -> str:
     if captions is None:
         return "no caption"
+    if isinstance(captions, Unreadable):
+        return captions.reason
     if not isinstance(captions, list):
         return f"a caption is text or a list of texts, not {type(captions).__name__}"
     if not captions:
@@ -134,7 +158,7 @@ def _wrong_captions(captions: Any) -> str:
     for caption in captions:
         if caption is not None and not isinstance(caption, str):
             return f"a caption is text, not {type(caption).__name__}"
-        if not (caption and caption.strip()):
+        if not caption or all(unicodedata.category(letter)[0] in _SILENT for letter in caption):
             return "an empty caption"
     return ""
 

@@ -6,6 +6,7 @@ Letters: B texts, L tokens, V vocabulary.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from architectures.frozen import SettingError
+from harness.training.data.cache import DataError
 from harness.training.settings.data import Text
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -31,7 +33,7 @@ class Tokenizer:
     backend: tokenizers.Tokenizer
     """Neither pads nor truncates; both are done here."""
     length: int
-    """Tokens of every encoded text: the longest caption of the corpus, or the setting's limit."""
+    """Tokens of every encoded text: the longest training caption, or the setting's limit."""
     pad_id: int
     unknown_id: int
     """-1 where every text can be spelled."""
@@ -140,28 +142,64 @@ _SPECIAL_FIELDS = ("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id", "speci
 def tokenized(
     text: Text, captions: Mapping[str, Sequence[str]]
 ) -> tuple[Tokenizer, dict[str, np.ndarray], dict[str, float]]:
-    """The tokenizer of a corpus, the ids [K, L] of each split's captions, and facts.
+    """Makes the tokenizer of a corpus, the ids (K, L) of each split's captions, and facts.
 
-    Words come from the training captions only; the length is that of the longest caption of all
-    splits, so that padding, and with it time and bits, does not depend on which rows meet.
-    Facts: captions, mean tokens, captions cut to `max_tokens`, share of unknown words.
+    Words and length come from the training captions only, so that no other split reaches training.
+    The length is that of the longest, so that padding, and with it time and bits, does not depend
+    on which rows meet. Facts: captions, mean tokens, captions cut of each split, captions written
+    differently than another one with the same tokens, share of unknown words. Raises `SettingError`
+    for a tokenizer that cannot serve and `DataError` for a caption without a token.
     """
     if text.tokenizer == "wordpiece":
-        tokenizer = train_wordpiece(captions["train"], text.vocabulary)
+        tokenizer = train_wordpiece(captions["train"], text.vocabulary, text.normaliser)
     else:
         tokenizer = _pretrained(text.tokenizer)
     rows = {name: _encoded(tokenizer.backend, texts) for name, texts in captions.items()}
+    _check_tokens(tokenizer, rows, captions)
     tokens_K = np.array([len(ids) for split in rows.values() for ids in split])
     unknown_id = tokenizer.unknown_id
     unknown = sum(ids.count(unknown_id) for split in rows.values() for ids in split)
     facts = {
         "captions": len(tokens_K),
         "tokens_mean": float(tokens_K.mean()),
-        "captions_cut": int((tokens_K > text.max_tokens).sum()),
+        "captions_alike": _alike(rows, captions),
         "unknown_share": unknown / int(tokens_K.sum()),
     }
-    tokenizer = tokenizer.with_length(int(min(tokens_K.max(), text.max_tokens)))
+    length = min(max(map(len, rows["train"])), text.max_tokens)
+    for name, split in rows.items():
+        facts[f"{name}_cut"] = sum(len(ids) > length for ids in split)
+    tokenizer = tokenizer.with_length(length)
     return tokenizer, {name: tokenizer.padded(split) for name, split in rows.items()}, facts
+
+
+def _check_tokens(
+    tokenizer: Tokenizer,
+    rows: Mapping[str, Sequence[Sequence[int]]],
+    captions: Mapping[str, Sequence[str]],
+) -> None:
+    """Raises DataError for a caption of which the tokenizer leaves nothing but [CLS] and [SEP]."""
+    nothing = len(_encoded(tokenizer.backend, [""])[0])
+    for name, split in rows.items():
+        for caption, ids in zip(captions[name], split, strict=True):
+            if len(ids) <= nothing:
+                raise DataError(
+                    f"{name}: of the caption {caption[:80]!a} the tokenizer leaves nothing; take "
+                    "it out, or choose another tokenizer or data.text.normaliser"
+                )
+
+
+def _alike(
+    rows: Mapping[str, Sequence[Sequence[int]]], captions: Mapping[str, Sequence[str]]
+) -> int:
+    """Counts different captions that have the same tokens as another one; case, spacing and how
+    Unicode composes letters make no difference.
+    """
+    written: dict[tuple[int, ...], set[str]] = {}
+    for name, split in rows.items():
+        for caption, ids in zip(captions[name], split, strict=True):
+            composed = unicodedata.normalize("NFC", caption.casefold())
+            written.setdefault(tuple(ids), set()).add("".join(composed.split()))
+    return sum(len(texts) for texts in written.values() if len(texts) > 1)
 
 
 def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -171,14 +209,19 @@ def _encoded(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[i
     return [ids[text] for text in texts]
 
 
-def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
-    """Trains a lower-case WordPiece with BERT's rules; the same captions give the same vocabulary.
+def train_wordpiece(
+    captions: Sequence[str], vocabulary: int, normaliser: str = "bert"
+) -> Tokenizer:
+    """Trains a WordPiece with BERT's rules; the same captions give the same vocabulary.
+
+    `normaliser`: see `settings.Text`. Raises `SettingError` where letters alone are more than
+    `vocabulary`.
 
     The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
     ties between merges, so two trainings differ. Naming them first, as if special, fixes
     both; the tokenizer is then built anew from the vocabulary, where they are not special.
     """
-    blank = _wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)))
+    blank = _wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)), normaliser)
     words = _words(blank, list(dict.fromkeys(captions)))
     letters = sorted({letter for word in words for letter in word})
     inside = sorted({letter for word in words for letter in word[1:]})
@@ -197,20 +240,27 @@ def train_wordpiece(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     blank.train_from_iterator(captions, trainer)
     ids = range(len(SPECIAL))
     special = dict(zip(("pad_id", "unknown_id", "cls_id", "sep_id", "mask_id"), ids, strict=True))
-    backend = _wordpiece(blank.get_vocab(with_added_tokens=True))
+    backend = _wordpiece(blank.get_vocab(with_added_tokens=True), normaliser)
     return Tokenizer(backend=backend, length=0, special_ids=tuple(ids), **special)
 
 
-def _wordpiece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+def _wordpiece(vocabulary: dict[str, int], normaliser: str) -> tokenizers.Tokenizer:
     wordpiece = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     wordpiece.add_special_tokens(list(SPECIAL))
-    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.normalizer = _normalizer(normaliser)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     wordpiece.decoder = decoders.WordPiece()
     wordpiece.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return wordpiece
+
+
+def _normalizer(name: str) -> normalizers.Normalizer:
+    if name == "bert":
+        return normalizers.BertNormalizer(lowercase=True)
+    keeps_marks = normalizers.BertNormalizer(lowercase=name == "lower", strip_accents=False)
+    return normalizers.Sequence([normalizers.NFC(), keeps_marks])
 
 
 def _words(backend: tokenizers.Tokenizer, captions: Sequence[str]) -> set[str]:
@@ -238,8 +288,13 @@ def _pretrained(name: str) -> Tokenizer:
     from architectures.weights.from_transformers import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)
-    words = ("pad", "unk", "cls", "sep", "mask")
-    special = {word: getattr(theirs, f"{word}_token_id") for word in words}
+    if not getattr(theirs, "is_fast", False):
+        raise SettingError(
+            f"tokenizer {name!r} ({type(theirs).__name__}) has no fast form, a tokenizer.json; "
+            "convert it with transformers, or take another"
+        )
+    roles = ("pad", "unk", "cls", "sep", "mask")
+    special = {role: getattr(theirs, f"{role}_token_id") for role in roles}
     backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()

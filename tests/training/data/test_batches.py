@@ -97,7 +97,8 @@ def test_another_process_with_another_cache_goes_on_with_the_same_digest(tmp_pat
             half = chain
     script = (
         "import sys; from pathlib import Path;"
-        "from harness.training.settings.loop import MLM, Scenes;"
+        "from harness.training.settings.data import Scenes;"
+        "from harness.training.settings.objectives import MLM;"
         "from harness.training.data.corpus import load_corpus;"
         "from harness.training.data.batches import Batches;"
         "c = load_corpus(Scenes(train=64, val=8, test=8), 16, Path(sys.argv[1]));"

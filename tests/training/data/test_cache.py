@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from harness.training.data.cache import DataError, stored, write_array
+from harness.training.data.corpus import load_corpus
+from harness.training.settings.data import Scenes
 
 SLOW_BUILD = """
 import sys, time
@@ -65,13 +67,19 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
     assert (tmp_path / "key" / "half").read_text() == "written by first"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest", "flip", "sum"])
 def test_a_damaged_entry_is_built_again(tmp_path: Path, damage: str) -> None:
     entry = stored(tmp_path, "key", build)
     if damage == "truncate":
         (entry / "rest").write_text("do")
     elif damage == "delete":
         (entry / "rest").unlink()
+    elif damage == "flip":  # of the same size and time, seen whole before in this process
+        state = (entry / "rest").stat()
+        (entry / "rest").write_text("dooe")
+        os.utime(entry / "rest", ns=(state.st_atime_ns, state.st_mtime_ns))
+    elif damage == "sum":
+        (entry / "manifest.json").write_text('{"rest": {"bytes": 4}}')
     else:
         (entry / "manifest.json").write_text("[")
     assert (stored(tmp_path, "key", build) / "rest").read_text() == "done"
@@ -115,3 +123,26 @@ def test_a_reader_keeps_its_files_while_a_damaged_entry_is_replaced(tmp_path: Pa
     (entry / "other").unlink()
     stored(tmp_path, "key", numbers)
     assert seen.tolist() == list(range(9))
+
+
+def test_an_entry_of_before_there_were_sums_is_kept(tmp_path: Path) -> None:
+    entry = stored(tmp_path, "key", build)
+    (entry / "manifest.json").write_text('{"half": 4, "rest": 4}')
+
+    def again(folder: Path) -> None:
+        raise AssertionError("built twice")
+
+    assert stored(tmp_path, "key", again) == entry
+
+
+def test_a_byte_that_a_disk_changed_in_the_pixels_is_not_trained_on(tmp_path: Path) -> None:
+    data = Scenes(train=16, val=4, test=4)
+    whole = load_corpus(data, 16, tmp_path)
+    images = np.array(whole.train.images_NHWC)
+    (pixels,) = tmp_path.glob("*/train.images.npy")
+    content = bytearray(pixels.read_bytes())
+    content[500] ^= 1
+    pixels.write_bytes(content)
+    again = load_corpus(data, 16, tmp_path)
+    assert np.array_equal(again.train.images_NHWC, images)
+    assert again.content == whole.content

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
 from architectures.frozen import SettingError
+from harness.training.data.cache import DataError
 from harness.training.data.tokenizer import SPECIAL, Tokenizer, tokenized, train_wordpiece
 from harness.training.settings.data import Text
 
@@ -47,16 +48,16 @@ def test_special_tokens_come_first_and_captions_are_lower_case() -> None:
     assert tokenizer.decode(ids[0]) == "a red circle"
 
 
-def test_every_row_has_the_length_of_the_longest_caption() -> None:
+def test_every_row_has_the_length_of_the_longest_training_caption() -> None:
     tokenizer, ids, facts = tokenized(Text(vocabulary=200), CAPTIONS)
-    longest = max(int((split != 0).sum(1).max()) for split in ids.values())
+    longest = int((ids["train"] != 0).sum(1).max())
     assert {split.shape[1] for split in ids.values()} == {longest} == {tokenizer.length}
-    assert facts["captions"] == 5 and facts["captions_cut"] == 0
+    assert facts["captions"] == 5 and facts["train_cut"] == 0
 
 
 def test_cut_captions_keep_their_end_token_and_are_counted() -> None:
     tokenizer, ids, facts = tokenized(Text(vocabulary=200, max_tokens=6), CAPTIONS)
-    assert tokenizer.length == 6 and facts["captions_cut"] >= 1
+    assert tokenizer.length == 6 and facts["test_cut"] == 1
     assert ids["test"][0, -1] == tokenizer.sep_id
     tokenizer.backend.enable_truncation(max_length=6)  # the library's own rule is the reference
     theirs = [e.ids for e in tokenizer.backend.encode_batch(CAPTIONS["test"])]
@@ -120,3 +121,53 @@ def test_a_tokenizer_that_cannot_serve_is_refused(
     name = saved_tokenizer(tmp_path, **changes)
     with pytest.raises(SettingError, match=said):
         tokenized(Text(tokenizer=name), CAPTIONS)
+
+
+def test_other_splits_reach_neither_words_nor_length() -> None:
+    tokenizer, ids, facts = tokenized(Text(vocabulary=200), CAPTIONS)
+    longer = CAPTIONS | {"test": ["a red ring " * 9], "val": ["quartz " * 9]}
+    other, others_ids, others_facts = tokenized(Text(vocabulary=200), longer)
+    assert tokenizer.length == other.length == 8  # a blue circle at top left
+    assert tokenizer.backend.to_str() == other.backend.to_str()
+    assert np.array_equal(ids["train"], others_ids["train"])
+    assert others_facts["test_cut"] == others_facts["val_cut"] == 1
+    assert others_ids["test"][0, -1] == tokenizer.sep_id and facts["train_cut"] == 0
+
+
+HINDI = ["\u0915\u0942\u0938", "\u0915\u0941\u0938"]  # two words that differ in a vowel sign
+
+
+@pytest.mark.parametrize(("normaliser", "alike"), [("bert", 2), ("lower", 0), ("none", 0)])
+def test_marks_that_are_letters(normaliser: str, alike: int) -> None:
+    captions = {"train": [*HINDI, "\u00c9t\u00e9", "E\u0301te\u0301"], "val": ["a"], "test": ["a"]}
+    tokenizer, ids, facts = tokenized(Text(normaliser=normaliser), captions)
+    one, other, composed, apart = ids["train"].tolist()
+    assert (one == other) == (normaliser == "bert")
+    assert facts["captions_alike"] == alike
+    assert composed == apart, "a letter may be written in two ways"
+    assert tokenizer.decode(composed) == {"bert": "ete", "lower": "\u00e9t\u00e9"}.get(
+        normaliser, "\u00c9t\u00e9"
+    )
+
+
+def test_a_normaliser_is_of_a_trained_tokenizer_only() -> None:
+    with pytest.raises(ValueError, match="normaliser is for a trained wordpiece"):
+        Text(tokenizer="bert-base-uncased", normaliser="lower")
+
+
+def test_a_caption_without_a_token_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"val: of the caption '\\ufffd' the tokenizer leaves nothing"
+    ):
+        tokenized(Text(), CAPTIONS | {"val": ["\ufffd"]})
+
+
+def test_a_tokenizer_without_a_fast_form_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    class Slow:
+        is_fast = False
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *a, **k: Slow())
+    with pytest.raises(SettingError, match=r"tokenizer 'slow' \(Slow\) has no fast form"):
+        tokenized(Text(tokenizer="slow"), CAPTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,25 @@ from harness.training.data.sources.table import (
     first_line,
 )
 
+_FILES = ("_data_files", "_indices_data_files", "_indices_files")
+"""Where `state.json` names rows, and which of them are meant (older versions)."""
+
 
 def folder_table(folder: Path, role: str) -> Table:
-    """Opens a folder that `datasets` saved. Raises `DataError` for any other folder."""
+    """Opens a folder that `datasets` saved. Raises `DataError` as `folder_files` does."""
+    folder_files(folder, role)
+    datasets = _datasets()
+    try:
+        return _dataset_table(datasets.load_from_disk(str(folder)), str(folder), folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise DataError(f"{role}: {folder} cannot be read ({first_line(error)})") from error
+
+
+def folder_files(folder: Path, role: str) -> list[Path]:
+    """Lists the files of rows that a saved folder names, in order; others, which `datasets` leaves
+    beside them when it filters or maps, are none of its content. Raises `DataError` where it names
+    none, or one that lies elsewhere, and for any other folder.
+    """
     if (folder / "dataset_dict.json").exists():
         splits = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir()))
         raise DataError(f"{role}={folder} holds several splits; name one of its folders: {splits}")
@@ -26,11 +43,14 @@ def folder_table(folder: Path, role: str) -> Table:
             f"{role}={folder} is not a folder saved by `datasets`; "
             f"for parquet files write {folder}/*.parquet"
         )
-    datasets = _datasets()
     try:
-        return _dataset_table(datasets.load_from_disk(str(folder)), str(folder), folder)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{role}: {folder} cannot be read ({first_line(error)})") from error
+        state = json.loads((folder / "state.json").read_text("utf-8"))
+        names = [file["filename"] for key in _FILES for file in state.get(key) or []]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{role}: {folder}/state.json cannot be read ({error})") from error
+    if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        raise DataError(f"{role}: {folder}/state.json must name files of that folder, not {names}")
+    return [folder / name for name in names]
 
 
 def hub_table(where: str, role: str) -> Table:
@@ -41,7 +61,8 @@ def hub_table(where: str, role: str) -> Table:
         dataset = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the library raises many kinds: network, name, split, script
         raise DataError(f"{role}={where} cannot be loaded ({first_line(error)})") from error
-    return _dataset_table(dataset, where, Path())
+    folder = Path(datasets.config.HF_CACHE_HOME).expanduser()  # what it has fetched lies there
+    return _dataset_table(dataset, where, folder)
 
 
 def _datasets() -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +21,9 @@ class Table:
     name: str
     """What to call it in a message."""
     folder: Path
-    """Where relative paths of pictures start."""
+    """Where relative paths of pictures start, and what their files lie below."""
+    named: bool = False
+    """The study itself names that folder (`Pictures.root`)."""
     rows: int
     schema: pa.Schema
     batches: Callable[[list[str]], Iterator[pa.RecordBatch]]
@@ -30,21 +31,14 @@ class Table:
 
 
 def check_column(table: Table, column: str, setting: str) -> None:
-    """Raises DataError with the nearest name where the table has no such column."""
+    """Raises DataError where the table has no such column, with the nearest name, or two."""
+    if table.schema.names.count(column) > 1:
+        raise DataError(
+            f"{table.name} has two columns {column!r} (setting {setting}); rename one of them"
+        )
     if column not in table.schema.names:
         error = nearest(column, table.schema.names, f"column of {table.name} (setting {setting})")
         raise DataError(str(error))
-
-
-def picture_path(value: Any, folder: Path) -> Path | None:
-    """Names the file that an image cell points to; None where it holds bytes or nothing."""
-    if isinstance(value, dict):
-        value = value.get("path") if value.get("bytes") is None else None
-    return folder / value if isinstance(value, str) and value else None
-
-
-def is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def first_line(error: Exception) -> str:

@@ -108,6 +108,15 @@ def test_files_that_are_no_parquet(tmp_path: Path, parquet: Write) -> None:
     assert f"not a folder saved by `datasets`; for parquet files write {empty}/*.parquet" in said
 
 
+def test_a_source_that_is_no_file_is_not_opened(tmp_path: Path, parquet: Write) -> None:
+    pipe = tmp_path / "pipe.parquet"
+    os.mkfifo(pipe)
+    for where in (str(pipe), "/dev/null", str(tmp_path / "*.parquet")):
+        assert "is not a regular file; name parquet files" in refused(
+            Pictures(train=where), tmp_path
+        )
+
+
 def test_a_file_damaged_inside(tmp_path: Path, parquet: Write) -> None:
     train = Path(parquet(image=[png(i) for i in range(50)], caption=["a"] * 50))
     content = bytearray(train.read_bytes())

@@ -1,0 +1,61 @@
+"""Digests of files are made once a process, for as long as a file stays as it was."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_COARSE_NS = 2_000_000_000
+"""The coarsest clock of a file system that is allowed for (FAT's, 2 s)."""
+_PIECE = 2**24
+
+
+def once(digest: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Remembers what `digest` gives of a file until another file or content stands in its place.
+
+    A file is the same where device, inode, size and both times are; the time of its last change
+    of state cannot be set back. One that was changed within two seconds before it was read is read
+    again the next time, for a second change may bear the same time (git does so with its index).
+    """
+    results: dict[tuple[object, ...], T] = {}
+
+    @functools.wraps(digest)
+    def remembered(path: Path) -> T:
+        seen = path.stat()
+        state = (path.resolve(), seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns,
+                 seen.st_ctime_ns)  # fmt: skip
+        if state in results:
+            return results[state]
+        now, result = time.time_ns(), digest(path)
+        if now - seen.st_ctime_ns > _COARSE_NS:
+            results[state] = result
+        return result
+
+    return remembered
+
+
+@once
+def sha256(path: Path) -> bytes:
+    """Digests the content of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+@once
+def crc32(path: Path) -> int:
+    """Sums the content of a file up, to notice what a disk has changed. Raises OSError.
+
+    About 2.5 GiB/s from memory, a third of SHA-256's time.
+    """
+    total = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            total = zlib.crc32(piece, total)
+    return total
