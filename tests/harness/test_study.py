@@ -62,7 +62,9 @@ def test_changes_that_need_each_other_are_made_together(order: int) -> None:
     changes = {"objectives.itc.queue": 8, "objectives.itc.candidates": "teacher", "batch_size": 4}
     changed = study().with_fields(dict(list(changes.items())[::order]))
     assert (changed.objectives.itc.queue, changed.batch_size) == (8, 4)
-    with pytest.raises(SettingError, match=r"queue holds features of the teacher: set itc\.candidates"):
+    with pytest.raises(
+        SettingError, match=r"queue holds features of the teacher: set itc\.candidates"
+    ):
         study().with_field("objectives.itc.queue", 8)
     cell = Cell(variant=Variant("split_bert"), settings=changes, label="taught")
     assert study(cells=(cell,), control="taught").settings_of(cell).objectives.itc.queue == 8

@@ -1,4 +1,4 @@
-"""What a task gives: scores, levels beside chance, and what was predicted for every item."""
+"""TaskScores is what a task returns: scores with their units, levels beside chance, predictions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,56 @@ from typing import Any
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Final values, what chance would give, and what was predicted for every item."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """One final value of a task."""
 
-    values: dict[str, float]
-    levels: dict[str, dict[str, float]]
-    """Level -> successes, items, chance (a share)."""
+    name: str
+    """Stable name within the task, such as `mean_recall`."""
+    value: float
+    """The value, in `unit`."""
+    unit: str
+    """`percent`, `nats`, ..."""
+    higher_is_better: bool
     protocol: str
+    """How the value came about, in the words of a table: `re-ranked`, `ITC alone`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Level:
+    """A count that is held against chance: how many of the items succeeded."""
+
+    name: str
+    successes: int
+    """Expected successes, rounded down where ties make them a fraction."""
+    items: int
+    chance: float
+    """Share of the items, in [0, 1], that a model which has learnt nothing gets right."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """All that a task says of one trained design."""
+
+    protocol: str
+    """The design's own protocol, by which `levels` and the scores without a suffix are made."""
+    scores: tuple[Score, ...]
+    levels: tuple[Level, ...]
     predictions: dict[str, np.ndarray]
+    """Name -> one value for every item, for a look at single items."""
 
 
-def record(scores: Scores) -> dict[str, Any]:
-    """The part of the scores that goes into the JSON file."""
-    return {"values": scores.values, "levels": scores.levels, "protocol": scores.protocol}
+def record(task_scores: TaskScores) -> dict[str, Any]:
+    """Returns the part of the scores that goes into a run's JSON file."""
+    return {
+        "values": {score.name: score.value for score in task_scores.scores},
+        "levels": {
+            level.name: {
+                "successes": level.successes,
+                "items": level.items,
+                "chance": level.chance,
+            }
+            for level in task_scores.levels
+        },
+        "protocol": task_scores.protocol,
+    }

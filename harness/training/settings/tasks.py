@@ -17,7 +17,8 @@ class Retrieval(Frozen):
     """Candidates of the ITC ranking that the ITM head scores again."""
     every_pair: Positive = 500_000
     """Without ITC nothing ranks first, and the ITM head scores every picture with every caption: up
-    to so many pairs; a split with more is refused before the run trains."""
+    to so many pairs; a split with more is refused before the run trains. With ITC, the most pairs
+    beyond `rerank` that are scored because cosines tie; with more, ties are drawn by lot."""
     split: Literal["val", "test"] = "test"
     """Which split is scored."""
     captions: Literal["first", "all"] = "first"
