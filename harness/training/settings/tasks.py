@@ -8,7 +8,7 @@ from architectures.frozen import Frozen
 from harness.training.settings.data import Positive
 
 
-class Retrieval(Frozen):
+class Retrieval(Frozen, allow_inf_nan=False):
     """Image-text retrieval: ITC alone, the top k re-ranked by the ITM head, or by ITM alone."""
 
     name: Literal["retrieval"] = "retrieval"
