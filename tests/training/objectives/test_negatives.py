@@ -1,5 +1,6 @@
 """What ITM's negatives are drawn by, and how hard they were: hand-made cosines of three rows."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from architectures.contract import FusionDesign
+from harness.training.data.batches import Batches
 from harness.training.objectives import forward
 from harness.training.objectives.itc import Scores
 from harness.training.objectives.itm import Negatives
-from harness.training.settings.objectives import ITM, Objectives
+from harness.training.objectives.state import ObjectiveState
+from harness.training.settings.objectives import ITC, ITM, Objectives
 
 # In row 0 of images to texts 0.9 against 0.7: at temperature 0.1 that is e^2 to 1.
 TO_TEXT = torch.tensor([[1.0, 0.9, 0.7], [0.1, 1.0, 0.1], [0.2, 0.4, 1.0]])
@@ -78,3 +82,23 @@ def test_how_hard_negatives_were_is_their_mean_cosine(
     # Text 0 took image 2, text 1 image 0, text 2 image 1: rows of TO_IMAGE.
     wrong = Negatives(image_for_text_B=torch.tensor(images), text_for_image_B=torch.tensor(texts))
     assert float(forward._negative_cosine(both_ways(2), wrong)) == pytest.approx(mean)
+
+
+@torch.no_grad()
+def test_a_cold_step_takes_the_hardest_negatives(
+    make: Callable[..., FusionDesign], batches: Batches
+) -> None:
+    """At a temperature near 0 the draw is the largest cosine of a pair that does not match."""
+    objectives = Objectives(itc=ITC(temperature=1e-6, temperature_range=(1e-6, 1)))
+    design = make("split_bert", objectives, dropout=0.0)
+    batch = batches.at(0)
+    drawing = torch.Generator().manual_seed(0)
+    state = ObjectiveState(objectives, design)
+    notes = forward.terms(design, state, batch, negatives=drawing).notes
+    image = design.encode_image(batch.pixels())
+    text = design.encode_text(batch.ids_BL, batch.text_is_real_BL)
+    image_BE, text_BE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+    cosine_BB = (image_BE @ text_BE.T).masked_fill(batch.match_BB, -torch.inf)
+    hardest = torch.cat([cosine_BB.amax(1), cosine_BB.amax(0)])
+    wanted = hardest[hardest.isfinite()].mean()
+    assert float(notes["itm_negative_cosine"]) == pytest.approx(float(wanted), abs=1e-6)
