@@ -14,5 +14,5 @@ def test_a_task_is_the_module_of_its_name() -> None:
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(SettingError, match="unknown task 'retreival'; did you mean 'retrieval'"):
-        registry.find("retreival")
+    with pytest.raises(SettingError, match="unknown task 'retrievel'; did you mean 'retrieval'"):
+        registry.find("retrievel")
