@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-all check format hooks clean
+.PHONY: help setup demo test test-all mutants check format hooks clean
 
 help:  ## what each word does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ test: setup  ## quick tests
 test-all: setup  ## quick and slow tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'slow or not slow'
 
+mutants: setup  ## change the core modules one small thing at a time; do the tests see it? (hours; MUTANTS='harness.statistics.*' for a part)
+	$(BIN)/mutmut run --max-children 2 $(MUTANTS)
+	$(BIN)/mutmut results
+
 check: setup  ## format, lint, types, room rules, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,5 +45,5 @@ hooks: setup  ## run `make check` before every commit
 	chmod +x "$$(git rev-parse --git-path hooks)/pre-commit"
 
 clean:  ## remove the environment and caches; outputs/ stays (see `fuselab clean`)
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

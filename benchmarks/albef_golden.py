@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,9 @@ from harness.training.objectives.itc import one_way, softened, targets
 from harness.training.objectives.itm import Negatives, rows_of, weights
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
+from harness.training.scoring.ranking import Shortlist, hits_at
 from harness.training.settings.objectives import ALBEF_OBJECTIVES
+from harness.training.tasks.retrieval import match_logits
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}
@@ -332,17 +335,22 @@ def queue_numbers(state: ObjectiveState) -> Numbers:
 
 @torch.no_grad()
 def retrieval(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
-    """The embeddings and their cosines; scoring is the retrieval task's."""
+    """The embeddings, their cosines, and match logits of the best k, by the code that scores."""
     pixels = given["images"].to(next(design.parameters()).dtype)
+    image = design.encode_image(pixels)
     text = design.encode_text(given["input_ids"], given["attention_mask"].bool())
-    image_embeds, text_embeds = design.heads["itc"](
-        design.encode_image(pixels).pooled_BD, text.pooled_BD
-    )
-    return {
-        "image_embeds": image_embeds,
-        "text_embeds": text_embeds,
-        "sims_i2t": image_embeds @ text_embeds.T,
-    }
+    image_embeds, text_embeds = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+    cosines_IT = image_embeds @ text_embeds.T
+    numbers = {"image_embeds": image_embeds, "text_embeds": text_embeds, "sims_i2t": cosines_IT}
+    for key, prefix in (("k_test", ""), ("k_test_wide", "wide_")):
+        if key in given:
+            for side, turn in (("i2t", np.asarray), ("t2i", np.transpose)):
+                scores_QC = turn(cosines_IT.numpy())
+                nothing_QC = np.zeros_like(scores_QC, dtype=bool)  # right ones: read where NaN is
+                listed_QC = Shortlist.of(scores_QC, nothing_QC, given[key]).scored_QC
+                logits_IT = match_logits(design, image, text, turn(listed_QC))
+                numbers[f"{prefix}score_{side}"] = torch.from_numpy(turn(logits_IT))
+    return numbers
 
 
 COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
@@ -408,10 +416,56 @@ def positions(folder: Path) -> Iterator[Line]:
 
 
 def metrics(folder: Path) -> Iterator[Line]:
-    """Retrieval's metrics; a file of its own, which a folder need not have."""
-    file = folder / "retrieval_metrics.json"
-    for name in json.loads(file.read_text()) if file.is_file() else ():
-        yield file.stem, name, ""
+    """Retrieval's metrics; a file of its own, which a folder need not have. The original breaks
+    ties by NumPy's unstable sort, so ours, the mean over tie orders, has to lie in their range.
+    """
+    file, inputs = folder / "retrieval_metrics.json", folder / "retrieval_inputs.pt"
+    given = load(inputs) if inputs.is_file() else {}
+    for name, stored in (json.loads(file.read_text()) if file.is_file() else {}).items():
+        bounds = stored.get("range_over_tie_orders")
+        tables = score_tables(folder, given, name) if bounds and "img2txt" in given else ()
+        if not tables:
+            yield file.stem, name, ""
+            continue
+        ours = recalls(given, *tables)
+        outside = [max(low - ours[r], ours[r] - high, 0.0) for r, (low, high) in bounds.items()]
+        if all(low == high for low, high in bounds.values()):
+            outside.append(abs(float(np.mean(list(ours.values()))) - stored["itm_eval"]["r_mean"]))
+        worst = max(outside)
+        yield file.stem, name, [None, worst] if name.startswith("f32") else [worst, None]
+
+
+def score_tables(folder: Path, given: dict[str, Any], name: str) -> tuple[np.ndarray, ...]:
+    """The scores that a metric is of, images to texts and texts to images: `made_up` of the inputs,
+    `f64_k4` and the like our own; none where there are none.
+    """
+    if name == "made_up":
+        source, prefix = given, "made_up_"
+    else:
+        suffix, _, k = name.partition("_k")
+        dtype = next((dtype for dtype, its in SUFFIX.items() if its == suffix), None)
+        prefixes = {
+            str(given.get("k_test")): "score_",
+            str(given.get("k_test_wide")): "wide_score_",
+        }
+        if dtype is None or k not in prefixes:
+            return ()
+        design = design_of(folder, dtype, given["images"].shape[-1])
+        source, prefix = retrieval(folder, design, given), prefixes[k]
+    return tuple(source[f"{prefix}{side}"].numpy() for side in ("i2t", "t2i"))
+
+
+def recalls(given: dict[str, Any], i2t: np.ndarray, t2i: np.ndarray) -> dict[str, float]:
+    """R@1, R@5 and R@10 in percent, by the original's names."""
+    right_IT = np.zeros(i2t.shape, dtype=bool)
+    for image, texts in given["img2txt"].items():
+        right_IT[image, texts] = True
+    sides = {"txt": (i2t, right_IT), "img": (t2i, right_IT.T)}
+    return {
+        f"{side}_r{k}": 100 * float(hits_at(scores, right, k).mean())
+        for side, (scores, right) in sides.items()
+        for k in (1, 5, 10)
+    }
 
 
 def compare(folder: Path) -> int:

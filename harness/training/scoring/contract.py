@@ -1,48 +1,46 @@
-"""What a task gives: scores with their unit and direction, levels beside chance, predictions."""
+"""TaskScores is what a task returns: scores with their units, levels beside chance, predictions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
 
 import numpy as np
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """One final value."""
+    """One final value of a task."""
 
     name: str
+    """Stable name within the task, such as `mean_recall`."""
     value: float
+    """The value, in `unit`."""
     unit: str
     """`percent`, `nats`, ..."""
     higher_is_better: bool
     protocol: str
-    """How it was obtained, as `re-ranked`."""
+    """How the value came about, in the words of a table: `re-ranked`, `ITC alone`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Level:
-    """Items answered correctly, beside the share of them that guessing gets right."""
+    """A count that is held against chance: how many of the items succeeded."""
 
     name: str
     successes: int
+    """Expected successes, rounded down where ties make them a fraction."""
     items: int
     chance: float
-    """A share, in [0, 1]."""
+    """Share of the items, in [0, 1], that a model which has learnt nothing gets right."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskScores:
     """All that a task says of one trained design."""
 
     protocol: str
-    """How the design's own scores were obtained."""
+    """The design's own protocol, by which `levels` and the scores without a suffix are made."""
     scores: tuple[Score, ...]
     levels: tuple[Level, ...]
-    predictions: dict[str, np.ndarray] = field(default_factory=dict)
-    """Name -> a value for every item."""
-
-
-def percent(name: str, value: float, protocol: str) -> Score:
-    """A share in percent, higher is better."""
-    return Score(name=name, value=value, unit="percent", higher_is_better=True, protocol=protocol)
+    predictions: dict[str, np.ndarray]
+    """Name -> one value for every item, for a look at single items."""

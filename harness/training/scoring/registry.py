@@ -17,11 +17,11 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModuleType:
-    """The module of a task: VERSION, `why_not(facts, objectives)` for the plan, `refuse(facts,
-    objectives, corpus, settings)` before a run trains, `score(design, corpus, settings, device)`,
-    `record(scores)`.
+    """Returns the module of a task. It has `VERSION`; `why_not(facts, objectives)`, which the plan
+    calls; `refuse(facts, objectives, corpus, settings)`, which raises before a run trains; and
+    `score(design, corpus, settings, device)`, which returns `TaskScores`.
 
-    Raises `SettingError` with the nearest name.
+    Raises `SettingError` with the nearest name where there is no such task.
     """
     if name not in names():
         raise nearest(name, names(), "task")

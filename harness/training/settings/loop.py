@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 from architectures.frozen import Frozen, checked
 from harness.training.settings.data import Positive
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
-class Optimizer(Frozen):
+
+class Optimizer(Frozen, allow_inf_nan=False):
     """AdamW with linear warm-up and cosine decay tied to the budget."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
@@ -25,8 +27,8 @@ class Optimizer(Frozen):
     """Share of the steps spent in linear warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     """Decoupled decay of matrices; biases, norms and other one-dimensional tensors have none."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's averages."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Share that Adam's averages of the gradient and of its square keep in a step."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Adam's epsilon."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
@@ -42,7 +44,7 @@ negatives bring ITM after it.
 """
 
 
-class Budget(Frozen):
+class Budget(Frozen, allow_inf_nan=False):
     """The binding unit, exactly one; turned into optimizer steps once, before training."""
 
     samples: Positive | None = None
@@ -67,10 +69,10 @@ class Budget(Frozen):
         return checked(type(self), changes)
 
 
-class Numerics(Frozen):
+class Numerics(Frozen, allow_inf_nan=False):
     """What the bits of a result depend on besides the seed: one choice for a whole study."""
 
-    threads: Positive = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
     """CPU threads of one run."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: forward and backward under autocast, weights and optimizer in float32."""
@@ -78,7 +80,7 @@ class Numerics(Frozen):
     """Kind of device."""
 
 
-class Measure(Frozen):
+class Measure(Frozen, allow_inf_nan=False):
     """When and on what the validation curves are measured."""
 
     points: Positive = 10

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from architectures.frozen import Frozen
 
 
-class ITC(Frozen):
+class ITC(Frozen, allow_inf_nan=False):
     """Image-text contrastive learning (Radford et al. 2021; ALBEF; VSE++)."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -65,7 +65,7 @@ class ITC(Frozen):
         return self
 
 
-class ITM(Frozen):
+class ITM(Frozen, allow_inf_nan=False):
     """Image-text matching: one positive and two negatives a pair, two classes (ALBEF)."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -79,7 +79,7 @@ class ITM(Frozen):
     only the own pair's weight is set to 0) drawn like any other."""
 
 
-class MLM(Frozen):
+class MLM(Frozen, allow_inf_nan=False):
     """Masked language modelling with the picture in view (BERT's 80/10/10 rule)."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -98,11 +98,14 @@ class MLM(Frozen):
     @model_validator(mode="after")
     def _shares_fit(self) -> MLM:
         if self.mask_share + self.random_share > 1:
-            raise ValueError("mask_share + random_share is more than 1")
+            raise ValueError(
+                f"mlm.mask_share + mlm.random_share is {self.mask_share + self.random_share:g}: "
+                "lower either, to 1 together at most"
+            )
         return self
 
 
-class Teacher(Frozen):
+class Teacher(Frozen, allow_inf_nan=False):
     """The momentum teacher (ALBEF): a twin of the design that follows it slowly. A run has one
     where a setting needs it: `itc.candidates`, `itc.distil` or `mlm.distil`."""
 
@@ -117,7 +120,7 @@ class Teacher(Frozen):
     """Epochs over which `distil` grows from 0 to its value, in a straight line."""
 
 
-class Objectives(Frozen):
+class Objectives(Frozen, allow_inf_nan=False):
     """The pre-training losses; each is a switch by its weight, distillation by its share."""
 
     itc: ITC = ITC()

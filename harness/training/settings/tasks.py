@@ -10,7 +10,7 @@ from architectures.frozen import Frozen
 from harness.training.settings.data import Positive
 
 
-class TaskSettings(Frozen):
+class TaskSettings(Frozen, allow_inf_nan=False):
     """What every task has."""
 
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
@@ -23,7 +23,7 @@ class TaskSettings(Frozen):
         return self.label or str(getattr(self, "name"))  # noqa: B009  a field of every kind
 
 
-class Retrieval(TaskSettings):
+class Retrieval(TaskSettings, allow_inf_nan=False):
     """Image-text retrieval: ITC alone, the top k re-ranked by the ITM head, or by ITM alone."""
 
     name: Literal["retrieval"] = "retrieval"
@@ -32,7 +32,8 @@ class Retrieval(TaskSettings):
     """Candidates of the ITC ranking that the ITM head scores again."""
     every_pair: Positive = 500_000
     """Without ITC nothing ranks first, and the ITM head scores every picture with every caption: up
-    to so many pairs; a split with more is refused before the run trains."""
+    to so many pairs; a split with more is refused before the run trains. With ITC, the most pairs
+    beyond `rerank` that are scored because cosines tie; with more, ties are drawn by lot."""
     split: Literal["val", "test"] = "test"
     """Which split is scored."""
     captions: Literal["first", "all"] = "first"

@@ -11,7 +11,7 @@ from harness.training.settings.data import Positive
 from harness.training.settings.loop import Optimizer
 
 
-class WarmStart(Frozen):
+class WarmStart(Frozen, allow_inf_nan=False):
     """BERT, DistilBERT and ViT trained before the runs, on the study's own training data alone.
     They stand in for pretrained weights, for all designs alike. A design that has a text stage
     (`multiway`, after VLMo) takes its text parts from that, and not from the BERT."""

@@ -16,7 +16,6 @@ from harness.runs.assemble import build_design, load_data, training_batches
 from harness.runs.run import execute
 from harness.study import Cell, Study, Variant
 from harness.training.loop import optimizer
-from harness.training.loop.budget import steps_of
 from harness.training.loop.trainer import Trainer
 from harness.training.objectives.state import ObjectiveState
 from harness.training.settings.loop import Optimizer
@@ -34,12 +33,12 @@ def groups_of(
     with torch.device("meta"):
         design = build.construct(name, fields, scale("nano"), 50)
     state = ObjectiveState(Objectives(), design)
-    made = optimizer.build(Optimizer(weight_decay=decay), design, state, fused=False)
+    adamw = optimizer.build(Optimizer(weight_decay=decay), design, state, fused=False)
     roles = {id(p): role for role, p in design.named_parameters()}
     roles[id(state.temperature)] = "temperature"
     return design, [
         (group["rate"], group["weight_decay"], [roles[id(p)] for p in group["params"]])
-        for group in made.param_groups
+        for group in adamw.param_groups
     ]
 
 
@@ -63,13 +62,13 @@ def test_at_rate_one_there_are_matrices_and_the_rest(name: str, decay: float) ->
 @pytest.mark.parametrize("name", registry.names())
 def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(name: str) -> None:
     design, groups = groups_of(name, {"new_part_rate": 3.0})
-    found = [role for _, _, roles in groups for role in roles]
-    assert sorted(found) == sorted([*(n for n, _ in design.named_parameters()), "temperature"])
+    every = [role for _, _, roles in groups for role in roles]
+    assert sorted(every) == sorted([*(n for n, _ in design.named_parameters()), "temperature"])
     flat = {*of(design, matrices=False), "temperature"}
     assert all((role in flat) == (decay == 0) for _, decay, roles in groups for role in roles)
     fast = {role for rate, _, roles in groups for role in roles if rate == 3}
     assert {role for role in fast if role.startswith("heads.")} == {
-        role for role in found if role.startswith(("heads.itc.", "heads.itm."))
+        role for role in every if role.startswith(("heads.itc.", "heads.itm."))
     }
     assert not any(role.startswith(("image.", "embeddings.", "heads.mlm.")) for role in fast)
 
@@ -122,6 +121,29 @@ def test_the_learning_rate_that_is_logged_is_the_schedules(tiny: Study, outputs:
     assert execute(spec, outputs) == "done"
     lines = RunFolder(outputs, spec.train_key()).metric_lines()[1:]
     logged = [line.values["train/learning_rate"] for line in lines]
-    steps = steps_of(spec.train.budget, spec.train.batch_size)
-    wanted = [optimizer.learning_rate(spec.train.optimizer, line.step, steps) for line in lines]
-    assert len(logged) == 3 and logged == pytest.approx(wanted)
+    # Step 1 of 6 is at the peak; then 36, 108 and 180 degrees of the cosine, down to a tenth.
+    wanted = [5e-4 * share for share in (0.9140576475, 0.4109423525, 0.1)]
+    assert logged == pytest.approx(wanted, rel=1e-8)
+
+
+def test_the_settings_reach_adamw() -> None:
+    settings = Optimizer(learning_rate=3e-3, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.3)
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    frozen = torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
+    adamw = optimizer.over(settings, [("a.w", weight), ("b", frozen)], {"a.": 2.0}, fused=False)
+    (group,) = adamw.param_groups
+    shown = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay", "rate", "fused")}
+    assert shown == {
+        "lr": 3e-3, "betas": (0.8, 0.9), "eps": 1e-5, "weight_decay": 0.3, "rate": 2.0,
+        "fused": False,
+    }  # fmt: skip
+    assert group["params"] == [weight]
+
+
+def test_the_first_prefix_that_fits_gives_the_rate() -> None:
+    named = [(role, torch.nn.Parameter(torch.ones(2))) for role in ("a.b.w", "a.w", "c")]
+    rates = {"a.b.": 3.0, "a.": 2.0}
+    adamw = optimizer.over(Optimizer(), named, rates, fused=True)
+    rate_of = {id(p): group["rate"] for group in adamw.param_groups for p in group["params"]}
+    assert [rate_of[id(p)] for _, p in named] == [3.0, 2.0, 1.0]
+    assert all(group["fused"] for group in adamw.param_groups)

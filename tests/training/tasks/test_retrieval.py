@@ -1,105 +1,158 @@
-"""Retrieval on hand-made scores; what a perfect, a constant and a tied scorer earn."""
+"""Retrieval of tiny designs: the order of candidates against sorting, chance, what is refused."""
 
-import hypothesis.strategies as st
+import math
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 
 from architectures import build, registry
 from architectures.backbone import scale
-from architectures.contract import FusionDesign
+from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.designs.split_bert import SplitBertConfig
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.data.identity import matches
 from harness.training.data.transforms import normalised
 from harness.training.randomness import stream
-from harness.training.scoring.chance import recall_chance
+from harness.training.scoring.contract import TaskScores
 from harness.training.scoring.ranking import hits_at
 from harness.training.settings.data import Scenes
 from harness.training.settings.objectives import ITC, ITM, Objectives
 from harness.training.settings.tasks import Retrieval
 from harness.training.tasks.retrieval import refuse, score, why_not
 
-
-def test_a_perfect_scorer_always_hits() -> None:
-    right = np.eye(6, dtype=bool)
-    assert hits_at(right.astype(float), right, 1).tolist() == [1.0] * 6
-
-
-def test_a_model_that_gives_no_numbers_finds_nothing() -> None:
-    """All scores NaN; and the score of one wrong candidate of each query."""
-    right = np.eye(3, 4, dtype=bool)
-    nothing = np.full((3, 4), np.nan, dtype=np.float32)
-    assert hits_at(nothing, right, 1).tolist() == [0.0] * 3
-    some = np.where(np.eye(3, 4, k=1, dtype=bool), nothing, right)
-    assert hits_at(some, right, 1).tolist() == [0.0] * 3
-    assert hits_at(some, right, 2).tolist() == [1.0] * 3
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 12), st.integers(0, 2**31))
-def test_a_constant_scorer_earns_chance(k: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    right = rng.random((9, 15)) < 0.2
-    right[:, 0] = True
-    hits = hits_at(np.zeros((9, 15)), right, k)
-    np.testing.assert_allclose(hits.mean(), recall_chance(k, right.sum(1), 15))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 6), st.integers(0, 2**31))
-def test_hits_are_the_mean_over_tie_orders(k: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 3, (1, 6)).astype(float)
-    right = rng.random((1, 6)) < 0.4
-    right[0, rng.integers(6)] = True
-    found = []
-    for _ in range(3000):
-        order = np.lexsort((rng.random(6), -scores[0]))
-        found.append(right[0, order[:k]].any())
-    assert abs(hits_at(scores, right, k)[0] - np.mean(found)) < 0.05
+TEST = 24
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return load_corpus(Scenes(train=64, val=16, test=24), 32, tmp_path_factory.mktemp("cache"))
+    return load_corpus(Scenes(train=64, val=16, test=TEST), 32, tmp_path_factory.mktemp("cache"))
 
 
 def design_for(name: str, corpus: Corpus, objectives: tuple[str, ...]) -> FusionDesign:
-    words = corpus.tokenizer.vocabulary
     return build.design(
         name,
         {},
         scale("nano"),
-        words,
+        corpus.tokenizer.vocabulary,
         draw=lambda role: stream(0, "initial weights", role),
         objectives=objectives,
     ).eval()
 
 
-@pytest.mark.parametrize("name", ["single_stream", "split_bert"])
-def test_without_itc_every_pair_is_scored_by_itm(name: str, corpus: Corpus) -> None:
-    design = design_for(name, corpus, ("itm", "mlm"))
-    found = score(design, corpus, Retrieval(), torch.device("cpu"))
-    assert found.protocol == "every pair by ITM"
-    assert found.values["mean_recall"] == found.values["mean_recall_every_pair"]
-    split, rows = corpus.test, np.arange(24)
+def states_of(design: FusionDesign, corpus: Corpus) -> tuple[ImageStates, TextStates, np.ndarray]:
+    """States of all test pictures and their first captions, and which of them fit."""
+    split, rows = corpus.test, np.arange(TEST)
     ids = torch.from_numpy(split.ids(rows, np.zeros_like(rows)))
     pixels = normalised(torch.from_numpy(split.images_NHWC.copy()).permute(0, 3, 1, 2))
-    image, text = design.encode_image(pixels), design.encode_text(ids, ids != 0)
-    match = []
-    with torch.no_grad():
-        for picture in range(24):
-            shown = image.take(torch.full((24,), picture))
-            logits = design.heads["itm"](design.fuse(shown, text).pooled_BD)
-            match.append(logits[:, 1] - logits[:, 0])
-    identity = split.identity(rows, np.zeros_like(rows))
-    right = matches(identity, identity).numpy()
-    by_loop = torch.stack(match).numpy()
-    assert np.array_equal(hits_at(by_loop, right, 1), found.predictions["i2t_1"])
-    assert np.array_equal(hits_at(by_loop.T, right.T, 5), found.predictions["t2i_5"])
+    keys = split.keys(rows, np.zeros_like(rows))
+    right = matches(keys, keys).numpy()
+    return design.encode_image(pixels), design.encode_text(ids, ids != 0), right
+
+
+def logits_of(design: FusionDesign, image: ImageStates, text: TextStates) -> np.ndarray:
+    """Both logits of every pair, by a loop over pictures."""
+    each = []
+    for picture in range(TEST):
+        shown = image.take(torch.full((TEST,), picture))
+        each.append(design.heads["itm"](design.fuse(shown, text).pooled_BD))
+    return torch.stack(each).numpy()
+
+
+def value_of(scores: TaskScores, name: str) -> float:
+    return next(score.value for score in scores.scores if score.name == name)
+
+
+@pytest.mark.parametrize("name", ["single_stream", "split_bert"])
+@torch.no_grad()
+def test_without_itc_every_pair_is_scored_by_itm(name: str, corpus: Corpus) -> None:
+    design = design_for(name, corpus, ("itm", "mlm"))
+    scores = score(design, corpus, Retrieval(), torch.device("cpu"))
+    assert scores.protocol == "every pair by ITM"
+    assert value_of(scores, "mean_recall") == value_of(scores, "mean_recall_every_pair")
+    image, text, right = states_of(design, corpus)
+    match = logits_of(design, image, text)[..., 1]
+    assert np.array_equal(hits_at(match, right, 1), scores.predictions["i2t_1"])
+    assert np.array_equal(hits_at(match.T, right.T, 5), scores.predictions["t2i_5"])
+
+
+@torch.no_grad()
+def test_the_best_by_itc_are_ordered_by_the_match_logit_alone(corpus: Corpus) -> None:
+    """As ALBEF does, by sorting; the difference of the two logits would give another order."""
+    design = design_for("split_bert", corpus, ("itc", "itm"))
+    torch.nn.init.normal_(design.heads["itm"].weight, generator=torch.Generator().manual_seed(0))
+    scores = score(design, corpus, Retrieval(rerank=8), torch.device("cpu"))
+    assert scores.protocol == "re-ranked"
+    image, text, right = states_of(design, corpus)
+    features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+    cosine, logits = (features[0] @ features[1].T).numpy(), logits_of(design, image, text)
+
+    def by_sorting(by: np.ndarray, query: int, way: str, k: int) -> float:
+        row, col = (query, slice(None)) if way == "i2t" else (slice(None), query)
+        best = np.argsort(-cosine[row, col])[:8]
+        order = best[np.argsort(-by[row, col][best])]
+        return float(right[row, col][order[:k]].any())
+
+    differ = 0
+    for way in ("i2t", "t2i"):
+        for k in (1, 5):
+            wanted = [by_sorting(logits[..., 1], query, way, k) for query in range(TEST)]
+            assert scores.predictions[f"{way}_{k}"].tolist() == wanted
+            share = value_of(scores, f"{way}_r_at_{k}")
+            assert share == pytest.approx(100 * sum(wanted) / TEST)
+            less = logits[..., 1] - logits[..., 0]
+            differ += wanted != [by_sorting(less, query, way, k) for query in range(TEST)]
+    assert differ
+
+
+PROTOCOLS = {"itc": ("itc",), "reranked": ("itc", "itm"), "every_pair": ("itm",)}
+
+
+@pytest.mark.parametrize("most", [500_000, 1])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_constant_design_earns_exactly_chance(protocol: str, most: int, corpus: Corpus) -> None:
+    """Heads without weights say the same of all; beyond `every_pair` ties are drawn by lot, which
+    is fair but not exact.
+    """
+    design = design_for("split_bert", corpus, PROTOCOLS[protocol])
+    for name, parameter in design.heads.named_parameters():
+        torch.nn.init.constant_(parameter, float(name.endswith("bias")))
+    task = Retrieval(rerank=7, every_pair=500_000 if protocol == "every_pair" else most)
+    scores = score(design, corpus, task, torch.device("cpu"))
+    right = states_of(design, corpus)[2]
+    misses = [
+        [math.comb(TEST - int(n), k) / math.comb(TEST, k) for k in (1, 5, 10)]
+        for n in (*right.sum(0), *right.sum(1))
+    ]
+    chance = 1 - np.mean(misses, axis=0)
+    exact = most > 1 or protocol != "reranked"
+    close = dict(rel=1e-12) if exact else dict(rel=0.4)
+    assert value_of(scores, f"mean_recall_{protocol}") == pytest.approx(
+        100 * chance.mean(), **close
+    )
+    assert value_of(scores, "mean_recall") == value_of(scores, f"mean_recall_{protocol}")
+    for level, share in zip(scores.levels, chance, strict=True):
+        assert (level.items, level.chance) == (2 * TEST, pytest.approx(share, rel=1e-12))
+        assert level.successes == int(2 * TEST * share) or not exact
+
+
+def test_scores_say_their_unit_and_how_they_came_about(corpus: Corpus) -> None:
+    design = design_for("split_bert", corpus, ("itc", "itm"))
+    scores = score(design, corpus, Retrieval(), torch.device("cpu"))
+    assert {(s.unit, s.higher_is_better) for s in scores.scores} == {("percent", True)}
+    assert [(s.name, s.protocol) for s in scores.scores] == [
+        ("mean_recall", "re-ranked"),
+        ("mean_recall_itc", "ITC alone"),
+        ("mean_recall_reranked", "re-ranked"),
+        *((f"{way}_r_at_{k}", "re-ranked") for k in (1, 5, 10) for way in ("i2t", "t2i")),
+    ]
+    shares = [value_of(scores, f"{way}_r_at_{k}") for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    assert value_of(scores, "mean_recall") == pytest.approx(sum(shares) / 6)
+    assert scores.protocol == "re-ranked"
+    pooled = sum(scores.predictions[f"{way}_5"].sum() for way in ("i2t", "t2i"))
+    (level,) = [level for level in scores.levels if level.name == "r_at_5"]
+    assert level.successes == pooled
 
 
 def test_too_many_pairs_are_refused_before_training(corpus: Corpus) -> None:
