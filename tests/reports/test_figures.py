@@ -84,7 +84,12 @@ def test_draws_before_anything_is_done(picture: Picture, results: Results) -> No
     known = [c for c in runs.columns if "/" in c or c.startswith(("level.", "ledger."))]
     runs[known] = np.nan
     waiting = Results(study=results.study, runs=runs, curves=results.curves.iloc[:0])
-    picture.drawn(table_for(picture, waiting)).draw_without_rendering()
+    figure = picture.drawn(table_for(picture, waiting))
+    shown = [text for text, _ in texts(figure)]
+    nothing = f"no {'validation' if picture.name == 'curves' else 'training'} curves yet"
+    assert "retrieval mean recall" in shown or shown == [nothing]
+    values = {y for ax in figure.axes for line in ax.lines for y in np.ravel(line.get_ydata())}
+    assert values <= {0.0}, "the control's own place is all that is known"
 
 
 @every_figure
@@ -111,7 +116,10 @@ def test_values_that_are_not_finite(picture: Picture, results: Results) -> None:
     table.loc[table.index[::4], numbers] = np.nan
     if picture.table == "curves":
         table.loc[table.index[1::5], "value"] = np.inf
-    picture.drawn(table).draw_without_rendering()
+    axes = [ax for ax in picture.drawn(table).axes if ax.get_visible()]
+    assert axes and all(ax.has_data() for ax in axes)
+    for ax in axes:
+        assert np.isfinite([*ax.dataLim.min, *ax.dataLim.max]).all()
 
 
 @every_figure

@@ -1,12 +1,13 @@
 """Detectable effects against the published pooled ones, chances against noncentral t and tables."""
 
 import math
-import time
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from harness.statistics import power
 from harness.statistics.blocked import analyse
 from harness.statistics.dunnett import dunnett_critical
 from harness.statistics.power import decision_chance, smallest_detectable_effect
@@ -50,11 +51,18 @@ def test_nothing_is_detected_from_one_seed_or_one_design() -> None:
     assert decision_chance(9, 1, designs=4, seeds=1, alpha=0.05) == 0
 
 
-def test_it_is_quick_and_repeats_itself() -> None:
+def test_it_is_simulated_once_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, simulate = [], power._standard_errors
+
+    def counted(*arguments: Any) -> power.FloatArray:
+        calls.append(arguments[:3])
+        return simulate(*arguments)
+
+    monkeypatch.setattr(power, "_standard_errors", counted)
     smallest_detectable_effect.cache_clear()
-    start = time.perf_counter()
     first = smallest_detectable_effect(6, 5)
-    assert time.perf_counter() - start < 2
+    assert smallest_detectable_effect(6, 5) == first
+    assert calls == [(6, 5, "larger")], "one simulation, and none for the same question again"
     smallest_detectable_effect.cache_clear()
     assert smallest_detectable_effect(6, 5) == first
     assert smallest_detectable_effect(6, 5, rng_seed=1) == pytest.approx(first, rel=0.01)
