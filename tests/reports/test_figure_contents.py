@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from harness.results.tables import Results
 from reports.figures.training import NAMES
 from reports.gallery import Picture
-from tests.reports.test_figures import PICTURES, every_figure, table_for
+from tests.reports.test_figures import PICTURES, every_figure, table_for, texts
 
 Point = tuple[float, float]
 
@@ -100,6 +100,24 @@ def test_shows_every_column_that_it_needs(picture: Picture, results: Results) ->
         if description(picture.drawn(altered(table, column))) == whole
     ]
     assert not idle, "another value of these columns changes nothing"
+
+
+@every_figure
+def test_before_anything_is_done_it_shows_no_value_and_says_what_it_is(
+    picture: Picture, results: Results
+) -> None:
+    table = table_for(picture, results)
+    measured = ["score", "delta", "lower", "upper", *(c for c in table if c.startswith("ledger."))]
+    waiting = table.iloc[:0] if picture.table == "curves" else table.assign(verdict="")
+    waiting = waiting.assign(**{name: np.nan for name in measured if name in waiting})
+    figure = picture.drawn(waiting)
+    shown = [text for text, _ in texts(figure)]
+    nothing = f"no {'validation' if picture.name == 'curves' else 'training'} curves yet"
+    assert "retrieval mean recall" in shown or shown == [nothing]
+    for ax in figure.axes:
+        assert not bars(ax)
+        values = [y for _, y in dots(ax)] + [y for line in ax.lines for y in line.get_ydata()]
+        assert set(values) <= {0.0}, "the control's own place is all that is known"
 
 
 def test_allocation_shows_every_score_and_every_contrast(results: Results) -> None:
