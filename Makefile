@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-all mutants check format hooks clean
+.PHONY: help setup demo test test-all mutants check format rooms hooks clean
 
 help:  ## what each word does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ check: setup  ## format, lint, types, room rules, spelling
 format: setup  ## put the sources in format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+rooms: setup  ## draw docs/rooms.svg from the imports, write the map of CONTRIBUTING.md
+	$(BIN)/python docs/rooms.py
+	$(BIN)/python docs/map.py
 
 hooks: setup  ## run `make check` before every commit
 	printf '#!/bin/sh\nexec make check\n' > "$$(git rev-parse --git-path hooks)/pre-commit"

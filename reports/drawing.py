@@ -1,4 +1,4 @@
-"""What figures share: one colour per cell, names in words, one legend below the panels.
+"""Figures share what stands here: a colour per cell, names in words, a legend below the panels.
 
 Colours are safe for colour-blind readers.
 """
@@ -26,7 +26,7 @@ FLOORS = ("#767676", "#a0a0a0", "#555555")
 
 
 def axis_of_cells(table: pd.DataFrame) -> dict[str, float] | None:
-    """Compared cell -> its number on the axis; None unless all have one and no two share it.
+    """Gives compared cell -> its number on the axis; None unless all have one and no two share it.
 
     `table` has the columns cell, role and axis.
     """
@@ -38,7 +38,7 @@ def axis_of_cells(table: pd.DataFrame) -> dict[str, float] | None:
 
 
 def colours(table: pd.DataFrame) -> dict[str, str]:
-    """Cell -> colour: ordered along a numeric axis, distinct where there is none, floors grey.
+    """Gives cell -> colour: ordered along a numeric axis, else distinct; floors are grey.
 
     `table` has the columns cell, role and axis, cells in the study's order.
     """
@@ -58,18 +58,18 @@ def colours(table: pd.DataFrame) -> dict[str, str]:
 
 
 def in_words(column: str) -> str:
-    """A column as a label: `retrieval/mean_recall` is "retrieval mean recall"."""
+    """Writes a column as a label: `retrieval/mean_recall` is "retrieval mean recall"."""
     plain = column.removeprefix("set.").removeprefix("config.").removeprefix("val/")
     return plain.replace("_", " ").replace("/", " ")
 
 
 def counted(column: str) -> list[str | int]:
-    """Sorting key under which `r_at_5` comes before `r_at_10`."""
+    """Gives a sorting key under which `r_at_5` comes before `r_at_10`."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", column)]
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend under all panels; a label that appears in several appears once."""
+    """Puts one legend under all panels; a label that appears in several appears once."""
     handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):

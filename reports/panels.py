@@ -1,4 +1,4 @@
-"""Curves as small multiples: a panel per measure, over samples seen; means and ranges of seeds."""
+"""Curves are drawn as small multiples: a panel per measure, means and ranges over seeds."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ MANY = 6
 
 
 def how_to_read(table: pd.DataFrame) -> str:
-    """What bands, dots and dashes mean in panels of this table."""
-    said = ""
+    """Says what bands, dots and dashes mean in panels of this table."""
+    legend = ""
     if table["cell"].nunique() <= MANY:
-        said += "Bands reach from the lowest to the highest seed. "
+        legend += "Bands reach from the lowest to the highest seed. "
     if (table["status"] != "done").any():
-        said += "Dotted: single runs that did not finish. "
-    return said + "Dashed: floors."
+        legend += "Dotted: single runs that did not finish. "
+    return legend + "Dashed: floors."
 
 
 def panels(table: pd.DataFrame, names: Sequence[str], nothing: str) -> Figure:
-    """A panel of each of the names that the table has; `nothing`: what is said without any."""
+    """Draws a panel for each of the names that the table has; `nothing` is written without any."""
     table = table[table["name"].isin(names) & np.isfinite(table["value"])]
-    there = [name for name in names if (table["name"] == name).any()]
-    columns = min(3, max(1, len(there)))
-    rows = max(1, math.ceil(len(there) / columns))
+    measured = [name for name in names if (table["name"] == name).any()]
+    columns = min(3, max(1, len(measured)))
+    rows = max(1, math.ceil(len(measured) / columns))
     figure = Figure(figsize=(7.2, 2.3 * rows + 0.9), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for ax, name in zip(axes, there, strict=False):
+    for ax, name in zip(axes, measured, strict=False):
         _panel(ax, table[table["name"] == name])
         ax.set_title(in_words(name), loc="left")
-    for ax in axes[len(there) :]:
+    for ax in axes[len(measured) :]:
         ax.set_visible(False)
-    for ax in axes[: len(there)][-columns:]:
+    for ax in axes[: len(measured)][-columns:]:
         ax.set_xlabel("samples seen")
         ax.tick_params(labelbottom=True)
-    if not there:
+    if not measured:
         figure.text(0.5, 0.5, nothing, ha="center")
     legend_below(figure, axes)
     return figure

@@ -1,4 +1,4 @@
-"""The additive model of scores: Y_ds = mu + design_d + seed_s + residual_ds, by least squares.
+"""Scores are modelled as Y_ds = mu + design_d + seed_s + residual_ds, fitted by least squares.
 
 A seed is a block: what a seed does to all designs alike (data order, shared initial weights) drops
 out of every comparison. Complete and incomplete tables go through the same least squares.
@@ -22,10 +22,10 @@ ROUNDING = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One design minus another, in the units of the score."""
+    """A `Difference` is one design minus another, in the units of the score."""
 
     delta: float
-    """Least-squares difference; nan when the two share no seed."""
+    """Least-squares difference; nan where the two share no seed."""
     seed_sd: float
     """SD of one seed's difference: sqrt(max(Var(d_s), 2 MSE)); nan when it cannot be known."""
     se: float
@@ -38,11 +38,12 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The additive model fitted to the usable scores of a table."""
+    """A `Fit` is the additive model fitted to the usable scores of a table (D designs, S seeds)."""
 
     designs: tuple[str, ...]
     """Designs with at least one usable score, in the order given."""
     seeds: tuple[int, ...]
+    """Seeds of those designs, ascending."""
     scores_DS: FloatArray
     """The scores, nan where a cell is missing."""
     mse: float
@@ -50,12 +51,14 @@ class Fit:
     df: int
     """Degrees of freedom of mse: (D - 1)(S - 1) when no cell is missing."""
     effects_D: FloatArray
+    """What each design adds to the score; only differences between them mean something."""
     covariance_DD: FloatArray
-    """Of the effects, in units of the residual variance."""
+    """Covariance of the effects, in units of the residual variance."""
     notes: tuple[str, ...]
+    """What was left out of the fit, in words."""
 
     def difference(self, design: str, control: str) -> Difference:
-        """One design minus another, with the larger of its own and the pooled variance.
+        """Gives one design minus another, with the larger of its own and the pooled variance.
 
         Pooled variance alone rejects too often when one design is noisier than the others, the
         contrast's own alone has too few degrees of freedom; their maximum needs no branch.
@@ -82,9 +85,9 @@ class Fit:
 
 
 def fit(scores: Scores) -> Fit:
-    """Fit the additive model to design -> seed -> score; cells may be missing, nan or infinite.
+    """Fits the additive model to design -> seed -> score; cells may be missing, nan or infinite.
 
-    A score that is not finite counts as missing. Whatever was left out is said in `notes`.
+    A score that is not finite counts as missing. `notes` of the fit name whatever was left out.
     """
     designs = tuple(name for name in scores if any(map(math.isfinite, scores[name].values())))
     seeds = tuple(sorted({seed for name in designs for seed in scores[name]}))
@@ -118,6 +121,7 @@ def fit(scores: Scores) -> Fit:
 def _notes(
     scores: Scores, designs: tuple[str, ...], seeds: tuple[int, ...], scores_DS: FloatArray
 ) -> tuple[str, ...]:
+    """Says which designs, seeds and cells the fit had to do without."""
     notes = [f"{name}: no scores at all" for name in scores if name not in designs]
     if len(seeds) == 1:
         notes.append("one seed in all: differences without intervals")

@@ -1,6 +1,6 @@
-"""The primary analysis: every design against the control, seeds as blocks, Dunnett's intervals.
+"""The primary analysis compares every design with the control, seeds as blocks, by Dunnett's rule.
 
-The only analysis that gives verdicts (verdicts.py). Simulated with 2-6 designs and 3-5 seeds it
+It is the only one that gives verdicts (verdicts.py). Simulated with 2-6 designs and 3-5 seeds it
 makes 3.6-4.8 % family-wise errors of a nominal 5 %.
 """
 
@@ -19,19 +19,22 @@ from harness.statistics.dunnett import dunnett_critical, dunnett_tail
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """A design minus the control, in the units of the score; nan where it cannot be known."""
+    """A contrast is a design minus the control, in the units of the score; nan: not known."""
 
     design: str
     control: str
     delta: float
+    """Least-squares difference."""
     seed_sd: float
     """SD of one seed's difference, the larger of the contrast's own and the pooled one."""
     se: float
+    """Standard error of delta."""
     df: int
+    """Degrees of freedom of the residual variance."""
     seeds: int
     """Seeds in which both have a score."""
     critical: float
-    """The interval is delta -+ critical * se."""
+    """Critical value: the interval is delta -+ critical * se."""
     lower: float
     upper: float
     p_adjusted: float
@@ -47,7 +50,7 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """Every design against the control."""
+    """An analysis holds every design's contrast with the control, and what they rest on."""
 
     control: str
     means: dict[str, float]
@@ -65,12 +68,12 @@ class Analysis:
 
     @property
     def designs_compared(self) -> int:
-        """The control and the designs that have an interval: the D of the model."""
+        """Counts the control and the designs that have an interval: the D of the model."""
         return 1 + sum(contrast.has_interval for contrast in self.contrasts)
 
 
 def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1) -> Analysis:
-    """Compare every design with the control by the seed-blocked model.
+    """Compares every design with the control by the seed-blocked model.
 
     `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
     how many times the study declared it would look and perhaps add seeds; alpha is split evenly
@@ -82,8 +85,8 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
     if control not in scores:
         close = difflib.get_close_matches(control, scores, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        known = ", ".join(scores) or "none"
-        raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {known}")
+        names = ", ".join(scores) or "none"
+        raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {names}")
     if not 0 < alpha < 1 or looks < 1:
         raise ValueError(f"alpha must lie in (0, 1) and looks be at least 1: {alpha=}, {looks=}")
     model = fit(scores)
@@ -114,7 +117,7 @@ def simultaneous(
     critical: Callable[[int], float],
     tail: Callable[[float, int], float],
 ) -> tuple[Contrast, ...]:
-    """The contrasts of (design, control) pairs, simultaneous over those that have an interval.
+    """Makes contrasts of (design, control) pairs, simultaneous over those that have an interval.
 
     `critical` gives the critical value for a number of contrasts, `tail` the adjusted p of a
     t statistic in that number.
@@ -123,29 +126,32 @@ def simultaneous(
     count = sum(math.isfinite(difference.se) for difference in differences)
     reach = critical(count) if count else math.nan
     contrasts = []
-    for (design, control), found in zip(pairs, differences, strict=True):
-        known = math.isfinite(found.se)
-        half = reach * found.se
+    for (design, control), difference in zip(pairs, differences, strict=True):
+        has_interval = math.isfinite(difference.se)
+        half = reach * difference.se
         contrasts.append(
             Contrast(
                 design=design,
                 control=control,
-                delta=found.delta,
-                seed_sd=found.seed_sd,
-                se=found.se,
+                delta=difference.delta,
+                seed_sd=difference.seed_sd,
+                se=difference.se,
                 df=model.df,
-                seeds=found.seeds,
-                critical=reach if known else math.nan,
-                lower=found.delta - half,
-                upper=found.delta + half,
-                p_adjusted=tail(found.delta / found.se, count) if known else math.nan,
-                note=found.note,
+                seeds=difference.seeds,
+                critical=reach if has_interval else math.nan,
+                lower=difference.delta - half,
+                upper=difference.delta + half,
+                p_adjusted=tail(difference.delta / difference.se, count)
+                if has_interval
+                else math.nan,
+                note=difference.note,
             )
         )
     return tuple(contrasts)
 
 
 def _notes(control_has_scores: bool, alpha: float, looks: int) -> tuple[str, ...]:
+    """Says what the reader of the intervals must know of the control and of alpha."""
     notes = []
     if not control_has_scores:
         notes.append("the control has no scores: nothing can be compared with it")

@@ -1,4 +1,4 @@
-"""Dunnett's max|T|: several designs against one control, sharing one estimate of variance.
+"""Dunnett's max|T| compares several designs with one control by one estimate of variance.
 
 Source: Dunnett, "A multiple comparison procedure for comparing several treatments with a control",
 JASA 1955. The statistics share the control, so any two of them correlate at 0.5: given the
@@ -25,14 +25,14 @@ NEGLIGIBLE = 1e-15
 
 @lru_cache(maxsize=1)
 def _control_nodes() -> tuple[FloatArray, FloatArray]:
-    """Values and probability weights of the control's own standard normal deviation."""
+    """Gives values (X,) and probability weights (X,) of the control's standard normal deviation."""
     nodes, weights = np.polynomial.legendre.leggauss(CONTROL_NODES)
     return 9 * nodes, 9 * weights * stats.norm.pdf(9 * nodes)
 
 
 @lru_cache(maxsize=256)
 def _scale_nodes(df: int) -> tuple[FloatArray, FloatArray]:
-    """Values and probability weights of estimated over true standard deviation at `df`."""
+    """Gives values (S,) and probability weights (S,) of estimated over true standard deviation."""
     law = stats.chi(df, scale=1 / math.sqrt(df))
     # Even in the logarithm: a large statistic is exceeded where the estimate happens to be tiny.
     low, high = math.log(law.ppf(NEGLIGIBLE)), math.log(law.isf(NEGLIGIBLE))
@@ -43,9 +43,10 @@ def _scale_nodes(df: int) -> tuple[FloatArray, FloatArray]:
 
 
 def dunnett_tail(statistic: float, contrasts: int, df: int) -> float:
-    """Chance under the null that the largest of `contrasts` absolute statistics exceeds this one.
+    """Gives the chance under the null that the largest of `contrasts` absolute statistics exceeds
+    this one: the adjusted two-sided p-value of a contrast, in [0, 1].
 
-    The adjusted two-sided p-value of a contrast. Raises ValueError when there is no contrast or no
+    Raises ValueError when there is no contrast or no
     degree of freedom.
     """
     if contrasts < 1 or df < 1:
@@ -64,7 +65,8 @@ def dunnett_tail(statistic: float, contrasts: int, df: int) -> float:
 
 @lru_cache(maxsize=1024)
 def dunnett_critical(contrasts: int, df: int, alpha: float) -> float:
-    """The value that the largest of `contrasts` absolute statistics exceeds with chance `alpha`.
+    """Gives the value that the largest of `contrasts` absolute statistics exceeds with chance
+    `alpha`.
 
     Raises ValueError when alpha is not strictly between 0 and 1, or as `dunnett_tail` does.
     """

@@ -1,4 +1,7 @@
-"""Families of comparisons, and what is read off many models or trials at once."""
+"""Adjustments for families of comparisons, and what many models or trials say together.
+
+None of these gives a verdict; they stand ready for tables and figures that ask several questions.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Holm's adjusted p-values (1979), for one contrast across tasks; nan stays out of the family.
+    """Adjusts p-values by Holm's steps (1979), for one contrast across tasks; nan stays out of the
+    family.
 
     Raises ValueError for a value outside [0, 1].
     """
@@ -32,7 +36,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
 
 
 def all_pairs(scores: Scores, *, alpha: float = 0.05) -> tuple[Contrast, ...]:
-    """Every pair of designs by the seed-blocked model, simultaneous over all pairs (Tukey).
+    """Compares all pairs of designs by the seed-blocked model, simultaneous over them (Tukey).
 
     In each contrast `control` is the later design of the pair. Standard errors are the primary
     analysis' (additive.py), p-values and intervals the studentized range's. Descriptive: verdicts
@@ -51,15 +55,16 @@ def all_pairs(scores: Scores, *, alpha: float = 0.05) -> tuple[Contrast, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Items on which exactly one of two models is right, and the exact two-sided p."""
+    """McNemar's test counts the items on which exactly one of two models is right."""
 
     only_first: int
     only_second: int
     p: float
+    """Exact and two-sided."""
 
 
 def mcnemar(first_correct: npt.ArrayLike, second_correct: npt.ArrayLike) -> McNemar:
-    """Exact McNemar test on paired items [items] of two trained models.
+    """Tests two trained models on the same items (N,), by McNemar's exact test (1947).
 
     It speaks of these two models, not of their designs: another seed is another model. p is 1 when
     they never differ. Raises ValueError when the shapes differ.
@@ -74,7 +79,7 @@ def mcnemar(first_correct: npt.ArrayLike, second_correct: npt.ArrayLike) -> McNe
 
 
 def expected_best(values: npt.ArrayLike) -> FloatArray:
-    """Expected maximum of k values drawn without replacement, for k = 1 ... n.
+    """Estimates the maximum of k values drawn without replacement, for k = 1 ... n (n,).
 
     The unbiased estimator sum_i C(i-1, k-1) / C(n, k) v_(i) of what k tuning trials reach (Tang et
     al., "Showing your work doesn't always work", ACL 2020). Give losses with their sign changed.

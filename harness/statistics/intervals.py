@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate and its bounds, in the units of what was given."""
+    """An interval is an estimate between its bounds, in the units of the values."""
 
     lower: float
     estimate: float
@@ -26,21 +26,24 @@ class Interval(NamedTuple):
 
 
 def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Two-sided exact interval of a share of independent items (Clopper and Pearson 1934).
+    """Gives the two-sided exact interval of a share of independent items, in [0, 1] (Clopper and
+    Pearson 1934).
 
     Raises ValueError without items or with more successes than items.
     """
-    found = _binomial(successes, n, "two-sided").proportion_ci(confidence, method="exact")
-    return Interval(float(found.low), successes / n, float(found.high))
+    exact = _binomial(successes, n, "two-sided").proportion_ci(confidence, method="exact")
+    return Interval(float(exact.low), successes / n, float(exact.high))
 
 
 def proportion_lower_bound(successes: int, n: int, confidence: float = 0.95) -> float:
-    """One-sided exact lower bound of a share of independent items: above chance, or not shown.
+    """Gives the one-sided exact lower bound of a share of independent items, in [0, 1].
+
+    Where it does not lie above chance, nothing is shown to be learned.
 
     Raises ValueError as `proportion_interval` does.
     """
-    found = _binomial(successes, n, "greater").proportion_ci(confidence, method="exact")
-    return float(found.low)
+    exact = _binomial(successes, n, "greater").proportion_ci(confidence, method="exact")
+    return float(exact.low)
 
 
 def _binomial(successes: int, n: int, side: str) -> Any:
@@ -50,7 +53,7 @@ def _binomial(successes: int, n: int, side: str) -> Any:
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval of a mean over seeds; values that are not finite are left out.
+    """Gives Student's t interval of a mean over seeds; values that are not finite are left out.
 
     Bounds are nan with fewer than two values, and all is nan with none.
     """
@@ -65,7 +68,7 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Mean curve over seeds with its bands, each of shape [points]; nan bounds from one seed."""
+    """A band surrounds the mean curve over seeds; arrays are (T,) points, nan bounds: one seed."""
 
     mean: FloatArray
     lower: FloatArray
@@ -78,7 +81,7 @@ class Band:
 
 
 def mean_band(curves_ST: npt.ArrayLike, confidence: float = 0.95) -> Band:
-    """Pointwise and simultaneous t bands of the mean of curves [seeds, points] at common points.
+    """Gives pointwise and simultaneous t bands of the mean of curves (S, T) at common points.
 
     The simultaneous band takes, at each point, the larger of the variance there and the curve's
     median one (three seeds agree by accident somewhere), times a level from the expected number of
@@ -100,8 +103,8 @@ def mean_band(curves_ST: npt.ArrayLike, confidence: float = 0.95) -> Band:
     mean = curves_ST.mean(axis=0)
     if seeds == 1:
         bounds = ("lower", "upper", "lower_simultaneous", "upper_simultaneous")
-        unknown = {name: np.full_like(mean, math.nan) for name in bounds}
-        return Band(mean=mean, seeds=1, **unknown)
+        empty = {name: np.full_like(mean, math.nan) for name in bounds}
+        return Band(mean=mean, seeds=1, **empty)
     variance = curves_ST.var(axis=0, ddof=1)
     one = stats.t.isf((1 - confidence) / 2, seeds - 1) * np.sqrt(variance / seeds)
     wary = np.maximum(variance, np.median(variance))
@@ -119,7 +122,7 @@ def mean_band(curves_ST: npt.ArrayLike, confidence: float = 0.95) -> Band:
 def paired_difference_band(
     curves_ST: npt.ArrayLike, control_ST: npt.ArrayLike, confidence: float = 0.95
 ) -> Band:
-    """Bands of the mean of curve minus control, row by row the same seed.
+    """Gives bands of the mean of curve minus control (S, T), row by row the same seed.
 
     Raises ValueError when the shapes differ, and as `mean_band` does.
     """
@@ -130,7 +133,9 @@ def paired_difference_band(
 
 
 def _crossing_level(residual_ST: FloatArray, alpha: float) -> float:
-    """The level that a t process of this roughness leaves anywhere with chance at most alpha."""
+    """Finds the level that a t process as rough as residuals (S, T) leaves anywhere with chance
+    alpha at most.
+    """
     df = len(residual_ST) - 1
     length_T = np.linalg.norm(residual_ST, axis=0)
     moving_ST = residual_ST[:, length_T > 0] / length_T[length_T > 0]

@@ -1,4 +1,4 @@
-"""Score against the study's axis: every seed above, the contrasts with the control below."""
+"""The figure shows scores against the study's axis, and below them contrasts with the control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHARACTERS = 75
 
 
 def caption(table: pd.DataFrame) -> str:
-    """How to read it."""
+    """Says how to read it."""
     region = f"{table['region'].iloc[0]:g}" if len(table) else "r"
     return (
         "Above: dots are runs, thin lines join the runs of one seed, bars are means over seeds. "
@@ -42,7 +42,7 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Two panels over one axis; floors are horizontal lines in the upper one."""
+    """Draws two panels over one axis; floors are horizontal lines in the upper one."""
     place = _places(table)
     labels, turned = _labels(table, place)
     height = 5.6 + (0.07 * max(map(len, labels)) if turned else 0)
@@ -62,7 +62,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _places(table: pd.DataFrame) -> dict[str, float]:
-    """Compared cell -> x: its number where the axis is numeric and roomy, else its rank."""
+    """Gives compared cell -> x: its number where the axis is numeric and roomy, else its rank."""
     axis = axis_of_cells(table)
     if not axis:
         compared = table.loc[table["role"] == "compared", "cell"].unique()
@@ -75,6 +75,7 @@ def _places(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _scores(ax: Axes, table: pd.DataFrame, place: dict[str, float]) -> None:
+    """Draws every run, the mean of every cell, and floors as lines."""
     compared = table[table["role"] == "compared"].assign(x=lambda t: t["cell"].map(place))
     for _, seed in compared.sort_values("x").dropna(subset="score").groupby("seed"):
         ax.plot(seed["x"], seed["score"], color="#c8c8c8", linewidth=0.7, zorder=1)
@@ -92,6 +93,7 @@ def _scores(ax: Axes, table: pd.DataFrame, place: dict[str, float]) -> None:
 
 
 def _contrasts(ax: Axes, table: pd.DataFrame, place: dict[str, float]) -> None:
+    """Draws each contrast with its interval, and the control at 0."""
     _band(ax, 0, table["region"].iloc[0])
     for cell, runs in table[table["role"] == "compared"].groupby("cell", sort=False):
         run, x = runs.iloc[0], place[str(cell)]
@@ -108,13 +110,13 @@ def _contrasts(ax: Axes, table: pd.DataFrame, place: dict[str, float]) -> None:
 
 
 def _band(ax: Axes, centre: float, region: float) -> None:
-    """The control and the region of practical equivalence round it."""
+    """Draws the control's line and the region of practical equivalence round it."""
     ax.axhspan(centre - region, centre + region, color=REGION, linewidth=0, zorder=0)
     ax.axhline(centre, color="#8a7440", linewidth=0.8, zorder=1)
 
 
 def _labels(table: pd.DataFrame, place: dict[str, float]) -> tuple[list[str], bool]:
-    """Labels of the places, and whether they only fit when turned."""
+    """Gives the labels of the places, and whether they only fit when turned."""
     axis = axis_of_cells(table)
     labels = [f"{axis[cell]:g}" if axis else cell for cell in place]
     return labels, max(map(len, labels), default=0) * len(labels) > CHARACTERS
@@ -127,6 +129,7 @@ def _margins(ax: Axes, places: list[float]) -> None:
 
 
 def _legend(table: pd.DataFrame) -> list[Artist]:
+    """Makes the entries of the legend: marks, control, region, verdicts that occur, floors."""
     grey = "#444444"
 
     def mark(

@@ -1,4 +1,4 @@
-"""Score against compute: FLOPs of one pair forward, and of one training sample."""
+"""The figure shows scores against compute: FLOPs of a pair forward and of a training sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDE = 10
 
 
 def caption(table: pd.DataFrame) -> str:
-    """How to read it."""
+    """Says how to read it."""
     return (
         "Means over seeds; lines reach from the worst to the best seed. FLOPs are counted at "
         "padded length, two for a multiply-add; a training sample includes every objective's "
@@ -36,7 +36,7 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Two panels over one score axis."""
+    """Draws two panels over one score axis."""
     figure = Figure(figsize=(7.2, 3.9), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (column, label) in zip(axes, PANELS.items(), strict=True):
@@ -48,6 +48,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _panel(ax: Axes, table: pd.DataFrame, column: str) -> None:
+    """Draws every cell at its mean cost, a line from its worst to its best seed."""
     costs = table[column].dropna()
     if len(costs) and costs.min() > 0 and costs.max() > WIDE * costs.min():
         ax.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Validation curves, a panel per measure, over samples seen."""
+"""The figure shows validation curves over samples seen, a panel per measure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TITLE = "Validation curves"
 
 
 def caption(table: pd.DataFrame) -> str:
-    """How to read it."""
-    said = "Means over finished runs at the same samples seen, on fixed batches and masks. "
-    return said + panels.how_to_read(table)
+    """Says how to read it."""
+    text = "Means over finished runs at the same samples seen, on fixed batches and masks. "
+    return text + panels.how_to_read(table)
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Small multiples over the names that start with `val/`."""
+    """Draws small multiples over the names that start with `val/`."""
     names = [name for name in table["name"].unique() if name.startswith("val/")]
     return panels.panels(table, names, "no validation curves yet")

@@ -1,4 +1,4 @@
-"""How training went: what the losses drive, and how far training and validation part."""
+"""The figure shows what the losses drive, and how far training and validation part."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ NAMES = (
 
 
 def caption(table: pd.DataFrame) -> str:
-    """How to read it."""
-    said = (
+    """Says how to read it."""
+    text = (
         "Gap: how much higher a loss is on pictures held out than on some that were trained on, "
         "both measured alike. Cosines: of the own pair, and of the negatives that ITM was given. "
         "Norms are of the gradient, by part; what is of training is a mean over the steps since "
         "the last measurement. "
     )
-    return said + panels.how_to_read(table)
+    return text + panels.how_to_read(table)
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Small multiples over `NAMES`."""
+    """Draws small multiples over `NAMES`."""
     return panels.panels(table, NAMES, "no training curves yet")

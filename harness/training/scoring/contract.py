@@ -44,3 +44,8 @@ class TaskScores:
     levels: tuple[Level, ...]
     predictions: dict[str, np.ndarray]
     """Name -> one value for every item, for a look at single items."""
+
+
+def percent(name: str, value: float, protocol: str) -> Score:
+    """Returns a share in percent, of which more is better."""
+    return Score(name=name, value=value, unit="percent", higher_is_better=True, protocol=protocol)

@@ -146,7 +146,7 @@ def _states(
         ids_BL = torch.from_numpy(split.ids(rows_T[chunk], choice_T[chunk])).to(device)
         texts.append(design.encode_text(ids_BL, ids_BL != corpus.tokenizer.pad_id))
     match_IT = matches(
-        split.keys(picture_rows, np.zeros_like(picture_rows)), split.keys(rows_T, choice_T)
+        split.identity(picture_rows, np.zeros_like(picture_rows)), split.identity(rows_T, choice_T)
     )
     return ImageStates.join(images), TextStates.join(texts), match_IT.numpy()
 
