@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     state = vit.image.vit.state_dict()
     save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VIT)
     keep("vit", found)
-    write_json(folder / LEDGER, {**_recipe(spec), "made": told})
+    write_json(folder / LEDGER, {**_recipe(spec, {STAGE_SAMPLES}), "made": told})
     del course, bert, half, vit, state
     _leave_gpu(spec)
 
@@ -146,11 +146,16 @@ def _leave_gpu(spec: RunSpec) -> None:
         torch.cuda.empty_cache()
 
 
-def _recipe(spec: RunSpec) -> dict[str, Any]:
+STAGE_SAMPLES = "text_stage_samples"
+"""Field of a recipe that BERT, DistilBERT and ViT do not depend on, nor their key."""
+
+
+def _recipe(spec: RunSpec, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """All that a folder depends on, for its ledger; `without`: fields of the recipe."""
     assert spec.train.warm_start is not None
     return {
         "version": versions.WARM_START,
-        "warm_start": spec.train.warm_start.model_dump(mode="json"),
+        "warm_start": spec.train.warm_start.model_dump(mode="json", exclude=set(without)),
         "backbone": spec.backbone.model_dump(mode="json", exclude=OTHERS),
         "numerics": spec.train.numerics.model_dump(mode="json"),
         "data_content": spec.train.data,
