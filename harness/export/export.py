@@ -101,7 +101,23 @@ def _finished(run: RunFolder) -> RunSpec:
             f"run {run.key} has no weights.pt any more (`fuselab clean --weights` takes them "
             "away); delete its folder and run its study again"
         )
-    return checked(RunSpec, read_json(run.spec))
+    return _spec_of(run)
+
+
+def _spec_of(run: RunFolder) -> RunSpec:
+    """The description of a run. Raises `SettingError` where it cannot be read."""
+    try:
+        content = read_json(run.spec)
+    except ValueError as error:
+        raise SettingError(
+            f"{run.spec} is damaged ({error}); delete the run's folder to train it again"
+        ) from error
+    if "train" not in content:
+        raise SettingError(
+            f"{run.spec} was written by an earlier fuselab: export it with that one, or run its "
+            "study again"
+        )
+    return checked(RunSpec, content)
 
 
 def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:

@@ -82,15 +82,26 @@ def score_of(name: str, value: Any, protocol: str) -> Content:
 def _study(content: Content) -> Content:
     study, rows = _mapping(content, "study"), content["rows"]
     same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
-    budget = _mapping(study, "budget")
+    (unit,) = (name for name, amount in _mapping(study, "budget").items() if amount is not None)
     return {
         **{name: study[name] for name in same},
         "seeds": study["seeds"],
-        "budget_unit": next(name for name, amount in budget.items() if amount is not None),
+        "budget_unit": unit,
         "rows": rows,
         "notes": content.get("notes", []),
         "settings": study,
     }
+
+
+NOT_TRAINED_BY = frozenset({"tasks", "not_applicable", "data", "design_file"})
+"""Fields of a spec that do not shape the weights."""
+
+
+def trained_by(spec: Content) -> Content:
+    """The part of a spec, of either format, that shapes the weights."""
+    if "train" in spec:
+        return _mapping(spec, "train")
+    return {name: value for name, value in spec.items() if name not in NOT_TRAINED_BY}
 
 
 def _choice(content: Content) -> Content:

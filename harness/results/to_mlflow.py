@@ -24,6 +24,7 @@ from pydantic import JsonValue
 
 from harness.outputs.files import TrackingError, read_json, write_json
 from harness.outputs.folder import RunFolder, studies
+from harness.outputs.format_1 import trained_by
 from harness.outputs.records import StudyRecord, StudyRow
 from harness.results.folders import record_of
 from harness.results.from_mlflow import (
@@ -156,6 +157,10 @@ class Tracker:
             )
         if run.data.tags.get("fuselab.digest") == told:
             return
+        tags = {"status": record.status, "message": record.message, "cell": " | ".join(cells)}
+        if record.status == "damaged":  # what was published before stays
+            self._log(run, [], tags={**tags, "fuselab.digest": told})
+            return
         self._log(run, _metrics(record, folder, int(run.data.tags.get("fuselab.step", -1))))
         self._files_of(run, _files(record, folder), record.curves)
         end = _milliseconds(folder.status().updated)
@@ -164,8 +169,7 @@ class Tracker:
         else:
             self._client.update_run(run.info.run_id, "RUNNING")
         # The tags come last: what they vouch for is there.
-        tags = {
-            **{"status": record.status, "message": record.message, "cell": " | ".join(cells)},
+        tags |= {
             **{SCORES_TAG: json.dumps(_about_scores(record)), **_environment(record)},
             **{"fuselab.digest": told, "fuselab.step": str(_last_step(record))},
         }
@@ -281,10 +285,9 @@ def _files(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
 
 def _parameters(folder: RunFolder) -> dict[str, str]:
     """The spec, flat: `optimizer.learning_rate` and so on."""
-    spec = read_json(folder.spec)
     # What is asked of a run may differ between two studies that share it, and MLflow's parameters
     # cannot be changed: only what trains it is there.
-    flat = _flat(spec["train"])
+    flat = _flat(trained_by(read_json(folder.spec)))
     return {path: str(value)[:LONGEST] for path, value in flat}
 
 
