@@ -74,11 +74,17 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
 def content_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> str:
     """What the data of a run are, known before anything is decoded.
 
-    Settings, with every path replaced by the content of its files; a hub dataset is known by
-    its name only. Raises DataError where a path cannot be read.
+    Settings that do not stand at their defaults, with every path replaced by the content of its
+    files; a hub dataset is known by its name only. Raises DataError where a path cannot be read.
     """
-    options = _options(data) | {"text": _text(data.text)}
-    return _digest([_FORMAT, options, _augment(data).model_dump(), image_size, channels])
+    options = data.changed_fields() | {"text": data.text.changed_fields()}
+    if (tokenizer := _text(data.text)["tokenizer"]) != data.text.tokenizer:
+        options["text"]["tokenizer"] = tokenizer
+    if isinstance(data, Scenes):
+        options["version"] = VERSION
+    else:
+        options |= {n: _source(getattr(data, n), n, data.image) for n in NAMES}
+    return _digest([_FORMAT, options, image_size, channels])
 
 
 def _pixels_key(data: Scenes | Pictures, image_size: int, channels: int) -> str:
