@@ -15,7 +15,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from architectures.frozen import SettingError
 from harness.outputs.files import State
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
     from harness.tuning.choice import TuningResult
+
+
+class How(TypedDict, total=False):
+    """How runs are brought to an end: see `schedule.run_all`."""
+
+    local: bool
+    retry_failed: bool
+    address: str | None
+    gpu_share: float
 
 
 class Lab:
@@ -52,7 +61,7 @@ class Lab:
         *,
         tuned: bool = False,
         only: str = "",
-        **how: Any,
+        **how: Unpack[How],
     ) -> dict[str, State]:
         """Bring a study's runs to an end and publish them; train key -> state.
 
@@ -68,7 +77,7 @@ class Lab:
         return self.run_planned(planned, rows, **how)
 
     def run_planned(
-        self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Any
+        self, planned: Plan, rows: Sequence[PlannedRun] | None = None, **how: Unpack[How]
     ) -> dict[str, State]:
         """Run the rows of a plan (default: all), and publish what they give as they go."""
         from harness.planning import prepare, start_notes
@@ -134,7 +143,7 @@ class Lab:
             return load_from_mlflow(Tracker(self.outputs, self.tracking).uri, study)
         return load(self.outputs, study)
 
-    def tune(self, study: Study, **how: Any) -> TuningResult:
+    def tune(self, study: Study, **how: Unpack[How]) -> TuningResult:
         """Tune every cell equally; `how` goes to `schedule.run_all`. See `tune.tune`."""
         from harness.tuning import tune
 

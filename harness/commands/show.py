@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from harness.planning.price import Estimate
     from harness.results.tables import Results
     from harness.tuning.choice import TuningResult
+    from reports.build import Report
 
 console = Console()
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
 
 
 def table(
-    columns: Iterable[str], rows: Iterable[Iterable[Any]], *, words: Container[str] = ()
+    columns: Iterable[str], rows: Iterable[Iterable[object]], *, words: Container[str] = ()
 ) -> None:
     """Print a table; the first column and those named are words, numbers stand right."""
     made = Table(header_style="bold", box=None)
@@ -99,10 +100,9 @@ def lines(texts: Iterable[str]) -> None:
 
 def warm_start(folder: Path) -> None:
     """Where warm-started weights are, what they cost and what they learnt."""
-    from harness.outputs.files import read_json
-    from harness.warm_start.keys import LEDGER, line
+    from harness.warm_start.keys import learnt, line
 
-    for name, told in read_json(folder / LEDGER)["made"].items():
+    for name, told in learnt(folder).items():
         console.print(line(name, told), highlight=False, soft_wrap=True)
     console.print(str(folder), highlight=False, soft_wrap=True)
 
@@ -158,8 +158,8 @@ COMPARED = ("cell", "own protocol", "difference to control", "adjusted p", "verd
 """Columns of the comparison that a terminal has room for; the page has all."""
 
 
-def report(made: Any, *, levels: bool) -> None:
-    """The comparison, the verdicts and where the page is; `made`: `reports.build.Report`.
+def report(made: Report, *, levels: bool) -> None:
+    """The comparison, the verdicts and where the page is.
 
     `levels`: also what every run got right, beside chance.
     """

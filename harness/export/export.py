@@ -10,7 +10,6 @@ import pickle
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from architectures import build, exported, registry
 from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked
-from harness.export.model_card import CardFacts, card
+from harness.export.model_card import About, Answers, CardFacts, card
 from harness.outputs.code import code_digest
 from harness.outputs.files import new_folder, read_json
 from harness.outputs.find import find_run
@@ -158,7 +157,7 @@ def _own_file(spec: RunSpec) -> Path | None:
     )
 
 
-def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
+def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> About:
     """Where the weights come from, for the configuration."""
     certificate = Certificate.read(run.certificate)
     lines = run.covered_lines()
@@ -167,7 +166,7 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
         if lines and lines[-1].chain
         else certificate.batches[max(certificate.batches)]
     )
-    answers = [
+    answers: list[Answers] = [
         {"study": name, "cell": row.cell, "seed": row.seed}
         for name, study in studies(outputs).items()
         for row in study.rows

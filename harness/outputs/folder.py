@@ -29,7 +29,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pydantic import ValidationError
 
@@ -86,7 +86,7 @@ class RunFolder:
             return status.model_copy(update=killed)
         return status
 
-    def set_status(self, state: State, message: str = "", **more: Any) -> None:
+    def set_status(self, state: State, message: str = "", **more: int) -> None:
         """Replaces the status; `more` (step, steps, checkpoint_step) is kept until changed."""
         try:
             before = self.written_status()

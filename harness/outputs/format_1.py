@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-Content = dict[str, Any]
+from pydantic import JsonValue
+
+Content = dict[str, JsonValue]
 
 
 def upgraded(kind: str, content: Content) -> Content:
@@ -65,7 +66,7 @@ def _scores(content: Content) -> Content:
     }
 
 
-def score_of(name: str, value: Any, protocol: str) -> Content:
+def score_of(name: str, value: JsonValue, protocol: str) -> Content:
     """A score whose name alone was kept: losses in nats, all else in percent."""
     loss = name.endswith("loss")
     beside = {"itc": "ITC alone", "reranked": "re-ranked", "every_pair": "every pair by ITM"}
@@ -108,14 +109,14 @@ def _choice(content: Content) -> Content:
     return content
 
 
-def _mapping(content: Mapping[str, Any], name: str) -> Content:
+def _mapping(content: Mapping[str, JsonValue], name: str) -> Content:
     value = content.get(name, {})
     if not isinstance(value, dict):
         raise TypeError(f"{name} is {type(value).__name__}")
     return value
 
 
-def _whole(value: Any) -> Content:
+def _whole(value: JsonValue) -> Content:
     if not isinstance(value, dict):
         raise TypeError("a level is no record")
     return value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -131,7 +130,7 @@ def _spec(
     return RunSpec(train=train, asked=asked), config.model_dump(mode="json")
 
 
-def _by_digest(fields: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, str]:
+def _by_digest(fields: Mapping[str, object], digests: Mapping[str, str]) -> dict[str, str]:
     """Fields that name weights whose content is known -> its digest."""
     return {f: digests[v] for f, v in weights_named(fields).items() if v in digests}
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -194,7 +194,7 @@ class Tracker:
             self._client.log_batch(run_id, tags=[entities.RunTag(*pair) for pair in tags.items()])
 
     def _files_of(
-        self, run: Run, files: Mapping[str, Any], curves: pd.DataFrame | None = None
+        self, run: Run, files: Mapping[str, JsonValue], curves: pd.DataFrame | None = None
     ) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():
@@ -270,7 +270,7 @@ def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _files(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
+def _files(record: RunRecord, folder: RunFolder) -> dict[str, JsonValue]:
     """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
     paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
     files = {path.name: read_json(path) for path in paths if path.exists()}
@@ -291,7 +291,7 @@ def _parameters(folder: RunFolder) -> dict[str, str]:
     return {path: str(value)[:LONGEST] for path, value in flat}
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _flat(inner, f"{path}.{name}" if path else name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -81,21 +80,21 @@ class RunSpec(Frozen):
         return self.train.backbone.model_copy(update=self._paths(dict(self.train.backbone)))
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, JsonValue]:
         """Changed fields of the design's config, with the paths of weights on this machine."""
         return {**self.train.config, **self._paths(self.train.config)}
 
-    def _paths(self, fields: Mapping[str, Any]) -> dict[str, str]:
+    def _paths(self, fields: Mapping[str, object]) -> dict[str, str]:
         sources = self.asked.sources
         return {f: sources[v] for f, v in weights_named(fields).items() if v in sources}
 
 
-def weights_named(fields: Mapping[str, Any]) -> dict[str, str]:
+def weights_named(fields: Mapping[str, object]) -> dict[str, str]:
     """Fields that name weights, and what they name."""
     return {f: v for f, v in fields.items() if f.endswith("_weights") and isinstance(v, str)}
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Sixteen hex characters of the SHA-256 of the canonical JSON of a value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
