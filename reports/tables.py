@@ -17,6 +17,8 @@ from harness.statistics.blocked import Contrast
 from reports.analysis import Answer
 from reports.drawing import counted, in_words
 
+Row = dict[str, str | float]
+"""Column -> its value in one row."""
 COSTS = {
     "parameters": "ledger.parameters",
     "flops_per_sample": "ledger.flops_per_sample",
@@ -62,7 +64,7 @@ def _variants(results: Results, primary: str) -> pd.DataFrame:
     return own.assign(name="score" + own["score"].str.removeprefix(score))
 
 
-def _counts(runs: pd.DataFrame) -> dict[str, Any]:
+def _counts(runs: pd.DataFrame) -> Row:
     status = runs["status"].value_counts(sort=False)
     failed = [f"{count} {name}" for name, count in status.items() if name != "done"]
     return {
@@ -74,10 +76,10 @@ def _counts(runs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _scores(runs: pd.DataFrame, primary: pd.DataFrame) -> dict[str, Any]:
+def _scores(runs: pd.DataFrame, primary: pd.DataFrame) -> Row:
     """`primary`: what `_variants` gives."""
     done = runs.loc[runs["status"] == "done", ["run"]].merge(primary, on="run")
-    columns: dict[str, Any] = {}
+    columns: Row = {}
     for name in primary["name"].unique() if len(primary) else ("score",):
         values = done.loc[done["name"] == name, "value"] if len(done) else done["value"]
         columns |= {name: values.mean(), f"{name}_sd": values.std(ddof=1)}
@@ -86,7 +88,7 @@ def _scores(runs: pd.DataFrame, primary: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _contrast(cell: str, contrasts: Mapping[str, Contrast], answer: Answer) -> dict[str, Any]:
+def _contrast(cell: str, contrasts: Mapping[str, Contrast], answer: Answer) -> Row:
     names = ("delta", "lower", "upper", "p_adjusted")
     contrast = contrasts.get(cell)
     numbers = {name: getattr(contrast, name) if contrast else math.nan for name in names}
@@ -104,7 +106,7 @@ def _verdict(cell: str, contrast: Contrast | None, answer: Answer) -> str:
     return f"undecided: {verdict.short}" if verdict.kind == "undecided" else verdict.short
 
 
-def _costs(runs: pd.DataFrame) -> dict[str, Any]:
+def _costs(runs: pd.DataFrame) -> Row:
     done = runs[runs["status"] == "done"]
     speed = done["ledger.samples"] / done["ledger.train_seconds"]
     done = done.assign(samples_per_second=speed)
@@ -132,7 +134,7 @@ def scores(results: Results) -> pd.DataFrame:
         own = every[every["cell"] == cell]
         values = own.groupby(own["task"] + "/" + own["score"])["value"]
         means, spread = values.mean(), values.std(ddof=1)
-        row: dict[str, Any] = {"cell": cell}
+        row: Row = {"cell": cell}
         for name in names:
             row |= {name: means.get(name, math.nan), f"{name}_sd": spread.get(name, math.nan)}
         rows.append(row)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from architectures.frozen import SettingError
 from harness.commands.options import (
@@ -52,7 +53,7 @@ def designs(
             show.designs()
 
 
-def _draw(target: Path, name: str, fields: dict[str, Any], scale: str) -> None:
+def _draw(target: Path, name: str, fields: dict[str, JsonValue], scale: str) -> None:
     """Write the picture of a design, or a page of all."""
     if name and target.suffix.lower() not in (".svg", ".png"):
         raise SettingError(f"--draw {target}: a picture ends in .svg or .png")

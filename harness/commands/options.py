@@ -6,9 +6,10 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import JsonValue
 
 from architectures.frozen import SettingError
 
@@ -82,7 +83,7 @@ def study_of(name: str, changes: list[str] | None) -> Study:
     return load(name, STUDIES).with_fields(dict(changes_of(changes)))
 
 
-def changes_of(changes: list[str] | None) -> Iterator[tuple[str, Any]]:
+def changes_of(changes: list[str] | None) -> Iterator[tuple[str, JsonValue]]:
     """Field and value of every `--set`."""
     for change in changes or []:
         path, equals, text = change.partition("=")
@@ -91,7 +92,7 @@ def changes_of(changes: list[str] | None) -> Iterator[tuple[str, Any]]:
         yield path, _value(text)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> JsonValue:
     """JSON where it is JSON (numbers, lists, true), else the words themselves."""
     try:
         return json.loads(text)

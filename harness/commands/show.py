@@ -158,10 +158,9 @@ def lines(texts: Iterable[str]) -> None:
 
 def warm_start(folder: Path) -> None:
     """Where warm-started weights are, what they cost and what they learnt."""
-    from harness.outputs.files import read_json
-    from harness.warm_start.keys import LEDGER, line
+    from harness.warm_start.keys import learnt, line
 
-    for name, told in read_json(folder / LEDGER)["made"].items():
+    for name, told in learnt(folder).items():
         console.print(line(name, told), soft_wrap=True)
     console.print(str(folder), soft_wrap=True)
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+from pydantic import JsonValue
 from rich.markup import escape
 
 from harness.commands.show import console, table
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from architectures.backbone import Backbone
     from architectures.contract import DesignConfig, Facts, FusionDesign
     from architectures.views.cost import Cost
+    from harness.results.tables import Graph
 
 VOCABULARY, TEXT_TOKENS = 30_522, 25
 """BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
 COSTS = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
-Fields = Mapping[str, Any]
+Fields = Mapping[str, JsonValue]
+Schema = Mapping[str, Any]
+"""A JSON schema, as pydantic makes it."""
 
 
 def designs() -> None:
@@ -90,7 +94,7 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     )
 
 
-def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, dict[str, Any]]]:
+def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, Graph]]:
     """What it is in a line, and the graph, of a design; of every design where `name` is empty."""
     from architectures import registry
     from architectures.backbone import scale
@@ -191,12 +195,12 @@ def _say(text: str, *, lead: str = "") -> None:
     console.print(filled, soft_wrap=True)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """A value as `--set` takes it: words bare, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+def words_of(schema: Schema, others: Schema) -> str:
     """What a field may be, in words, from its JSON schema.
 
     >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
@@ -219,7 +223,7 @@ def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
         "maximum": "to",
         "exclusiveMaximum": "below",
     }
-    kind = schema.get("type", "anything")
+    kind: str = schema.get("type", "anything")
     said = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
     return " ".join([kinds.get(kind, kind), *said])
 

@@ -11,7 +11,6 @@ import pickle
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +20,7 @@ from architectures.contract import FusionDesign
 from architectures.frozen import SettingError, checked
 from architectures.weights import remarks
 from architectures.weights.weight_files import content
-from harness.export.model_card import CardFacts, card
+from harness.export.model_card import About, Answers, CardFacts, card
 from harness.outputs.code import code_digest
 from harness.outputs.files import new_folder, read_json
 from harness.outputs.find import find_run
@@ -104,7 +103,23 @@ def _finished(run: RunFolder) -> RunSpec:
             f"run {run.key} has no weights.pt any more (`fuselab clean --weights` takes them "
             "away); delete its folder and run its study again"
         )
-    return checked(RunSpec, read_json(run.spec))
+    return _spec_of(run)
+
+
+def _spec_of(run: RunFolder) -> RunSpec:
+    """The description of a run. Raises `SettingError` where it cannot be read."""
+    try:
+        content = read_json(run.spec)
+    except ValueError as error:
+        raise SettingError(
+            f"{run.spec} is damaged ({error}); delete the run's folder to train it again"
+        ) from error
+    if "train" not in content:
+        raise SettingError(
+            f"{run.spec} was written by an earlier fuselab: export it with that one, or run its "
+            "study again"
+        )
+    return checked(RunSpec, content)
 
 
 def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
@@ -145,7 +160,7 @@ def _own_file(spec: RunSpec) -> Path | None:
     )
 
 
-def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
+def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> About:
     """Where the weights come from, for the configuration."""
     certificate = Certificate.read(run.certificate)
     lines = run.covered_lines()
@@ -154,7 +169,7 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> dict[str, Any]:
         if lines and lines[-1].chain
         else certificate.batches[max(certificate.batches)]
     )
-    answers = [
+    answers: list[Answers] = [
         {"study": name, "cell": row.cell, "seed": row.seed}
         for name, study in studies(outputs).items()
         for row in study.rows

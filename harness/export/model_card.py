@@ -7,7 +7,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from pydantic import JsonValue
 
 from architectures import exported, registry
 from harness.outputs.folder import RunFolder
@@ -27,6 +29,26 @@ IMAGE_SOURCES = ("vision_weights", "whole_weights")
 """Endings of settings that name the source of an image tower."""
 
 
+class Answers(TypedDict):
+    """The cell of a study that a run answers."""
+
+    study: str
+    cell: str
+    seed: int
+
+
+class About(TypedDict):
+    """Where weights come from, for their configuration."""
+
+    run: str
+    seed: int
+    answers: list[Answers]
+    versions: dict[str, str]
+    digests: dict[str, str]
+    started_from: dict[str, str]
+    pixels_folded: dict[str, str]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CardFacts:
     """What a card is written from."""
@@ -34,7 +56,7 @@ class CardFacts:
     run: RunFolder
     spec: RunSpec
     corpus: Corpus
-    about: Mapping[str, Any]
+    about: About
     """What the configuration says of run, versions and digests."""
     absent: Mapping[str, str]
     """Tower without a folder -> why."""
@@ -68,7 +90,7 @@ def card(facts: CardFacts) -> str:
     return head + "\n" + "\n\n".join(body) + "\n"
 
 
-def _changed(spec: RunSpec) -> dict[str, Any]:
+def _changed(spec: RunSpec) -> dict[str, JsonValue]:
     """Returns the design's fields that are not the defaults, weights to start from aside."""
     plain = registry.config(spec.train.design, {}).model_dump(mode="json")
     fields = {k: v for k, v in spec.config.items() if not k.endswith("_weights")}
@@ -101,7 +123,7 @@ def _load(facts: CardFacts) -> Iterator[str]:
     )
 
 
-def _design(facts: CardFacts, changed: Mapping[str, Any]) -> Iterator[str]:
+def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]:
     spec = facts.spec
     backbone = spec.backbone
     layers = Certificate.read(facts.run.certificate).facts

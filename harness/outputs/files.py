@@ -9,7 +9,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 from architectures.frozen import SettingError
 
@@ -78,15 +80,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: JsonValue) -> None:
     """Write JSON atomically."""
     with atomic_file(path) as part:
         part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: Path, default: Any = None) -> Any:
-    """The value in a JSON file, or the default where there is no such file."""
+def read_json(path: Path) -> dict[str, JsonValue]:
+    """The object in a JSON file; empty where there is no such file. Raises ValueError where the
+    file holds something else."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except FileNotFoundError:
-        return default
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}, not a record")
+    return value

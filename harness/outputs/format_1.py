@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-Content = dict[str, Any]
+from pydantic import JsonValue
+
+Content = dict[str, JsonValue]
 
 
 def upgraded(kind: str, content: Content) -> Content:
@@ -65,7 +66,7 @@ def _scores(content: Content) -> Content:
     }
 
 
-def score_of(name: str, value: Any, protocol: str) -> Content:
+def score_of(name: str, value: JsonValue, protocol: str) -> Content:
     """A score whose name alone was kept: losses in nats, all else in percent."""
     loss = name.endswith("loss")
     beside = {"itc": "ITC alone", "reranked": "re-ranked", "every_pair": "every pair by ITM"}
@@ -82,29 +83,40 @@ def score_of(name: str, value: Any, protocol: str) -> Content:
 def _study(content: Content) -> Content:
     study, rows = _mapping(content, "study"), content["rows"]
     same = ("name", "question", "control", "primary", "equal_within", "alpha", "looks", "axis")
-    budget = _mapping(study, "budget")
+    (unit,) = (name for name, amount in _mapping(study, "budget").items() if amount is not None)
     return {
         **{name: study[name] for name in same},
         "seeds": study["seeds"],
-        "budget_unit": next(name for name, amount in budget.items() if amount is not None),
+        "budget_unit": unit,
         "rows": rows,
         "notes": content.get("notes", []),
         "settings": study,
     }
 
 
+NOT_TRAINED_BY = frozenset({"tasks", "not_applicable", "data", "design_file"})
+"""Fields of a spec that do not shape the weights."""
+
+
+def trained_by(spec: Content) -> Content:
+    """The part of a spec, of either format, that shapes the weights."""
+    if "train" in spec:
+        return _mapping(spec, "train")
+    return {name: value for name, value in spec.items() if name not in NOT_TRAINED_BY}
+
+
 def _choice(content: Content) -> Content:
     return content
 
 
-def _mapping(content: Mapping[str, Any], name: str) -> Content:
+def _mapping(content: Mapping[str, JsonValue], name: str) -> Content:
     value = content.get(name, {})
     if not isinstance(value, dict):
         raise TypeError(f"{name} is {type(value).__name__}")
     return value
 
 
-def _whole(value: Any) -> Content:
+def _whole(value: JsonValue) -> Content:
     if not isinstance(value, dict):
         raise TypeError("a level is no record")
     return value

@@ -21,6 +21,8 @@ from harness.training.scoring.contract import Level, Score
 
 FORMAT = 2
 """Of the records written now."""
+DAMAGE = (ValueError, TypeError, AttributeError, KeyError)
+"""What a content that is no record raises."""
 
 
 class DamagedFile(RuntimeError):
@@ -51,15 +53,15 @@ class Record(Frozen):
         """The record in a file. Raises FileNotFoundError where there is none, and `DamagedFile`."""
         try:
             return cls.of(json.loads(path.read_bytes()))
-        except (ValueError, TypeError, AttributeError, KeyError, NotADirectoryError) as error:
+        except (*DAMAGE, RecursionError, NotADirectoryError) as error:
             raise DamagedFile(path, f"is damaged ({_reason(error)})", cls.remedy) from error
         except IsADirectoryError as error:
             raise DamagedFile(path, "is a folder", cls.remedy) from error
 
     @classmethod
     def of(cls, content: JsonValue) -> Self:
-        """The record that a JSON value says, of this format or of format 1. Raises ValueError,
-        TypeError, AttributeError or KeyError where it is none."""
+        """The record that a JSON value says, of this format or of format 1. Raises one of `DAMAGE`
+        where it is none."""
         if not isinstance(content, dict):
             raise ValueError(f"{type(content).__name__} where a record should be")
         content = format_1.upgraded(cls.__name__, content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -16,7 +15,7 @@ from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
 from harness.outputs.records import CellChoice, StudyRecord, StudyRow, TuningSpent
 from harness.study import Cell, Study
-from harness.training.data.corpus import content_key
+from harness.training.data.corpus import content_key, training_key
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
 from harness.training.settings.objectives import Objectives
@@ -112,7 +111,7 @@ def _spec(
         },
         design=name,
         config={**fields, **_by_digest(fields, digests)},
-        data=content_key(settings.data, backbone.image_size, backbone.image_channels),
+        data=training_key(settings.data, backbone.image_size, backbone.image_channels),
         seed=study.seeds[0],
         versions={
             "design": registry.version(name),
@@ -124,6 +123,7 @@ def _spec(
     )
     asked = Asked(
         data=settings.data,
+        content=content_key(settings.data, backbone.image_size, backbone.image_channels),
         tasks=tuple(scored),
         task_versions={task.name: tasks.find(task.name).VERSION for task in scored},
         sources={digest: source for source, digest in digests.items()},
@@ -133,7 +133,7 @@ def _spec(
     return RunSpec(train=train, asked=asked), config.model_dump(mode="json")
 
 
-def _by_digest(fields: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, str]:
+def _by_digest(fields: Mapping[str, object], digests: Mapping[str, str]) -> dict[str, str]:
     """Fields that name weights whose content is known -> its digest."""
     return {f: digests[v] for f, v in weights_named(fields).items() if v in digests}
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from architectures import build
 from architectures.weights import checkpoints
 from architectures.weights.remarks import remarks
-from harness.outputs.files import read_json
 from harness.training.data.corpus import Corpus
 from harness.training.settings.spec import RunSpec
-from harness.warm_start.keys import LEDGER, TEXT_STAGE, key, line, stage_folder, text_stage
+from harness.warm_start.keys import TEXT_STAGE, Learnt, key, learnt, line, stage_folder, text_stage
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -28,10 +27,10 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
         if stage := text_stage(spec):
             stages.setdefault(stage_folder(spec, stage), []).append(cell)
 
-    def parts(name: str, cell: str, cost: Callable[..., dict[str, dict[str, Any]]]) -> str:
-        ledger = read_json(outputs / "warm_start" / name / LEDGER)
-        told = ledger["made"] if ledger else cost(cells[cell], corpora[cell])
-        when = "made before the runs" if ledger else "to be made before the first run"
+    def parts(name: str, cell: str, cost: Callable[..., Mapping[str, Learnt]]) -> str:
+        made = learnt(outputs / "warm_start" / name)
+        told = made or cost(cells[cell], corpora[cell])
+        when = "made before the runs" if made else "to be made before the first run"
         return f"{when}: " + "; ".join(line(part, known) for part, known in told.items())
 
     said = []
@@ -52,7 +51,7 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
     return list(dict.fromkeys(said))
 
 
-def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
+def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
     """What each of the three will cost, before any is made."""
     import torch
 
@@ -74,7 +73,7 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
     }
 
 
-def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, dict[str, Any]]:
+def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
     """What the text stage of a spec will cost, before it is made."""
     import torch
 

@@ -55,10 +55,9 @@ def metric_name(cell: str) -> str:
 def json_of(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is none or it is damaged."""
     try:
-        content = read_json(path, {})
+        return read_json(path)
     except (ValueError, OSError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _final(record: RunRecord) -> Iterator[tuple[str, float]]:

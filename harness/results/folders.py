@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -110,6 +109,6 @@ def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
 def graph_of(folder: RunFolder) -> Graph:
     """The design of a run as a graph; empty where its file is not there or damaged."""
     try:
-        return read_json(folder.graph, {})
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError):
+        return read_json(folder.graph)
+    except (ValueError, OSError):
         return {}

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
+from pydantic import JsonValue
 
 from architectures.frozen import SettingError, nearest
 from harness.outputs.files import read_json
@@ -26,10 +27,21 @@ from harness.outputs.records import (
 from harness.results.tables import Graph, Results, RunRecord, assembled
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 SCORES_TAG, ENVIRONMENT_TAG = "fuselab.scores", "fuselab.environment"
 """Tags that hold, as JSON, what the metrics' names do not say of scores, and the environment."""
+
+
+class AboutScores(TypedDict):
+    """What metrics do not say of a task's scores."""
+
+    protocol: str
+    scores: list[dict[str, JsonValue]]
+    """Every score but its value."""
+    levels: list[str]
+    """Names."""
 
 
 def quiet_mlflow() -> ModuleType:
@@ -90,7 +102,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
         return assembled(asked, records, graph_of)
 
 
-def all_runs(client: Any, experiment: str) -> list[Run]:
+def all_runs(client: MlflowClient, experiment: str) -> list[Run]:
     """Every run of an experiment."""
     page = client.search_runs([experiment], max_results=1000)
     runs = list(page)
@@ -128,16 +140,15 @@ def _certificate(path: Path | None) -> Certificate | None:
 
 def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[ScoresRecord, ...]:
     """Scores whose values are metrics, and whose units and protocols stand in a tag."""
-    described = json.loads(tags.get(SCORES_TAG, "null"))
-    if described is None:  # of format 1, where names had to say it
-        described = _by_names(tags, metrics)
+    about_all = tags.get(SCORES_TAG)  # none of format 1, where names had to say it
+    described = json.loads(about_all) if about_all else _by_names(tags, metrics)
     records = []
     for task, about in described.items():
-        scores: list[Any] = [
+        scores: list[JsonValue] = [
             {**score, "value": _unbounded(metrics[f"final/{task}/{score['name']}"])}
             for score in about["scores"]
         ]
-        levels: list[Any] = [
+        levels: list[JsonValue] = [
             {"name": level}
             | {part: metrics[f"level/{task}/{level}/{part}"] for part in LEVEL_PARTS}
             for level in about["levels"]
@@ -156,8 +167,8 @@ def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[Scor
 LEVEL_PARTS = ("successes", "items", "chance")
 
 
-def _by_names(tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, Any]:
-    described: dict[str, Any] = {}
+def _by_names(tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, AboutScores]:
+    described: dict[str, AboutScores] = {}
     for name in metrics:
         kind, _, rest = name.partition("/")
         task, _, what = rest.partition("/")

@@ -16,7 +16,9 @@ import json
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.outputs.files import TrackingError, write_json
 from harness.outputs.folder import RunFolder
@@ -195,6 +197,10 @@ class Tracker:
             )
         if run.data.tags.get("fuselab.digest") == told:
             return
+        tags = {"status": record.status, "message": record.message, "cell": " | ".join(cells)}
+        if record.status == "damaged":  # what was published before stays
+            self._log(run, [], tags={**tags, "fuselab.digest": told})
+            return
         self._log(run, metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1))))
         self._files_of(run, files_of(record, folder), record.curves)
         end = milliseconds(folder.recovered_status().updated)
@@ -203,8 +209,7 @@ class Tracker:
         else:
             self._client.update_run(run.info.run_id, "RUNNING")
         # The tags come last: what they vouch for is there.
-        tags = {
-            **{"status": record.status, "message": record.message, "cell": " | ".join(cells)},
+        tags |= {
             **tags_of(record),
             **{"fuselab.digest": told, "fuselab.step": str(last_step(record))},
         }
@@ -248,7 +253,7 @@ class Tracker:
             self._client.log_batch(run_id, tags=[entities.RunTag(*pair) for pair in tags.items()])
 
     def _files_of(
-        self, run: Run, files: Mapping[str, Any], curves: pd.DataFrame | None = None
+        self, run: Run, files: Mapping[str, JsonValue], curves: pd.DataFrame | None = None
     ) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from architectures import build, registry
 from architectures.backbone import Backbone
@@ -77,5 +78,5 @@ def _cost(
 
 
 @functools.lru_cache(maxsize=64)
-def graph_of(name: str, config: str, backbone: Backbone, words: int) -> dict[str, Any]:
+def graph_of(name: str, config: str, backbone: Backbone, words: int) -> dict[str, JsonValue]:
     return graph.graph(name, json.loads(config), backbone, words)

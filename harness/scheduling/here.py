@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
-from typing import Any
 
 from harness.outputs.files import State
 from harness.training.settings.spec import RunSpec
@@ -45,8 +44,10 @@ class Here:
         threading.Thread(target=run, daemon=True).start()
         return future
 
-    def ended(self, handles: Collection[Any], seconds: float) -> list[Any]:
-        return list(concurrent.futures.wait(handles, seconds, "FIRST_COMPLETED").done)
+    def ended(self, handles: Collection[Hashable], seconds: float) -> list[Hashable]:
+        started = [handle for handle in handles if isinstance(handle, concurrent.futures.Future)]
+        return list(concurrent.futures.wait(started, seconds, "FIRST_COMPLETED").done)
 
-    def answer(self, handle: Any) -> State | None:
+    def answer(self, handle: Hashable) -> State | None:
+        assert isinstance(handle, concurrent.futures.Future)
         return handle.result()

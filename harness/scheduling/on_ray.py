@@ -8,9 +8,8 @@ import gc
 import logging
 import os
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from architectures.frozen import SettingError
 from harness.outputs.files import Locked, State
@@ -65,16 +64,16 @@ class Workers:
             )
         return slots
 
-    def start(self, spec: RunSpec, *, fresh: bool) -> Any:
+    def start(self, spec: RunSpec, *, fresh: bool) -> Hashable:
         needs = self._needs(spec)
         task = self._own if fresh or "GPU" in needs else self._kept
         placed = task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
         return placed.remote(self._work, spec, self._outputs)
 
-    def ended(self, handles: Collection[Any], seconds: float) -> list[Any]:
+    def ended(self, handles: Collection[Hashable], seconds: float) -> list[Hashable]:
         return self._ray.wait(list(handles), timeout=seconds)[0]
 
-    def answer(self, handle: Any) -> State | None:
+    def answer(self, handle: Hashable) -> State | None:
         errors = self._ray.exceptions
         try:
             return self._ray.get(handle)

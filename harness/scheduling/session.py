@@ -12,9 +12,9 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.outputs.files import FINISHED, RETRIED, Locked, State
 from harness.outputs.folder import RunFolder
@@ -49,13 +49,13 @@ class Pool(Protocol):
     def slots(self, spec: RunSpec) -> int:
         """How many runs like this one fit at once."""
 
-    def start(self, spec: RunSpec, *, fresh: bool) -> Any:
+    def start(self, spec: RunSpec, *, fresh: bool) -> Hashable:
         """Begin a run; `fresh`: in a process that no other run uses after it."""
 
-    def ended(self, handles: Collection[Any], seconds: float) -> list[Any]:
+    def ended(self, handles: Collection[Hashable], seconds: float) -> list[Hashable]:
         """Handles with an answer; returns at the first one, or after so many seconds."""
 
-    def answer(self, handle: Any) -> State | None:
+    def answer(self, handle: Hashable) -> State | None:
         """The state a run ended in; None: nothing was done, the process was in doubt. Raises
         ProcessDied, or what the work raised."""
 
@@ -84,7 +84,7 @@ class Session:
             k: f.recovered_status().state for k, f in self._folders.items()
         }
         self.waiting = collections.deque(key for key in runs if self._wanted(key))
-        self._busy: dict[Any, str] = {}
+        self._busy: dict[Hashable, str] = {}
         self._fresh = {key for key in self.waiting if self.states[key] in RETRIED}
         self._deaths: collections.Counter[str] = collections.Counter()
         self._told: dict[str, object] = {}
@@ -160,7 +160,7 @@ class Session:
             keys.append(key)
         return keys
 
-    def _act(self, key: str, pool: Pool, handle: Any) -> None:
+    def _act(self, key: str, pool: Pool, handle: Hashable) -> None:
         try:
             state = pool.answer(handle)
         except OutOfMemory as death:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from architectures.frozen import SettingError
 from harness.outputs.records import CellChoice, TrialRecord, TuningChoice, read_if_there
@@ -28,7 +27,7 @@ class TuningResult:
         return ("cell", "trial", *self.trials[0].values, "score", "status", "seconds", "chosen")
 
     @property
-    def rows(self) -> list[tuple[Any, ...]]:
+    def rows(self) -> list[tuple[str | int, ...]]:
         """Every trial, for a table."""
         return [
             (t.cell, t.number, *(f"{v:.3g}" for v in t.values.values()),

@@ -10,6 +10,7 @@ from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, TextStage
 from architectures.frozen import SettingError
+from harness.outputs.files import read_json
 from harness.training.settings import versions as current
 from harness.training.settings.spec import RunSpec, digest, weights_named
 from harness.training.settings.warm_start import WarmStart
@@ -24,6 +25,10 @@ _STARTS = ("vision_weights", "text_weights")
 
 OTHERS = {"scale", "itc_width", *_STARTS}
 """Fields of the backbone that no tower depends on."""
+
+
+Learnt = Mapping[str, Any]
+"""What one model of a warm start cost and learnt, as `one_modality.pretraining` says it."""
 
 
 def check(recipe: WarmStart | None, backbone: Backbone, config: DesignConfig) -> None:
@@ -107,7 +112,14 @@ def key(spec: RunSpec) -> str:
     )
 
 
-def line(name: str, record: Mapping[str, Any]) -> str:
+def learnt(folder: Path) -> Mapping[str, Learnt]:
+    """What the ledger in a folder says of each model made there; empty where there is none."""
+    made = read_json(folder / LEDGER).get("made")
+    models = made.items() if isinstance(made, dict) else ()
+    return {name: model for name, model in models if isinstance(model, dict)}
+
+
+def line(name: str, record: Learnt) -> str:
     """Says of one model, in words, what it cost and what it learnt."""
     text = f"{NAMES[name]} {record['samples']:,} samples, {record['flops'] / 1e12:.3g} TFLOP"
     if "seconds" in record:

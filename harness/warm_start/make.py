@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from architectures import registry
 from architectures.backbone import Backbone
@@ -44,6 +46,9 @@ from harness.warm_start.keys import (
     stage_folder,
     text_stage,
 )
+
+if TYPE_CHECKING:
+    from harness.training.one_modality.models import MaskedWords
 
 
 def made(
@@ -87,14 +92,14 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
     from harness.training.data.transforms import pixels
     from harness.training.one_modality.pretraining import Pretraining
 
-    models: dict[str, Any] = {}
+    models: dict[str, JsonValue] = {}
     course = Pretraining(spec.train, corpus)
 
-    def keep(name: str, record: dict[str, Any]) -> None:
+    def keep(name: str, record: dict[str, JsonValue]) -> None:
         models[name] = record
         say(f"  {line(name, record)}")
 
-    def save(model: Any, name: str) -> None:
+    def save(model: MaskedWords, name: str) -> None:
         weights = {role: value.detach().cpu() for role, value in model.state_dict().items()}
         tokenizer = corpus.tokenizer.for_transformers()
         from_transformers.save_text(
@@ -152,27 +157,32 @@ def _leave_gpu(spec: RunSpec) -> None:
         torch.cuda.empty_cache()
 
 
-def _recipe(spec: RunSpec) -> dict[str, Any]:
+STAGE_SAMPLES = "text_stage_samples"
+"""Field of a recipe that BERT, DistilBERT and ViT do not depend on, nor their key."""
+
+
+def _recipe(spec: RunSpec, without: Set[str] = frozenset()) -> dict[str, JsonValue]:
+    """All that a folder depends on, for its ledger; `without`: fields of the recipe."""
     assert spec.train.warm_start is not None
     return {
         "version": versions.WARM_START,
-        "warm_start": spec.train.warm_start.model_dump(mode="json"),
+        "warm_start": spec.train.warm_start.model_dump(mode="json", exclude=set(without)),
         "backbone": spec.backbone.model_dump(mode="json", exclude=OTHERS),
         "numerics": spec.train.numerics.model_dump(mode="json"),
         "data_content": spec.train.data,
     }
 
 
-def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, Mapping[str, Any]]:
+def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, dict[str, JsonValue]]:
     """Returns backbone and fields of a spec's design, starting from a folder of `made`."""
     if start is None:
         return spec.backbone, spec.config
     both = {"text_weights": str(start / BERT), "vision_weights": str(start / VIT)}
     own = registry.find(spec.train.design).weights_of
-    fields: dict[str, Any] = {field: str(start / kind) for field, kind in own.items()}
+    fields: dict[str, JsonValue] = {field: str(start / kind) for field, kind in own.items()}
     if stage := text_stage(spec):
         whole = start.parent / stage_folder(spec, stage)
-        fields |= {"whole_weights": str(whole), "whole_allow": stage.lacks}
+        fields |= {"whole_weights": str(whole), "whole_allow": [*stage.lacks]}
     return spec.backbone.model_copy(update=both), {**spec.config, **fields}
 
 

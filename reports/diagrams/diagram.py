@@ -14,7 +14,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -217,7 +217,7 @@ def _number(name: str) -> str:
 
 def _changed(graph: Graph, width: float) -> list[str]:
     """The fields that differ from their defaults, in lines that fit."""
-    changed: Mapping[str, Any] = graph.get("changed", {})
+    changed: Mapping[str, object] = graph.get("changed", {})
     said = [f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
     return _wrapped(", ".join(said), width)
 

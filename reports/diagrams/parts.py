@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Graph = Mapping[str, Any]
+from harness.results.tables import Graph
+
 Node = Mapping[str, Any]
+"""One part of a graph."""
 Edge = tuple[str, str, str]
 """From, to, and as what: `input` or `reads`."""
 
@@ -87,7 +89,7 @@ class Part:
         return int(digits) if digits.isdigit() else -1
 
     @property
-    def band(self) -> tuple[Any, ...]:
+    def band(self) -> tuple[str, frozenset[str], bool]:
         """What is counted together: layers of a stack, before fusion or in it."""
         return (*self.stack, self.node["phase"] in ("fusion", "heads"))
 
@@ -213,7 +215,7 @@ def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
         for part in parts.values()
         if len(part.sides) == 1 and part.node["phase"] in ("image", "text")
     }
-    first: dict[Any, str] = {}
+    first: dict[tuple[str, frozenset[str]], str] = {}
     for part in parts.values():
         first.setdefault(part.stack, part.name)
 

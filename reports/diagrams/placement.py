@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reports.diagrams.parts import Graph, Node, Part, layers_of, role, stand
 from reports.diagrams.wires import Wire, across, nets_of, wires_of
@@ -112,7 +111,7 @@ def _captions(parts: Mapping[str, Part], pills: Sequence[Pill]) -> list[Caption]
     captions = []
     last = max(part.column for part in parts.values())
     for column in range(last + 1):
-        bands: dict[Any, list[Part]] = {}
+        bands: dict[tuple[str, frozenset[str], bool], list[Part]] = {}
         for part in layers_of(parts):
             if part.column == column:
                 bands.setdefault(part.band, []).append(part)

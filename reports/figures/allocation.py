@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -135,12 +133,16 @@ def _legend(table: pd.DataFrame) -> list[Artist]:
     def mark(
         marker: str, label: str, face: str = grey, edge: str = grey, size: float = 6
     ) -> Line2D:
-        look: dict[str, Any] = {
-            "markerfacecolor": face,
-            "markeredgecolor": edge,
-            "markersize": size,
-        }
-        return Line2D([], [], marker=marker, linestyle="", label=label, **look)
+        return Line2D(
+            [],
+            [],
+            marker=marker,
+            linestyle="",
+            label=label,
+            markerfacecolor=face,
+            markeredgecolor=edge,
+            markersize=size,
+        )
 
     control = table.loc[table["is_control"], "cell"].unique()
     floors = table[table["role"] == "floor"].drop_duplicates("cell")

@@ -43,6 +43,29 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An empty tracking store: to create its schema takes seconds, to copy it nothing."""
+    from harness.results.to_mlflow import Tracker
+
+    outputs = tmp_path_factory.mktemp("schema")
+    Tracker(outputs)
+    return (outputs / "mlflow.db").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, schema: bytes) -> Path:
+    """An outputs folder in which `tiny` was run and published; for tests that only read."""
+    from harness.lab import Lab
+
+    outputs = tmp_path_factory.mktemp("ran")
+    (outputs / "cache").symlink_to(shared_cache)
+    (outputs / "mlflow.db").write_bytes(schema)
+    states = Lab(outputs).run(TINY, local=True)
+    assert list(states.values()) == ["done"] * 6
+    return outputs
+
+
 @pytest.fixture
 def outputs(tmp_path: Path, shared_cache: Path) -> Path:
     """An empty outputs folder whose data need no second decoding."""

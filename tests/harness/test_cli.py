@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 import pytest
 import torch
 from pydantic import Field
@@ -18,6 +19,9 @@ from architectures.contract import DesignConfig
 from harness.commands.main import app
 from harness.commands.show import console
 from harness.commands.show_designs import slot_rows, words_of
+from harness.outputs.folder import RunFolder, studies
+from harness.outputs.records import TuningChoice
+from harness.training.settings.spec import RunSpec
 
 README = Path(__file__).parents[2] / "README.md"
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
@@ -255,3 +259,55 @@ def test_only_and_set_choose_runs(tmp_path: Path) -> None:
     assert "1 done" in said(*common, "--only", "*=0")
     assert "fits no cell" in said(*common, "--only", "*=7", code=2)
     assert "waiting" in said("status", "own", "--outputs", out)
+
+
+@pytest.mark.slow
+def test_tune_and_run_tuned_end_to_end(tmp_path: Path) -> None:
+    """A study file of one's own: trials, the choice, runs with it, and the report's table of it."""
+    file, out = tmp_path / "own.py", tmp_path / "outputs"
+    tuning = "    tuning=Tuning(space=SPACE, trials=2, seed=77),\n)"
+    space = 'SPACE = {"optimizer.learning_rate": Range(low=1e-4, high=1e-2, log=True)}\n\nSTUDY ='
+    text = OWN.replace("import Budget", "import Range, Tuning, Budget").replace("STUDY =", space)
+    file.write_text(text.rstrip().removesuffix(")") + tuning)
+    words = (str(file), "--local", "--outputs", str(out))
+    assert "not tuned: run `fuselab tune own` first" in said("run", *words, "--tuned", code=2)
+    shown = said("tune", *words)
+    cells = ("split_bert text_layers=0", "split_bert text_layers=1")
+    assert shown.count("seed 77: done") == 4 and shown.count("yes") == 2
+    choice = TuningChoice.read(out / "studies" / "own" / "tuning" / "choice.json")
+    assert set(choice.cells) == set(cells) and len(choice.trials) == 4
+    for cell in cells:
+        own = [trial for trial in choice.trials if trial.cell == cell]
+        best = min(own, key=lambda trial: trial.score)
+        assert choice.cells[cell].chosen == best.values and choice.cells[cell].trials == 2
+        for trial in own:
+            spec = RunSpec.model_validate_json(RunFolder(out, trial.run).spec.read_text())
+            assert spec.train.seed == 77 and not spec.asked.tasks
+            assert spec.train.optimizer.learning_rate == trial.values["optimizer.learning_rate"]
+    before = {path.name for path in (out / "runs").iterdir()}
+    assert "4 done" in said("run", *words, "--tuned")
+    made = {path.name for path in (out / "runs").iterdir()} - before
+    rates = {(row.cell, row.seed): row.run for row in studies(out)["own"].rows}
+    assert set(rates.values()) == made and len(made) == 4
+    for (cell, _), key in rates.items():
+        spec = RunSpec.model_validate_json(RunFolder(out, key).spec.read_text())
+        chosen = choice.cells[cell].chosen["optimizer.learning_rate"]
+        assert spec.train.optimizer.learning_rate == chosen
+    said("report", str(file), "--outputs", str(out))
+    folder = out / "reports" / "own"
+    assert "<h2>Tuning</h2>" in (folder / "page.html").read_text()
+    table = pd.read_csv(folder / "tuning.csv").set_index("cell")
+    spent = pd.read_csv(folder / "ledger.csv").set_index("cell")
+    for cell in cells:
+        kept = choice.cells[cell]
+        assert table.loc[cell, "trials"] == table.loc[cell, "done"] == 2
+        assert table.loc[cell, "lowest_score"] == pytest.approx(kept.score)
+        rate = table.loc[cell, "optimizer.learning_rate"]
+        assert rate == pytest.approx(kept.chosen["optimizer.learning_rate"])
+        assert spent.loc[cell, "tuning_trials"] == 2 * 2  # of each of its two runs
+        assert spent.loc[cell, "tuning_seconds"] == pytest.approx(2 * kept.device_seconds)
+    # The same again trains nothing, and a changed question is refused.
+    assert "4 done" in said("run", *words, "--tuned")
+    assert {path.name for path in (out / "runs").iterdir()} == before | made
+    changed = said("run", *words, "--tuned", "--set", "batch_size=4", code=2)
+    assert "was not tuned with its settings of now" in changed

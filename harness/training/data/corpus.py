@@ -77,23 +77,30 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
 def content_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> str:
     """Digests what the data of a run are, before anything is decoded.
 
-    Settings, with every path replaced by the content of its files; a hub dataset is known by
-    its name only. Raises DataError where a path cannot be read.
+    Settings that do not stand at their defaults, with every path replaced by the content of its
+    files; a hub dataset is known by its name only. Raises DataError where a path cannot be read.
     """
-    options = _options(data) | {"text": _text(data.text)}
-    return _digest([_FORMAT, options, _augment(data).model_dump(), image_size, channels])
+    return _key(data, _options(data), image_size, channels)
 
 
 def training_key(data: Scenes | Pictures, image_size: int, channels: int = 3) -> str:
-    """Digests what training reads, as `content_key` does with all splits: val and test count only
-    where they are held out of the training source. Raises DataError where a path cannot be read.
+    """Digests what training and its validation curves read, as `content_key` does with all splits:
+    test counts only where it is held out of the training source. Raises DataError where a path
+    cannot be read.
     """
-    options = _options(data, NAMES[:1]) | {"text": _text(data.text)}
-    for split in NAMES[1:]:
-        if isinstance(data, Scenes) or getattr(data, split):
-            options.pop(f"{split}_share", None)
-            options.pop(split)
-    return _digest([_FORMAT, options, _augment(data).model_dump(), image_size, channels])
+    options = _options(data, NAMES[:2])
+    if isinstance(data, Scenes) or data.test:
+        options.pop("test_share", None)
+        options.pop("test", None)
+    return _key(data, options, image_size, channels)
+
+
+def _key(data: Scenes | Pictures, options: dict[str, Any], image_size: int, channels: int) -> str:
+    text = data.text.changed_fields()
+    if (tokenizer := _text(data.text)["tokenizer"]) != data.text.tokenizer:
+        text["tokenizer"] = tokenizer
+    augment = _augment(data).changed_fields()
+    return _digest([_FORMAT, options, text, augment, image_size, channels])
 
 
 def _pixels_key(data: Scenes | Pictures, image_size: int, channels: int) -> str:
@@ -106,7 +113,8 @@ def _options(data: Scenes | Pictures, read: tuple[str, ...] = NAMES) -> dict[str
     """Dumps the settings of pixels, captions and groups; the paths of the splits to `read`, and the
     pictures that they name, are replaced by their content.
     """
-    options = data.model_dump(mode="json", exclude={"text", "augment", "smallest_crop", "root"})
+    elsewhere = ("text", "augment", "smallest_crop", "root")
+    options = {n: value for n, value in data.changed_fields().items() if n not in elsewhere}
     if isinstance(data, Scenes):
         return options | {"version": VERSION}
     named = {name: getattr(data, name) for name in read if getattr(data, name)}

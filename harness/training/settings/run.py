@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -38,7 +38,7 @@ class TrainSettings(Frozen):
 
     @field_validator("backbone", mode="before")
     @classmethod
-    def _scale_by_name(cls, value: Any) -> Any:
+    def _scale_by_name(cls, value: object) -> object:
         return scale(value) if isinstance(value, str) else value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -30,7 +29,7 @@ class TrainSpec(TrainSettings):
     """Fields of the design's config that differ from its defaults, which the design's declared
     version stands for."""
     data: str
-    """Digest of the data's settings and content (`data.corpus.content_key`)."""
+    """Digest of what training and its curves read of the data (`data.corpus.training_key`)."""
     seed: int
     """Of data order, captions, masks, initial weights and dropout."""
     versions: dict[str, str] = {}
@@ -46,6 +45,8 @@ class Asked(Frozen):
 
     data: Data
     """The data as the study names them, with paths on this machine."""
+    content: str = ""
+    """Digest of the settings and content of all splits (`data.corpus.content_key`)."""
     tasks: tuple[TaskSpec, ...] = ()
     """Scores to be made of the trained design."""
     task_versions: dict[str, str] = {}
@@ -71,10 +72,10 @@ class RunSpec(Frozen):
         return self.train.key()
 
     def score_key(self, task: TaskSpec) -> str:
-        """Digest of the trained weights, the task's settings and its version."""
+        """Digest of the trained weights, the data of all splits, a task's settings and version."""
         version = self.asked.task_versions.get(task.name, "")
         settings = {k: v for k, v in task.changed_fields().items() if k != "label"}
-        return digest([self.train_key(), settings, version])
+        return digest([self.train_key(), self.asked.content, settings, version])
 
     @property
     def backbone(self) -> Backbone:
@@ -82,21 +83,21 @@ class RunSpec(Frozen):
         return self.train.backbone.model_copy(update=self._paths(dict(self.train.backbone)))
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, JsonValue]:
         """Changed fields of the design's config, with the paths of weights on this machine."""
         return {**self.train.config, **self._paths(self.train.config)}
 
-    def _paths(self, fields: Mapping[str, Any]) -> dict[str, str]:
+    def _paths(self, fields: Mapping[str, object]) -> dict[str, str]:
         sources = self.asked.sources
         return {f: sources[v] for f, v in weights_named(fields).items() if v in sources}
 
 
-def weights_named(fields: Mapping[str, Any]) -> dict[str, str]:
+def weights_named(fields: Mapping[str, object]) -> dict[str, str]:
     """Fields that name weights, and what they name."""
     return {f: v for f, v in fields.items() if f.endswith("_weights") and isinstance(v, str)}
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Sixteen hex characters of the SHA-256 of the canonical JSON of a value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -26,14 +26,6 @@ ByHand = Callable[..., StudyRecord]
 STATES = {(2, 0): "waiting", (2, 1): "diverged", (6, 0): "interrupted"}
 
 
-@pytest.fixture(scope="session")
-def schema(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An empty store: to create its schema takes seconds, to copy it nothing."""
-    outputs = tmp_path_factory.mktemp("schema")
-    Tracker(outputs)
-    return (outputs / "mlflow.db").read_bytes()
-
-
 @pytest.fixture
 def outputs(tmp_path: Path, schema: bytes) -> Path:
     (tmp_path / "mlflow.db").write_bytes(schema)
@@ -79,6 +71,22 @@ def test_a_run_that_was_never_built_has_no_graph(outputs: Path, by_hand: ByHand)
     assert (
         set(load(outputs, "by_hand").graphs) == set(read_back(outputs).graphs) == {"6 text layers"}
     )
+
+
+def test_a_damaged_run_is_published_as_such_and_mended_later(
+    outputs: Path, by_hand: ByHand
+) -> None:
+    study = by_hand(outputs)
+    folder = RunFolder(outputs, study.rows[0].run)
+    for file in (folder.ledger, folder.status_file, folder.metrics, folder.score_file("retrieval")):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:9] + b"\n")
+        Tracker(outputs).publish(study)
+        back = read_back(outputs).runs.set_index("run").loc[folder.key]
+        assert back["status"] == "damaged" and str(file) in back["message"]
+        file.write_bytes(whole)
+        Tracker(outputs).publish(study)
+        same(load(outputs, "by_hand"), read_back(outputs))
 
 
 def test_publishing_again_changes_nothing(outputs: Path, by_hand: ByHand) -> None:
