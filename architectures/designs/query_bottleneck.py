@@ -31,8 +31,9 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.layers.blocks import Embeddings, Read, text_read, with_first
+from architectures.layers.blocks import Embeddings, text_read, with_first
 from architectures.layers.query_layers import Queries, QueryLayer, WordsAndQueries
+from architectures.layers.read import Read
 from architectures.layers.sequence import Joint
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
@@ -109,8 +110,8 @@ class QueryBottleneck(FusionDesign):
         states: ImageStates = self.image(image_BCHW)
         if self.config.queries_read_text:
             return dataclasses.replace(states, pooled=lambda: self._alone(states)[-1])
-        *given, _ = found = self._alone(states)
-        return dataclasses.replace(states, pooled=found[-1], layers=tuple(given))
+        *inputs, _ = outputs = self._alone(states)
+        return dataclasses.replace(states, pooled=outputs[-1], layers=tuple(inputs))
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
@@ -122,10 +123,10 @@ class QueryBottleneck(FusionDesign):
         def pooled_BD() -> Tensor:
             first_B1 = torch.zeros_like(ids_BL[:, :1])
             *lower, last = self._layers()
-            words, found_TD = Joint(layout, 0), x_TD
+            words, words_TD = Joint(layout, 0), x_TD
             for layer in lower:
-                found_TD = layer(found_TD, words)
-            return last(found_TD, words, read_at_BR=first_B1)
+                words_TD = layer(words_TD, words)
+            return last(words_TD, words, read_at_BR=first_B1)
 
         return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled_BD)
 
@@ -210,9 +211,9 @@ class QueryBottleneck(FusionDesign):
         """Words read themselves and, in every layer, what the queries were given there."""
         x_TD, layout, at_BR = text.tokens_TD, text.layout, with_first(read_at_BR)
         words, layers = Joint(layout, 0), self._layers()
-        for layer, given_UQD in zip(layers, image.layers, strict=True):
-            beside = WordsAndQueries.of(x_TD, given_UQD, layout, image)
+        for layer, queries_UQD in zip(layers, image.layers, strict=True):
+            to_read = WordsAndQueries.of(x_TD, queries_UQD, layout, image)
             last_BR = at_BR if layer is layers[-1] else None
-            x_TD = layer(x_TD, words, beside=beside, read_at_BR=last_BR)
+            x_TD = layer(x_TD, words, to_read=to_read, read_at_BR=last_BR)
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)
         return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=first_BD)

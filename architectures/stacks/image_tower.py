@@ -111,14 +111,14 @@ class ImageTower(nn.Module):
         """
         if backbone.vision_weights == "random":
             return
-        said = f"vision_weights {backbone.vision_weights!r}"
-        found = vision_tensors(backbone)
-        self.check(found, said)
+        where = f"vision_weights {backbone.vision_weights!r}"
+        published = vision_tensors(backbone)
+        self.check(published, where)
         depth = min(len(self.vit.blocks), backbone.image_layers)
         away = tuple(f"image.vit.{part}" for part in self.left_out)
         state = {
             role: value
-            for role, value in found.tensors.items()
+            for role, value in published.tensors.items()
             if role.startswith("image.") and not role.startswith(away) and _block_of(role) < depth
         }
         own = {f"image.vit.{name}": p for name, p in self.vit.named_parameters()}
@@ -134,29 +134,29 @@ class ImageTower(nn.Module):
         if weight is not None and weight.shape[1] != backbone.image_channels:
             state[PATCHES] = adapted_patches(weight, backbone.image_channels)
         allow, field = backbone.weights_allow, "backbone.weights_allow"
-        fitting = fit(own, state, f"{said} does not fit the image tower", allow, field)
+        fitting = fit(own, state, f"{where} does not fit the image tower", allow, field)
         for role, value in fitting.items():
             own[role].copy_(value)
 
-    def check(self, found: Published, said: str) -> None:
+    def check(self, published: Published, where: str) -> None:
         """Raises `SettingError` that names the settings to change, where a source tells of an image
         tower of other sizes, or of another activation or epsilon, which no weight shows.
         """
-        backbone, vision = self.backbone, found.sizes.get("vision")
+        backbone, vision = self.backbone, published.sizes.get("vision")
         names = ("patch_size", "image_width", "image_heads", "image_mlp")
         ours = {name: getattr(backbone, name) for name in names}
         ours = {name: value for name, value in ours.items() if value is not None}
         norms = [part.eps for part in self.vit.modules() if isinstance(part, nn.LayerNorm)]
         if norms:
             ours["image_norm_eps"] = norms[0]
-        if found.sizes.get("image_layers", 0) < backbone.image_layers:
+        if published.sizes.get("image_layers", 0) < backbone.image_layers:
             ours["image_layers"] = backbone.image_layers
         if vision and ("quickgelu" in vision) != ("quickgelu" in backbone.vision):
             ours["vision"] = backbone.vision
-        check_sizes(found, ours, said)
+        check_sizes(published, ours, where)
 
 
 def _block_of(role: str) -> int:
     """The block that a role belongs to; -1: none."""
-    found = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
-    return int(found[1]) if found else -1
+    match = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
+    return int(match[1]) if match else -1

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import Fused, ImageStates, TextStates
-from architectures.layers.blocks import Layer, Pooler, Read, text_read, with_first
+from architectures.layers.blocks import Layer, Pooler, text_read, with_first
+from architectures.layers.read import Read
 from architectures.stacks.towers import TowersConfig, TwoTowers, Types
 from architectures.weights.slots import FRESH
 

@@ -95,24 +95,24 @@ class TwoTowers(FusionDesign, ABC):
 
 def image_layers(name: str, config: ImageTowerConfig, backbone: Backbone) -> int:
     """Blocks of the image tower. Raises `SettingError` where the backbone has fewer."""
-    asked, there = config.image_layers, backbone.image_layers
-    if asked is not None and asked > there:
+    count, there = config.image_layers, backbone.image_layers
+    if count is not None and count > there:
         raise SettingError(
-            f"{name}: image_layers is {asked}, but the backbone's image tower has {there}: "
+            f"{name}: image_layers is {count}, but the backbone's image tower has {there}: "
             f"take 1 to {there}"
         )
-    return asked or there
+    return count or there
 
 
-def text_layers(name: str, asked: int | None, backbone: Backbone) -> int:
+def text_layers(name: str, count: int | None, backbone: Backbone) -> int:
     """Layers of text alone; None: the whole stack. Raises `SettingError` where it has fewer."""
     there = backbone.text_layers
-    if asked is not None and asked > there:
+    if count is not None and count > there:
         raise SettingError(
-            f"{name}: text_layers is {asked}, but the backbone's stack has {there} layers: "
+            f"{name}: text_layers is {count}, but the backbone's stack has {there} layers: "
             f"take 0 to {there}"
         )
-    return there if asked is None else asked
+    return there if count is None else count
 
 
 def itc_reads(name: str, config: TowersConfig, backbone: Backbone, depth: int) -> str:

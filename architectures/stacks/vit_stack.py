@@ -144,7 +144,7 @@ class ViTStack(FusionDesign, ABC):
             text_BRD=self.text_output(text_BRD),
             image_BPD=out_BPD,
             pooled_BD=first_BD if self.pooler is None else self.pooler(first_BD),
-            attention={name: found[0] for name, found in keep.items()},
+            attention={name: probabilities[0] for name, probabilities in keep.items()},
         )
 
     def crossings(self) -> tuple[str, ...]:

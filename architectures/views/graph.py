@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.layers.blocks import Beside, Read
+from architectures.layers.read import CrossingInside, Read
 from architectures.weights import checkpoints
 from architectures.weights.slots import FRESH
 
@@ -55,7 +55,7 @@ def graph(
     """
     with torch.device("meta"):
         design = build.construct(name, fields, backbone, vocabulary)
-    given = set(build.whole_weights(design))
+    whole = set(build.whole_weights(design))
     checkpoints.forget()
     nodes = {
         id(m): role
@@ -65,19 +65,19 @@ def graph(
     trace = _Trace(nodes)
     with trace.watching(design), trace, torch.no_grad():
         _run(design, trace)
-    found = {call: call.partition("#")[0] for role in nodes.values() for call in trace.named(role)}
-    tied = _tied({call: design.get_submodule(role) for call, role in found.items()})
+    calls = {call: call.partition("#")[0] for role in nodes.values() for call in trace.named(role)}
+    tied = _tied({call: design.get_submodule(role) for call, role in calls.items()})
     silent = {"phase": "", "inside": "", "width": 0}
     return {
         "design": name,
         "changed": {field: _named(field, value) for field, value in _changed(design).items()},
-        "lacks": _lacks(design, given),
+        "lacks": _lacks(design, whole),
         "nodes": [
             {"id": call, **silent, "mlp": trace.mlps.get(role, ""), "tied": tied[call]}
             | _node(design, role)
-            | _starts(design, role, given)
-            | trace.said.get(call, {})
-            for call, role in found.items()
+            | _starts(design, role, whole)
+            | trace.facts.get(call, {})
+            for call, role in calls.items()
         ],
         "edges": [{"from": source, "to": role, "as": kind} for source, role, kind in trace.edges],
     }
@@ -93,21 +93,21 @@ def _named(field: str, value: Any) -> Any:
     return Path(value).name if here else value
 
 
-def _lacks(design: FusionDesign, given: Collection[str]) -> list[str]:
+def _lacks(design: FusionDesign, whole: Collection[str]) -> list[str]:
     """Parts that a checkpoint of the whole design does not give, each by the shortest name that
     fits no weight it gives, with * for several numbers; nothing where there is no checkpoint.
     """
-    if not given:
+    if not whole:
         return []
-    taken = {role[:i] for role in given for i in range(len(role)) if role[i] == "."}
-    found = dict[str, dict[str, None]]()
+    taken = {role[:i] for role in whole for i in range(len(role)) if role[i] == "."}
+    lacking = dict[str, dict[str, None]]()
     for role, _ in design.named_parameters():
-        if role not in given:
+        if role not in whole:
             steps = role.split(".")
             names = (".".join(steps[: i + 1]) for i in range(len(steps)))
             name = next(name for name in names if name not in taken)
-            found.setdefault(re.sub(r"\d+", "*", name), {})[name] = None
-    return [pattern if len(names) > 1 else next(iter(names)) for pattern, names in found.items()]
+            lacking.setdefault(re.sub(r"\d+", "*", name), {})[name] = None
+    return [pattern if len(names) > 1 else next(iter(names)) for pattern, names in lacking.items()]
 
 
 def _run(design: FusionDesign, trace: _Trace) -> None:
@@ -140,7 +140,7 @@ def _node(design: FusionDesign, role: str) -> dict[str, Any]:
     }
 
 
-def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str, str]:
+def _starts(design: FusionDesign, part: str, whole: Collection[str]) -> dict[str, str]:
     """Where a part's weights would start, and where they do: of most, and of the rest."""
     table, backbone = design.slots(design.config, design.backbone), design.backbone
     others, new = design.other_weights(), tuple(design.new_parts())
@@ -155,7 +155,7 @@ def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str
         weights = backbone.vision_weights if image else backbone.text_weights
         weights = next((w for prefix, w in others.items() if source.startswith(prefix)), weights)
         would[source] += parameter.numel()
-        start = WHOLE if role in given else FRESH if weights == "random" else source
+        start = WHOLE if role in whole else FRESH if weights == "random" else source
         does[start] += parameter.numel()
     most = [[name for name, _ in counted.most_common()] for counted in (would, does)]
     (slot, *slot_rest), (source, *source_rest) = most
@@ -188,7 +188,7 @@ class _Trace(TorchDispatchMode):
         super().__init__()
         self.nodes = nodes
         self.phase = ""
-        self.said: dict[str, dict[str, Any]] = {}  # of every call: phase, width, inside what
+        self.facts: dict[str, dict[str, Any]] = {}  # of every call: phase, width, inside what
         self.mlps: dict[str, str] = {}  # layer -> phase in which its own MLP is called
         self.edges: dict[tuple[str, str, str], None] = {}  # in the order of the calls
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -220,7 +220,7 @@ class _Trace(TorchDispatchMode):
 
     def named(self, role: str) -> list[str]:
         """The names of a part, one for each time that it was called in one phase."""
-        return [role, *(call for call in self.said if call.startswith(f"{role}#"))]
+        return [role, *(call for call in self.facts if call.startswith(f"{role}#"))]
 
     def _begins(self, module: nn.Module, args: Any) -> None:
         self._under_way.append(self._call(self.nodes[id(module)]))
@@ -231,20 +231,20 @@ class _Trace(TorchDispatchMode):
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         call, reads = self._under_way.pop(), _kind(module) in ("layer", "crossing")
-        said = self.said.setdefault(call, {"phase": self.phase})
+        facts = self.facts.setdefault(call, {"phase": self.phase})
         if self._under_way:
-            said["inside"] = outer = self._under_way[-1]
+            facts["inside"] = outer = self._under_way[-1]
             self.edges[call, outer, "input"] = None
-        said["width"] = _tensors(output)[0].shape[-1]
+        facts["width"] = _tensors(output)[0].shape[-1]
         if self.phase == "fusion":
-            said["phase"] = "fusion"
-        for place, given in enumerate([*args, *kwargs.values()]):
+            facts["phase"] = "fusion"
+        for place, value in enumerate([*args, *kwargs.values()]):
             # A layer's first argument is what it works on; tensors after it are what it reads, if
             # it has cross-attention.
-            crosses = getattr(module, "crosses", True) or isinstance(given, Beside)
+            crosses = getattr(module, "crosses", True) or isinstance(value, CrossingInside)
             if place and reads and not crosses:
                 continue
-            for source in sorted(self._come_from(given)):
+            for source in sorted(self._come_from(value)):
                 self.edges[source, call, "reads" if place and reads else "input"] = None
         self._mark(output, frozenset([call]))
 
@@ -268,7 +268,7 @@ def _tensors(value: Any) -> list[Tensor]:
     """Tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
-        inner = isinstance(leaf, ImageStates | TextStates | Beside)
+        inner = isinstance(leaf, ImageStates | TextStates | CrossingInside)
         leaf = leaf.states if isinstance(leaf, Read) else leaf  # what else it has is not read
         leaves += _tensors(list(vars(leaf).values())) if inner else [leaf]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

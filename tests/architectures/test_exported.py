@@ -19,8 +19,8 @@ from architectures.weights.published import fuselab
 from architectures.weights.slots import role_digests
 from harness.training.data.tokenizer import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
-from tests.architectures.reference import randomised
 from tests.architectures.designs.test_designs import CASES
+from tests.architectures.reference import randomised
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 NAMES = [case.values[0] for case in CASES]

@@ -18,8 +18,8 @@ from harness.commands.show_designs import slot_rows
 from tests.architectures.conftest import VOCABULARY
 from tests.architectures.published_models import model
 from tests.architectures.reference import attend, embed, linear, norm, part, randomised
-from tests.architectures.views.test_cost import TINY, block
 from tests.architectures.stacks.test_one_way import saved
+from tests.architectures.views.test_cost import TINY, block
 
 NAME = "query_bottleneck"
 
