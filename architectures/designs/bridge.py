@@ -73,7 +73,9 @@ class Bridge(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Two of one shape (..., D) -> the same. z None: nothing is below, x is only normed."""
+        """Joins x of the tower and z of the fusion layer below, both (..., D); z None: x is only
+        normed.
+        """
         if z is None:
             return self.norm(x)
         if self.kind == "scaled_add":
@@ -90,7 +92,7 @@ class Bridge(nn.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reads:
-    """What the fusion layers read of the towers."""
+    """Reads list what the fusion layers read of the towers."""
 
     places: tuple[int, ...]
     """Fusion layers that read: the first, and those with a bridge."""
@@ -168,7 +170,7 @@ class BridgeTower(TwoStreams):
     def _typed(
         self, part: Literal["text", "image"], place: int, outputs: tuple[Tensor, ...]
     ) -> Tensor:
-        """W U + t."""
+        """Computes W U + t."""
         projection = getattr(self, f"{part}_projection")
         if isinstance(projection, nn.ModuleDict):
             projection = projection[str(place)]
@@ -207,7 +209,7 @@ def _projection(
 def _bridges(
     config: BridgeConfig, places: tuple[int, ...], width: int, eps: float
 ) -> nn.ModuleDict:
-    """By fusion layer; of the first one only the norm is used."""
+    """Makes the bridge of each fusion layer; of the first one only the norm is used."""
     if config.kind == "none":
         return nn.ModuleDict()
     names = ["shared"] * len(places[1:]) if config.share_norms else map(str, places[1:])
@@ -216,7 +218,7 @@ def _bridges(
 
 
 def reads(config: BridgeConfig, backbone: Backbone) -> Reads:
-    """What the fusion layers read. Raises `SettingError` where the towers do not have it."""
+    """Returns what the fusion layers read. Raises `SettingError` where towers lack it."""
     facts = stream_facts(BridgeTower.name, config, backbone)
     count, depth, blocks = config.fusion_layers, facts.text_layers, facts.image_layers
     bridged = config.kind != "none"
@@ -240,7 +242,7 @@ def reads(config: BridgeConfig, backbone: Backbone) -> Reads:
 
 
 def _beside(place: int, count: int, there: int) -> int:
-    """The layer, of `there`, that is as far up as layer `place` of `count`, to the nearest."""
+    """Returns the layer, of `there`, that is about as far up as layer `place` of `count`."""
     return max((2 * (place + 1) * there + count) // (2 * count), 1) - 1
 
 

@@ -120,8 +120,10 @@ def _depth(
     backbone: Backbone,
     field: Literal["text_layers", "fusion_layers"],
 ) -> int:
-    """Layers of text alone, or of fusion. Raises `SettingError` where text's model has fewer; a
-    fusion layer may start from a layer that another one starts from too.
+    """Returns the number of layers of text alone, or of fusion.
+
+    Raises `SettingError` where text's model has fewer; a fusion layer may start from a layer that
+    another one starts from too.
     """
     of_bert = _bert_reads(config) == (field == "text_layers")
     there = backbone.text_layers if of_bert else config.distil_layers

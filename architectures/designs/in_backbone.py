@@ -149,8 +149,10 @@ class InBackbone(FusionDesign):
         return len(self.image.vit.blocks), len(self.layers)
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        """Tokens that the first fused block is given. Where the image reads nothing: those after
-        the tower, and in `layers` what each of the top blocks was given.
+        """Runs the blocks below the first fused one and returns what that one works on.
+
+        Where the image reads nothing it runs all of them; `layers` then hold what each of the top
+        blocks worked on, for text to read.
         """
         blocks, inputs = self.image.vit.blocks, list[Tensor]()
         first = len(blocks) - self.count
@@ -172,7 +174,7 @@ class InBackbone(FusionDesign):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
-        """The same of words."""
+        """Runs the text layers below the first fused one, or all where text reads nothing."""
         layout, inputs = Layout.of(text_is_real_BL, packed=packed), list[Tensor]()
         first = len(self.layers) - self.count
         x_TD = self.embeddings(ids_BL, layout)
@@ -236,8 +238,9 @@ class InBackbone(FusionDesign):
         read_at_BR: Tensor | None,
         keep: list[Tensor] | None,
     ) -> Read:
-        """The words after a fused layer, with `read_at_BR` those alone; as they are where text
-        reads nothing."""
+        """Runs a fused text layer, with `read_at_BR` at those positions; does nothing where text
+        reads nothing.
+        """
         if not self.text_crossing or text_stream.layout is None:
             return text_stream
         j = len(self.layers) - self.count + place
@@ -249,8 +252,8 @@ class InBackbone(FusionDesign):
         return Read(states=x_TD, layout=text_stream.layout)
 
     def _image_block(self, place: int, image_stream: Read, heard: Read, first_only: bool) -> Read:
-        """Every row's image tokens after a fused block, or the class tokens alone; as they are
-        where the image reads nothing. Self-attention of the first block is done once per image.
+        """Runs a fused image block on every row, or for its class token alone; does nothing where
+        the image reads nothing. Self-attention of the first block is computed once per image.
         """
         if not self.image_crossing or heard.layout is None:
             return image_stream
@@ -273,14 +276,14 @@ class InBackbone(FusionDesign):
     def _text_output(
         self, text_stream: Read, text: TextStates, at_BR: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`text_BRD` and [CLS] (B, D)."""
+        """Returns `text_BRD` and [CLS] (B, D)."""
         x_TD = text_stream.states
         if not self.text_crossing:
             x_TD = text.tokens_TD if at_BR is None else text.layout.at(text.tokens_TD, at_BR)[0]
         return text_read(x_TD, text.layout, at_BR)
 
     def _image_output(self, image_stream: Read, image: ImageStates) -> tuple[Tensor | None, Tensor]:
-        """Image tokens, None where they never change, and the class token (B, D)."""
+        """Returns image tokens, None where they never change, and the class token (B, D)."""
         if not self.image_crossing:
             return None, image.by_row(image.distinct_UPD[:, :1])[:, 0]
         x_BPD = image_stream.rows(self.image.vit.norm(image_stream.states))
@@ -305,7 +308,7 @@ class InBackbone(FusionDesign):
 
 
 def fused_layers(config: InBackboneConfig, backbone: Backbone) -> int:
-    """Fused layers of each tower. Raises `SettingError` where a tower has fewer."""
+    """Returns the number of fused layers of each tower. Raises `SettingError` for too many."""
     depth = text_layers(InBackbone.name, config.text_layers, backbone)
     count, there = config.fusion_layers, min(depth, backbone.image_layers)
     if count is not None and count > there:
@@ -317,7 +320,7 @@ def fused_layers(config: InBackboneConfig, backbone: Backbone) -> int:
 
 
 def _places(config: InBackboneConfig, backbone: Backbone) -> tuple[range, range]:
-    """The text layers and the image blocks that read the other tower."""
+    """Returns the text layers and the image blocks that read the other tower."""
     count = fused_layers(config, backbone)
     depth = text_layers(InBackbone.name, config.text_layers, backbone)
     text, image = (range(there - count, there) for there in (depth, backbone.image_layers))
@@ -326,7 +329,7 @@ def _places(config: InBackboneConfig, backbone: Backbone) -> tuple[range, range]
 
 
 def _reads(config: InBackboneConfig, depth: int, blocks: int, count: int) -> str:
-    """Who reads whom, in words."""
+    """Says in words who reads whom."""
     if not count:
         return ""
     text, image = (", ".join(map(str, range(n - count, n))) for n in (depth, blocks))
@@ -342,6 +345,6 @@ def _named(stack: nn.ModuleList) -> dict[str, nn.Module]:
 
 
 def _by_row(image_stream: Read, images: int, x_TD: Tensor) -> tuple[Tensor, Layout]:
-    """Flat tokens of different images -> of every row, with their layout."""
+    """Repeats flat tokens of different images for every row; returns them with their layout."""
     x_BPD = image_stream.rows(x_TD.view(images, -1, x_TD.shape[-1]))
     return x_BPD.flatten(0, 1), Layout.full(x_BPD.shape[0], x_BPD.shape[1], x_TD.device)

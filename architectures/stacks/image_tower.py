@@ -1,4 +1,4 @@
-"""The image tower of every design: a ViT of timm without its classifier.
+"""Every design has this image tower: a ViT of timm without its classifier.
 
 Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
 """
@@ -23,11 +23,13 @@ PATCHES = "image.vit.patch_embed.proj.weight"
 
 
 class ImageTower(nn.Module):
-    """A timm ViT without its classifier: all tokens after the final norm, class token first."""
+    """A timm ViT without its classifier returns all tokens, normed, class token first."""
 
     def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
-        """`blocks`: how many of the lowest blocks it has; None: all of the backbone's. More than
-        those start fresh; without any there is no final norm either.
+        """Builds the tower. `blocks`: how many of the lowest blocks it has; None: all of the
+        backbone's.
+
+        Blocks above the backbone's own start fresh; with 0 blocks there is no final norm either.
         """
         super().__init__()
         self.backbone = backbone
@@ -62,8 +64,11 @@ class ImageTower(nn.Module):
     def forward(
         self, image_BCHW: Tensor, *, every_layer: bool = False, embed_only: bool = False
     ) -> ImageStates:
-        """(B, C, H, W) normalised pixels -> states; `layers` are raw block outputs. `embed_only`:
-        tokens before the first block, for ITC their mean (the class token has seen nothing yet).
+        """Encodes normalised pixels (B, C, H, W).
+
+        every_layer: keep the raw output of every block in `layers`
+        embed_only: stop before the first block; ITC then reads the mean of the tokens, since the
+            class token has seen nothing yet
         """
         if embed_only:
             embedded_BPD = self.embed(image_BCHW)
@@ -81,8 +86,8 @@ class ImageTower(nn.Module):
 
     @contextlib.contextmanager
     def _attention(self, device: torch.device) -> Iterator[None]:
-        """timm's choice of attention, but in bfloat16 on a CPU products one by one: the backward of
-        torch's fused attention takes a third longer there.
+        """Turns torch's fused attention off in bfloat16 on a CPU, where its backward takes a third
+        longer than products one by one; elsewhere timm chooses.
         """
         slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
         fused = [part for part in self.vit.modules() if getattr(part, "fused_attn", False)]
@@ -95,8 +100,8 @@ class ImageTower(nn.Module):
                 part.fused_attn = True
 
     def embed(self, image_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) normalised pixels -> tokens before the first block: class token, then
-        patches, with their positions.
+        """Embeds normalised pixels (B, C, H, W): tokens (B, P, D) before the first block, class
+        token first, with their positions.
         """
         own = self.vit
         return own.norm_pre(own.patch_drop(own._pos_embed(own.patch_embed(image_BCHW))))
@@ -139,7 +144,7 @@ class ImageTower(nn.Module):
             own[role].copy_(value)
 
     def check(self, published: Published, where: str) -> None:
-        """Raises `SettingError` that names the settings to change, where a source tells of an image
+        """Raises `SettingError` that names the settings to change, where a source has an image
         tower of other sizes, or of another activation or epsilon, which no weight shows.
         """
         backbone, vision = self.backbone, published.sizes.get("vision")
@@ -157,6 +162,6 @@ class ImageTower(nn.Module):
 
 
 def _block_of(role: str) -> int:
-    """The block that a role belongs to; -1: none."""
+    """Returns the number of the block that a role belongs to; -1: none."""
     match = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
     return int(match[1]) if match else -1

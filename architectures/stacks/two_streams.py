@@ -36,7 +36,7 @@ from architectures.stacks.towers import (
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 CROSSING = ("cross_attention", "cross_norm", "cross_mlp", "cross_mlp_norm")
-"""Parts of a layer that no text encoder has."""
+"""Names of the parts of a layer that no pretrained text encoder has."""
 
 
 class TwoStreamsConfig(TowersConfig):
@@ -68,12 +68,14 @@ def crosses(config: TwoStreamsConfig, place: int) -> bool:
 
 
 def image_depth(config: TwoStreamsConfig) -> int:
-    """Layers of the image stream."""
+    """Returns the number of layers of the image stream."""
     return max(config.fusion_layers - (config.pooled == "text"), 0)
 
 
 def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Facts:
-    """What a design of two streams can do. Raises `SettingError` where the towers lack layers."""
+    """Returns the facts of a design of two streams. Raises `SettingError` where the towers lack
+    layers.
+    """
     not_causal(name, backbone)
     depth = text_layers(name, config.text_layers, backbone)
     return Facts(
@@ -87,7 +89,7 @@ def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Fac
 
 
 class TwoStreams(TwoTowers, ABC):
-    """A text stream and an image stream side by side, both as wide as the text encoder.
+    """A text stream and an image stream stand side by side, both as wide as the text encoder.
 
     Roles: those of `TwoTowers`, `text_fusion.i`, `image_fusion.i`, `types`, `pooler`,
     `image_pooler`; `text_projection` and `image_projection` where the design has them. Without
@@ -127,14 +129,14 @@ class TwoStreams(TwoTowers, ABC):
 
     @abstractmethod
     def text_input(self, place: int, text: TextStates, below: Read | None) -> Read:
-        """What layer `place` of the text stream is given, flat. `below`: what the layer below it
-        gave; None at the first.
+        """Returns what layer `place` of the text stream works on, flat. `below`: the output of the
+        layer below it; None at the first.
         """
 
     @abstractmethod
     def image_input(self, place: int, image: ImageStates, below: Read | None) -> Read:
-        """The same of the image stream: at the first layer of each different image (U, P, D), at
-        the others of every row, flat.
+        """Returns what layer `place` of the image stream works on: at the first layer the tokens of
+        each different image (U, P, D), at the others those of every row, flat.
         """
 
     def crossings(self) -> tuple[str, ...]:
@@ -182,8 +184,8 @@ class TwoStreams(TwoTowers, ABC):
         read_at_BR: Tensor | None,
         keep: list[Tensor] | None,
     ) -> tuple[Read, Read]:
-        """One layer of both streams. With `read_at_BR`, what is read of the last one: those words,
-        and the class token.
+        """Runs one layer of both streams. With `read_at_BR` it computes what is read of the last
+        one: those words, and the class token.
         """
         assert text_stream.layout is not None
         layer = cast(Layer, self.text_fusion[place])
@@ -235,7 +237,7 @@ class TwoStreams(TwoTowers, ABC):
 
 
 def _look(layer: Layer, image_stream: Read, heard: Read, first_only: bool) -> Read:
-    """One layer of the image stream: the tokens of every row, or the class token of each."""
+    """Runs one layer of the image stream on the tokens of every row, or its class token alone."""
     assert heard.layout is not None
     read, device = heard if layer.crosses else None, image_stream.states.device
     count = len(heard.layout.is_real_BL)

@@ -1,4 +1,4 @@
-"""A design as a JSON graph: its parts, and which reads which.
+"""This view shows a design as a JSON graph: its parts, and which reads which.
 
 Nobody draws the graph by hand: the design is run once on the meta device, every tensor carries the
 names of the parts it comes from, and a part that is called is joined to where its inputs come
@@ -34,14 +34,14 @@ from architectures.weights.slots import FRESH
 
 TEXT_TOKENS = 8
 WHOLE = "whole"
-"""Where weights start that a checkpoint of the whole design gives."""
+"""The `source` of weights that a checkpoint of the whole design gives."""
 
 
 def graph(
     name: str, fields: Mapping[str, Any], backbone: Backbone, vocabulary: int
 ) -> dict[str, Any]:
-    """The graph of a design: `design`, the fields `changed` from their defaults, what a checkpoint
-    of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
+    """Returns the graph of a design: `design`, the fields `changed` from their defaults, what a
+    checkpoint of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
 
     A node: `id` (its role, and which call), `kind`, `phase` (fusion where fusion calls it, else
     where it was first called: image, text or heads), `mlp` (the same of a layer's own MLP; empty
@@ -88,14 +88,15 @@ def _changed(design: FusionDesign) -> dict[str, Any]:
 
 
 def _named(field: str, value: Any) -> Any:
-    """A value as others may see it: of weights on a disk only the name, a path is nobody's."""
+    """Returns a value as others may see it: of weights on a disk the name without its path."""
     here = field.endswith("_weights") and Path(value).expanduser().exists()
     return Path(value).name if here else value
 
 
 def _lacks(design: FusionDesign, whole: Collection[str]) -> list[str]:
-    """Parts that a checkpoint of the whole design does not give, each by the shortest name that
-    fits no weight it gives, with * for several numbers; nothing where there is no checkpoint.
+    """Lists the parts that a checkpoint of the whole design does not give, each by the shortest
+    name that fits no weight it gives, with * for several numbers; empty where there is no
+    checkpoint.
     """
     if not whole:
         return []
@@ -141,7 +142,7 @@ def _node(design: FusionDesign, role: str) -> dict[str, Any]:
 
 
 def _starts(design: FusionDesign, part: str, whole: Collection[str]) -> dict[str, str]:
-    """Where a part's weights would start, and where they do: of most, and of the rest."""
+    """Says where a part's weights would start, and where they do: of most, and of the rest."""
     table, backbone = design.slots(design.config, design.backbone), design.backbone
     others, new = design.other_weights(), tuple(design.new_parts())
     would, does = Counter[str](), Counter[str]()
@@ -168,7 +169,7 @@ def _starts(design: FusionDesign, part: str, whole: Collection[str]) -> dict[str
 
 
 def _tied(parts: Mapping[str, nn.Module]) -> dict[str, list[str]]:
-    """Part -> others that hold some of its parameters."""
+    """Returns part -> others that hold some of its parameters."""
     held = {name: {id(p) for p in module.parameters()} for name, module in parts.items()}
     return {
         name: [other for other in held if other != name and held[other] & own]
@@ -177,12 +178,12 @@ def _tied(parts: Mapping[str, nn.Module]) -> dict[str, list[str]]:
 
 
 def _kind(module: nn.Module) -> str:
-    """What kind of part a module is; empty: it is no part of its own."""
+    """Returns what kind of part a module is; empty: it is no part of its own."""
     return str(getattr(module, "node", ""))
 
 
 class _Trace(TorchDispatchMode):
-    """Follows tensors from part to part."""
+    """A trace follows tensors from part to part."""
 
     def __init__(self, nodes: Mapping[int, str]) -> None:
         super().__init__()
@@ -203,7 +204,7 @@ class _Trace(TorchDispatchMode):
 
     @contextlib.contextmanager
     def watching(self, design: nn.Module) -> Iterator[None]:
-        """Sees every call of a part, and of a layer's own MLP."""
+        """Watches every call of a part, and of a layer's own MLP."""
         hooks = []
         for module in design.modules():
             if id(module) not in self.nodes:
@@ -219,7 +220,7 @@ class _Trace(TorchDispatchMode):
             hook.remove()
 
     def named(self, role: str) -> list[str]:
-        """The names of a part, one for each time that it was called in one phase."""
+        """Returns the names of a part, one for each time that it was called in one phase."""
         return [role, *(call for call in self.facts if call.startswith(f"{role}#"))]
 
     def _begins(self, module: nn.Module, args: Any) -> None:
@@ -249,7 +250,7 @@ class _Trace(TorchDispatchMode):
         self._mark(output, frozenset([call]))
 
     def _call(self, role: str) -> str:
-        """The name of this call. Passes that the heads alone need are no calls of their own."""
+        """Names this call. Passes that the heads alone need are no calls of their own."""
         self._calls[self.phase, role] += 1
         count = self._calls[self.phase, role]
         return role if count == 1 or self.phase == "heads" else f"{role}#{count}"
@@ -265,7 +266,7 @@ class _Trace(TorchDispatchMode):
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Tensors of nested arguments; states and reads are looked into, layouts are not."""
+    """Lists the tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
         inner = isinstance(leaf, ImageStates | TextStates | CrossingInside)
