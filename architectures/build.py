@@ -1,6 +1,7 @@
-"""Designs built: with initial weights by role, with published ones, or as a published model whole.
+"""This module builds designs: freshly drawn, with pretrained towers, or as a published model whole.
 
-The registry finds designs and imports no torch; what a design needs to stand is put together here.
+`registry.py` finds designs without importing torch; here their modules, heads and weights are put
+together.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ from architectures.weights.usual import for_words
 
 
 def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backbone:
-    """The backbone with kinds, sizes and weights of the towers that two sources hold, which may be
-    one; empty: that tower stays. Sources are those of `text_weights` and `vision_weights`.
+    """Returns `backbone` with the kind, sizes and weights of the towers that two sources hold.
 
-    Heads of a tower that a source does not tell (ALBEF's and timm's files) are 64 columns wide.
+    `text` and `vision` are what `text_weights` and `vision_weights` accept, and may name the same
+    source; an empty one leaves that tower as it is. Where a source does not tell the number of
+    heads (ALBEF's and timm's files), heads are taken to be 64 columns wide.
     Raises `SettingError` where a source cannot be read or has no such tower.
     """
     fields: dict[str, Any] = {}
     if text:
-        found = sources.with_text(text, "text_weights").backbone_fields()
-        names = {f for f in found if f.startswith("text")} | {"max_positions"}
-        fields |= {name: found[name] for name in names} | {"text_weights": text}
+        sizes = sources.with_text(text, "text_weights").backbone_fields()
+        names = {f for f in sizes if f.startswith("text")} | {"max_positions"}
+        fields |= {name: sizes[name] for name in names} | {"text_weights": text}
     if vision:
-        asked = backbone.with_field("vision_weights", vision)
-        found = vision_tensors(asked).backbone_fields()
-        names = {f for f in found if f.startswith(("vision", "image_", "patch_size"))}
-        fields |= {name: found[name] for name in names} | {"vision_weights": vision}
+        changed = backbone.with_field("vision_weights", vision)
+        sizes = vision_tensors(changed).backbone_fields()
+        names = {f for f in sizes if f.startswith(("vision", "image_", "patch_size"))}
+        fields |= {name: sizes[name] for name in names} | {"vision_weights": vision}
     return checked(Backbone, {**dict(backbone), **fields})
 
 
@@ -50,7 +52,10 @@ def construct(
     vocabulary: int,
     objectives: Collection[str] = OBJECTIVES,
 ) -> FusionDesign:
-    """A design with its heads, whose weights mean nothing yet (cost and graph need no others)."""
+    """Builds a design with its heads; its weights mean nothing yet, which cost and graph can bear.
+
+    Raises `SettingError` for an unknown design or field, and where the backbone does not fit.
+    """
     cls, settings = registry.find(name), registry.config(name, fields)
     facts = cls.facts(settings, backbone)
     cls.slots(settings, backbone)  # raises where a rule does not give the layers that are needed
@@ -68,11 +73,12 @@ def design(
     draw: Callable[[str], np.random.Generator],
     objectives: Collection[str] = OBJECTIVES,
 ) -> FusionDesign:
-    """A design ready to train, on the CPU in float32.
+    """Builds a design that is ready to train, on the CPU in float32.
 
-    `draw` gives the generator of a role; heads are those of `objectives` that apply to the design;
-    pretrained weights are loaded where the backbone or the configuration names some. Raises
-    `SettingError` for what cannot be built, and for weights that do not fit.
+    `draw(role)` is the random generator of the parameter of that name. The design gets the heads of
+    those `objectives` that it can serve. Pretrained weights are loaded where the backbone or the
+    configuration names some. Raises `SettingError` for what cannot be built, and for weights that
+    do not fit.
     """
     design = construct(name, fields, backbone, vocabulary, objectives)
     drawn_as = slots.origins(design)
@@ -84,7 +90,8 @@ def design(
 def start(design: FusionDesign) -> None:
     """Loads the pretrained weights that backbone and configuration name: towers, then the whole.
 
-    Raises `SettingError` for weights that do not fit; on the meta device that is all it does.
+    On the meta device nothing is copied and only the check remains. Raises `SettingError` for
+    weights that do not fit.
     """
     backbone = design.backbone
     from_transformers.check_text(backbone, design.vocabulary)
@@ -112,48 +119,50 @@ def start(design: FusionDesign) -> None:
 
 
 def load(source: str, *, allow: Collection[str] = (), **changed: Any) -> FusionDesign:
-    """A published model as the design that it is, with its heads, ready to be asked: design, fields
-    and sizes are found from the source, an ALBEF checkpoint or a folder (`DesignConfig`'s
-    `whole_weights` lists them).
+    """Loads a published model as the design that it is, with its heads, in evaluation mode.
 
-    `changed`: fields of `Backbone` that shall be others, as `image_size`, or that the source does
-    not tell, as the heads of a file (`checkpoints.Published.backbone_fields`). `allow`: patterns of
-    roles that the source may lack, which are then drawn, or hold besides the design's.
-    Raises `SettingError` that says what does not fit.
+    The source is one of those that `DesignConfig.whole_weights` lists; it tells which design, which
+    fields and which sizes. `changed`: fields of `Backbone` that shall differ from the source's, as
+    `image_size`, or that it does not tell, as the number of heads. `allow`: patterns of roles that
+    the source may lack (they are then drawn) or hold besides the design's. Raises `SettingError`
+    that says what does not fit.
     """
-    found = sources.published(source, "source")
-    if isinstance(found.whole, str):
-        raise SettingError(f"{source}: {found.whole}")
-    name, fields = found.whole
+    published = sources.published(source, "source")
+    if isinstance(published.whole, str):
+        raise SettingError(f"{source}: {published.whole}")
+    name, fields = published.whole
     by_name = tuple(field for field in ("image_heads", "text_heads") if field in changed)
     allowed = {"weights_allow": (*changed.get("weights_allow", ()), *by_name)}
-    backbone = checked(Backbone, {**found.backbone_fields(), **changed, **allowed})
+    backbone = checked(Backbone, {**published.backbone_fields(), **changed, **allowed})
     start = {"whole_weights": source, "whole_allow": tuple(allow)}
-    active = [o for o in OBJECTIVES if any(r.startswith(f"heads.{o}.") for r in found.tensors)]
+    active = [o for o in OBJECTIVES if any(r.startswith(f"heads.{o}.") for r in published.tensors)]
 
     def draw(role: str) -> np.random.Generator:
         return np.random.default_rng(list(role.encode()))
 
-    words = found.sizes["vocabulary"]
-    return design(name, {**fields, **start}, backbone, words, draw=draw, objectives=active).eval()
+    vocabulary = published.sizes["vocabulary"]
+    return design(
+        name, {**fields, **start}, backbone, vocabulary, draw=draw, objectives=active
+    ).eval()
 
 
 def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
-    """What a design's `whole_weights` give it, by role; nothing where they are random. Raises
-    `SettingError` that names sizes that differ, or lists what does not fit.
+    """Returns role -> weight of what `whole_weights` gives a design; empty where it is `random`.
+
+    Raises `SettingError` that names sizes that differ, or lists what does not fit.
     """
     source, field = design.config.whole_weights, f"{design.name}: whole_weights"
     if source == "random":
         return {}
-    found = sources.published(source, field)
-    said = f"{field} {source!r} ({found})"
-    names = [name for name in found.sizes if name.startswith(("text", "max_positions"))]
+    published = sources.published(source, field)
+    where = f"{field} {source!r} ({published})"
+    names = [name for name in published.sizes if name.startswith(("text", "max_positions"))]
     ours = {name: getattr(design.backbone, name) for name in names}
-    checkpoints.check_sizes(found, {**ours, "vocabulary": design.vocabulary}, said)
+    checkpoints.check_sizes(published, {**ours, "vocabulary": design.vocabulary}, where)
     for tower in design.modules():
         if isinstance(tower, ImageTower):
-            tower.check(found, said)
-    checkpoints.check_heads(found, "text", design.backbone, said)
-    tensors = for_words(found.tensors, design.vocabulary)
+            tower.check(published, where)
+    checkpoints.check_heads(published, "text", design.backbone, where)
+    tensors = for_words(published.tensors, design.vocabulary)
     allow = design.config.whole_allow
-    return checkpoints.whole(design, tensors, allow=allow, subject=said, resize=found.resize)
+    return checkpoints.whole(design, tensors, allow=allow, subject=where, resize=published.resize)

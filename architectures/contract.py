@@ -1,4 +1,6 @@
-"""The words that every design, objective and task use: states, what a design can do, the class.
+"""The contract says what a design is: its configuration, its facts, its class and its abilities.
+
+Whoever writes a design needs this file, `stacks/` and `layers/`; `FusionDesign` walks through it.
 
 Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
 C channels, I images of one row.
@@ -21,7 +23,7 @@ from architectures.states import ImageStates as ImageStates
 from architectures.states import TextStates as TextStates
 
 OBJECTIVES = ("itc", "itm", "mlm")
-"""What heads exist for, in the order in which they are put on."""
+"""The objectives that a design can have a head for, in the order in which heads are put on."""
 
 
 class DesignConfig(Frozen):
@@ -43,7 +45,7 @@ class DesignConfig(Frozen):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a design with its configuration can do, known before it is built."""
+    """Facts say what a design with its configuration can do, before it is built."""
 
     no_align: str = ""
     """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
@@ -57,7 +59,7 @@ class Facts:
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
     itc_own_pass: bool = False
     """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
-    first read: rows that ITC does not read are then better encoded apart.
+    first read. Rows that ITC does not read (captions with hidden words) are then encoded apart.
     """
     image_vectors: int = 0
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
@@ -81,7 +83,7 @@ class Facts:
         return not self.no_fuse
 
     def why_not(self, objective: str) -> str:
-        """Why an objective does not apply; empty: it does."""
+        """Says why an objective does not apply; empty: it does."""
         if objective == "itc":
             return self.no_align
         return self.no_fuse or (self.no_words if objective == "mlm" else "")
@@ -119,13 +121,18 @@ class FusionDesign(nn.Module, ABC):
 
     @abstractmethod
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        """Normalised pixels (float) -> image states."""
+        """Encodes normalised pixels (B, C, H, W), float."""
 
     @abstractmethod
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
-        """Token ids -> text states. `packed` leaves padding out of every layer."""
+        """Encodes token ids.
+
+        ids_BL: (B, L) int64 token ids, 0 at padding
+        text_is_real_BL: (B, L) bool, True where there is a token
+        packed: leave padding out of every layer; values at real positions stay the same
+        """
 
     @abstractmethod
     def fuse(
@@ -136,51 +143,58 @@ class FusionDesign(nn.Module, ABC):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
-        """Row i of the image states meets row i of the text states.
+        """Fuses row i of the image states with row i of the text states.
 
-        `read_at_BR`: text positions (int64) that will be read; the last layer computes no others.
-        Position 0 need not be named for `pooled_BD`. `keep_attention`: names of layers whose
-        attention probabilities are wanted. Raises `TypeError` where the design cannot fuse.
+        read_at_BR: (B, R) int64 text positions that will be read; the last layer computes these and
+            position 0 (`layers.blocks.with_first` adds it). None: all positions
+        keep_attention: those of `crossings` whose attention probabilities are wanted
+        Raises `TypeError` where the design cannot fuse (`cannot_fuse`).
         """
 
     def cannot_fuse(self) -> TypeError:
-        """What `fuse` raises where the design cannot, with the reason that its facts give."""
+        """Makes the error that `fuse` raises where the design cannot, with the reason of its facts."""
         no_fuse = self.facts(self.config, self.backbone).no_fuse
         return TypeError(f"{self.name} cannot fuse: {no_fuse}")
 
     @abstractmethod
     def word_embedding(self) -> nn.Embedding:
-        """The table that the MLM head is tied to."""
+        """Returns the table that the MLM head is tied to."""
 
     def new_parts(self) -> frozenset[str]:
-        """Name prefixes of parts that no pretrained model has, heads left aside."""
+        """Returns the name prefixes of parts that no pretrained model has, heads left aside."""
         return frozenset()
 
     def towers_alone(self) -> tuple[int, int]:
-        """How many image blocks and text layers, the lowest, are an encoder of their modality by
-        themselves: what an export writes as towers. 0: the design has none.
+        """Returns how many image blocks and text layers, the lowest, are an encoder of their
+        modality by themselves: what an export writes as towers. 0: the design has none.
         """
         facts = self.facts(self.config, self.backbone)
         return facts.image_layers, facts.text_layers
 
     def rates(self) -> Mapping[str, float]:
-        """Name prefix -> learning-rate multiple; parts that no prefix names have 1."""
+        """Returns name prefix -> multiple of the learning rate; the first prefix that fits counts,
+        and parts that none names have 1.
+        """
         rate = self.config.new_part_rate
         return dict.fromkeys([*sorted(self.new_parts()), "heads.itc.", "heads.itm."], rate)
 
     def crossings(self) -> tuple[str, ...]:
-        """Names of the layers in which text reads image tokens, lowest first."""
+        """Returns the names of the layers in which text reads image tokens, lowest first."""
         return ()
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
-        """Layer slot (module name) -> source layer in the pretrained text encoder, or `fresh`.
-        Sources in another model begin with its prefix of `other_weights`.
+        """Returns slot -> source: the name of a module of the design -> the layer of the pretrained
+        text encoder that it starts from (`embeddings`, `layers.0`, ...), or `fresh`.
+
+        `weights.slots.choose` and `named` write it from a rule. Sources in another model begin with
+        its prefix of `other_weights`. The image tower needs no slot. Raises `SettingError` where a
+        rule does not give the layers that are needed.
         """
         return {}
 
     def other_weights(self) -> Mapping[str, str]:
-        """Prefix of sources -> folder, hub name or `random`, of text encoders besides the
+        """Returns prefix of sources -> folder, hub name or `random`, of text encoders besides the
         backbone's.
         """
         return {}
@@ -188,16 +202,16 @@ class FusionDesign(nn.Module, ABC):
 
 @runtime_checkable
 class ReasonsOverImages(Protocol):
-    """Optional ability: one text beside several images (NLVR2)."""
+    """A design with this optional ability fuses one text with several images (NLVR2)."""
 
     def for_images(self, count: int) -> Self:
-        """A design of the same weights whose `fuse` takes image states of B x count rows."""
+        """Returns a design of the same weights whose `fuse` takes image states of B x count rows."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextStage:
-    """What a design learns from text alone, on top of an image tower, before the two meet."""
+    """A text stage says what a design learns from text alone, before image and text meet."""
 
     fields: Mapping[str, Any]
     """Configuration of the model that learns: the design without what text alone never reaches."""
@@ -210,31 +224,31 @@ class TextStage:
 
 @runtime_checkable
 class LearnsFromText(Protocol):
-    """Optional ability: a stage of text alone between image and joint pre-training (VLMo)."""
+    """A design with this optional ability has a stage of text alone before the joint one (VLMo)."""
 
     @classmethod
     def text_stage(cls, config: DesignConfig) -> TextStage | None:
-        """The stage of a configuration; None: it has none."""
+        """Returns the stage of a configuration; None: it has none."""
         ...
 
     def text_alone(self, ids_BL: Tensor, text_is_real_BL: Tensor, at_BR: Tensor) -> Tensor:
-        """Last states of a text without image at some positions, (B * R, D), for the MLM head."""
+        """Returns the last states (B * R, D) of a text without image at positions `at_BR`."""
         ...
 
 
 @runtime_checkable
 class DecodesAnswers(Protocol):
-    """Optional ability: a causal decoder over fused states (VQA)."""
+    """A design with this optional ability has a causal decoder over fused states (VQA)."""
 
     def answer_decoder(self) -> nn.Module:
-        """A decoder that starts from this design's fusion weights."""
+        """Returns a decoder that starts from the weights of the fusion layers."""
         ...
 
 
 @runtime_checkable
 class ShowsAttention(Protocol):
-    """Optional ability: cross-attention maps with gradients (grounding)."""
+    """A design with this optional ability keeps attention maps with gradients (grounding)."""
 
     def attention_map(self, layer: str) -> Tensor:
-        """Probabilities (B, H, L, P) kept by the last `fuse`."""
+        """Returns the probabilities (B, H, L, P) that the last `fuse` kept of a layer."""
         ...

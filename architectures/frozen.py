@@ -17,16 +17,16 @@ class SettingError(ValueError):
     """A setting is unknown or has a value that cannot be used; the message says what to do."""
 
 
-def nearest(name: str, known: Iterable[str], what: str) -> SettingError:
+def nearest(name: str, names: Iterable[str], what: str) -> SettingError:
     """The error for an unknown name: the nearest known one and the whole list.
 
     >>> print(nearest("split_bret", ["dual_encoder", "split_bert"], "design"))
     unknown design 'split_bret'; did you mean 'split_bert'? Known: dual_encoder, split_bert
     """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    ordered = sorted(names)
+    close = difflib.get_close_matches(name, ordered, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return SettingError(f"unknown {what} {name!r}; {hint}Known: {', '.join(names) or 'none'}")
+    return SettingError(f"unknown {what} {name!r}; {hint}Known: {', '.join(ordered) or 'none'}")
 
 
 class Frozen(BaseModel):
@@ -127,11 +127,11 @@ def readable(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or error.title
-        said = problem["msg"].removeprefix("Value error, ")
-        given = problem.get("input")
+        message = problem["msg"].removeprefix("Value error, ")
+        value = problem.get("input")
         if problem["type"] == "union_tag_not_found":
             kinds = problem["ctx"]["discriminator"].strip("'")
-            said = f"it needs a {kinds!r}, to tell which of several it is"
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-        lines.append(f"{where}: {said}{shown}")
+            message = f"it needs a {kinds!r}, to tell which of several it is"
+        shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
+        lines.append(f"{where}: {message}{shown}")
     return "; ".join(lines)

@@ -1,4 +1,4 @@
-"""Where tokens stand in a batch: rows with padding, or flat without it.
+"""A layout says where tokens stand in a batch: in rows with padding, or flat without it.
 
 Shape suffixes: B rows, L positions, R positions read, T flat tokens, D width, N any list.
 """
@@ -15,34 +15,35 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where text tokens stand: padded (every position kept) or packed (padding left out).
+    """A layout maps the flat tokens (T, D) of a batch to its rows (B, L, D) and back.
 
-    Linear layers, norms and MLPs run on the flat tokens (T x D); only attention needs rows. Packed
-    and padded give the same values at real positions.
+    Padded, every position is kept (T = B * L); packed, padding is left out (T = number of words).
+    Linear layers, norms and MLPs run on the flat tokens; only attention needs rows. Both give the
+    same values at real positions.
     """
 
     is_real_BL: Tensor
-    """True where there is a word, False at padding."""
+    """(B, L) bool, True where there is a token, False at padding."""
     flat_T: Tensor | None = None
-    """Packed: index into B*L of each kept token, ascending. None: nothing is left out."""
+    """(T,) int64, packed: place of each kept token among B * L, ascending. None: padded."""
     complete: bool = False
-    """Known to have no padding, so that attention needs no mask (image tokens)."""
+    """Whether it is certain that there is no padding (image tokens), so attention needs no mask."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
-        """The layout of a batch. Packing needs the number of real tokens, so it waits for it."""
+        """Makes the layout of a batch. Packing waits until the device has counted the tokens."""
         if not packed:
             return cls(is_real_BL=is_real_BL)
         return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
 
     def before(self, rows: int) -> int:
-        """How many flat tokens the first rows have; packed it waits for the number."""
+        """Counts the flat tokens of the first rows; where packed it waits for the device."""
         if self.flat_T is None:
             return rows * self.is_real_BL.shape[1]
         return int(self.is_real_BL[:rows].sum())
 
     def split(self, rows: int) -> tuple[Layout, Layout]:
-        """The layouts of the first rows and of the rest."""
+        """Returns the layouts of the first rows and of the rest."""
         first_BL, rest_BL = self.is_real_BL.tensor_split([rows])
         first_T = rest_T = None
         if self.flat_T is not None:
@@ -55,13 +56,13 @@ class Layout:
 
     @classmethod
     def full(cls, rows: int, length: int, device: torch.device) -> Layout:
-        """The layout of rows without padding: image tokens, flat."""
+        """Makes the layout of rows without padding, as image tokens are."""
         real_BL = torch.ones(rows, length, dtype=torch.bool, device=device)
         return cls(is_real_BL=real_BL, complete=True)
 
     @classmethod
     def beside(cls, text: Layout, tokens: int) -> Layout:
-        """The layout of each text followed by as many image tokens, packed where the text is."""
+        """Makes the layout of each text followed by image tokens, packed where the text is."""
         rows, length = text.is_real_BL.shape
         if text.complete:
             return cls.full(rows, length + tokens, text.is_real_BL.device)
@@ -70,12 +71,12 @@ class Layout:
         return cls.of(is_real_BN, packed=text.flat_T is not None)
 
     def pack(self, x_BLD: Tensor) -> Tensor:
-        """(B, L, D) -> (T, D)."""
+        """Rows to flat tokens: (B, L, D) -> (T, D)."""
         flat = x_BLD.flatten(0, 1)
         return flat if self.flat_T is None else flat.index_select(0, self.flat_T)
 
     def unpack(self, x_TD: Tensor) -> Tensor:
-        """(T, D) -> (B, L, D), zeros where padding was left out."""
+        """Flat tokens to rows: (T, D) -> (B, L, D), zeros where padding was left out."""
         rows, length = self.is_real_BL.shape
         if self.flat_T is None:
             return x_TD.view(rows, length, x_TD.shape[-1])
@@ -83,8 +84,10 @@ class Layout:
         return full.index_copy(0, self.flat_T, x_TD).view(rows, length, -1)
 
     def heads(self, x_TD: Tensor, count: int) -> Tensor:
-        """(T, D) -> (B, H, L, D / H), for attention alone: where padding was left out stands some
-        word, and what is asked there, or read there but for a weight of 0, is lost.
+        """Flat tokens to rows of `count` heads, for attention alone: (T, D) -> (B, H, L, D / H).
+
+        Where padding was left out stands a copy of some word: `key_bias_B11L` keeps it from being
+        read, and `flat` drops what it would read.
         """
         if self.flat_T is None:
             return self.unpack(x_TD).unflatten(-1, (count, -1)).transpose(1, 2)
@@ -94,7 +97,7 @@ class Layout:
         return moved.view(rows, count, length, -1)
 
     def flat(self, x_BHLd: Tensor) -> Tensor:
-        """What attention found for `heads` -> (T, D)."""
+        """The way back from `heads`, for what attention returns: (B, H, L, D / H) -> (T, D)."""
         if self.flat_T is None:
             return x_BHLd.transpose(1, 2).flatten(0, 1).flatten(1)
         count = x_BHLd.shape[1]
@@ -104,32 +107,32 @@ class Layout:
         return moved.view(len(self.flat_T), -1)
 
     def _places(self, count: int) -> tuple[Tensor, Tensor]:
-        """Packed: for every place of (B, H, L) the row of (T, H) that stands there, some row where
-        padding was left out, and for every row of (T, H) its place; made once.
+        """Where packed, returns for every place of (B, H, L) the row of (T, H) that stands there
+        (some row where padding was left out), and for every row of (T, H) its place; computed once.
         """
         assert self.flat_T is not None
-        if count not in self._known:
+        if count not in self._by_heads:
             _, length = self.is_real_BL.shape
             head_H = torch.arange(count, device=self.flat_T.device)
             there_BHL = self._row_BL[:, None] * count + head_H[:, None]
             row_T, position_T = self.flat_T // length, self.flat_T % length
             back_TH = (row_T[:, None] * count + head_H) * length + position_T[:, None]
-            self._known[count] = there_BHL.flatten(), back_TH.flatten()
-        return self._known[count]
+            self._by_heads[count] = there_BHL.flatten(), back_TH.flatten()
+        return self._by_heads[count]
 
     @functools.cached_property
     def _row_BL(self) -> Tensor:
-        """Packed: where each position stands in the flat tokens, a word before it at padding."""
+        """(B, L) where each position stands in the packed tokens; at padding, a word before it."""
         rows, length = self.is_real_BL.shape
         counted_N = self.is_real_BL.flatten().cumsum(0) - 1
         return counted_N.clamp(min=0).view(rows, length)
 
     @functools.cached_property
-    def _known(self) -> dict[int, tuple[Tensor, Tensor]]:
+    def _by_heads(self) -> dict[int, tuple[Tensor, Tensor]]:
         return {}
 
     def at(self, x_TD: Tensor, positions_BR: Tensor) -> tuple[Tensor, Layout]:
-        """The tokens at some positions of each row, (B * R, D), and their own layout.
+        """Returns the tokens (B * R, D) at some positions of each row, and their own layout.
 
         A position that is padding gives an undefined token.
         """
@@ -142,24 +145,24 @@ class Layout:
         return x_TD.index_select(0, index_N), Layout(is_real_BL=real_BR, complete=True)
 
     def first(self, x_TD: Tensor) -> Tensor:
-        """The tokens at position 0 ([CLS]), (B, D)."""
+        """Returns the tokens (B, D) at position 0 ([CLS])."""
         if self.flat_T is None:
             return x_TD.view(*self.is_real_BL.shape, -1)[:, 0]
         return self.at(x_TD, torch.zeros_like(self.is_real_BL[:, :1], dtype=torch.int64))[0]
 
     def last(self, x_TD: Tensor) -> Tensor:
-        """The last word of each row (CLIP's end of text), (B, D)."""
+        """Returns the last token (B, D) of each row (CLIP's end of text)."""
         return self.at(x_TD, self.is_real_BL.sum(1, keepdim=True) - 1)[0]
 
     def mean(self, x_TD: Tensor) -> Tensor:
-        """The mean over each row's words, (B, D)."""
+        """Returns the mean (B, D) over each row's real tokens."""
         weight_BL1 = self.is_real_BL.to(x_TD.dtype)[..., None]
         return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
 
     @functools.cached_property
     def key_bias_B11L(self) -> Tensor | None:
-        """Added to attention scores: 0 at words, -10000 at padding (a weight of exactly 0); None
-        where there is no padding.
+        """(B, 1, 1, L) what is added to attention scores: 0 at words, -10000 at padding, which
+        gives a weight of exactly 0. None where there is no padding.
         """
         if self.complete:
             return None
@@ -167,16 +170,19 @@ class Layout:
 
 
 class _Move(torch.autograd.Function):
-    """Rows to other places, gradients by looking up where each row went: adding them up by index
-    would take several times as long, and each row that counts goes to one place.
+    """Moves rows to other places. Its gradient looks up where each row went, since each row that
+    counts goes to one place; adding up by index would take several times as long.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x_ND: Tensor, there_M: Tensor, back_N: Tensor, counts: Tensor | None
     ) -> Tensor:
-        """`there_M`: which row comes to each new place; `back_N`: at which place each row is found.
-        `counts`: False at rows that go nowhere, in any shape; their gradient is 0.
+        """Returns (M, D) of rows (N, D).
+
+        there_M: (M,) the row that comes to each new place
+        back_N: (N,) the new place of each row
+        counts: (B, 1, L, 1) False at rows that go nowhere, whose gradient is 0; None: all count
         """
         ctx.save_for_backward(back_N, counts)
         return x_ND.index_select(0, there_M)

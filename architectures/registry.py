@@ -1,7 +1,7 @@
-"""Find designs by name, and design them.
+"""The registry finds designs by name.
 
-Listing reads source files and imports none of them, so it takes milliseconds and no torch; finding
-and building import the one file that is asked for. A user's own file joins by `load_file`, an
+Listing reads the source files and imports none of them, so it takes milliseconds and no torch;
+`find` imports the one file that holds the design. A user's own file joins by `load_file`, an
 installed package by entry points of the group `fuselab.designs`, each of which names a module.
 """
 
@@ -36,7 +36,7 @@ GROUP = "fuselab.designs"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What is known of a design without importing it."""
+    """An entry is what the source file of a design tells without being imported."""
 
     name: str
     family: str
@@ -47,7 +47,7 @@ class Entry:
     cls: str
     """Name of the class."""
     module: str
-    """What to import."""
+    """Name of the module that holds it."""
     file: Path
     line: int
 
@@ -56,71 +56,73 @@ _own: dict[str, Entry] = {}
 
 
 def names() -> dict[str, Entry]:
-    """Every design by name: the built-in ones in the order of their names, then those of installed
-    packages, then the user's own.
+    """Returns every design by name: built-in ones by alphabet, then those of installed packages,
+    then the user's own.
     """
     return {**_built_in(), **_installed(tuple(sys.path)), **_own}
 
 
 def _built_in() -> dict[str, Entry]:
     package = "architectures.designs"
-    found = [e for f in DESIGNS.glob("*.py") for e in _read(f, f"{package}.{f.stem}")]
-    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+    entries = [e for f in DESIGNS.glob("*.py") for e in _read(f, f"{package}.{f.stem}")]
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
 @functools.lru_cache(maxsize=1)
 def _installed(path: tuple[str, ...]) -> dict[str, Entry]:
-    """Designs of installed packages, as the import path stands. One that cannot be read is left
-    out with a warning: another's package must not stop a study that does without it.
+    """Returns the designs of installed packages for an import path.
+
+    A package that cannot be read is left out with a warning, since it must not stop a study that
+    does without it.
     """
-    taken, found = _built_in(), dict[str, Entry]()
+    taken, free = _built_in(), dict[str, Entry]()
     for point in importlib.metadata.entry_points(group=GROUP):
-        said = f"entry point {point.name} = {point.value!r} of {GROUP}"
+        where = f"entry point {point.name} = {point.value!r} of {GROUP}"
         try:
             spec = importlib.util.find_spec(point.module)
             if spec is None or spec.origin is None:
                 raise ImportError(f"there is no module {point.module}")
             entries = _read(Path(spec.origin), point.module)
         except Exception as error:  # the package around it is imported, and may do anything
-            warnings.warn(f"{said}: {type(error).__name__}: {error}", stacklevel=3)
+            warnings.warn(f"{where}: {type(error).__name__}: {error}", stacklevel=3)
             continue
         wrong = [f"design {e.name!r} has no `version`" for e in entries if not e.version]
-        wrong += [f"the name {e.name!r} is taken" for e in entries if e.name in {**taken, **found}]
+        wrong += [f"the name {e.name!r} is taken" for e in entries if e.name in {**taken, **free}]
         if wrong or not entries:
-            warnings.warn(f"{said}: {'; '.join(wrong) or 'it holds no design'}", stacklevel=3)
+            warnings.warn(f"{where}: {'; '.join(wrong) or 'it holds no design'}", stacklevel=3)
         else:
-            found.update({e.name: e for e in entries})
-    return found
+            free.update({e.name: e for e in entries})
+    return free
 
 
 def outside() -> list[Path]:
-    """Files of designs that installed packages bring."""
+    """Returns the files of the designs that installed packages bring."""
     return sorted({entry.file for entry in _installed(tuple(sys.path)).values()})
 
 
 def entry(name: str) -> Entry:
-    """The entry of a design. Raises `SettingError` with the nearest name."""
-    known = names()
-    if name not in known:
-        raise nearest(name, known, "design")
-    return known[name]
+    """Returns the entry of a design. Raises `SettingError` with the nearest name."""
+    entries = names()
+    if name not in entries:
+        raise nearest(name, entries, "design")
+    return entries[name]
 
 
 def version(name: str) -> str:
-    """The declared version of a design, without importing it."""
+    """Returns the declared version of a design, without importing it."""
     return entry(name).version
 
 
 def find(name: str) -> type[FusionDesign]:
-    """The class of a design. Raises `SettingError` with the nearest name."""
-    found = entry(name)
-    return getattr(importlib.import_module(found.module), found.cls)
+    """Imports and returns the class of a design. Raises `SettingError` with the nearest name."""
+    record = entry(name)
+    return getattr(importlib.import_module(record.module), record.cls)
 
 
 def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
-    """A design's configuration with some fields changed.
+    """Returns the configuration of a design with some fields changed.
 
-    Raises `SettingError` that names the design, the field and what was given.
+    Raises `SettingError` that names the design, the field and its value.
     """
     try:
         return find(name).Config(**fields)
@@ -129,7 +131,7 @@ def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
 
 
 def load_file(path: str | Path) -> ModuleType:
-    """Runs a user's own file and registers the designs it defines; the module is returned.
+    """Runs a user's own file, registers the designs it defines, and returns the module.
 
     A file that was loaded before and has not changed is not run again. Raises `SettingError` with
     the file and line of what went wrong.
@@ -151,47 +153,47 @@ def load_file(path: str | Path) -> ModuleType:
     except Exception as error:
         del sys.modules[key]
         raise SettingError(f"{_line(file, error)}: {type(error).__name__}: {error}") from error
-    for stale in [name for name, known in _own.items() if known.file == file]:
+    for stale in [name for name, entry in _own.items() if entry.file == file]:
         del _own[stale]
-    _own.update({found.name: found for found in entries})
+    _own.update({entry.name: entry for entry in entries})
     return module
 
 
 def _checked(file: Path, module: str) -> list[Entry]:
-    """The entries of a user's file, whose names must be free."""
+    """Returns the entries of a user's file. Raises `SettingError` where a name is taken."""
     try:
         entries = _read(file, module)
     except SyntaxError as error:
         raise SettingError(f"{file}:{error.lineno}: {error.msg}") from None
     taken = names()
-    for found in entries:
-        other = taken.get(found.name)
+    for entry in entries:
+        other = taken.get(entry.name)
         if other is not None and other.file != file:
             raise SettingError(
-                f"{file}:{found.line}: the name {found.name!r} is taken by {other.file.name}; "
+                f"{file}:{entry.line}: the name {entry.name!r} is taken by {other.file.name}; "
                 "give the design another name"
             )
-        if not found.version:
-            raise SettingError(f"{file}:{found.line}: design {found.name!r} has no `version`")
+        if not entry.version:
+            raise SettingError(f"{file}:{entry.line}: design {entry.name!r} has no `version`")
     return entries
 
 
 def _line(file: Path, error: Exception) -> str:
-    """The last place in a user's file that an error passed through."""
+    """Returns `file:line` of the last place in a user's file that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def _read(file: Path, module: str) -> list[Entry]:
-    """The designs a file defines: classes with a `name` that is a string."""
+    """Returns the designs that a file defines: classes with a `name` and a `Config`."""
     return _parsed(file, module, file.read_bytes())
 
 
 @functools.lru_cache(maxsize=256)  # a plan asks for a design several times a cell
 def _parsed(file: Path, module: str, text: bytes) -> list[Entry]:
     tree = ast.parse(text, filename=str(file))
-    found = []
+    entries = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -199,7 +201,7 @@ def _parsed(file: Path, module: str, text: bytes) -> list[Entry]:
         if "name" not in constants or "Config" not in constants:
             continue
         summary = (ast.get_docstring(node) or "").partition("\n")[0]
-        found.append(
+        entries.append(
             Entry(
                 name=constants["name"],
                 family=file.stem,
@@ -211,11 +213,11 @@ def _parsed(file: Path, module: str, text: bytes) -> list[Entry]:
                 line=node.lineno,
             )
         )
-    return found
+    return entries
 
 
 def _constants(node: ast.ClassDef) -> dict[str, str]:
-    """Class attributes and what was assigned: the string itself, or its source."""
+    """Returns class attribute -> what it is assigned: a string itself, anything else as source."""
     values: dict[str, str] = {}
     target: ast.expr
     for item in node.body:

@@ -1,4 +1,7 @@
-"""What encoders and fusion say: states of images, of texts, and of both together.
+"""States are what encoders and fusion return: of images, of texts, and of both together.
+
+A newcomer's picture: `encode_image` returns `ImageStates`, `encode_text` returns `TextStates`,
+`fuse` takes both and returns `Fused`; heads and tasks read nothing else.
 
 Shape suffixes: B batch rows, U different images, P image tokens, L text positions, R positions
 read, D width, H heads, Q queries, T all text tokens of a batch (flat).
@@ -18,45 +21,48 @@ from architectures.layout import Layout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _States:
-    """What both kinds of states have: a vector of each row for ITC, made when it is first read."""
+    """Both kinds of states hold what ITC reads of each row, computed when it is first read."""
 
     pooled: Tensor | Callable[[], Tensor]
-    """What the ITC head reads, or how to make it: a joint stack needs a pass of its own. (B, D), or
-    (B, Q, D) where an image has several vectors and the one closest to a text counts (BLIP-2).
+    """(B, D) what the ITC head reads, or a function that computes it (a joint stack needs a pass of
+    its own); (B, Q, D) where an image has several vectors and the closest to a text counts
+    (BLIP-2).
     """
 
     @functools.cached_property
     def pooled_BD(self) -> Tensor:
-        """What the ITC head reads."""
+        """(B, D) or, of images with several vectors, (B, Q, D): what the ITC head reads."""
         return self.pooled if isinstance(self.pooled, Tensor) else self.pooled()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageStates(_States):
-    """What an image tower says: U different images, and B rows that each show one of them.
+    """An image tower returns U different images, and B rows that each show one of them.
 
-    ITM fuses an image several times. What a layer makes of image tokens alone (keys, values) need
-    be made once per image, so `take` repeats no tokens: it only notes the rows.
+    ITM fuses each image with several texts. What a layer computes of image tokens alone (keys,
+    values) is the same every time, so `take` repeats no tokens: it only notes which image each row
+    shows.
     """
 
     distinct_UPD: Tensor
-    """Tokens of each different image, the class token first."""
+    """(U, P, D) tokens of each different image, the class token first."""
     rows_B: Tensor | None = None
-    """Which image each row shows; None: U = B, every row its own."""
+    """(B,) int64, the image that each row shows; None: U = B, every row shows its own."""
     layers: tuple[Tensor, ...] = ()
-    """Output of every block (U, P, D), or what else a design keeps of each of its layers to fuse;
-    only where it asks for them.
+    """(U, P, D) outputs of every block, or whatever else `fuse` of the design reads of each layer;
+    empty where it reads none.
     """
-    made: dict[object, Tensor] = dataclasses.field(default_factory=dict, repr=False)
-    """What layers have made of image tokens alone and will make again while this batch lives."""
+    projected: dict[object, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+    """Keys and values of each image by the linear layer that projected them, kept for this batch.
+    """
 
     @functools.cached_property
     def tokens_BPD(self) -> Tensor:
-        """Tokens by rows."""
+        """(B, P, D) tokens of the image that each row shows."""
         return self.by_row(self.distinct_UPD)
 
     def by_row(self, x_UPD: Tensor) -> Tensor:
-        """(U, ...) -> (B, ...)."""
+        """Repeats something of each image for the rows that show it: (U, ...) -> (B, ...)."""
         return x_UPD if self.rows_B is None else x_UPD.index_select(0, self.rows_B)
 
     def take(self, rows_N: Tensor) -> ImageStates:
@@ -66,7 +72,7 @@ class ImageStates(_States):
             rows_B=rows_N if self.rows_B is None else self.rows_B[rows_N],
             pooled=lambda: self.pooled_BD.index_select(0, rows_N),
             layers=self.layers,
-            made=self.made,
+            projected=self.projected,
         )
 
     @staticmethod
@@ -82,12 +88,16 @@ class ImageStates(_States):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextStates(_States):
-    """What a text encoder says. `tokens_TD` is flat; `tokens_BLD` gives it by rows."""
+    """A text encoder returns flat tokens with their layout; `tokens_BLD` gives them by rows."""
 
     tokens_TD: Tensor
+    """(T, D) tokens of all rows, one after another."""
     layout: Layout
+    """Where each of them stands."""
     layers: tuple[Tensor, ...] = ()
-    """Output of every layer, flat, only where a design asks for them."""
+    """(T, D) outputs of every layer, or whatever else `fuse` of the design reads of each; empty
+    where it reads none.
+    """
 
     @property
     def tokens_BLD(self) -> Tensor:
@@ -113,7 +123,7 @@ class TextStates(_States):
         )
 
     def split(self, rows: int) -> tuple[TextStates, TextStates]:
-        """The first rows, and the rest; nothing is copied."""
+        """Divides the states after `rows` rows; nothing is copied."""
         (first, rest), count = self.layout.split(rows), self.layout.before(rows)
         return (
             TextStates(
@@ -132,7 +142,9 @@ class TextStates(_States):
 
     @staticmethod
     def join(parts: Sequence[TextStates]) -> TextStates:
-        """Rows of all parts, one after another; all of one length, all packed or none."""
+        """Puts the rows of all parts one after another; all have one length, all or none are
+        packed.
+        """
         packed = parts[0].layout.flat_T is not None
         is_real_BL = torch.cat([part.layout.is_real_BL for part in parts])
         return TextStates(
@@ -145,20 +157,18 @@ class TextStates(_States):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fused:
-    """What fusion says.
-
-    `text_BRD` holds the positions named by `read_at_BR`, or every position (R = L) without it.
-    """
+    """Fusion returns text tokens, image tokens where it changes them, and a vector of each row."""
 
     text_BRD: Tensor
+    """(B, R, D) text tokens at the positions of `read_at_BR`; without it at every one (R = L)."""
     image_BPD: Tensor | None
-    """Image tokens after fusion; None where the design does not change them, or where `read_at_BR`
-    said that text alone is read.
+    """(B, P, D) image tokens after fusion; None where the design does not change them, or where
+    `read_at_BR` says that text alone is read.
     """
     pooled_BD: Tensor
-    """What the ITM head and the classifiers of tasks read; `Facts.pooled_width` wide."""
+    """(B, D) what the ITM head and the classifiers of tasks read, `Facts.pooled_width` wide."""
     attention: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Attention probabilities of text to image tokens (B, H, L, P), class token first, of the
-    layers named by `keep_attention`. Rows sum to 1 where text reads the image alone, to less where
-    one softmax covers words and image tokens.
+    """Layer -> (B, H, L, P) attention probabilities of text to image tokens, class token first, of
+    the layers that `keep_attention` names. Rows sum to 1 where text reads the image alone, to less
+    where one softmax covers words and image tokens.
     """

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.blocks import Read
+from architectures.layers.read import Read
 from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, stream_facts
 
 Kind = Literal["add", "scaled_add", "interpolate", "gated", "none"]
@@ -73,7 +73,9 @@ class Bridge(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Two of one shape (..., D) -> the same. z None: nothing is below, x is only normed."""
+        """Joins x of the tower and z of the fusion layer below, both (..., D); z None: x is only
+        normed.
+        """
         if z is None:
             return self.norm(x)
         if self.kind == "scaled_add":
@@ -90,7 +92,7 @@ class Bridge(nn.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reads:
-    """What the fusion layers read of the towers."""
+    """Reads list what the fusion layers read of the towers."""
 
     places: tuple[int, ...]
     """Fusion layers that read: the first, and those with a bridge."""
@@ -125,27 +127,27 @@ class BridgeTower(TwoStreams):
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
         assert isinstance(config, BridgeConfig)
-        found = reads(config, backbone)
+        inputs = reads(config, backbone)
         facts = stream_facts(cls.name, config, backbone)
-        return dataclasses.replace(facts, fusion_reads=str(found) if facts.can_fuse else "")
+        return dataclasses.replace(facts, fusion_reads=str(inputs) if facts.can_fuse else "")
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         """Its `layers` are what the fusion layers read, in the order of `Reads.places`."""
         states = super().encode_image(image_BCHW)
-        said = dict(enumerate(states.layers))
+        outputs = dict(enumerate(states.layers))
         if self.config.image_inputs == "normed":
-            norm, last = self.image.vit.norm, len(said) - 1
-            said = {j: norm(said[j]) for j in self.reads.image if j != last}
-            said[last] = states.distinct_UPD
-        return dataclasses.replace(states, layers=tuple(said[j] for j in self.reads.image))
+            norm, last = self.image.vit.norm, len(outputs) - 1
+            outputs = {j: norm(outputs[j]) for j in self.reads.image if j != last}
+            outputs[last] = states.distinct_UPD
+        return dataclasses.replace(states, layers=tuple(outputs[j] for j in self.reads.image))
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
         """Its `layers` are what the fusion layers read, in the order of `Reads.places`."""
         states = super().encode_text(ids_BL, text_is_real_BL, packed=packed)
-        said = states.layers or (states.tokens_TD,)
-        return dataclasses.replace(states, layers=tuple(said[j] for j in self.reads.text))
+        outputs = states.layers or (states.tokens_TD,)
+        return dataclasses.replace(states, layers=tuple(outputs[j] for j in self.reads.text))
 
     def text_input(self, place: int, text: TextStates, below: Read | None) -> Read:
         if place not in self.reads.places:
@@ -166,13 +168,13 @@ class BridgeTower(TwoStreams):
         return dataclasses.replace(below, states=self._bridged("image", place, x_TD, below.states))
 
     def _typed(
-        self, part: Literal["text", "image"], place: int, said: tuple[Tensor, ...]
+        self, part: Literal["text", "image"], place: int, outputs: tuple[Tensor, ...]
     ) -> Tensor:
-        """W U + t."""
+        """Computes W U + t."""
         projection = getattr(self, f"{part}_projection")
         if isinstance(projection, nn.ModuleDict):
             projection = projection[str(place)]
-        x = projection(said[self.reads.places.index(place)])
+        x = projection(outputs[self.reads.places.index(place)])
         return x if self.types is None else x + getattr(self.types, f"{part}_D")
 
     def _bridged(
@@ -207,16 +209,16 @@ def _projection(
 def _bridges(
     config: BridgeConfig, places: tuple[int, ...], width: int, eps: float
 ) -> nn.ModuleDict:
-    """By fusion layer; of the first one only the norm is used."""
+    """Makes the bridge of each fusion layer; of the first one only the norm is used."""
     if config.kind == "none":
         return nn.ModuleDict()
     names = ["shared"] * len(places[1:]) if config.share_norms else map(str, places[1:])
-    found = {name: Bridge(config.kind, width, eps) for name in names}
-    return nn.ModuleDict({"0": Bridge("add", width, eps), **found} if places else {})
+    others = {name: Bridge(config.kind, width, eps) for name in names}
+    return nn.ModuleDict({"0": Bridge("add", width, eps), **others} if places else {})
 
 
 def reads(config: BridgeConfig, backbone: Backbone) -> Reads:
-    """What the fusion layers read. Raises `SettingError` where the towers do not have it."""
+    """Returns what the fusion layers read. Raises `SettingError` where towers lack it."""
     facts = stream_facts(BridgeTower.name, config, backbone)
     count, depth, blocks = config.fusion_layers, facts.text_layers, facts.image_layers
     bridged = config.kind != "none"
@@ -240,18 +242,18 @@ def reads(config: BridgeConfig, backbone: Backbone) -> Reads:
 
 
 def _beside(place: int, count: int, there: int) -> int:
-    """The layer, of `there`, that is as far up as layer `place` of `count`, to the nearest."""
+    """Returns the layer, of `there`, that is about as far up as layer `place` of `count`."""
     return max((2 * (place + 1) * there + count) // (2 * count), 1) - 1
 
 
 def _checked(
-    field: str, asked: tuple[int, ...] | None, default: list[int], there: int
+    field: str, places: tuple[int, ...] | None, default: list[int], there: int
 ) -> list[int]:
-    if asked is None:
+    if places is None:
         return default
-    if len(asked) != len(default) or not set(asked) <= set(range(there)):
+    if len(places) != len(default) or not set(places) <= set(range(there)):
         raise SettingError(
-            f"bridge: {field} {list(asked)} must name {len(default)} layers from 0 to {there - 1}, "
-            "one for the first fusion layer and one for each bridge"
+            f"bridge: {field} {list(places)} must name {len(default)} layers from 0 to "
+            f"{there - 1}, one for the first fusion layer and one for each bridge"
         )
-    return list(asked)
+    return list(places)

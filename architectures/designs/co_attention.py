@@ -16,7 +16,8 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.blocks import Layer, Read, Step
+from architectures.layers.blocks import Layer, Step
+from architectures.layers.read import Read
 from architectures.stacks.towers import project_needed
 from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, image_depth, stream_facts
 

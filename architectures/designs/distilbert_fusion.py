@@ -120,18 +120,20 @@ def _depth(
     backbone: Backbone,
     field: Literal["text_layers", "fusion_layers"],
 ) -> int:
-    """Layers of text alone, or of fusion. Raises `SettingError` where text's model has fewer; a
-    fusion layer may start from a layer that another one starts from too.
+    """Returns the number of layers of text alone, or of fusion.
+
+    Raises `SettingError` where text's model has fewer; a fusion layer may start from a layer that
+    another one starts from too.
     """
     of_bert = _bert_reads(config) == (field == "text_layers")
     there = backbone.text_layers if of_bert else config.distil_layers
-    asked: int | None = getattr(config, field)
-    if field == "text_layers" and asked is not None and asked > there:
+    count: int | None = getattr(config, field)
+    if field == "text_layers" and count is not None and count > there:
         raise SettingError(
-            f"{DistilbertFusion.name}: text_layers is {asked}, but {config.text_encoder} has "
+            f"{DistilbertFusion.name}: text_layers is {count}, but {config.text_encoder} has "
             f"{there}: take 0 to {there}"
         )
-    return there if asked is None else asked
+    return there if count is None else count
 
 
 def _check_folder(config: DistilbertFusionConfig, backbone: Backbone, vocabulary: int) -> None:

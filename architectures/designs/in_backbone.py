@@ -36,17 +36,9 @@ from architectures.contract import (
     TextStates,
 )
 from architectures.frozen import SettingError
-from architectures.layers.blocks import (
-    Attention,
-    Beside,
-    Embeddings,
-    Layer,
-    Pooler,
-    Read,
-    text_read,
-    with_first,
-)
+from architectures.layers.blocks import Attention, Embeddings, Layer, Pooler, text_read, with_first
 from architectures.layers.gated import Crossing, GateKind
+from architectures.layers.read import CrossingInside, Read
 from architectures.layers.sequence import walk_alone
 from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
@@ -157,18 +149,20 @@ class InBackbone(FusionDesign):
         return len(self.image.vit.blocks), len(self.layers)
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        """Tokens that the first fused block is given. Where the image reads nothing: those after
-        the tower, and in `layers` what each of the top blocks was given.
+        """Runs the blocks below the first fused one and returns what that one works on.
+
+        Where the image reads nothing it runs all of them; `layers` then hold what each of the top
+        blocks worked on, for text to read.
         """
-        blocks, given = self.image.vit.blocks, list[Tensor]()
+        blocks, inputs = self.image.vit.blocks, list[Tensor]()
         first = len(blocks) - self.count
         x_BPD = self.image.embed(image_BCHW)
         for j, block in enumerate(blocks[:first] if self.image_crossing else blocks):
-            given += [x_BPD] if j >= first else []
+            inputs += [x_BPD] if j >= first else []
             x_BPD = block(x_BPD)
         if not self.image_crossing:
             x_BPD = self.image.vit.norm(x_BPD)
-            return ImageStates(distinct_UPD=x_BPD, pooled=x_BPD[:, 0], layers=tuple(given))
+            return ImageStates(distinct_UPD=x_BPD, pooled=x_BPD[:, 0], layers=tuple(inputs))
 
         def pooled() -> Tensor:
             stack = {} if self.config.itc == "below" else _named(blocks[first:])
@@ -180,12 +174,12 @@ class InBackbone(FusionDesign):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
-        """The same of words."""
-        layout, given = Layout.of(text_is_real_BL, packed=packed), list[Tensor]()
+        """Runs the text layers below the first fused one, or all where text reads nothing."""
+        layout, inputs = Layout.of(text_is_real_BL, packed=packed), list[Tensor]()
         first = len(self.layers) - self.count
         x_TD = self.embeddings(ids_BL, layout)
         for j, layer in enumerate(self.layers[:first] if self.text_crossing else self.layers):
-            given += [x_TD] if j >= first else []
+            inputs += [x_TD] if j >= first else []
             x_TD = layer(x_TD, layout)
 
         def pooled() -> Tensor:
@@ -193,7 +187,7 @@ class InBackbone(FusionDesign):
             stack = {} if alone else _named(self.layers[first:])
             return walk_alone(stack, x_TD, layout) if stack else layout.first(x_TD)
 
-        return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled, layers=tuple(given))
+        return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled, layers=tuple(inputs))
 
     def fuse(
         self,
@@ -207,83 +201,92 @@ class InBackbone(FusionDesign):
             raise self.cannot_fuse()
         at_BR = with_first(read_at_BR)
         kept: dict[str, list[Tensor]] = {name: [] for name in self.crossings()}
-        words = Read(states=text.tokens_TD, layout=text.layout)
-        looks = Read.of_image(image)
+        text_stream = Read(states=text.tokens_TD, layout=text.layout)
+        image_stream = Read.of_image(image)
         for place in range(self.count):
-            words = dataclasses.replace(words, states=text.layers[place]) if text.layers else words
-            looks = Read.of_image(image, image.layers[place]) if image.layers else looks
+            text_stream = (
+                dataclasses.replace(text_stream, states=text.layers[place])
+                if text.layers
+                else text_stream
+            )
+            image_stream = (
+                Read.of_image(image, image.layers[place]) if image.layers else image_stream
+            )
             name = f"text_crossing.{len(self.layers) - self.count + place}"
             keep = kept[name] if name in keep_attention else None
             read_BR = at_BR if place == self.count - 1 else None
-            words, looks = (
-                self._text_layer(place, words, looks, read_BR, keep),
-                self._image_block(place, looks, words, read_BR is not None),
+            text_stream, image_stream = (
+                self._text_layer(place, text_stream, image_stream, read_BR, keep),
+                self._image_block(place, image_stream, text_stream, read_BR is not None),
             )
-        text_BRD, text_BD = self._text_said(words, text, at_BR)
-        image_BPD, image_BD = self._image_said(looks, image)
+        text_BRD, text_BD = self._text_output(text_stream, text, at_BR)
+        image_BPD, image_BD = self._image_output(image_stream, image)
         text_BD = text_BD if self.pooler is None else self.pooler(text_BD)
         image_BD = image_BD if self.image_pooler is None else self.image_pooler(image_BD)
         return Fused(
             text_BRD=text_BRD,
             image_BPD=image_BPD if at_BR is None else None,
             pooled_BD=torch.cat([text_BD, image_BD], dim=-1),
-            attention={name: found[0] for name, found in kept.items() if found},
+            attention={name: each[0] for name, each in kept.items() if each},
         )
 
     def _text_layer(
         self,
         place: int,
-        words: Read,
+        text_stream: Read,
         seen: Read,
         read_at_BR: Tensor | None,
         keep: list[Tensor] | None,
     ) -> Read:
-        """The words after a fused layer, with `read_at_BR` those alone; as they are where text
-        reads nothing."""
-        if not self.text_crossing or words.layout is None:
-            return words
+        """Runs a fused text layer, with `read_at_BR` at those positions; does nothing where text
+        reads nothing.
+        """
+        if not self.text_crossing or text_stream.layout is None:
+            return text_stream
         j = len(self.layers) - self.count + place
         join = functools.partial(self.text_crossing[str(j)], keep=keep)
-        beside = Beside(join=join, read=seen)
-        x_TD = self.layers[j](words.states, words.layout, read_at_BR=read_at_BR, beside=beside)
-        return Read(states=x_TD, layout=words.layout)
+        inside = CrossingInside(join=join, read=seen)
+        x_TD = self.layers[j](
+            text_stream.states, text_stream.layout, read_at_BR=read_at_BR, inside=inside
+        )
+        return Read(states=x_TD, layout=text_stream.layout)
 
-    def _image_block(self, place: int, looks: Read, heard: Read, first_only: bool) -> Read:
-        """Every row's image tokens after a fused block, or the class tokens alone; as they are
-        where the image reads nothing. Self-attention of the first block is done once per image.
+    def _image_block(self, place: int, image_stream: Read, heard: Read, first_only: bool) -> Read:
+        """Runs a fused image block on every row, or for its class token alone; does nothing where
+        the image reads nothing. Self-attention of the first block is computed once per image.
         """
         if not self.image_crossing or heard.layout is None:
-            return looks
+            return image_stream
         blocks, spread = self.image.vit.blocks, None
-        x_TD, layout, device = looks.states, looks.layout, looks.states.device
+        x_TD, layout, device = image_stream.states, image_stream.layout, image_stream.states.device
         if layout is None:
             layout = Layout.full(x_TD.shape[0], x_TD.shape[1], device)
-            x_TD, spread = x_TD.flatten(0, 1), functools.partial(_by_row, looks, len(x_TD))
+            x_TD, spread = x_TD.flatten(0, 1), functools.partial(_by_row, image_stream, len(x_TD))
         rows, tokens = len(heard.layout.is_real_BL), layout.is_real_BL.shape[1]
         at_B1 = layout.is_real_BL.new_zeros(len(layout.is_real_BL), 1, dtype=torch.int64)
         j = len(blocks) - self.count + place
-        found_TD = blocks[j](
+        out_TD = blocks[j](
             x_TD,
             layout,
             read_at_BR=at_B1 if first_only else None,
-            beside=Beside(join=self.image_crossing[str(j)], read=heard, spread=spread),
+            inside=CrossingInside(join=self.image_crossing[str(j)], read=heard, spread=spread),
         )
-        return Read(states=found_TD, layout=Layout.full(rows, 1 if first_only else tokens, device))
+        return Read(states=out_TD, layout=Layout.full(rows, 1 if first_only else tokens, device))
 
-    def _text_said(
-        self, words: Read, text: TextStates, at_BR: Tensor | None
+    def _text_output(
+        self, text_stream: Read, text: TextStates, at_BR: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`text_BRD` and [CLS] (B, D)."""
-        x_TD = words.states
+        """Returns `text_BRD` and [CLS] (B, D)."""
+        x_TD = text_stream.states
         if not self.text_crossing:
             x_TD = text.tokens_TD if at_BR is None else text.layout.at(text.tokens_TD, at_BR)[0]
         return text_read(x_TD, text.layout, at_BR)
 
-    def _image_said(self, looks: Read, image: ImageStates) -> tuple[Tensor | None, Tensor]:
-        """Image tokens, None where they never change, and the class token (B, D)."""
+    def _image_output(self, image_stream: Read, image: ImageStates) -> tuple[Tensor | None, Tensor]:
+        """Returns image tokens, None where they never change, and the class token (B, D)."""
         if not self.image_crossing:
             return None, image.by_row(image.distinct_UPD[:, :1])[:, 0]
-        x_BPD = looks.rows(self.image.vit.norm(looks.states))
+        x_BPD = image_stream.rows(self.image.vit.norm(image_stream.states))
         return x_BPD, x_BPD[:, 0]
 
     def crossings(self) -> tuple[str, ...]:
@@ -305,19 +308,19 @@ class InBackbone(FusionDesign):
 
 
 def fused_layers(config: InBackboneConfig, backbone: Backbone) -> int:
-    """Fused layers of each tower. Raises `SettingError` where a tower has fewer."""
+    """Returns the number of fused layers of each tower. Raises `SettingError` for too many."""
     depth = text_layers(InBackbone.name, config.text_layers, backbone)
-    asked, there = config.fusion_layers, min(depth, backbone.image_layers)
-    if asked is not None and asked > there:
+    count, there = config.fusion_layers, min(depth, backbone.image_layers)
+    if count is not None and count > there:
         raise SettingError(
-            f"{InBackbone.name}: fusion_layers is {asked}, but the text tower has {depth} layers "
+            f"{InBackbone.name}: fusion_layers is {count}, but the text tower has {depth} layers "
             f"and the image tower {backbone.image_layers} blocks: take 0 to {there}"
         )
-    return min(there, FUSED) if asked is None else asked
+    return min(there, FUSED) if count is None else count
 
 
 def _places(config: InBackboneConfig, backbone: Backbone) -> tuple[range, range]:
-    """The text layers and the image blocks that read the other tower."""
+    """Returns the text layers and the image blocks that read the other tower."""
     count = fused_layers(config, backbone)
     depth = text_layers(InBackbone.name, config.text_layers, backbone)
     text, image = (range(there - count, there) for there in (depth, backbone.image_layers))
@@ -326,7 +329,7 @@ def _places(config: InBackboneConfig, backbone: Backbone) -> tuple[range, range]
 
 
 def _reads(config: InBackboneConfig, depth: int, blocks: int, count: int) -> str:
-    """Who reads whom, in words."""
+    """Says in words who reads whom."""
     if not count:
         return ""
     text, image = (", ".join(map(str, range(n - count, n))) for n in (depth, blocks))
@@ -341,7 +344,7 @@ def _named(stack: nn.ModuleList) -> dict[str, nn.Module]:
     return {str(j): layer for j, layer in enumerate(stack)}
 
 
-def _by_row(looks: Read, images: int, x_TD: Tensor) -> tuple[Tensor, Layout]:
-    """Flat tokens of different images -> of every row, with their layout."""
-    x_BPD = looks.rows(x_TD.view(images, -1, x_TD.shape[-1]))
+def _by_row(image_stream: Read, images: int, x_TD: Tensor) -> tuple[Tensor, Layout]:
+    """Repeats flat tokens of different images for every row; returns them with their layout."""
+    x_BPD = image_stream.rows(x_TD.view(images, -1, x_TD.shape[-1]))
     return x_BPD.flatten(0, 1), Layout.full(x_BPD.shape[0], x_BPD.shape[1], x_TD.device)

@@ -97,8 +97,8 @@ class MergedAttention(TwoTowers):
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
         assert isinstance(config, MergedAttentionConfig)
         not_causal(cls.name, backbone)
-        asked, width = config.fusion_layers, backbone.text_width
-        joint = backbone.text_layers if asked is None else asked
+        count, width = config.fusion_layers, backbone.text_width
+        joint = backbone.text_layers if count is None else count
         if joint and not config.projections:
             project_needed(cls.name, backbone)
         if config.over == "patches":
@@ -165,7 +165,7 @@ class MergedAttention(TwoTowers):
             text_BRD=text_BRD,
             image_BPD=out_BPD,
             pooled_BD=self._pool(first_BD, class_BD),
-            attention={name: found[0] for name, found in keep.items()},
+            attention={name: probabilities[0] for name, probabilities in keep.items()},
         )
 
     def crossings(self) -> tuple[str, ...]:
@@ -219,12 +219,12 @@ def _pools_both(config: MergedAttentionConfig) -> bool:
 
 def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -> Facts:
     """Raises `SettingError` for layers that a stack over patches has not."""
-    asked = {
+    fields = {
         "text_layers": config.text_layers or None,
         "image_layers": config.image_layers,
         "itc_layer": config.itc_layer,
     }
-    for field, value in asked.items():
+    for field, value in fields.items():
         if value is not None:
             raise SettingError(
                 f"merged_attention: {field} is {value}, but over patches no layer is of one "

@@ -56,12 +56,12 @@ class MultiwayConfig(ViTStackConfig):
 
 
 class Expert(nn.Module):
-    """Norm and MLP of one modality in one layer."""
+    """An expert is the norm and the MLP of one modality in one layer."""
 
     node: ClassVar[str] = "expert"
 
     def __init__(self, block: ViTBlock) -> None:
-        """`block`: whose own norm and MLP it is like."""
+        """`block`: the ViT block whose norm and MLP it starts like."""
         super().__init__()
         self.norm, self.mlp = copy.deepcopy(block.norm2), copy.deepcopy(block.mlp)
 
@@ -121,8 +121,10 @@ class Multiway(ViTStack):
 
     @classmethod
     def text_stage(cls, config: DesignConfig) -> TextStage | None:
-        """Text parts learn, biases of positions and the final norm too (microsoft/unilm). Where no
-        modality has a pass of its own, text alone has no way through the top layers.
+        """In the stage text parts learn, biases of positions and the final norm too
+        (microsoft/unilm).
+
+        None where no modality has a pass of its own: text alone has no way through the top layers.
         """
         assert isinstance(config, MultiwayConfig)
         if not config.separate_passes:
@@ -169,7 +171,7 @@ class Multiway(ViTStack):
     def _steps(
         self, experts: Mapping[int, Callable[[Tensor], Tensor]], length: int, image_tokens: int
     ) -> Sequence[Step]:
-        """Every layer with the expert that stands in for its own MLP, if one does."""
+        """Returns every layer with the expert that stands in for its own MLP, if one does."""
         blocks = self.image.vit.blocks
         biases: Sequence[Tensor | None] = [None] * len(blocks)
         if self.positions is not None:
@@ -181,7 +183,7 @@ class Multiway(ViTStack):
 
 
 def _experts(config: MultiwayConfig, backbone: Backbone) -> tuple[range, range]:
-    """The layers with a text expert, and those with a vision-language expert."""
+    """Returns the layers with a text expert, and those with a vision-language expert."""
     layers = depth(config, backbone)
     lowest = max(0, layers - config.vl_layers)
     return range(layers if config.separate_passes else lowest), range(lowest, layers)
@@ -197,7 +199,7 @@ def _step(
     read_at_BR: Tensor | None,
     keep: list[Tensor] | None,
 ) -> Tensor:
-    """A block, with an expert in place of its own MLP."""
+    """Runs a block, with an expert in place of its own MLP."""
     x_TD = block(
         x_TD,
         layout,
@@ -217,6 +219,6 @@ def _step(
 def _by_modality(
     joint: Joint, text_expert: Callable[[Tensor], Tensor], block: ViTBlock, x_TD: Tensor
 ) -> Tensor:
-    """Words to the text expert, image tokens to the block's own MLP."""
+    """Sends words to the text expert, image tokens to the block's own MLP."""
     text_TD, image_BPD = joint.split(x_TD)
     return joint.join(text_expert(text_TD), block.mlp(block.norm2(image_BPD)))

@@ -31,8 +31,9 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
-from architectures.layers.blocks import Embeddings, Read, text_read, with_first
+from architectures.layers.blocks import Embeddings, text_read, with_first
 from architectures.layers.query_layers import Queries, QueryLayer, WordsAndQueries
+from architectures.layers.read import Read
 from architectures.layers.sequence import Joint
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
@@ -103,29 +104,30 @@ class QueryBottleneck(FusionDesign):
         )
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        """Image tokens; the queries that read them, by themselves, are what ITC reads. `layers`:
-        what each layer gives to words, where queries do not read them.
+        """Returns image tokens; ITC reads the queries that read them, in a pass by themselves.
+
+        Where queries do not read words, `layers` hold what words read in each layer.
         """
         states: ImageStates = self.image(image_BCHW)
         if self.config.queries_read_text:
             return dataclasses.replace(states, pooled=lambda: self._alone(states)[-1])
-        *given, _ = found = self._alone(states)
-        return dataclasses.replace(states, pooled=found[-1], layers=tuple(given))
+        *inputs, _ = outputs = self._alone(states)
+        return dataclasses.replace(states, pooled=outputs[-1], layers=tuple(inputs))
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
-        """Embedded words; their pass by themselves is made for ITC."""
+        """Returns embedded words; their pass by themselves is made for ITC."""
         layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD = self.embeddings(ids_BL, layout)
 
         def pooled_BD() -> Tensor:
             first_B1 = torch.zeros_like(ids_BL[:, :1])
             *lower, last = self._layers()
-            words, found_TD = Joint(layout, 0), x_TD
+            words, words_TD = Joint(layout, 0), x_TD
             for layer in lower:
-                found_TD = layer(found_TD, words)
-            return last(found_TD, words, read_at_BR=first_B1)
+                words_TD = layer(words_TD, words)
+            return last(words_TD, words, read_at_BR=first_B1)
 
         return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled_BD)
 
@@ -171,15 +173,15 @@ class QueryBottleneck(FusionDesign):
         return list(cast(Iterable[QueryLayer], self.layers))
 
     def _queries(self, rows: int) -> Tensor:
-        """What the lowest layer is given (B, Q, D)."""
+        """Returns the queries (B, Q, D) that the lowest layer works on."""
         assert self.embeddings.norm is not None
         every_Q = torch.arange(self.config.queries, device=self.queries.weight.device)
         queries_QD = self.embeddings.norm(self.queries(every_Q))
         return self.embeddings.dropout(queries_QD.expand(rows, -1, -1))
 
     def _alone(self, image: ImageStates) -> list[Tensor]:
-        """Queries (U, Q, D) of each image by themselves: what every layer is given, and what the
-        last one says.
+        """Runs the queries of each image by themselves; returns (U, Q, D) before every layer and
+        after the last.
         """
         x_UQD = self._queries(len(image.distinct_UPD))
         nothing = Layout.full(len(x_UQD), 0, x_UQD.device)
@@ -191,7 +193,7 @@ class QueryBottleneck(FusionDesign):
         return outputs
 
     def _together(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
-        """Words and queries in one sequence, all of which see all."""
+        """Runs words and queries in one sequence, in which all see all."""
         joint, read = Joint(text.layout, self.config.queries), Read.of_image(image)
         rows = len(text.layout.is_real_BL)
         x_TD, at_BR = joint.join(text.tokens_TD, self._queries(rows)), None
@@ -207,12 +209,12 @@ class QueryBottleneck(FusionDesign):
         return Fused(text_BRD=words_BRD, image_BPD=None, pooled_BD=queries_BQD.mean(1))
 
     def _one_way(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
-        """Words read themselves and, in every layer, what the queries were given there."""
+        """Runs the words, which read themselves and, in every layer, queries as they enter it."""
         x_TD, layout, at_BR = text.tokens_TD, text.layout, with_first(read_at_BR)
         words, layers = Joint(layout, 0), self._layers()
-        for layer, given_UQD in zip(layers, image.layers, strict=True):
-            beside = WordsAndQueries.of(x_TD, given_UQD, layout, image)
+        for layer, queries_UQD in zip(layers, image.layers, strict=True):
+            to_read = WordsAndQueries.of(x_TD, queries_UQD, layout, image)
             last_BR = at_BR if layer is layers[-1] else None
-            x_TD = layer(x_TD, words, beside=beside, read_at_BR=last_BR)
+            x_TD = layer(x_TD, words, to_read=to_read, read_at_BR=last_BR)
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)
         return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=first_BD)

@@ -50,7 +50,7 @@ class ShallowFusionConfig(TowersConfig):
 
 
 class LateMLP(nn.Module):
-    """Linear map, GELU and dropout, as often as asked."""
+    """The late MLP is a linear map, GELU and dropout, `layers` times."""
 
     node: ClassVar[str] = "mlp"
 
@@ -119,7 +119,7 @@ class ShallowFusion(TwoTowers):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
-        """Words come back as the text tower left them."""
+        """Fuses the pooled vectors alone; words come back as the text tower left them."""
         if not self.facts(self.config, self.backbone).can_fuse:
             raise self.cannot_fuse()
         # Of text the last layer's vector, also where ITC reads a lower one.

@@ -1,4 +1,4 @@
-"""Softmax attention of heads: the fastest way there is for a device, and what it lets be seen.
+"""Softmax attention of heads, computed the fastest way that a device has, or with its weights kept.
 
 Shape suffixes: B rows, H heads, Q queries, K keys, L text positions, P image tokens, D width, d
 width of a head, N all heads of all rows (B * H).
@@ -17,7 +17,7 @@ from architectures.layers.dropout import dropout
 
 
 def heads_of(x_BLD: Tensor, heads: int) -> Tensor:
-    """(B, L, D) -> (B, H, L, D / H), a view."""
+    """Divides the width among heads: (B, L, D) -> (B, H, L, D / H), a view."""
     return x_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
@@ -29,10 +29,14 @@ def attend(
     p: float,
     keep: list[Tensor] | None,
 ) -> Tensor:
-    """Attention of queries (B, H, Q, d) to keys and values (B, H, K, d) -> (B, H, Q, d).
+    """Returns softmax(q k^T / sqrt(d) + bias) v, (B, H, Q, d).
 
-    `bias` is added to the scores; `p`: dropout of the probabilities; `keep` receives these (B, H,
-    Q, K), before dropout.
+    q: (B, H, Q, d) queries
+    k: (B, H, K, d) keys
+    v: (B, H, K, d) values
+    bias: anything that broadcasts to (B, H, Q, K), added to the scores; None: nothing
+    p: chance of dropout of the probabilities
+    keep: a list that receives the probabilities (B, H, Q, K), before dropout; None: not wanted
     """
     bias = None if bias is None else bias.to(q.dtype)
     learns = bias is not None and bias.requires_grad
@@ -52,8 +56,8 @@ def attend(
 
 
 class _Products(torch.autograd.Function):
-    """Attention in training on a CPU, where torch's own is slow with dropout, and its backward in
-    bfloat16: products of all heads, which keep no more than what the gradient needs.
+    """Products of all heads replace torch's attention in training on a CPU, where that is slow with
+    dropout and in the backward of bfloat16. They keep no more than the gradient needs.
     """
 
     @staticmethod
@@ -84,8 +88,10 @@ class _Products(torch.autograd.Function):
 
 
 class WordsToImage(list[Tensor]):
-    """Keeps, of one softmax over words and the image tokens after them, what words give to image
-    tokens, (B, H, L, P): a part of the graph, like any probabilities that are kept.
+    """A list that keeps the part (B, H, L, P) of a joint softmax that words give to image tokens.
+
+    The sequence is words, then image tokens. What is kept is part of the autograd graph, so
+    gradients with respect to it can be taken.
     """
 
     def __init__(self, length: int) -> None:
@@ -94,7 +100,7 @@ class WordsToImage(list[Tensor]):
         self.length = length
 
     def take(self, probabilities: Tensor) -> Tensor:
-        """The same probabilities (B, H, Q, K), made of the kept part and the rest."""
+        """Keeps the part and returns probabilities (B, H, Q, K) put together of it and the rest."""
         to_words, to_image = probabilities.tensor_split([self.length], dim=-1)
         of_words, of_image = to_image.tensor_split([self.length], dim=-2)
         self.append(of_words)

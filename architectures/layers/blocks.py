@@ -1,4 +1,4 @@
-"""The one attention, MLP and norm of every text and fusion stack: designs differ in fusion only.
+"""Every text and fusion stack is built of these parts, so that designs differ in fusion only.
 
 Tokens are flat (T x D) and only attention needs rows, which `Layout` gives; linear layers, norms
 and MLPs never see padding that was packed away. Order and constants of a layer are those of the
@@ -12,7 +12,6 @@ flat tokens, D width, E width of what is read, H heads, Q queries, K keys.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -21,87 +20,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.contract import ImageStates
-from architectures.layers.attention import attend, heads_of
+from architectures.layers.attention import attend
 from architectures.layers.dropout import Dropout
+from architectures.layers.read import CrossingInside, Read
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Read:
-    """What attention reads: flat tokens with their layout, or tokens of different images."""
-
-    states: Tensor
-    """(T, D) with a layout, (U, P, E) without."""
-    layout: Layout | None = None
-    by_row: Callable[[Tensor], Tensor] | None = None
-    """Without a layout: keys or values of each image (U, ...) -> of each row (B, ...)."""
-    made: dict[object, Tensor] = dataclasses.field(default_factory=dict)
-    """Keys and values of each image that were made before, by what made them."""
-
-    @classmethod
-    def of_image(cls, image: ImageStates, tokens_UPE: Tensor | None = None) -> Read:
-        """Keys and values are made once per image, however many rows show it, and however often it
-        is fused. `tokens_UPE` stands in for the image's own tokens, alike whenever it is fused (a
-        projection of them, or an earlier layer).
-        """
-        states = image.distinct_UPD if tokens_UPE is None else tokens_UPE
-        # Only where a backward pass through the image tower needs them in any case: evaluation
-        # holds the states of many images, and those of a frozen tower outlive a step.
-        shared = torch.is_grad_enabled() and image.distinct_UPD.requires_grad
-        return cls(states=states, by_row=image.by_row, made=image.made if shared else {})
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Tokens, or what was made of them, by rows."""
-        if self.layout is not None:
-            return self.layout.unpack(x)
-        return x if self.by_row is None else self.by_row(x)
-
-    def heads(self, part: nn.Linear, count: int) -> Tensor:
-        """Keys or values (B, H, K, d), that `part` makes of the tokens."""
-        if self.layout is not None:
-            return self.layout.heads(part(self.states), count)
-        if self.by_row is None:
-            return heads_of(part(self.states), count)
-        made = self.made.get(part)
-        if made is None:
-            made = heads_of(part(self.states), count).contiguous()  # before rows repeat
-            self.made[part] = made
-        return self.by_row(made)
-
-    @property
-    def bias_B11K(self) -> Tensor | None:
-        """What is added to attention scores; None where every key is real (image tokens)."""
-        return None if self.layout is None else self.layout.key_bias_B11L
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Beside:
-    """What a layer lets in beside its self-attention, before either is added to its tokens."""
-
-    join: Callable[[Tensor, Layout, Read], Tensor]
-    """What self-attention found (T, D), its layout and `read` -> that and what was read."""
-    read: Read
-    spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None
-    """Self-attention is of different images; tokens of these -> of every row, with their layout."""
-
-    def __call__(
-        self, x_TD: Tensor, found_TD: Tensor, layout: Layout
-    ) -> tuple[Tensor, Tensor, Layout]:
-        """A layer's tokens, what is to be added to them, and their layout, all of every row."""
-        if self.spread is not None:
-            (x_TD, layout), (found_TD, _) = self.spread(x_TD), self.spread(found_TD)
-        return x_TD, self.join(found_TD, layout, self.read), layout
-
-
 class Attention(nn.Module):
-    """Multi-head attention of flat queries to whatever is read, itself or the other modality."""
+    """Multi-head attention lets flat tokens read themselves or the other modality."""
 
     def __init__(
         self, width: int, heads: int, *, reads: int, dropout: float, causal: bool = False
     ) -> None:
+        """`width`: of queries and output; `reads`: width of what is read; `causal`: a token reads
+        none that stands after it.
+        """
         super().__init__()
         self.heads, self.dropout, self.causal = heads, dropout, causal
         self.query = nn.Linear(width, width)
@@ -112,8 +47,10 @@ class Attention(nn.Module):
     def forward(
         self, asking_TD: Tensor, asking: Layout, read: Read, *, keep: list[Tensor] | None = None
     ) -> Tensor:
-        """(T, D) queries -> (T, D). `keep` receives the probabilities (B, H, Q, K), before dropout;
-        they are part of the graph, so gradients with respect to them can be taken.
+        """Attends: flat tokens (T, D), which stand where `asking` says, read `read` -> (T, D).
+
+        `keep` receives the probabilities (B, H, Q, K), before dropout; they are part of the
+        autograd graph, so gradients with respect to them can be taken.
         """
         q = asking.heads(self.query(asking_TD), self.heads)
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
@@ -126,12 +63,12 @@ class Attention(nn.Module):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of GELU, x sigmoid(1.702 x), with fewer passes over x."""
+    """Approximates GELU as CLIP does, x sigmoid(1.702 x), with fewer passes over x."""
     return F.silu(1.702 * x) / 1.702
 
 
 class MLP(nn.Module):
-    """Linear, GELU (exact, or CLIP's quick one), Linear."""
+    """An MLP is linear, GELU (exact, or CLIP's quick one), linear."""
 
     def __init__(self, width: int, inner: int, act: str = "gelu") -> None:
         super().__init__()
@@ -144,7 +81,7 @@ class MLP(nn.Module):
 
 
 class Pooler(nn.Linear):
-    """Linear and tanh on the first token (BERT's)."""
+    """A pooler is linear and tanh on the first token (BERT's): (B, D) -> (B, D)."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width)
@@ -154,12 +91,14 @@ class Pooler(nn.Linear):
 
 
 class Embeddings(nn.Module):
-    """Word, position and type-0 embeddings, normed, with dropout (BERT's; type 1 is unused)."""
+    """Embeddings add those of word, position and type 0, with norm and dropout (BERT's; type 1 is
+    unused).
+    """
 
     node: ClassVar[str] = "embeddings"
 
     def __init__(self, backbone: Backbone, vocabulary: int, *, positions: bool = True) -> None:
-        """Without `positions` attention has to tell places apart (relative positions)."""
+        """`positions` False leaves the position table out: attention has to tell places apart."""
         super().__init__()
         kind, width = backbone.text_kind, backbone.text_width
         self.kind = backbone.text
@@ -171,7 +110,9 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(backbone.dropout)
 
     def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
-        """(B, L) ids -> (T, D). Raises ValueError where a text is longer than the table."""
+        """Embeds ids (B, L) as flat tokens (T, D). Raises `ValueError` for a text longer than the
+        table.
+        """
         length, first = ids_BL.shape[1], self.first_position
         if length > self.rows - first:
             raise ValueError(
@@ -191,7 +132,7 @@ class Embeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, then cross-attention where it reads another modality, then the MLP.
+    """A layer is self-attention, cross-attention where it reads another modality, and an MLP.
 
     `order` moves the steps: LXMERT crosses first, ViLBERT has an MLP after each attention.
     """
@@ -236,13 +177,19 @@ class Layer(nn.Module):
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
         spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
-        beside: Beside | None = None,
+        inside: CrossingInside | None = None,
     ) -> Tensor:
-        """(T, D) -> (T, D), or (B * R, D): with `read_at_BR` only those positions ask from
-        self-attention on, all are still read. `read`: the other modality. `keep` receives the
-        cross-attention probabilities, of a layer without cross-attention those of self-attention.
-        `spread`: the tokens are those of different images; before any step but self-attention it
-        gives those of every row, with their layout. `beside`: joins what self-attention found.
+        """Runs the steps: (T, D) -> (T, D), or (B * R, D) with `read_at_BR`.
+
+        x_TD: (T, D) flat tokens, which stand where `layout` says
+        read: the other modality, of a layer that `crosses`
+        read_at_BR: (B, R) positions that are computed from self-attention on; all are still read
+        keep: a list that receives the probabilities (B, H, Q, K) of cross-attention, of a layer
+            without it those of self-attention
+        spread: where self-attention runs once per different image, called before the next step:
+            flat tokens of these -> of every row, with their layout
+        inside: cross-attention that joins self-attention before its residual
+        Raises `TypeError` where the layer crosses and there is nothing to read.
         """
         if self.crosses and read is None:
             raise TypeError("this layer has cross-attention and needs what it reads")
@@ -257,18 +204,18 @@ class Layer(nn.Module):
                     x_TD, asking = layout.at(x_TD, read_at_BR)
                     h_TD = layout.at(h_TD, read_at_BR)[0] if self.pre_norm else x_TD
                     layout = asking
-                found_TD = self.self_attention(
+                added_TD = self.self_attention(
                     h_TD, layout, own, keep=None if self.crosses else keep
                 )
             elif step == "cross":
                 assert read is not None
-                found_TD = self.cross_attention(h_TD, layout, read, keep=keep)
+                added_TD = self.cross_attention(h_TD, layout, read, keep=keep)
             else:
-                found_TD = getattr(self, step)(h_TD)
-            found_TD = self.dropout(found_TD)
-            if beside is not None and step == "self":
-                x_TD, found_TD, layout = beside(x_TD, found_TD, layout)
-            x_TD = x_TD + found_TD
+                added_TD = getattr(self, step)(h_TD)
+            added_TD = self.dropout(added_TD)
+            if inside is not None and step == "self":
+                x_TD, added_TD, layout = inside(x_TD, added_TD, layout)
+            x_TD = x_TD + added_TD
             x_TD = x_TD if self.pre_norm else norm(x_TD)
         return x_TD
 
@@ -282,15 +229,21 @@ NORMS: dict[Step, str] = {
 
 
 def with_first(read_at_BR: Tensor | None) -> Tensor | None:
-    """The positions that a last layer computes: [CLS], for `Fused.pooled_BD`, then those named."""
+    """Returns the positions (B, 1 + R) that a last layer computes: [CLS], then those of
+    `read_at_BR`.
+
+    [CLS] is what `Fused.pooled_BD` is made of. None: every position, with or without [CLS].
+    """
     if read_at_BR is None:
         return None
     return torch.cat([read_at_BR.new_zeros(len(read_at_BR), 1), read_at_BR], dim=1)
 
 
 def text_read(x_TD: Tensor, layout: Layout, at_BR: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What a last layer made of the positions of `with_first`: `text_BRD` without the first, and
-    the first (B, D). Without positions: all of them, and the first.
+    """Divides the output of a last layer into `text_BRD` and the first token (B, D).
+
+    x_TD: (B * (1 + R), D) tokens at the positions of `with_first`; (T, D) all of them where None
+    at_BR: (B, 1 + R) those positions
     """
     if at_BR is None:
         return layout.unpack(x_TD), layout.first(x_TD)

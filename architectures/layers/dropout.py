@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU.
+"""This dropout draws random numbers that cost little on a CPU.
 
 torch draws a number for every element there, on one core, which takes longer than the linear layer
 that made the elements. Here a 64-bit draw serves four of them: each compares 16 bits with a
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STEPS = 2**16
-"""A chance is a whole number of these."""
+"""A chance is a whole number of such steps, 0 to 65536."""
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """Zeros with chance `p`, the rest scaled so that the mean stays. torch's default generator
-    seeds them: `torch.manual_seed` fixes which.
+    """Sets elements to zero with chance `p` and scales the rest so that the mean stays.
+
+    `torch.manual_seed` fixes which, since torch's default generator seeds the draws.
     """
     if not training or p == 0:
         return x
@@ -32,7 +33,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout by way of `dropout`."""
+    """A module that applies `dropout` in training, as nn.Dropout does."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
@@ -53,7 +54,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def _kept(x: Tensor, dropped: int) -> Tensor:
-    """1 at what stays, 0 elsewhere. numpy compares six times as fast as torch."""
+    """Returns 1 at what stays, 0 elsewhere. numpy compares six times as fast as torch."""
     seed = int(torch.empty((), dtype=torch.int64).random_())
     draws = np.random.SFC64(seed).random_raw(-(-x.numel() // 4))  # twice as fast as torch's
     bits_N = draws.view(np.uint16)[: x.numel()]

@@ -10,8 +10,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from architectures.layers.blocks import Attention, Read
+from architectures.layers.blocks import Attention
 from architectures.layers.dropout import Dropout
+from architectures.layers.read import Read
 from architectures.layout import Layout
 
 GateKind = Literal["scalar", "tanh", "none"]
@@ -19,7 +20,7 @@ GateKind = Literal["scalar", "tanh", "none"]
 
 
 class Crossing(nn.Module):
-    """Gated cross-attention of one layer to the other tower."""
+    """A crossing is the gated cross-attention of one layer to the other tower."""
 
     node: ClassVar[str] = "crossing"
 
@@ -30,23 +31,23 @@ class Crossing(nn.Module):
         gate_start: float,
         norm: nn.LayerNorm | None = None,
     ) -> None:
-        """`gate_start`: first value of the learnt number; `norm`: of what asks."""
+        """`gate_start`: first value of the gate's number; `norm`: applied to what asks, if any."""
         super().__init__()
         self.attention, self.norm = attention, norm
         self.dropout = Dropout(attention.dropout)
         self.gate = None if gate == "none" else Gate(gate, gate_start)
 
     def forward(
-        self, found_TD: Tensor, layout: Layout, read: Read, *, keep: list[Tensor] | None = None
+        self, own_TD: Tensor, layout: Layout, read: Read, *, keep: list[Tensor] | None = None
     ) -> Tensor:
-        """What self-attention found, and through the gate what is read for it (T, D)."""
-        asking_TD = found_TD if self.norm is None else self.norm(found_TD)
-        said_TD = self.dropout(self.attention(asking_TD, layout, read, keep=keep))
-        return found_TD + (said_TD if self.gate is None else self.gate(said_TD))
+        """Adds to the output of self-attention (T, D), through the gate, what is read for it."""
+        asking_TD = own_TD if self.norm is None else self.norm(own_TD)
+        read_TD = self.dropout(self.attention(asking_TD, layout, read, keep=keep))
+        return own_TD + (read_TD if self.gate is None else self.gate(read_TD))
 
 
 class Gate(nn.Module):
-    """A learnt number, or its tanh, times its input."""
+    """A gate multiplies its input by a learnt number, or by the tanh of one."""
 
     def __init__(self, kind: GateKind, start: float) -> None:
         super().__init__()

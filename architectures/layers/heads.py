@@ -1,4 +1,4 @@
-"""Heads of the pre-training objectives: ITC projections, ITM head, tied MLM head.
+"""Each pre-training objective reads a head: ITC projections, ITM head, tied MLM head.
 
 The temperature of ITC is a state of the objective, not of a head. Constants are ALBEF's and BERT's
 (salesforce/ALBEF; Devlin et al. 2019).
@@ -25,7 +25,7 @@ IMAGES_AT_ONCE = 256
 
 
 class ITCHead(nn.Module):
-    """Two linear maps into a common space, onto the unit sphere."""
+    """The ITC head maps each modality into a common space, onto the unit sphere."""
 
     node: ClassVar[str] = "head"
 
@@ -35,23 +35,25 @@ class ITCHead(nn.Module):
         self.text = nn.Linear(text_width, width)
 
     def embed_image(self, pooled_BD: Tensor) -> Tensor:
-        """`ImageStates.pooled_BD` (B, D) or (B, Q, D) -> as many vectors of width E and length 1,
-        at least float32.
+        """Maps `ImageStates.pooled_BD`, (B, D) or (B, Q, D), to as many vectors of width E and
+        length 1, in float32 or better.
         """
         return _unit(self.image(pooled_BD))
 
     def embed_text(self, pooled_BD: Tensor) -> Tensor:
-        """`TextStates.pooled_BD` -> (B, E) of length 1, at least float32."""
+        """Maps `TextStates.pooled_BD` (B, D) to (B, E) of length 1, in float32 or better."""
         return _unit(self.text(pooled_BD))
 
     def forward(self, image_BD: Tensor, text_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at once."""
+        """Maps both modalities: image (B, D) or (B, Q, D), and text (B, D)."""
         return self.embed_image(image_BD), self.embed_text(text_BD)
 
 
 def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
-    """Images by texts (I, T), of unit vectors. `image`: (I, E), or (I, Q, E), where of an image's
-    vectors the closest to a text counts. As exact as they are, under autocast too.
+    """Returns the cosines (I, T) of images with texts, in full precision under autocast too.
+
+    image: (I, E) unit vectors, or (I, Q, E), where an image's vector closest to a text counts
+    text_TE: (T, E) unit vectors
     """
     with torch.autocast(image.device.type, enabled=False):
         if image.ndim == 2:
@@ -69,7 +71,7 @@ def _unit(x_BE: Tensor) -> Tensor:
 
 
 class ITMHead(nn.Linear):
-    """`Fused.pooled_BD` -> two logits (B, 2); class 1 is a match."""
+    """The ITM head maps `Fused.pooled_BD` to two logits (B, 2); class 1 is a match."""
 
     node: ClassVar[str] = "head"
 
@@ -78,7 +80,7 @@ class ITMHead(nn.Linear):
 
 
 class MLMHead(nn.Module):
-    """Dense, GELU, norm, then a decoder that is the word embedding itself, and a bias."""
+    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's)."""
 
     node: ClassVar[str] = "head"
 
@@ -91,12 +93,12 @@ class MLMHead(nn.Module):
         self.decoder.weight = word.weight
 
     def forward(self, states_ND: Tensor) -> Tensor:
-        """Fused states at the positions to predict -> logits (N, V)."""
+        """Maps fused states (N, D) at the positions to predict to logits (N, V)."""
         return self.decoder(self.norm(F.gelu(self.dense(states_ND))))
 
 
 def applicable(facts: Facts, objectives: Collection[str]) -> tuple[str, ...]:
-    """Those of the objectives that a design can serve, in a fixed order.
+    """Returns those of the objectives that a design can serve, in a fixed order.
 
     Raises `SettingError` for a name that is no objective.
     """
@@ -107,7 +109,7 @@ def applicable(facts: Facts, objectives: Collection[str]) -> tuple[str, ...]:
 
 
 def build(design: FusionDesign, facts: Facts, objectives: Collection[str]) -> nn.ModuleDict:
-    """The heads of a design for some objectives, those that apply."""
+    """Makes the heads of those objectives that a design can serve."""
     backbone: Backbone = design.backbone
     heads = nn.ModuleDict()
     for name in applicable(facts, objectives):

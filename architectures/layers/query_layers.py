@@ -1,4 +1,4 @@
-"""Layers that learnt queries and words share (BLIP-2's Q-Former).
+"""Learnt queries and words share these layers (BLIP-2's Q-Former, Li et al. 2023).
 
 Shape suffixes: B rows, U different images, Q queries, L text positions, R positions read, T flat
 tokens, D width.
@@ -17,14 +17,17 @@ from architectures.contract import (
     ImageStates,
 )
 from architectures.layers.attention import heads_of
-from architectures.layers.blocks import MLP, Attention, Read
+from architectures.layers.blocks import MLP, Attention
 from architectures.layers.dropout import Dropout
+from architectures.layers.read import Read
 from architectures.layers.sequence import Joint
 from architectures.layout import Layout
 
 
 class OfQueries(nn.Module):
-    """What a layer has for queries alone: cross-attention where they read the image, and an MLP."""
+    """The part of a layer that queries alone use: cross-attention where they read the image, an
+    MLP.
+    """
 
     def __init__(self, backbone: Backbone, *, sees: bool) -> None:
         super().__init__()
@@ -39,9 +42,12 @@ class OfQueries(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x_TD: Tensor, layout: Layout, image: Read | None) -> Tensor:
+        """Queries (T, D) -> (T, D); `image`: what they read, None where they read nothing here."""
+        """Queries (T, D) -> (T, D); `image`: what they read, None where this layer reads nothing.
+        """
         if image is not None:
-            found_TD = self.cross_attention(x_TD, layout, image)
-            x_TD = self.cross_norm(x_TD + self.dropout(found_TD))
+            read_TD = self.cross_attention(x_TD, layout, image)
+            x_TD = self.cross_norm(x_TD + self.dropout(read_TD))
         return self.mlp_norm(x_TD + self.dropout(self.mlp(x_TD)))
 
 
@@ -68,15 +74,18 @@ class QueryLayer(nn.Module):
         joint: Joint,
         image: Read | None = None,
         *,
-        beside: Read | None = None,
+        to_read: Read | None = None,
         read_at_BR: Tensor | None = None,
     ) -> Tensor:
-        """[words | queries] of every row, either of which may be none -> the same. With
-        `read_at_BR` only those positions ask, all queries among them. `beside`: what is read in
-        place of the tokens themselves; `image`: what queries read, where they do.
+        """Runs [words | queries] of every row, either of which may be none: (T, D) -> (T, D).
+
+        x_TD: (T, D) flat tokens of the sequence `joint`
+        image: what queries read, in a layer where they do
+        to_read: what self-attention reads in place of the tokens themselves
+        read_at_BR: (B, R) positions that are computed, all queries among them; None: every one
         """
         layout = joint.layout
-        read = Read(states=x_TD, layout=layout) if beside is None else beside
+        read = Read(states=x_TD, layout=layout) if to_read is None else to_read
         if read_at_BR is not None:
             x_TD, layout = layout.at(x_TD, read_at_BR)
             rows, asking = read_at_BR.shape
@@ -88,15 +97,16 @@ class QueryLayer(nn.Module):
             words_TD = self.mlp_norm(words_TD + self.dropout(self.mlp(words_TD)))
         if joint.image_tokens:
             flat = Layout.full(len(queries_BQD), joint.image_tokens, x_TD.device)
-            found_TD = self.for_queries(queries_BQD.flatten(0, 1), flat, image)
-            queries_BQD = found_TD.view_as(queries_BQD)
+            queries_TD = self.for_queries(queries_BQD.flatten(0, 1), flat, image)
+            queries_BQD = queries_TD.view_as(queries_BQD)
         return joint.join(words_TD, queries_BQD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordsAndQueries(Read):
-    """Words of every row, and after them the queries of its image, whose keys and values are made
-    once per image.
+    """What words read: the words of every row, and after them the queries of its image.
+
+    Keys and values of queries are computed once per image.
     """
 
     words: Layout
@@ -106,6 +116,8 @@ class WordsAndQueries(Read):
     def of(
         cls, words_TD: Tensor, queries_UQD: Tensor, words: Layout, image: ImageStates
     ) -> WordsAndQueries:
+        """Joins words (T, D) with the queries (U, Q, D) of each different image."""
+        """Joins words (T, D) with the queries (U, Q, D) of each different image."""
         return cls(
             states=torch.cat([words_TD, queries_UQD.flatten(0, 1)]),
             layout=Layout.beside(words, queries_UQD.shape[1]),
@@ -114,6 +126,8 @@ class WordsAndQueries(Read):
         )
 
     def heads(self, part: nn.Linear, count: int) -> Tensor:
+        """Keys or values (B, H, L + Q, d)."""
+        """Keys or values (B, H, L + Q, d)."""
         assert self.layout is not None
         projected = part(self.states)
         queries = self.layout.is_real_BL.shape[1] - self.words.is_real_BL.shape[1]

@@ -1,4 +1,5 @@
-"""Words and image tokens in one sequence, [text | image], and the walk through a stack.
+"""This module puts words and image tokens in one sequence, [text | image], and walks it through a
+stack of layers.
 
 Shape suffixes: B rows, P image tokens, L text positions, N = L + P, R positions read, T flat
 tokens, D width.
@@ -19,14 +20,14 @@ from architectures.layers.blocks import text_read
 from architectures.layout import Layout
 
 Step = Callable[..., Tensor]
-"""A layer: (tokens, layout, read_at_BR=, keep=) -> tokens."""
+"""A layer as `walk` calls it: (x_TD, layout, read_at_BR=, keep=) -> x_TD."""
 
 NOTHING: Mapping[str, list[Tensor]] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
 class Joint:
-    """The sequence [text | image] of every row, flat; packed where the text is."""
+    """A joint sequence is [text | image] of every row, flat, and packed where the text is."""
 
     text: Layout
     image_tokens: int
@@ -37,21 +38,23 @@ class Joint:
 
     @property
     def length(self) -> int:
-        """Text positions; image tokens come after them."""
+        """The number L of text positions; image tokens come after them."""
         return self.text.is_real_BL.shape[1]
 
     def join(self, text_TD: Tensor, image_BPD: Tensor) -> Tensor:
-        """(T, D) and (B, P, D) -> (T + B * P, D)."""
+        """Joins flat words (T, D) and image tokens (B, P, D): one flat sequence (T + B * P, D)."""
         return self.layout.pack(torch.cat([self.text.unpack(text_TD), image_BPD], dim=1))
 
     def split(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """What `join` put together."""
+        """Divides a joint sequence again: flat words (T, D), and image tokens (B, P, D)."""
         text_BLD, image_BPD = self.layout.unpack(x_TD).tensor_split([self.length], dim=1)
         return self.text.pack(text_BLD), image_BPD
 
     def read(self, x_TD: Tensor, at_BR: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What a last layer made, as `Fused` wants it: `text_BRD`, the first token (B, D), and
-        image tokens where all positions were computed. `at_BR`: the positions of `with_first`.
+        """Divides the output of a last layer as `Fused` wants it.
+
+        Returns `text_BRD`, the first token (B, D), and image tokens (B, P, D), or None where the
+        layer computed only the positions `at_BR` of `with_first`.
         """
         image_BPD = None
         if at_BR is None:
@@ -66,8 +69,10 @@ def walk(
     at_BR: Tensor | None,
     keep: Mapping[str, list[Tensor]] = NOTHING,
 ) -> Tensor:
-    """Tokens through a stack, lowest layer first; with `at_BR` the last layer computes those
-    positions only. `keep`: name of a layer -> what receives its attention probabilities.
+    """Walks tokens (T, D) through a stack, lowest layer first.
+
+    With `at_BR` the last layer computes those positions only and the result is (B * R, D). `keep`:
+    name of a layer -> a list that receives its attention probabilities.
     """
     last = list(stack)[-1]
     for name, layer in stack.items():
@@ -77,8 +82,9 @@ def walk(
 
 
 def walk_alone(stack: Mapping[str, Step], x: Tensor, layout: Layout | None = None) -> Tensor:
-    """One modality through a stack by itself: its first token (B, D). `x`: flat tokens with their
-    layout, or image tokens (B, P, D).
+    """Walks one modality through a stack by itself and returns its first token (B, D).
+
+    `x`: flat tokens (T, D) with their layout, or image tokens (B, P, D) without one.
     """
     if layout is None:
         layout = Layout.full(x.shape[0], x.shape[1], x.device)
@@ -88,5 +94,5 @@ def walk_alone(stack: Mapping[str, Step], x: Tensor, layout: Layout | None = Non
 
 
 def keepers(names: Collection[str], stack: Collection[str], length: int) -> dict[str, WordsToImage]:
-    """What receives the attention of text to image tokens, by layer; `length`: text positions."""
+    """Makes a keeper of text-to-image attention for each named layer; `length`: text positions."""
     return {name: WordsToImage(length) for name in stack if name in names}

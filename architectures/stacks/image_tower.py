@@ -1,4 +1,4 @@
-"""The image tower of every design: a ViT of timm without its classifier.
+"""Every design has this image tower: a ViT of timm without its classifier.
 
 Shape suffixes: B rows, C channels, H height, W width, P image tokens, D width.
 """
@@ -31,11 +31,13 @@ PATCHES_BIAS = "image.vit.patch_embed.proj.bias"
 
 
 class ImageTower(nn.Module):
-    """A timm ViT without its classifier: all tokens after the final norm, class token first."""
+    """A timm ViT without its classifier returns all tokens, normed, class token first."""
 
     def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
-        """`blocks`: how many of the lowest blocks it has; None: all of the backbone's. More than
-        those start fresh; without any there is no final norm either.
+        """Builds the tower. `blocks`: how many of the lowest blocks it has; None: all of the
+        backbone's.
+
+        Blocks above the backbone's own start fresh; with 0 blocks there is no final norm either.
         """
         super().__init__()
         self.backbone = backbone
@@ -70,8 +72,11 @@ class ImageTower(nn.Module):
     def forward(
         self, image_BCHW: Tensor, *, every_layer: bool = False, embed_only: bool = False
     ) -> ImageStates:
-        """(B, C, H, W) normalised pixels -> states; `layers` are raw block outputs. `embed_only`:
-        tokens before the first block, for ITC their mean (the class token has seen nothing yet).
+        """Encodes normalised pixels (B, C, H, W).
+
+        every_layer: keep the raw output of every block in `layers`
+        embed_only: stop before the first block; ITC then reads the mean of the tokens, since the
+            class token has seen nothing yet
         """
         if embed_only:
             embedded_BPD = self.embed(image_BCHW)
@@ -89,8 +94,8 @@ class ImageTower(nn.Module):
 
     @contextlib.contextmanager
     def _attention(self, device: torch.device) -> Iterator[None]:
-        """timm's choice of attention, but in bfloat16 on a CPU products one by one: the backward of
-        torch's fused attention takes a third longer there.
+        """Turns torch's fused attention off in bfloat16 on a CPU, where its backward takes a third
+        longer than products one by one; elsewhere timm chooses.
         """
         slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
         fused = [part for part in self.vit.modules() if getattr(part, "fused_attn", False)]
@@ -103,8 +108,8 @@ class ImageTower(nn.Module):
                 part.fused_attn = True
 
     def embed(self, image_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) normalised pixels -> tokens before the first block: class token, then
-        patches, with their positions.
+        """Embeds normalised pixels (B, C, H, W): tokens (B, P, D) before the first block, class
+        token first, with their positions.
         """
         own = self.vit
         return own.norm_pre(own.patch_drop(own._pos_embed(own.patch_embed(image_BCHW))))
@@ -119,20 +124,20 @@ class ImageTower(nn.Module):
         """
         if backbone.vision_weights == "random":
             return
-        said = f"vision_weights {backbone.vision_weights!r}"
-        found = vision_tensors(backbone)
-        self.check(found, said)
-        shifted = found.pixels is not None and not found.pixels.are_ours
-        if shifted and PATCHES_BIAS not in found.tensors and "pos_embed" in self.left_out:
+        where = f"vision_weights {backbone.vision_weights!r}"
+        published = vision_tensors(backbone)
+        self.check(published, where)
+        shifted = published.pixels is not None and not published.pixels.are_ours
+        if shifted and PATCHES_BIAS not in published.tensors and "pos_embed" in self.left_out:
             raise SettingError(
-                f"{said}: its patch embedding has no bias to take the mean of its pixels, and this "
+                f"{where}: its patch embedding has no bias to take the mean of its pixels, and this "
                 "design has no position table either; take a tower with a bias, as timm's ViTs"
             )
         depth = min(len(self.vit.blocks), backbone.image_layers)
         away = tuple(f"image.vit.{part}" for part in self.left_out)
         state = {
             role: value
-            for role, value in found.tensors.items()
+            for role, value in published.tensors.items()
             if role.startswith("image.") and not role.startswith(away) and _block_of(role) < depth
         }
         own = {f"image.vit.{name}": p for name, p in self.vit.named_parameters()}
@@ -148,30 +153,30 @@ class ImageTower(nn.Module):
         if weight is not None and weight.shape[1] != backbone.image_channels:
             state[PATCHES] = adapted_patches(weight, backbone.image_channels)
         allow, field = backbone.weights_allow, "backbone.weights_allow"
-        fitting = fit(own, state, f"{said} does not fit the image tower", allow, field)
+        fitting = fit(own, state, f"{where} does not fit the image tower", allow, field)
         for role, value in fitting.items():
             own[role].copy_(value)
 
-    def check(self, found: Published, said: str) -> None:
-        """Raises `SettingError` that names the settings to change, where a source tells of an image
+    def check(self, published: Published, where: str) -> None:
+        """Raises `SettingError` that names the settings to change, where a source has an image
         tower of other sizes, or of another activation or epsilon, which no weight shows.
         """
-        backbone, vision = self.backbone, found.sizes.get("vision")
+        backbone, vision = self.backbone, published.sizes.get("vision")
         names = ("patch_size", "image_width", "image_heads", "image_mlp")
         ours = {name: getattr(backbone, name) for name in names}
         ours = {name: value for name, value in ours.items() if value is not None}
         norms = [part.eps for part in self.vit.modules() if isinstance(part, nn.LayerNorm)]
         if norms:
             ours["image_norm_eps"] = norms[0]
-        if found.sizes.get("image_layers", 0) < backbone.image_layers:
+        if published.sizes.get("image_layers", 0) < backbone.image_layers:
             ours["image_layers"] = backbone.image_layers
         if vision and ("quickgelu" in vision) != ("quickgelu" in backbone.vision):
             ours["vision"] = backbone.vision
-        check_sizes(found, ours, said)
-        check_heads(found, "image", backbone, said)
+        check_sizes(published, ours, where)
+        check_heads(published, "image", backbone, where)
 
 
 def _block_of(role: str) -> int:
-    """The block that a role belongs to; -1: none."""
-    found = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
-    return int(found[1]) if found else -1
+    """Returns the number of the block that a role belongs to; -1: none."""
+    match = re.match(r"image\.vit\.blocks\.(\d+)\.", role)
+    return int(match[1]) if match else -1

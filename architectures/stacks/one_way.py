@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import Fused, ImageStates, TextStates
-from architectures.layers.blocks import Layer, Pooler, Read, text_read, with_first
+from architectures.layers.blocks import Layer, Pooler, text_read, with_first
+from architectures.layers.read import Read
 from architectures.stacks.towers import TowersConfig, TwoTowers, Types
 from architectures.weights.slots import FRESH
 
@@ -32,7 +33,7 @@ class OneWayConfig(TowersConfig):
 
 
 def fusion_layers(config: OneWayConfig, backbone: Backbone, count: int) -> list[Layer]:
-    """New fusion layers, lowest first; the last one always has cross-attention."""
+    """Makes `count` fusion layers, lowest first; the last one always has cross-attention."""
     crosses = [above % config.cross_every == 0 for above in reversed(range(count))]
     return [Layer(backbone, reads=backbone.image_width if cross else None) for cross in crosses]
 
@@ -56,10 +57,10 @@ class OneWay(TwoTowers, ABC):
 
     @abstractmethod
     def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
-        """Name and module of every fusion layer, lowest first; empty: it cannot fuse."""
+        """Returns name and module of every fusion layer, lowest first; empty: it cannot fuse."""
 
     def stack(self, name: str) -> list[tuple[str, Layer]]:
-        """Role and module of every layer of a list of layers."""
+        """Returns role and module of every layer of the list of layers that has this name."""
         layers = cast(Iterable[Layer], getattr(self, name))
         return [(f"{name}.{j}", layer) for j, layer in enumerate(layers)]
 

@@ -1,4 +1,4 @@
-"""What most designs begin with: an image tower, and a text tower of BERT-like layers."""
+"""Most designs begin with an image tower, and a text tower of BERT-like layers."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TowersConfig(ImageTowerConfig):
 
 
 class TwoTowers(FusionDesign, ABC):
-    """Image tower and text tower, each for itself.
+    """An image tower and a text tower encode each modality for itself.
 
-    A design that stands on this sets the layers of text alone and writes `fuse`. Roles: `image`,
-    `embeddings`, `layers.j`.
+    A design that stands on this passes its text layers to the constructor and writes `fuse`. Roles:
+    `image`, `embeddings`, `layers.j`.
     """
 
     config: TowersConfig
@@ -86,7 +86,7 @@ class TwoTowers(FusionDesign, ABC):
         return layout.first(x_TD) if self.text_depth else layout.mean(x_TD)
 
     def text_encoder(self) -> tuple[Embeddings, nn.ModuleList]:
-        """Embeddings, and the stack whose lowest layers are of text alone."""
+        """Returns the embeddings, and the stack whose lowest layers are of text alone."""
         return self.embeddings, self.layers
 
     def word_embedding(self) -> nn.Embedding:
@@ -94,29 +94,35 @@ class TwoTowers(FusionDesign, ABC):
 
 
 def image_layers(name: str, config: ImageTowerConfig, backbone: Backbone) -> int:
-    """Blocks of the image tower. Raises `SettingError` where the backbone has fewer."""
-    asked, there = config.image_layers, backbone.image_layers
-    if asked is not None and asked > there:
+    """Returns the number of blocks of the image tower. Raises `SettingError` where the backbone has
+    fewer.
+    """
+    count, there = config.image_layers, backbone.image_layers
+    if count is not None and count > there:
         raise SettingError(
-            f"{name}: image_layers is {asked}, but the backbone's image tower has {there}: "
+            f"{name}: image_layers is {count}, but the backbone's image tower has {there}: "
             f"take 1 to {there}"
         )
-    return asked or there
+    return count or there
 
 
-def text_layers(name: str, asked: int | None, backbone: Backbone) -> int:
-    """Layers of text alone; None: the whole stack. Raises `SettingError` where it has fewer."""
+def text_layers(name: str, count: int | None, backbone: Backbone) -> int:
+    """Returns the number of layers of text alone; `count` None: the whole stack. Raises
+    `SettingError` where that has fewer.
+    """
     there = backbone.text_layers
-    if asked is not None and asked > there:
+    if count is not None and count > there:
         raise SettingError(
-            f"{name}: text_layers is {asked}, but the backbone's stack has {there} layers: "
+            f"{name}: text_layers is {count}, but the backbone's stack has {there} layers: "
             f"take 0 to {there}"
         )
-    return there if asked is None else asked
+    return there if count is None else count
 
 
 def itc_reads(name: str, config: TowersConfig, backbone: Backbone, depth: int) -> str:
-    """Which text states ITC reads, in words. Raises `SettingError` for a layer it has not."""
+    """Says in words which text states ITC reads. Raises `SettingError` for a layer that is not
+    there.
+    """
     layer = config.itc_layer
     if layer is not None and layer >= depth:
         raise SettingError(
@@ -139,7 +145,7 @@ def not_causal(name: str, backbone: Backbone) -> None:
 
 
 class Types(nn.Module):
-    """A learnt row for text and another for the image, added to their tokens where they meet."""
+    """Types are a learnt row for text and one for the image, added to tokens where they meet."""
 
     def __init__(self, text_width: int, image_width: int) -> None:
         super().__init__()
@@ -156,12 +162,14 @@ class Types(nn.Module):
 
 
 def stack_slots(depth: int) -> Mapping[str, str]:
-    """Slots of a text tower that starts as the pretrained one: embeddings and layers 0..depth-1."""
+    """Returns the slots of a text tower that starts as the pretrained one: embeddings, layers."""
     return {"embeddings": "embeddings", **{f"layers.{j}": f"layers.{j}" for j in range(depth)}}
 
 
 def tower_slots(depth: int, backbone: Backbone) -> Mapping[str, str]:
-    """The same of a whole text tower: the norm above the layers too, where its kind has one."""
+    """Returns the slots of a whole text tower: those of `stack_slots`, and the norm above the
+    layers where its kind has one.
+    """
     norm = {"text_norm": "text_norm"} if backbone.text_kind.pre_norm else {}
     return {**stack_slots(depth), **norm}
 

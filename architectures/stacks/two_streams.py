@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
-from architectures.layers.blocks import Layer, Pooler, Read, Step, text_read, with_first
+from architectures.layers.blocks import Layer, Pooler, Step, text_read, with_first
+from architectures.layers.read import Read
 from architectures.layout import Layout
 from architectures.stacks.towers import (
     TowersConfig,
@@ -35,7 +36,7 @@ from architectures.stacks.towers import (
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 CROSSING = ("cross_attention", "cross_norm", "cross_mlp", "cross_mlp_norm")
-"""Parts of a layer that no text encoder has."""
+"""Names of the parts of a layer that no pretrained text encoder has."""
 
 
 class TwoStreamsConfig(TowersConfig):
@@ -67,12 +68,14 @@ def crosses(config: TwoStreamsConfig, place: int) -> bool:
 
 
 def image_depth(config: TwoStreamsConfig) -> int:
-    """Layers of the image stream."""
+    """Returns the number of layers of the image stream."""
     return max(config.fusion_layers - (config.pooled == "text"), 0)
 
 
 def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Facts:
-    """What a design of two streams can do. Raises `SettingError` where the towers lack layers."""
+    """Returns the facts of a design of two streams. Raises `SettingError` where the towers lack
+    layers.
+    """
     not_causal(name, backbone)
     depth = text_layers(name, config.text_layers, backbone)
     return Facts(
@@ -86,7 +89,7 @@ def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Fac
 
 
 class TwoStreams(TwoTowers, ABC):
-    """A text stream and an image stream side by side, both as wide as the text encoder.
+    """A text stream and an image stream stand side by side, both as wide as the text encoder.
 
     Roles: those of `TwoTowers`, `text_fusion.i`, `image_fusion.i`, `types`, `pooler`,
     `image_pooler`; `text_projection` and `image_projection` where the design has them. Without
@@ -126,14 +129,14 @@ class TwoStreams(TwoTowers, ABC):
 
     @abstractmethod
     def text_input(self, place: int, text: TextStates, below: Read | None) -> Read:
-        """What layer `place` of the text stream is given, flat. `below`: what the layer below it
-        gave; None at the first.
+        """Returns what layer `place` of the text stream works on, flat. `below`: the output of the
+        layer below it; None at the first.
         """
 
     @abstractmethod
     def image_input(self, place: int, image: ImageStates, below: Read | None) -> Read:
-        """The same of the image stream: at the first layer of each different image (U, P, D), at
-        the others of every row, flat.
+        """Returns what layer `place` of the image stream works on: at the first layer the tokens of
+        each different image (U, P, D), at the others those of every row, flat.
         """
 
     def crossings(self) -> tuple[str, ...]:
@@ -153,19 +156,19 @@ class TwoStreams(TwoTowers, ABC):
             raise self.cannot_fuse()
         at_BR = with_first(read_at_BR)
         attention: dict[str, Tensor] = {}
-        words: Read | None = None
-        looks: Read | None = None
+        text_stream: Read | None = None
+        image_stream: Read | None = None
         for place in range(depth):
             name, kept = f"text_fusion.{place}", list[Tensor]()
             keep = kept if name in keep_attention else None
-            words = self.text_input(place, text, words)
-            looks = self.image_input(place, image, looks)
+            text_stream = self.text_input(place, text, text_stream)
+            image_stream = self.image_input(place, image, image_stream)
             read_BR = at_BR if place == depth - 1 else None
-            words, looks = self._layer(place, words, looks, read_BR, keep)
+            text_stream, image_stream = self._layer(place, text_stream, image_stream, read_BR, keep)
             attention |= {name: kept[0]} if kept else {}
-        assert words is not None and looks is not None
-        text_BRD, first_BD = text_read(words.states, text.layout, at_BR)
-        image_BPD = looks.rows(looks.states)
+        assert text_stream is not None and image_stream is not None
+        text_BRD, first_BD = text_read(text_stream.states, text.layout, at_BR)
+        image_BPD = image_stream.rows(image_stream.states)
         return Fused(
             text_BRD=text_BRD,
             image_BPD=image_BPD if at_BR is None and len(self.image_fusion) else None,
@@ -176,28 +179,30 @@ class TwoStreams(TwoTowers, ABC):
     def _layer(
         self,
         place: int,
-        words: Read,
-        looks: Read,
+        text_stream: Read,
+        image_stream: Read,
         read_at_BR: Tensor | None,
         keep: list[Tensor] | None,
     ) -> tuple[Read, Read]:
-        """One layer of both streams. With `read_at_BR`, what is read of the last one: those words,
-        and the class token.
+        """Runs one layer of both streams. With `read_at_BR` it computes what is read of the last
+        one: those words, and the class token.
         """
-        assert words.layout is not None
+        assert text_stream.layout is not None
         layer = cast(Layer, self.text_fusion[place])
         has_image = place < len(self.image_fusion)
         # An image stream that waits for this layer's words reads all of them.
         at_BR = None if self.sequential and has_image else read_at_BR
-        seen, kept = (looks, keep) if layer.crosses else (None, None)
-        text_TD = layer(words.states, words.layout, seen, read_at_BR=at_BR, keep=kept)
-        after = Read(states=text_TD, layout=words.layout)
+        seen, kept = (image_stream, keep) if layer.crosses else (None, None)
+        text_TD = layer(text_stream.states, text_stream.layout, seen, read_at_BR=at_BR, keep=kept)
+        after = Read(states=text_TD, layout=text_stream.layout)
         if not has_image:
-            return after, looks
-        heard = after if self.sequential else words
-        image = _look(cast(Layer, self.image_fusion[place]), looks, heard, read_at_BR is not None)
+            return after, image_stream
+        heard = after if self.sequential else text_stream
+        image = _look(
+            cast(Layer, self.image_fusion[place]), image_stream, heard, read_at_BR is not None
+        )
         if read_at_BR is not None and at_BR is None:
-            after = Read(states=words.layout.at(text_TD, read_at_BR)[0])
+            after = Read(states=text_stream.layout.at(text_TD, read_at_BR)[0])
         return after, image
 
     def _pool(self, text_BD: Tensor, image_BD: Tensor) -> Tensor:
@@ -231,23 +236,25 @@ class TwoStreams(TwoTowers, ABC):
         return frozenset({*fresh, *crossing, *(f"{part}." for part in others)})
 
 
-def _look(layer: Layer, looks: Read, heard: Read, first_only: bool) -> Read:
-    """One layer of the image stream: the tokens of every row, or the class token of each."""
+def _look(layer: Layer, image_stream: Read, heard: Read, first_only: bool) -> Read:
+    """Runs one layer of the image stream on the tokens of every row, or its class token alone."""
     assert heard.layout is not None
-    read, device = heard if layer.crosses else None, looks.states.device
+    read, device = heard if layer.crosses else None, image_stream.states.device
     count = len(heard.layout.is_real_BL)
     if first_only:
-        tokens_TD, layout = _flat(looks.rows(looks.states))
+        tokens_TD, layout = _flat(image_stream.rows(image_stream.states))
         at_B1 = torch.zeros(count, 1, dtype=torch.int64, device=device)
         first_BD = layer(tokens_TD, layout, read, read_at_BR=at_B1)
         return Read(states=first_BD, layout=Layout.full(count, 1, device))
-    if looks.layout is not None:
-        return Read(states=layer(looks.states, looks.layout, read), layout=looks.layout)
-    own_TD, own = _flat(looks.states)
-    rows = Layout.full(count, looks.states.shape[1], device)
+    if image_stream.layout is not None:
+        return Read(
+            states=layer(image_stream.states, image_stream.layout, read), layout=image_stream.layout
+        )
+    own_TD, own = _flat(image_stream.states)
+    rows = Layout.full(count, image_stream.states.shape[1], device)
 
     def spread(x_TD: Tensor) -> tuple[Tensor, Layout]:
-        return looks.rows(x_TD.view_as(looks.states)).flatten(0, 1), rows
+        return image_stream.rows(x_TD.view_as(image_stream.states)).flatten(0, 1), rows
 
     return Read(states=layer(own_TD, own, read, spread=spread), layout=rows)
 

@@ -1,8 +1,7 @@
-"""Joint stacks: words and image tokens in one sequence, [text | image], under one softmax.
+"""In a joint stack words and image tokens stand in one sequence, [text | image], under one softmax.
 
-What such designs share: how the two are put together and taken apart again, the walk through the
-stack, and the pass of a modality alone that ITC needs (VLMo). `ViTStack` is a stack of ViT blocks
-over word and patch embeddings, the common part of ViLT and VLMo.
+`ViTStack` is a stack of ViT blocks over word and patch embeddings, the common part of ViLT (Kim et
+al. 2021) and VLMo (Bao et al. 2022). ITC needs a pass of each modality alone (VLMo).
 
 Shape suffixes: B rows, U different images, P image tokens, L text positions, N = L + P, R positions
 read, T flat tokens, D width, H heads, Q queries, K keys.
@@ -41,7 +40,7 @@ NO_ALIGN = (
     "own"
 )
 BY_ITSELF = "[CLS] and the class token, each after a pass of its modality by itself"
-"""What ITC reads then."""
+"""What ITC reads where `separate_passes` is on, for `Facts.itc_reads`."""
 Modality = Literal["text", "image"]
 
 
@@ -59,7 +58,7 @@ class ViTStackConfig(DesignConfig):
 
 
 class ViTStack(FusionDesign, ABC):
-    """Word embeddings and patch embeddings in one stack of ViT blocks.
+    """One stack of ViT blocks reads word embeddings and patch embeddings.
 
     Roles: `image.vit.blocks.j` (the image tower's own), `embeddings`, `types`, `pooler`, and, where
     text and image widths differ, `text_projection` into the stack and `text_output` back.
@@ -77,8 +76,11 @@ class ViTStack(FusionDesign, ABC):
         layer_scale: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
-        """`positions`: whether embeddings say where a token stands. `layer_scale`, `drop_path`: of
-        `ViTBlock`; the latter that of the last block, growing evenly from 0.
+        """Builds the stack.
+
+        positions: whether embeddings say where a token stands
+        layer_scale: of every `ViTBlock`
+        drop_path: of the last `ViTBlock`; it grows evenly from 0 in the first
         """
         super().__init__(config, backbone, vocabulary)
         width, text_width = backbone.image_width, backbone.text_width
@@ -101,11 +103,11 @@ class ViTStack(FusionDesign, ABC):
 
     @abstractmethod
     def alone(self, modality: Modality, length: int) -> Sequence[Step]:
-        """The layers as one modality of so many positions goes through them."""
+        """Returns the layers as one modality of `length` positions goes through them."""
 
     @abstractmethod
     def together(self, joint: Joint, *, text_last: bool) -> Sequence[Step]:
-        """The layers as both go through them; `text_last`: the last one computes text alone."""
+        """Returns the layers as both go through them; `text_last`: the last computes text alone."""
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         states = self.image(image_BCHW, embed_only=True)
@@ -144,7 +146,7 @@ class ViTStack(FusionDesign, ABC):
             text_BRD=self.text_output(text_BRD),
             image_BPD=out_BPD,
             pooled_BD=first_BD if self.pooler is None else self.pooler(first_BD),
-            attention={name: found[0] for name, found in keep.items()},
+            attention={name: probabilities[0] for name, probabilities in keep.items()},
         )
 
     def crossings(self) -> tuple[str, ...]:
@@ -185,12 +187,12 @@ class ViTStack(FusionDesign, ABC):
 
 
 def depth(config: ViTStackConfig, backbone: Backbone) -> int:
-    """Blocks of the stack."""
+    """Returns the number of blocks of the stack."""
     return config.layers or backbone.image_layers
 
 
 def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Facts:
-    """Facts of a `ViTStack`. Raises `SettingError` for a causal text encoder."""
+    """Returns the facts of a `ViTStack`. Raises `SettingError` for a causal text encoder."""
     not_causal(name, backbone)
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,

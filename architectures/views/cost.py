@@ -103,7 +103,7 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
 
     def fuse(positions: int | None) -> tuple[Any, Pass]:
         at_BR = None if positions is None else ids_BL[:, :positions]
-        anew = dataclasses.replace(image, made={})  # no pass profits by another
+        anew = dataclasses.replace(image, projected={})  # no pass profits by another
         return _count(design, lambda: design.fuse(anew, text, read_at_BR=at_BR))
 
     passes = {"fuse": Pass(), "fuse_pooled": Pass(), "fuse_masked": Pass()}
@@ -157,11 +157,11 @@ def teaching_pass(cost: Cost, taught: Collection[str]) -> Pass:
     """All passes of one sample through a momentum teacher, which has no backward pass: the image
     once, the text for ITC and, masked, for MLM.
     """
-    asked = [name for name in taught if name in cost.heads]
-    total = cost.image if asked else Pass()
-    if "itc" in asked:
+    active = [name for name in taught if name in cost.heads]
+    total = cost.image if active else Pass()
+    if "itc" in active:
         total += cost.text + cost.heads["itc"]
-    if "mlm" in asked:
+    if "mlm" in active:
         total += cost.text + cost.fuse_masked + cost.heads["mlm"]
     return total
 

@@ -1,4 +1,4 @@
-"""A design as a JSON graph: its parts, and which reads which.
+"""This view shows a design as a JSON graph: its parts, and which reads which.
 
 Nobody draws the graph by hand: the design is run once on the meta device, every tensor carries the
 names of the parts it comes from, and a part that is called is joined to where its inputs come
@@ -28,20 +28,20 @@ from torch.utils._pytree import tree_leaves
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.layers.blocks import Beside, Read
+from architectures.layers.read import CrossingInside, Read
 from architectures.weights import checkpoints
 from architectures.weights.slots import FRESH
 
 TEXT_TOKENS = 8
 WHOLE = "whole"
-"""Where weights start that a checkpoint of the whole design gives."""
+"""The `source` of weights that a checkpoint of the whole design gives."""
 
 
 def graph(
     name: str, fields: Mapping[str, Any], backbone: Backbone, vocabulary: int
 ) -> dict[str, Any]:
-    """The graph of a design: `design`, the fields `changed` from their defaults, what a checkpoint
-    of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
+    """Returns the graph of a design: `design`, the fields `changed` from their defaults, what a
+    checkpoint of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
 
     A node: `id` (its role, and which call), `kind`, `phase` (fusion where fusion calls it, else
     where it was first called: image, text or heads), `mlp` (the same of a layer's own MLP; empty
@@ -55,7 +55,7 @@ def graph(
     """
     with torch.device("meta"):
         design = build.construct(name, fields, backbone, vocabulary)
-    given = set(build.whole_weights(design))
+    whole = set(build.whole_weights(design))
     checkpoints.forget()
     nodes = {
         id(m): role
@@ -65,19 +65,19 @@ def graph(
     trace = _Trace(nodes)
     with trace.watching(design), trace, torch.no_grad():
         _run(design, trace)
-    found = {call: call.partition("#")[0] for role in nodes.values() for call in trace.named(role)}
-    tied = _tied({call: design.get_submodule(role) for call, role in found.items()})
+    calls = {call: call.partition("#")[0] for role in nodes.values() for call in trace.named(role)}
+    tied = _tied({call: design.get_submodule(role) for call, role in calls.items()})
     silent = {"phase": "", "inside": "", "width": 0}
     return {
         "design": name,
         "changed": {field: _named(field, value) for field, value in _changed(design).items()},
-        "lacks": _lacks(design, given),
+        "lacks": _lacks(design, whole),
         "nodes": [
             {"id": call, **silent, "mlp": trace.mlps.get(role, ""), "tied": tied[call]}
             | _node(design, role)
-            | _starts(design, role, given)
-            | trace.said.get(call, {})
-            for call, role in found.items()
+            | _starts(design, role, whole)
+            | trace.facts.get(call, {})
+            for call, role in calls.items()
         ],
         "edges": [{"from": source, "to": role, "as": kind} for source, role, kind in trace.edges],
     }
@@ -88,26 +88,27 @@ def _changed(design: FusionDesign) -> dict[str, Any]:
 
 
 def _named(field: str, value: Any) -> Any:
-    """A value as others may see it: of weights on a disk only the name, a path is nobody's."""
+    """Returns a value as others may see it: of weights on a disk the name without its path."""
     here = field.endswith("_weights") and Path(value).expanduser().exists()
     return Path(value).name if here else value
 
 
-def _lacks(design: FusionDesign, given: Collection[str]) -> list[str]:
-    """Parts that a checkpoint of the whole design does not give, each by the shortest name that
-    fits no weight it gives, with * for several numbers; nothing where there is no checkpoint.
+def _lacks(design: FusionDesign, whole: Collection[str]) -> list[str]:
+    """Lists the parts that a checkpoint of the whole design does not give, each by the shortest
+    name that fits no weight it gives, with * for several numbers; empty where there is no
+    checkpoint.
     """
-    if not given:
+    if not whole:
         return []
-    taken = {role[:i] for role in given for i in range(len(role)) if role[i] == "."}
-    found = dict[str, dict[str, None]]()
+    taken = {role[:i] for role in whole for i in range(len(role)) if role[i] == "."}
+    lacking = dict[str, dict[str, None]]()
     for role, _ in design.named_parameters():
-        if role not in given:
+        if role not in whole:
             steps = role.split(".")
             names = (".".join(steps[: i + 1]) for i in range(len(steps)))
             name = next(name for name in names if name not in taken)
-            found.setdefault(re.sub(r"\d+", "*", name), {})[name] = None
-    return [pattern if len(names) > 1 else next(iter(names)) for pattern, names in found.items()]
+            lacking.setdefault(re.sub(r"\d+", "*", name), {})[name] = None
+    return [pattern if len(names) > 1 else next(iter(names)) for pattern, names in lacking.items()]
 
 
 def _run(design: FusionDesign, trace: _Trace) -> None:
@@ -140,8 +141,8 @@ def _node(design: FusionDesign, role: str) -> dict[str, Any]:
     }
 
 
-def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str, str]:
-    """Where a part's weights would start, and where they do: of most, and of the rest."""
+def _starts(design: FusionDesign, part: str, whole: Collection[str]) -> dict[str, str]:
+    """Says where a part's weights would start, and where they do: of most, and of the rest."""
     table, backbone = design.slots(design.config, design.backbone), design.backbone
     others, new = design.other_weights(), tuple(design.new_parts())
     would, does = Counter[str](), Counter[str]()
@@ -155,7 +156,7 @@ def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str
         weights = backbone.vision_weights if image else backbone.text_weights
         weights = next((w for prefix, w in others.items() if source.startswith(prefix)), weights)
         would[source] += parameter.numel()
-        start = WHOLE if role in given else FRESH if weights == "random" else source
+        start = WHOLE if role in whole else FRESH if weights == "random" else source
         does[start] += parameter.numel()
     most = [[name for name, _ in counted.most_common()] for counted in (would, does)]
     (slot, *slot_rest), (source, *source_rest) = most
@@ -168,7 +169,7 @@ def _starts(design: FusionDesign, part: str, given: Collection[str]) -> dict[str
 
 
 def _tied(parts: Mapping[str, nn.Module]) -> dict[str, list[str]]:
-    """Part -> others that hold some of its parameters."""
+    """Returns part -> others that hold some of its parameters."""
     held = {name: {id(p) for p in module.parameters()} for name, module in parts.items()}
     return {
         name: [other for other in held if other != name and held[other] & own]
@@ -177,18 +178,18 @@ def _tied(parts: Mapping[str, nn.Module]) -> dict[str, list[str]]:
 
 
 def _kind(module: nn.Module) -> str:
-    """What kind of part a module is; empty: it is no part of its own."""
+    """Returns what kind of part a module is; empty: it is no part of its own."""
     return str(getattr(module, "node", ""))
 
 
 class _Trace(TorchDispatchMode):
-    """Follows tensors from part to part."""
+    """A trace follows tensors from part to part."""
 
     def __init__(self, nodes: Mapping[int, str]) -> None:
         super().__init__()
         self.nodes = nodes
         self.phase = ""
-        self.said: dict[str, dict[str, Any]] = {}  # of every call: phase, width, inside what
+        self.facts: dict[str, dict[str, Any]] = {}  # of every call: phase, width, inside what
         self.mlps: dict[str, str] = {}  # layer -> phase in which its own MLP is called
         self.edges: dict[tuple[str, str, str], None] = {}  # in the order of the calls
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -203,7 +204,7 @@ class _Trace(TorchDispatchMode):
 
     @contextlib.contextmanager
     def watching(self, design: nn.Module) -> Iterator[None]:
-        """Sees every call of a part, and of a layer's own MLP."""
+        """Watches every call of a part, and of a layer's own MLP."""
         hooks = []
         for module in design.modules():
             if id(module) not in self.nodes:
@@ -219,8 +220,8 @@ class _Trace(TorchDispatchMode):
             hook.remove()
 
     def named(self, role: str) -> list[str]:
-        """The names of a part, one for each time that it was called in one phase."""
-        return [role, *(call for call in self.said if call.startswith(f"{role}#"))]
+        """Returns the names of a part, one for each time that it was called in one phase."""
+        return [role, *(call for call in self.facts if call.startswith(f"{role}#"))]
 
     def _begins(self, module: nn.Module, args: Any) -> None:
         self._under_way.append(self._call(self.nodes[id(module)]))
@@ -231,25 +232,25 @@ class _Trace(TorchDispatchMode):
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         call, reads = self._under_way.pop(), _kind(module) in ("layer", "crossing")
-        said = self.said.setdefault(call, {"phase": self.phase})
+        facts = self.facts.setdefault(call, {"phase": self.phase})
         if self._under_way:
-            said["inside"] = outer = self._under_way[-1]
+            facts["inside"] = outer = self._under_way[-1]
             self.edges[call, outer, "input"] = None
-        said["width"] = _tensors(output)[0].shape[-1]
+        facts["width"] = _tensors(output)[0].shape[-1]
         if self.phase == "fusion":
-            said["phase"] = "fusion"
-        for place, given in enumerate([*args, *kwargs.values()]):
+            facts["phase"] = "fusion"
+        for place, value in enumerate([*args, *kwargs.values()]):
             # A layer's first argument is what it works on; tensors after it are what it reads, if
             # it has cross-attention.
-            crosses = getattr(module, "crosses", True) or isinstance(given, Beside)
+            crosses = getattr(module, "crosses", True) or isinstance(value, CrossingInside)
             if place and reads and not crosses:
                 continue
-            for source in sorted(self._come_from(given)):
+            for source in sorted(self._come_from(value)):
                 self.edges[source, call, "reads" if place and reads else "input"] = None
         self._mark(output, frozenset([call]))
 
     def _call(self, role: str) -> str:
-        """The name of this call. Passes that the heads alone need are no calls of their own."""
+        """Names this call. Passes that the heads alone need are no calls of their own."""
         self._calls[self.phase, role] += 1
         count = self._calls[self.phase, role]
         return role if count == 1 or self.phase == "heads" else f"{role}#{count}"
@@ -265,10 +266,10 @@ class _Trace(TorchDispatchMode):
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Tensors of nested arguments; states and reads are looked into, layouts are not."""
+    """Lists the tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):
-        inner = isinstance(leaf, ImageStates | TextStates | Beside)
+        inner = isinstance(leaf, ImageStates | TextStates | CrossingInside)
         leaf = leaf.states if isinstance(leaf, Read) else leaf  # what else it has is not read
         leaves += _tensors(list(vars(leaf).values())) if inner else [leaf]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -34,10 +34,10 @@ def designs() -> None:
     """Every design in the registry, a line each."""
     from architectures import registry
 
-    found = registry.names().values()
+    entries = registry.names().values()
     table(
         ("design", "family", "what it is"),
-        [(entry.name, entry.family, entry.summary) for entry in found],
+        [(entry.name, entry.family, entry.summary) for entry in entries],
         words=("family", "what it is"),
     )
     console.print("\nfuselab designs NAME shows one; --cost what each costs; --file adds your own.")
@@ -47,7 +47,7 @@ PARAGRAPH = 100
 """Widest paragraph, in columns."""
 
 
-def costs(asked: Sequence[tuple[str, Fields]], scale_name: str) -> None:
+def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
     """Layers, parameters, FLOPs and objectives of designs with some fields changed; what cannot be
     built at this scale is told below, with its reason.
     """
@@ -56,7 +56,7 @@ def costs(asked: Sequence[tuple[str, Fields]], scale_name: str) -> None:
     from architectures.frozen import SettingError
 
     backbone, rows, reasons = scale(scale_name), [], []
-    for name, fields in asked:
+    for name, fields in variants:
         registry.config(name, fields)  # a mistyped field is no matter of scale
         label = _label(name, fields)
         try:
@@ -179,8 +179,8 @@ def _fields(config: DesignConfig) -> None:
         _say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
     if ruled:
         console.print("  Rules of pretrained layers")
-        for word, said in slots.RULES.items():
-            _say(f"{word}: {said}", lead=" " * 6)
+        for word, text in slots.RULES.items():
+            _say(f"{word}: {text}", lead=" " * 6)
 
 
 def _say(text: str, *, lead: str = "") -> None:
@@ -224,8 +224,8 @@ def words_of(schema: Schema, others: Schema) -> str:
         "exclusiveMaximum": "below",
     }
     kind: str = schema.get("type", "anything")
-    said = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
-    return " ".join([kinds.get(kind, kind), *said])
+    limits = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
+    return " ".join([kinds.get(kind, kind), *limits])
 
 
 def _objectives(facts: Facts) -> None:
@@ -279,8 +279,8 @@ def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
         inside = [part[len(slot) + 1 :].rstrip(".") for part in own]
         if inside and not fresh and inside != [""]:
             yield f"  {slot}.{', '.join(inside)}", "-", "fresh"
-    known = ("image.", "heads.", *(f"{slot}." for slot in slots))
-    rest = [role for role in roles if not role.startswith(known)]
+    named = ("image.", "heads.", *(f"{slot}." for slot in slots))
+    rest = [role for role in roles if not role.startswith(named)]
     for part in dict.fromkeys(_part(role, new) for role in rest):
         yield part, "-", "fresh"
 

@@ -43,11 +43,11 @@ def files(target: Path, designs: Sequence[tuple[str, Graph]], scale: str) -> dic
         ((_, graph),) = designs
         return {target: drawn(graph, "png" if target.suffix.lower() == ".png" else "svg")}
     folder = target.with_suffix("")
-    found, text = {}, HEAD.format(scale=scale, page=target)
+    pictures, text = {}, HEAD.format(scale=scale, page=target)
     for summary, graph in designs:
         name = graph["design"]
         picture = folder / f"{name}.svg"
-        found[picture] = drawn(graph, "svg")
+        pictures[picture] = drawn(graph, "svg")
         where = f"{folder.name}/{picture.name}"
         text += ENTRY.format(name=name, summary=summary, picture=where)
-    return {**found, target: text.encode()}
+    return {**pictures, target: text.encode()}

@@ -20,7 +20,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from reports.diagrams.canvas import SMALL_TEXT, TEXT, TITLE, Canvas, Look, Point
-from reports.diagrams.parts import PIECE, Graph, Node, Part
+from reports.diagrams.parts import PIECE, Graph, Node, PlacedPart
 from reports.diagrams.placement import LINE, PILL, Placement, place
 from reports.diagrams.wires import Wire
 from reports.gallery import saved
@@ -67,9 +67,9 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
         for i, line in enumerate(words):
             canvas.write(left, top - 0.27 - LINE * i, line, align="left")
     canvas.write(left, low - 0.22, LEGEND[placed.field], align="left")
-    for i, (key, said) in enumerate(legend):
+    for i, (key, text) in enumerate(legend):
         at = left + ENTRY_WIDTH * (i % columns), low - 0.22 - ENTRY * (1 + i // columns)
-        _entry(canvas, at, key, said)
+        _entry(canvas, at, key, text)
     for i, line in enumerate(lacks):
         canvas.write(left, low - 0.22 - ENTRY * (rows + i), line, align="left")
     return canvas.figure()
@@ -113,7 +113,7 @@ def _paint(canvas: Canvas, placed: Placement) -> None:
             canvas.write(caption.x, y, line, bold=i == 0, align=caption.align)
 
 
-def _paint_row(canvas: Canvas, part: Part, field: str) -> None:
+def _paint_row(canvas: Canvas, part: PlacedPart, field: str) -> None:
     """A part, and what stands beside it."""
     rest, (width, height) = origin(part.node, f"{field}_rest"), part.size
     canvas.box(part.x, part.y, part.size, _look(part.node, field))
@@ -121,8 +121,8 @@ def _paint_row(canvas: Canvas, part: Part, field: str) -> None:
     if rest:
         x = part.x + (width - STRIP) / 2 * part.looks
         canvas.box(x, part.y, (STRIP, height), (FILLS[rest], PLAIN, 0.7, "-"))
-    said = label(part, field)
-    canvas.write(part.x - shift, part.y, said, size=SMALL_TEXT if part.small else TEXT)
+    text = label(part, field)
+    canvas.write(part.x - shift, part.y, text, size=SMALL_TEXT if part.small else TEXT)
     for piece in part.pieces:
         x, style = part.x + piece.x, "-" if piece.fuses else ":"
         canvas.box(x, part.y, PIECE, (*_look(piece.node, field)[:3], style))
@@ -164,7 +164,7 @@ def _look(node: Node, field: str) -> Look:
     return FILLS[origin(node, field)], PLAIN, 0.7, "-"
 
 
-def _entry(canvas: Canvas, at: Point, key: str, said: str) -> None:
+def _entry(canvas: Canvas, at: Point, key: str, text: str) -> None:
     x, y = at
     if key == "reads":
         canvas.arrow([(x, y), (x + 0.24, y)], MEETS, 1.2)
@@ -174,13 +174,13 @@ def _entry(canvas: Canvas, at: Point, key: str, said: str) -> None:
         looks = {"meets": ("#ffffff", MEETS, 1.5, "-"), "alone": ("#ffffff", PLAIN, 0.7, ":")}
         look = looks.get(key) or (FILLS[key], PLAIN, 0.7, "-")
         canvas.box(x + 0.12, y, (0.24, 0.11), look)
-    canvas.write(x + 0.32, y, said, align="left")
+    canvas.write(x + 0.32, y, text, align="left")
 
 
 # -- what is written on and below it
 
 
-def label(part: Part, field: str = "slot") -> str:
+def label(part: PlacedPart, field: str = "slot") -> str:
     """What stands on a slab; `field`: see `origin`."""
     node, (name, again) = part.node, part.name.partition("#")[::2]
     if node["kind"] == "bridge":
@@ -211,15 +211,15 @@ def origin(node: Node, field: str = "slot") -> str:
 
 
 def _number(name: str) -> str:
-    found = re.search(r"\.(\d+)$", name)
-    return found.group(1) if found else ""
+    match = re.search(r"\.(\d+)$", name)
+    return match.group(1) if match else ""
 
 
 def _changed(graph: Graph, width: float) -> list[str]:
     """The fields that differ from their defaults, in lines that fit."""
     changed: Mapping[str, object] = graph.get("changed", {})
-    said = [f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
-    return _wrapped(", ".join(said), width)
+    fields = [f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
+    return _wrapped(", ".join(fields), width)
 
 
 def _wrapped(text: str, width: float) -> list[str]:
@@ -235,13 +235,13 @@ def _legend(placed: Placement) -> list[tuple[str, str]]:
     other = next((n[field].partition(":")[0] for n in nodes if origin(n, field) == "other"), "")
     words = {"image": "the image model", "text": "the text model", "other": other}
     words |= {"whole": "whole_weights", "fresh": FRESH[field]}
-    found = [(key, said) for key, said in words.items() if key in there]
+    entries = [(key, text) for key, text in words.items() if key in there]
     if any("←" in label(part, field) for part in parts):
-        found.append(("number", "from layer 3 of that model"))
+        entries.append(("number", "from layer 3 of that model"))
     if any(part.meets for part in parts):
-        found.append(("meets", "image and text meet"))
+        entries.append(("meets", "image and text meet"))
     if any(not piece.fuses for part in parts for piece in part.pieces):
-        found.append(("alone", "one modality alone (ITC)"))
+        entries.append(("alone", "one modality alone (ITC)"))
     if any(wire.kind == "reads" for wire in placed.wires):
-        found.append(("reads", "reads the other modality"))
-    return found
+        entries.append(("reads", "reads the other modality"))
+    return entries

@@ -42,7 +42,7 @@ class Piece:
 
 
 @dataclass
-class Part:
+class PlacedPart:
     """A node with its place."""
 
     name: str
@@ -110,7 +110,7 @@ class Part:
         return self.y - self.size[1] / 2
 
 
-def stand(graph: Graph) -> tuple[dict[str, Part], list[Edge], list[Edge]]:
+def stand(graph: Graph) -> tuple[dict[str, PlacedPart], list[Edge], list[Edge]]:
     """The parts in columns and rows, and the edges between them and to heads; x comes later."""
     edges = [(edge["from"], edge["to"], edge["as"]) for edge in graph["edges"]]
     hosts = _hosts(graph["nodes"], edges)
@@ -131,7 +131,7 @@ def _again(edge: Edge, edges: Sequence[Edge]) -> bool:
     return edge[2] == "reads" and (*edge[:2], "input") in edges
 
 
-def layers_of(parts: Mapping[str, Part]) -> list[Part]:
+def layers_of(parts: Mapping[str, PlacedPart]) -> list[PlacedPart]:
     """The layers among them."""
     return [part for part in parts.values() if part.node["kind"] == "layer"]
 
@@ -149,7 +149,9 @@ def _hosts(nodes: Iterable[Node], edges: Sequence[Edge]) -> dict[str, str]:
     return {b: a for a, b, _ in edges if b in experts and a not in experts} | inside
 
 
-def _pieces(part: Part, parts: Mapping[str, Part], edges: Sequence[Edge]) -> list[Piece]:
+def _pieces(
+    part: PlacedPart, parts: Mapping[str, PlacedPart], edges: Sequence[Edge]
+) -> list[Piece]:
     """What stands beside a part's slab: on the side where it reads the crossing, else experts, of
     which the layer's own MLP is one where there are others; those of fusion come first.
     """
@@ -165,46 +167,46 @@ def _pieces(part: Part, parts: Mapping[str, Part], edges: Sequence[Edge]) -> lis
     if experts and part.node.get("mlp"):
         own = "image expert" if part.name.startswith("image.") else "text expert"
         experts.insert(0, (own, part.node, part.node["mlp"]))
-    found = list[Piece]()
+    pieces = list[Piece]()
     for name, node, phase in sorted(experts, key=lambda expert: expert[2] != "fusion"):
         fuses = phase == "fusion"
-        x = step + PIECE[0] * len(found) + (0.0 if fuses else APART)
-        found.append(Piece(name=name, node=node, x=x, fuses=fuses))
-    return found
+        x = step + PIECE[0] * len(pieces) + (0.0 if fuses else APART)
+        pieces.append(Piece(name=name, node=node, x=x, fuses=fuses))
+    return pieces
 
 
 def _of_role(name: str) -> str:
     """`text_experts.3` is a "text expert"; that of fusion has both modalities (VLMo's words)."""
-    said = name.rpartition(".")[0].removesuffix("s").replace("_", " ")
-    return said.replace("fusion", "VL")
+    words = name.rpartition(".")[0].removesuffix("s").replace("_", " ")
+    return words.replace("fusion", "VL")
 
 
 def _parts(
     nodes: Iterable[Node], edges: Sequence[Edge], hosts: Mapping[str, str]
-) -> dict[str, Part]:
+) -> dict[str, PlacedPart]:
     """By name, each after all that it depends on."""
     nodes = [node for node in nodes if node["kind"] != "head"]
-    known = {node["id"]: node for node in nodes if node["id"] not in hosts}
-    parts: dict[str, Part] = {}
-    waiting = {name: {a for a, b, _ in edges if b == name} for name in known}
-    while len(parts) < len(known):
-        ready = [n for n in known if n not in parts and waiting[n] <= parts.keys()]
+    shown = {node["id"]: node for node in nodes if node["id"] not in hosts}
+    parts: dict[str, PlacedPart] = {}
+    waiting = {name: {a for a, b, _ in edges if b == name} for name in shown}
+    while len(parts) < len(shown):
+        ready = [n for n in shown if n not in parts and waiting[n] <= parts.keys()]
         # A circle, as where a part is used in two ways, is cut at the part named first.
-        for name in ready or [next(name for name in known if name not in parts)]:
-            node, before = known[name], [(a, as_) for a, b, as_ in edges if b == name]
+        for name in ready or [next(name for name in shown if name not in parts)]:
+            node, before = shown[name], [(a, as_) for a, b, as_ in edges if b == name]
             inputs = [parts[a].sides for a, as_ in before if as_ == "input" and a in parts]
             looks = name.startswith("image.") or node["kind"] == "queries"
             sides = frozenset().union(*inputs) or frozenset(["image" if looks else "text"])
             meets = len(sides) > 1 or any(as_ == "reads" for _, as_ in before)
             meets &= node["kind"] in ("layer", "mlp")
-            parts[name] = Part(name, node, sides, len(inputs), meets)
+            parts[name] = PlacedPart(name, node, sides, len(inputs), meets)
     for node in nodes:
         if node["id"] in hosts:
             parts[hosts[node["id"]]].guests.append(node)
     return parts
 
 
-def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
+def _columns(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
     """Image tower, image stream, joint layers, text stream, text tower: those that are there."""
     below: dict[str, set[str]] = {}
     for name in parts:
@@ -219,7 +221,7 @@ def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
     for part in parts.values():
         first.setdefault(part.stack, part.name)
 
-    def column(part: Part) -> int:
+    def column(part: PlacedPart) -> int:
         if len(part.sides) > 1:
             return JOINT
         tower = {p.name for p in parts.values() if p.stack in towers and p.sides == part.sides}
@@ -228,18 +230,18 @@ def _columns(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
             return IMAGE if outer else IMAGE_STREAM
         return TEXT if outer else TEXT_STREAM
 
-    found = {name: column(part) for name, part in parts.items()}
+    columns = {name: column(part) for name, part in parts.items()}
     for part in parts.values():
         if part.follows:  # the layer that it feeds, or else the one that feeds it
             fed = [b for a, b, kind in edges if a == part.name and kind == "input"]
             fed += [a for a, b, _ in edges if b == part.name and parts[a].band[-1]]
-            found[part.name] = found[fed[0]] if fed else found[part.name]
-    used = sorted(set(found.values()))
+            columns[part.name] = columns[fed[0]] if fed else columns[part.name]
+    used = sorted(set(columns.values()))
     for name, part in parts.items():
-        part.column = used.index(found[name])
+        part.column = used.index(columns[name])
 
 
-def _levels(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
+def _levels(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
     """As low as what a part waits for allows; of fusion, right below what it feeds."""
     placed = set[str]()
     for part in parts.values():
@@ -254,7 +256,7 @@ def _levels(parts: Mapping[str, Part], edges: Sequence[Edge]) -> None:
             part.level = min(above + [b.level - _step(part, b, kind) for b, kind in fed])
 
 
-def _step(below: Part, above: Part, kind: str) -> float:
+def _step(below: PlacedPart, above: PlacedPart, kind: str) -> float:
     """How much higher a part stands than what it depends on."""
     if below.small or above.small:
         return 0.5
@@ -263,7 +265,7 @@ def _step(below: Part, above: Part, kind: str) -> float:
     return 0.0 if streams and below.number >= above.number else 1.0
 
 
-def _heights(parts: Mapping[str, Part]) -> None:
+def _heights(parts: Mapping[str, PlacedPart]) -> None:
     """Rows at even distances, more where a stack ends in some column."""
     levels = sorted({part.level for part in parts.values()})
     small = {part.level for part in parts.values() if part.small}

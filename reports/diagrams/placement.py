@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.diagrams.parts import Graph, Node, Part, layers_of, role, stand
+from reports.diagrams.parts import Graph, Node, PlacedPart, layers_of, role, stand
 from reports.diagrams.wires import Wire, across, nets_of, wires_of
 
 PILL = (0.36, 0.16)
@@ -44,7 +44,7 @@ class Caption:
 class Placement:
     """Everything but the legend, with its place."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, PlacedPart]
     wires: Sequence[Wire]
     pills: Sequence[Pill]
     captions: Sequence[Caption]
@@ -65,8 +65,8 @@ def place(graph: Graph) -> Placement:
     wires, pills = wires_of(parts, edges, nets), list[Pill]()
     nodes = {node["id"]: node for node in graph["nodes"]}
     for name in dict.fromkeys(a for a, _, _ in heads):
-        found, more = _pills(parts, name, [nodes[b] for a, b, _ in heads if a == name])
-        pills, wires = pills + found, wires + more
+        own, more = _pills(parts, name, [nodes[b] for a, b, _ in heads if a == name])
+        pills, wires = pills + own, wires + more
     captions = _captions(parts, pills)
     box = _box(parts, pills, captions)
     starts = {node.get("source", "fresh") for node in nodes.values()}
@@ -81,12 +81,12 @@ def place(graph: Graph) -> Placement:
     )
 
 
-def _is_top(part: Part, parts: Mapping[str, Part]) -> bool:
+def _is_top(part: PlacedPart, parts: Mapping[str, PlacedPart]) -> bool:
     return not any(p.column == part.column and p.level > part.level for p in parts.values())
 
 
 def _pills(
-    parts: Mapping[str, Part], name: str, heads: Sequence[Node]
+    parts: Mapping[str, PlacedPart], name: str, heads: Sequence[Node]
 ) -> tuple[list[Pill], list[Wire]]:
     """The heads that read a part: above it where it is the highest of its column, else outside."""
     part, (width, height), pills, wires = parts[name], PILL, list[Pill](), list[Wire]()
@@ -106,12 +106,12 @@ def _pills(
     return pills, wires
 
 
-def _captions(parts: Mapping[str, Part], pills: Sequence[Pill]) -> list[Caption]:
+def _captions(parts: Mapping[str, PlacedPart], pills: Sequence[Pill]) -> list[Caption]:
     """Beside the outer columns with a bracket, below the inner ones."""
     captions = []
     last = max(part.column for part in parts.values())
     for column in range(last + 1):
-        bands: dict[tuple[str, frozenset[str], bool], list[Part]] = {}
+        bands: dict[tuple[str, frozenset[str], bool], list[PlacedPart]] = {}
         for part in layers_of(parts):
             if part.column == column:
                 bands.setdefault(part.band, []).append(part)
@@ -142,7 +142,7 @@ def _captions(parts: Mapping[str, Part], pills: Sequence[Pill]) -> list[Caption]
     return captions
 
 
-def _counted(band: Sequence[Part]) -> tuple[str, ...]:
+def _counted(band: Sequence[PlacedPart]) -> tuple[str, ...]:
     """What a stack is, how many layers it has, and how wide it is."""
     node, count = band[0].node, len(band)
     what = "fusion" if band[0].band[-1] else node["phase"]
@@ -154,7 +154,7 @@ def _counted(band: Sequence[Part]) -> tuple[str, ...]:
 
 
 def _box(
-    parts: Mapping[str, Part], pills: Sequence[Pill], captions: Sequence[Caption]
+    parts: Mapping[str, PlacedPart], pills: Sequence[Pill], captions: Sequence[Caption]
 ) -> tuple[float, float, float, float]:
     xs = [x for part in parts.values() for x in (part.left, part.right)]
     xs += [pill.x + way * PILL[0] / 2 for pill in pills for way in (-1, 1)]

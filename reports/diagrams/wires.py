@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.diagrams.parts import ROW, SLAB, Edge, Part
+from reports.diagrams.parts import ROW, SLAB, Edge, PlacedPart
 
 GUTTER, STRAIGHT, TRACK, BESIDE = 0.46, 0.2, 0.09, 0.52
 """Widths of a gutter, and what it has more for straight wires, each further trunk, heads in it."""
@@ -30,16 +30,16 @@ class Wire:
 class Net:
     """What leaves one part for one gutter: a trunk with a branch to each target."""
 
-    source: Part
+    source: PlacedPart
     kind: str
     gutter: int
     """Between this column and the next."""
-    targets: list[Part]
+    targets: list[PlacedPart]
     track: float | None = None
     """x of the trunk; None: a straight line."""
 
 
-def nets_of(parts: Mapping[str, Part], edges: Sequence[Edge]) -> list[Net]:
+def nets_of(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> list[Net]:
     nets: dict[tuple[str, str, int], Net] = {}
     last = max(part.column for part in parts.values())
     for a, b, kind in edges:
@@ -55,7 +55,7 @@ def nets_of(parts: Mapping[str, Part], edges: Sequence[Edge]) -> list[Net]:
     return list(nets.values())
 
 
-def _upright(source: Part, target: Part, parts: Mapping[str, Part]) -> bool:
+def _upright(source: PlacedPart, target: PlacedPart, parts: Mapping[str, PlacedPart]) -> bool:
     """Whether nothing stands between two parts of one column."""
     levels = (source.level, target.level)
     return source.column == target.column and not any(
@@ -70,7 +70,7 @@ def _is_straight(net: Net) -> bool:
     return not others and near and abs(target.column - net.source.column) == 1
 
 
-def across(parts: Mapping[str, Part], nets: Sequence[Net], pills_at: set[int]) -> None:
+def across(parts: Mapping[str, PlacedPart], nets: Sequence[Net], pills_at: set[int]) -> None:
     """x of columns and trunks. A lower source's trunk runs farther out, so that trunks of one side
     do not cross.
     """
@@ -98,7 +98,9 @@ def _outwards(net: Net, gutter: int) -> float:
     return net.source.level if net.source.column > gutter else -net.source.level
 
 
-def wires_of(parts: Mapping[str, Part], edges: Sequence[Edge], nets: Sequence[Net]) -> list[Wire]:
+def wires_of(
+    parts: Mapping[str, PlacedPart], edges: Sequence[Edge], nets: Sequence[Net]
+) -> list[Wire]:
     wires = list[Wire]()
     for a, b, kind in edges:
         if _upright(parts[a], parts[b], parts):
@@ -113,25 +115,25 @@ def wires_of(parts: Mapping[str, Part], edges: Sequence[Edge], nets: Sequence[Ne
     return wires
 
 
-def _entry(net: Net, target: Part) -> int:
+def _entry(net: Net, target: PlacedPart) -> int:
     """The gutter from which a wire comes to its target."""
     if net.gutter in (target.column - 1, target.column):
         return net.gutter
     return target.column - 1 if target.column > net.gutter else target.column
 
 
-def _side(part: Part, gutter: int) -> str:
+def _side(part: PlacedPart, gutter: int) -> str:
     return "right" if gutter == part.column else "left"
 
 
 def _path(
-    net: Net, target: Part, ends: set[tuple[str, str, str]]
+    net: Net, target: PlacedPart, ends: set[tuple[str, str, str]]
 ) -> tuple[tuple[float, float], ...]:
     """Corners from the source to a target. Where wires leave and enter one side of a part, they
     leave above and enter below.
     """
 
-    def at(part: Part, gutter: int, way: str) -> tuple[float, float]:
+    def at(part: PlacedPart, gutter: int, way: str) -> tuple[float, float]:
         side = _side(part, gutter)
         both = {(part.name, side, "in"), (part.name, side, "out")} <= ends
         shift = 0.25 * part.size[1] * (1 if way == "out" else -1) if both else 0.0

@@ -21,7 +21,7 @@ from architectures import build, registry
 from architectures.backbone import scale
 from architectures.views.graph import graph
 from reports.diagrams.diagram import FILLS, STRIP, diagram, drawn, label, origin, shape
-from reports.diagrams.parts import PIECE, Part
+from reports.diagrams.parts import PIECE, PlacedPart
 from reports.diagrams.placement import LETTER, LINE, PILL, Placement, place
 from tests.architectures.conftest import SMALL, VOCABULARY
 from tests.architectures.reference import randomised
@@ -193,7 +193,7 @@ def test_labels_and_colours_say_where_weights_start() -> None:
     assert [caption.lines[-1] for caption in shared].count("tied in part") == 2
 
 
-def row(part: Part) -> list[tuple[str, str, bool]]:
+def row(part: PlacedPart) -> list[tuple[str, str, bool]]:
     """What stands beside a slab, from left to right: words, whose weights, whether it fuses."""
     pieces = sorted(part.pieces, key=lambda piece: piece.x)
     return [(piece.name, origin(piece.node), piece.fuses) for piece in pieces]

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from architectures.contract import ImageStates
 from architectures.layers.attention import attend
-from architectures.layers.blocks import Attention, Read
+from architectures.layers.blocks import Attention
+from architectures.layers.read import Read
 from architectures.layout import Layout
 
 
