@@ -25,7 +25,7 @@ def clock(seconds: float | None) -> str:
 
 
 def visible(text: str) -> str:
-    """A text as a terminal may show it: characters that would steer it are written out.
+    r"""A text as a terminal may show it: characters that would steer it are written out.
 
     >>> print(visible("a\x1b[31m b"))
     a\x1b[31m b
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
     """A length of time with its units, two at most.
 
     >>> duration(12.3), duration(754), duration(9000), duration(200_000)
-    ('12 s', '12 min 34 s', '2 h 30 min', '2 d 8 h')
+    ('12 s', '12 min 34 s', '2 h 30 min', '2 d 7 h')
     """
     whole = round(seconds)
     for size, unit, smaller, lesser in (

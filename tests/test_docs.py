@@ -126,7 +126,8 @@ def test_the_design_of_the_recipe_fuses(tmp_path: Path, own_designs: None) -> No
 def test_the_study_of_the_recipe_plans(tmp_path: Path) -> None:
     file = tmp_path / "one_vector.py"
     file.write_text(block(PAGE, 'name="one_vector"'))
-    study, _ = load(str(file), tmp_path)
+    study = load(str(file), tmp_path)
+    assert study.file == str(file)
     assert len(plan(study, tmp_path).rows) == 3 * 2
     text = file.read_text()
     assert all(part in text for part in ("Guess:", "Cost:", "Command:"))
@@ -285,7 +286,7 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
 def test_the_comparison_of_the_readme_has_the_columns_of_the_terminal() -> None:
     (text,) = (each for each in blocks(README) if each.startswith(" cell"))
     header, *rows = text.splitlines()
-    assert tuple(re.split(r"\s{2,}", header.strip())) == COMPARED
+    assert re.split(r"\s{2,}", header.strip()) == list(COMPARED.values())
     demo = importlib.import_module("studies.demo").STUDY
     assert [row.split()[0] for row in rows] == [cell.name for cell in demo.cells]
     assert all(len(re.split(r"\s{2,}", row.strip())) == len(COMPARED) for row in rows)

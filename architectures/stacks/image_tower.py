@@ -130,8 +130,8 @@ class ImageTower(nn.Module):
         shifted = published.pixels is not None and not published.pixels.are_ours
         if shifted and PATCHES_BIAS not in published.tensors and "pos_embed" in self.left_out:
             raise SettingError(
-                f"{where}: its patch embedding has no bias to take the mean of its pixels, and this "
-                "design has no position table either; take a tower with a bias, as timm's ViTs"
+                f"{where}: its patch embedding has no bias to take the mean of its pixels, and "
+                "this design has no position table either; take a tower with a bias, as timm's ViTs"
             )
         depth = min(len(self.vit.blocks), backbone.image_layers)
         away = tuple(f"image.vit.{part}" for part in self.left_out)
@@ -148,7 +148,7 @@ class ImageTower(nn.Module):
         table, patches = "image.vit.pos_embed", backbone.patches
         if table in state and table in own:
             prefix = own[table].shape[1] - patches
-            state[table] = resize_positions(state[table], patches, prefix, found.resize)
+            state[table] = resize_positions(state[table], patches, prefix, published.resize)
         weight = state.get(PATCHES)
         if weight is not None and weight.shape[1] != backbone.image_channels:
             state[PATCHES] = adapted_patches(weight, backbone.image_channels)

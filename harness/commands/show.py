@@ -39,7 +39,7 @@ def _columns() -> int | None:
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
 
 
-console = Console(highlight=False, markup=False, width=_columns())
+console = Console(highlight=False, markup=False, width=_columns(), height=50)
 
 
 def table(

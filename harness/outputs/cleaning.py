@@ -14,16 +14,18 @@ from pathlib import Path
 
 from harness.outputs.files import Locked
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import DamagedFile
 
 GOES_ON = frozenset({"running", "interrupted", "waiting"})
 
 
 def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[str, float]:
-    """What was removed -> MiB freed. Runs that train right now are left alone."""
+    """What was removed -> MiB freed. Runs that train right now are left alone, and runs of which
+    nobody knows how far they are, because their status is damaged."""
     freed = {"checkpoints": 0.0, "half-written files": 0.0}
     for path in sorted((outputs / "runs").glob("*")):
         folder = RunFolder(outputs, path.name)
-        with contextlib.suppress(Locked, NotADirectoryError), folder.lock():
+        with contextlib.suppress(Locked, FileNotFoundError, DamagedFile), folder.lock():
             freed["half-written files"] += _remove(path.rglob(".*.part"))
             if folder.written_status().state in GOES_ON:
                 continue

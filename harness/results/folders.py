@@ -109,6 +109,7 @@ def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
 def graph_of(folder: RunFolder) -> Graph:
     """The design of a run as a graph; empty where its file is not there or damaged."""
     try:
-        return read_json(folder.graph)
+        graph = read_json(folder.graph)
     except (ValueError, OSError):
         return {}
+    return graph if isinstance(graph.get("nodes"), list) else {}

@@ -17,7 +17,7 @@ from architectures.frozen import SettingError
 from architectures.weights import checkpoints, from_transformers
 from architectures.weights.published import fuselab
 from architectures.weights.slots import role_digests
-from harness.training.data.tokenizer import train_wordpiece
+from harness.training.data.wordpiece import train_wordpiece
 from tests.architectures.conftest import SMALL, seeded
 from tests.architectures.designs.test_designs import CASES
 from tests.architectures.reference import randomised

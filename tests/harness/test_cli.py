@@ -98,7 +98,7 @@ def words(text: str) -> list[str]:
 
 
 def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "width", 100)
+    monkeypatch.setattr(console, "width", 140)
     changes = ["text_layers=6", "fusion_from=every_other", "cross_every=2", "itc_layer=3"]
     shown = words(said("designs", "split_bert", *(x for c in changes for x in ("--set", c))))
     assert "cross_every = 2 (whole number from 1; default 1)" in shown

@@ -12,7 +12,8 @@ from architectures.frozen import SettingError
 from harness.planning.plan import plan
 from harness.planning.prepare import prepared
 from harness.study import Cell, Study, Variant
-from harness.training.data.tokenizer import Tokenizer, _pretrained
+from harness.training.data.tokenized import _pretrained
+from harness.training.data.tokenizer import Tokenizer
 from tests.architectures.published_models import CLIP_VISION, TEXT
 from tests.architectures.reference import randomised
 

@@ -23,7 +23,7 @@ from harness.planning.plan import plan, write_study
 from harness.runs.assemble import build_design, load_data
 from harness.runs.run import execute
 from harness.study import Cell, Study, Variant
-from harness.training.data.tokenizer import _pretrained
+from harness.training.data.tokenized import _pretrained
 from harness.training.settings.data import Pictures
 from harness.training.settings.spec import RunSpec
 from tests.harness.conftest import TINY

@@ -31,8 +31,9 @@ from harness.outputs.records import (
 from harness.results.folders import load, record_of
 from harness.results.from_mlflow import load_from_mlflow
 from harness.results.pairing import pairing
+from harness.results.store import default_uri
 from harness.results.tables import Results
-from harness.results.to_mlflow import Tracker, default_uri
+from harness.results.to_mlflow import Tracker
 from reports.build import build
 
 HERE = Path(__file__).with_name("format_1")

@@ -13,7 +13,7 @@ from architectures.frozen import Frozen
 from harness.planning.plan import plan
 from harness.planning.shelf import load, names
 from harness.study import Pictures, Retrieval, RunSettings, Scenes, Study, Text, Tuning
-from harness.training.data.corpus import content_key
+from harness.training.data.corpus import content_key, training_key
 from harness.training.settings.spec import RunSpec, TrainSpec
 from harness.training.settings.warm_start import WarmStart
 from harness.warm_start import keys
@@ -105,7 +105,8 @@ def test_a_field_added_at_its_default_renews_no_key_of_a_study(name: str, tmp_pa
     for row in plan(load(name, golden.SHELF), tmp_path).rows:
         train: TrainSpec = row.spec.train
         assert regrown(train).key() == row.spec.train_key()
-        assert content_key(*_data(regrown(row.spec))) == train.data
+        assert training_key(*_data(regrown(row.spec))) == train.data
+        assert content_key(*_data(regrown(row.spec))) == row.spec.asked.content
         for task in row.spec.asked.tasks:
             assert regrown(row.spec).score_key(regrown(task)) == row.spec.score_key(task)
         if train.warm_start:

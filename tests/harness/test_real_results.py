@@ -16,8 +16,8 @@ from harness.planning.plan import plan
 from harness.results.folders import load
 from harness.results.from_mlflow import load_from_mlflow
 from harness.results.pairing import pairing
+from harness.results.store import default_uri
 from harness.results.tables import CURVES, DIGESTS, LEVELS, SCHEMA, SCORES, Results
-from harness.results.to_mlflow import default_uri
 from harness.runs.run import execute
 from harness.study import Study
 from harness.training.loop.trainer import Trainer

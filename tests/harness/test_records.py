@@ -37,6 +37,7 @@ STUDY = StudyRecord(
     question="Is it so?",
     control="6+6",
     primary="retrieval/mean_recall",
+    margin_declared=False,
     equal_within=0.5,
     alpha=0.01,
     looks=2,
@@ -79,6 +80,7 @@ EXAMPLES: tuple[Record, ...] = (
         threads=2,
     ),
     ScoresRecord(
+        failure="no memory",
         task="retrieval",
         score_key="k",
         protocol="re-ranked",

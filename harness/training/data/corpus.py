@@ -21,7 +21,8 @@ from harness.training.data.pictures import write_pictures
 from harness.training.data.scenes.scenes import VERSION, write_scenes
 from harness.training.data.sources.opening import source_digest
 from harness.training.data.splits import NAMES, Split, read_captions, read_split, write_ids
-from harness.training.data.tokenizer import Tokenizer, tokenized
+from harness.training.data.tokenized import tokenized
+from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import Augment
 from harness.training.settings.data import Pictures, Scenes, Text
 

@@ -12,7 +12,7 @@ from architectures.frozen import SettingError
 from architectures.weights import from_transformers
 from architectures.weights.checkpoints import read
 from architectures.weights.digests import digest_of, seal, sealed
-from harness.training.data.tokenizer import train_wordpiece
+from harness.training.data.wordpiece import train_wordpiece
 from tests.architectures.reference import randomised
 from tests.architectures.weights.test_encoders import vit
 

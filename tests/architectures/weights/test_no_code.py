@@ -9,7 +9,7 @@ import torch
 from architectures.frozen import SettingError
 from architectures.weights.checkpoints import read
 from architectures.weights.from_transformers import load_tokenizer, tokenizer
-from harness.training.data.tokenizer import train_wordpiece
+from harness.training.data.wordpiece import train_wordpiece
 
 SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 

@@ -13,8 +13,9 @@ from harness.training.data.batches import Batch, Batches, validation_batches
 from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.data.identity import matches
 from harness.training.data.masking import mask_words, widest, word_starts
-from harness.training.data.tokenizer import Tokenizer, train_wordpiece
+from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import Augment, augmented
+from harness.training.data.wordpiece import train_wordpiece
 from harness.training.randomness import stream
 from harness.training.settings.data import Scenes
 from harness.training.settings.objectives import MLM

@@ -7,7 +7,9 @@ from tokenizers import models, pre_tokenizers, processors
 
 from architectures.frozen import SettingError
 from harness.training.data.cache import DataError
-from harness.training.data.tokenizer import SPECIAL, Tokenizer, tokenized, train_wordpiece
+from harness.training.data.tokenized import tokenized
+from harness.training.data.tokenizer import SPECIAL, Tokenizer
+from harness.training.data.wordpiece import train_wordpiece
 from harness.training.settings.data import Text
 
 CAPTIONS = {

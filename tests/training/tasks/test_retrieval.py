@@ -46,7 +46,7 @@ def states_of(design: FusionDesign, corpus: Corpus) -> tuple[ImageStates, TextSt
     split, rows = corpus.test, np.arange(TEST)
     ids = torch.from_numpy(split.ids(rows, np.zeros_like(rows)))
     pixels = normalised(torch.from_numpy(split.images_NHWC.copy()).permute(0, 3, 1, 2))
-    keys = split.keys(rows, np.zeros_like(rows))
+    keys = split.identity(rows, np.zeros_like(rows))
     right = matches(keys, keys).numpy()
     return design.encode_image(pixels), design.encode_text(ids, ids != 0), right
 
