@@ -152,7 +152,7 @@ class FusionDesign(nn.Module, ABC):
         """
 
     def cannot_fuse(self) -> TypeError:
-        """Makes the error that `fuse` raises where the design cannot, with the reason of its facts."""
+        """Makes the error that `fuse` raises where the design cannot, with its reason."""
         no_fuse = self.facts(self.config, self.backbone).no_fuse
         return TypeError(f"{self.name} cannot fuse: {no_fuse}")
 
@@ -205,7 +205,7 @@ class ReasonsOverImages(Protocol):
     """A design with this optional ability fuses one text with several images (NLVR2)."""
 
     def for_images(self, count: int) -> Self:
-        """Returns a design of the same weights whose `fuse` takes image states of B x count rows."""
+        """Returns a design of the same weights that fuses image states of B x count rows."""
         ...
 
 

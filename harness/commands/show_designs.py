@@ -8,8 +8,10 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, get_args
 
+from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.show import console, table
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from architectures.contract import DesignConfig, Facts, FusionDesign
     from architectures.views.cost import Cost
 
-VOCABULARY, TEXT_TOKENS = 30_522, 25
-"""BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
+VOCABULARY, TEXT_TOKENS, ROWS = 30_522, 25, 64
+"""BERT's vocabulary, ALBEF's text length, and a batch: what costs are counted for where no data is
+named.
+"""
 COSTS = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
 Fields = Mapping[str, Any]
 
@@ -55,7 +59,8 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
         registry.config(name, fields)  # a mistyped field is no matter of scale
         label = _label(name, fields)
         try:
-            rows.append(_cost_row(label, *_counted(name, fields, backbone)))
+            with counting(name):
+                rows.append(_cost_row(label, _built(name, fields, backbone)))
         except SettingError as error:
             rows.append((label, "-", "-", "-", "not at this scale"))
             reasons.append((name, str(error).removeprefix(f"{name}: ")))
@@ -71,21 +76,28 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     from architectures.backbone import scale
 
     entry, backbone = registry.entry(name), scale(scale_name)
-    facts, built, counted = _counted(name, fields, backbone)
+    # From here on torch is loaded, and the ViTs of timm: whatever is ready is shown before.
     console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}")
     console.print(f"{escape(entry.summary)}\n")
-    _fields(built.config)
+    with counting(name):
+        config = registry.config(name, fields)
+        facts = registry.find(name).facts(config, backbone)
+    _fields(config)
     _objectives(facts)
+    with counting(name):
+        built = _built(name, fields, backbone)
     _slots(built)
     console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", highlight=False)
-    table(COSTS, [_cost_row(_label(name, fields), facts, built, counted)], words=("objectives",))
+    with counting(name):
+        row, counted = _cost_row(_label(name, fields), built), _forward(built)
+    table(COSTS, [row], words=("objectives",))
     console.print()
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
     console.print()
     _say(
         "Forward: one image, one text, every position; heads: ITC with the passes it alone needs, "
         f"one ITM row, MLM at {counted.masked} positions. FLOPs/sample: a training step of these "
-        "objectives, forward and backward."
+        f"objectives on {ROWS} pairs, forward and backward; what rows share is counted once."
     )
 
 
@@ -100,24 +112,36 @@ def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, dict[s
     return [(e.summary, graph(e.name, fields, backbone, VOCABULARY)) for e in entries]
 
 
-def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, FusionDesign, Cost]:
-    """What a design says of itself, the design on the meta device, and its cost."""
+def counting(what: str) -> AbstractContextManager[object]:
+    """A line on a terminal that says what takes a second or two, while it does."""
+    return Console(stderr=True).status(f"counting {what}")
+
+
+def _built(name: str, fields: Fields, backbone: Backbone) -> FusionDesign:
+    """The design on the meta device, with its heads."""
     import torch
 
     from architectures import build
-    from architectures.views.cost import measure
 
     with torch.device("meta"):
-        built = build.construct(name, fields, backbone, VOCABULARY)
-    return built.facts(built.config, backbone), built, measure(built, text_tokens=TEXT_TOKENS)
+        return build.construct(name, fields, backbone, VOCABULARY)
 
 
-def _cost_row(label: str, facts: Facts, built: FusionDesign, counted: Cost) -> tuple[str, ...]:
-    from architectures.views.cost import training_flops
+def _forward(built: FusionDesign) -> Cost:
+    from architectures.views.cost import measure
 
+    return measure(built, text_tokens=TEXT_TOKENS)
+
+
+def _cost_row(label: str, built: FusionDesign) -> tuple[str, ...]:
+    from harness.training.loop.flops import training_flops
+    from harness.training.settings.objectives import Objectives
+
+    facts = built.facts(built.config, built.backbone)
     layers = f"{facts.text_layers} / {facts.fusion_layers} / {facts.image_layers}"
-    flops = count(training_flops(counted, list(built.heads)))
-    return (label, layers, count(counted.parameters), flops, ", ".join(built.heads))
+    parameters = sum(p.numel() for p in built.parameters())
+    flops = training_flops(built, Objectives(), text_tokens=TEXT_TOKENS, rows=ROWS)
+    return (label, layers, count(parameters), count(flops), ", ".join(built.heads))
 
 
 def _label(name: str, fields: Fields) -> str:

@@ -41,14 +41,18 @@ def estimates(planned: Plan, outputs: Path) -> list[Estimate]:
 
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
-    from architectures.views import cost
-    from harness.runs.assemble import build_design, counted_cost, training_batches
+    from harness.runs.assemble import (
+        build_design,
+        counted_cost,
+        counted_flops,
+        training_batches,
+    )
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 
     numerics.prepare(spec.numerics)
     counted = counted_cost(spec, corpus)
-    flops = cost.training_flops(counted, spec.objectives.active(), spec.objectives.taught())
+    flops = counted_flops(spec, corpus)
     rows = max(2, min(spec.batch_size, int(COMFORTABLE_FLOPS / flops)))
     small = spec.model_copy(update={"batch_size": rows})
     design = build_design(small, corpus.tokenizer.vocabulary)

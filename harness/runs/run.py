@@ -23,11 +23,17 @@ import numpy as np
 import torch
 
 from architectures.contract import FusionDesign
-from architectures.views import cost
 from architectures.weights import slots
 from harness.outputs.code import code_digest
 from harness.outputs.folder import RunFolder, State, atomic_file, read_json, write_json
-from harness.runs.assemble import build_design, counted_cost, graph_of, load_data, training_batches
+from harness.runs.assemble import (
+    build_design,
+    counted_cost,
+    counted_flops,
+    graph_of,
+    load_data,
+    training_batches,
+)
 from harness.training.data.batches import validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
@@ -206,8 +212,7 @@ class _Run:
         counted = counted_cost(self.spec, corpus)
         ledger = trainer.ledger
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
-        asked = self.spec.objectives
-        ledger.flops_per_sample = cost.training_flops(counted, asked.active(), asked.taught())
+        ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
 
     def _note(self, trainer: Trainer, measurement: Measurement) -> None:
