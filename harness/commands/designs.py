@@ -36,7 +36,7 @@ def designs(
         from harness.commands import show_designs as show
 
         if file:
-            registry.load_file(file)
+            show.check(registry.load_file(file), scale)
         fields = dict(changes_of(set_))
         if fields and not name:
             raise SettingError("--set changes a field of one design: name the design too")

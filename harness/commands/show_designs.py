@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
@@ -110,6 +111,18 @@ def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, dict[s
     entries = [registry.entry(name)] if name else registry.names().values()
     backbone = scale(scale_name)
     return [(e.summary, graph(e.name, fields, backbone, VOCABULARY)) for e in entries]
+
+
+def check(module: ModuleType, scale_name: str) -> None:
+    """Raises `SettingError` with a line for each fault of the designs in a user's file."""
+    from architectures.backbone import scale
+    from architectures.frozen import SettingError
+    from architectures.views.checks import faults_of_file
+
+    with counting("the designs of the file"):
+        faults = faults_of_file(module, scale(scale_name))
+    if faults:
+        raise SettingError("\n".join(faults))
 
 
 def counting(what: str) -> AbstractContextManager[object]:

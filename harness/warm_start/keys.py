@@ -15,7 +15,7 @@ from harness.training.settings.warm_start import WarmStart
 VERSION = "1"
 """Raised when the same recipe gives other weights."""
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 """The same for a text stage."""
 
 BERT, DISTILBERT, VIT, TEXT_STAGE = "bert", "distilbert", "vit.safetensors", "text_stage"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
 
-from architectures.contract import FusionDesign
+from architectures.contract import FusionDesign, undecayed
 from harness.training.settings.loop import Optimizer
 
 
@@ -30,13 +30,14 @@ def build(
 ) -> torch.optim.AdamW:
     """AdamW over a design and the objectives' state. ALBEF decays its temperature; we do not."""
     named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
-    return over(settings, named, design.rates(), fused=fused)
+    return over(settings, named, design.rates(), undecayed(design), fused=fused)
 
 
 def over(
     settings: Optimizer,
     named: Iterable[tuple[str, nn.Parameter]],
     rates: Mapping[str, float],
+    exempt: Collection[str] = (),
     *,
     fused: bool,
 ) -> torch.optim.AdamW:
@@ -44,13 +45,14 @@ def over(
     multiple of the schedule's learning rate: that of the first prefix in `rates`, else 1.
 
     Decay is for matrices, embeddings and position tables; biases, norms and scalars (one dimension
-    or none) have none.
+    or none) have none, nor do the parameters named in `exempt` (`contract.undecayed`).
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for role, parameter in named:
         if parameter.requires_grad:
             rate = next((r for prefix, r in rates.items() if role.startswith(prefix)), 1.0)
-            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+            decays = parameter.ndim > 1 and role not in exempt
+            groups.setdefault((rate, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
