@@ -120,19 +120,17 @@ class FusionDesign(nn.Module, ABC):
     Initial weights: Linear, Conv2d, Embedding, LayerNorm and the tables of a ViT have rules
     (`weights.slots.redraw`); any other parameter needs `DrawsWeights.initialise`.
 
-    Freezing: `self.image.requires_grad_(False)` in the constructor. What needs no gradient is in no
-    group of the optimizer, and costs and gradients leave it out; it still takes pretrained weights.
-
-    Weight decay is for matrices, embeddings and tables of positions, not for what has one dimension
-    or none. A module exempts more of its own parameters by `undecayed: ClassVar[tuple[str, ...]]`,
-    as `RelativePositions` does.
+    Freezing: `self.image.requires_grad_(False)` in the constructor; optimizer, gradients and costs
+    leave it out, and it still takes pretrained weights. Weight decay is for what has more than one
+    dimension; a module exempts more of its own parameters by `undecayed: ClassVar[tuple[str, ...]]`
+    (see `RelativePositions`).
 
     Diagrams: a module with `node: ClassVar[str]` is a part in `fuselab designs X --draw`, of parts
     inside parts the innermost. `node` is its kind: `layer` (a slab with its number), `mlp`,
     `bridge` (brings a stream its own tower), `expert` (beside the layer whose output it takes),
     `crossing` (cross-attention called inside a layer), `queries`, `embeddings`, `patches`, `head`;
-    any other word stands on the slab. A part works on its first argument; it is framed as a
-    crossing where its output depends on something else that descends from the other modality.
+    any other word stands on the slab. A part works on its first argument and is framed as a
+    crossing where its output depends on something else, of the other modality.
     """
 
     name: ClassVar[str]
@@ -232,9 +230,7 @@ class FusionDesign(nn.Module, ABC):
         return {}
 
     def other_weights(self) -> Mapping[str, str]:
-        """Returns prefix of sources -> folder, hub name or `random`, of text encoders besides the
-        backbone's.
-        """
+        """Returns prefix -> folder, hub name or `random`, of text encoders besides the backbone's."""
         return {}
 
 
@@ -243,11 +239,10 @@ class DrawsWeights(Protocol):
     """A design with this optional ability gives initial weights to parameters of its own kind."""
 
     def initialise(self, role: str, tensor: Tensor, stream: np.random.Generator) -> bool:
-        """Fills the parameter named `role` in place and returns True, or False to leave it to the
-        rules.
+        """Fills the parameter named `role` in place and returns True; False leaves it to the rules.
 
         tensor: the parameter, float32 on the CPU, without gradient
-        stream: numpy's generator of this role and seed; nothing else may be drawn from, as in
+        stream: of this seed and role, the only source of chance:
             `tensor.copy_(torch.from_numpy(stream.uniform(-1, 1, tensor.shape)))`
         """
         ...

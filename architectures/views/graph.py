@@ -259,6 +259,8 @@ class _Trace(TorchDispatchMode):
                 continue  # its edge stands there already
             reads = _kind(module) != "head" and not self._sides[source] <= own
             self.edges[source, call, "reads" if reads else "input"] = None
+            for outer in self._under_way if reads else ():
+                self.edges[source, outer, "reads"] = None  # which reads by this part
             own |= frozenset() if reads else self._sides[source]
         self._sides[call] = own
         self._mark(output, frozenset([call]))

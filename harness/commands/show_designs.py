@@ -4,23 +4,21 @@ parts. torch is imported only where something is counted.
 
 from __future__ import annotations
 
-import json
-import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.show import console, table
+from harness.commands.show_fields import as_typed, say, show_fields
 from harness.words import count
 
 if TYPE_CHECKING:
     from architectures.backbone import Backbone
-    from architectures.contract import DesignConfig, Facts, FusionDesign
+    from architectures.contract import Facts, FusionDesign
     from architectures.views.cost import Cost
 
 VOCABULARY, TEXT_TOKENS, ROWS = 30_522, 25, 64
@@ -68,7 +66,7 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
     table(COSTS, rows, words=("objectives",))
     console.print(f"\n{_conditions(backbone)}; FLOPs forward and backward.", highlight=False)
     for name, reason in reasons:
-        _say(f"{name} cannot be built at {scale_name}: {reason}")
+        say(f"{name} cannot be built at {scale_name}: {reason}")
 
 
 def design(name: str, fields: Fields, scale_name: str) -> None:
@@ -83,7 +81,7 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     with counting(name):
         config = registry.config(name, fields)
         facts = registry.find(name).facts(config, backbone)
-    _fields(config)
+    show_fields(config)
     _objectives(facts)
     with counting(name):
         built = _built(name, fields, backbone)
@@ -95,7 +93,7 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     console.print()
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
     console.print()
-    _say(
+    say(
         "Forward: one image, one text, every position; heads: ITC with the passes it alone needs, "
         f"one ITM row, MLM at {counted.masked} positions. FLOPs/sample: a training step of these "
         f"objectives on {ROWS} pairs, forward and backward; what rows share is counted once."
@@ -159,7 +157,7 @@ def _cost_row(label: str, built: FusionDesign) -> tuple[str, ...]:
 
 def _label(name: str, fields: Fields) -> str:
     """The name, and what was changed in lines below it."""
-    return "\n  ".join([name, *(f"{field} = {_json(value)}" for field, value in fields.items())])
+    return "\n  ".join([name, *(f"{field} = {as_typed(value)}" for field, value in fields.items())])
 
 
 def _conditions(backbone: Backbone) -> str:
@@ -182,95 +180,17 @@ def _parts(counted: Cost) -> Iterator[tuple[str, ...]]:
     yield "all", count(counted.parameters), count(sum(flops.values()))
 
 
-# ---- Configuration -------------------------------------------------------------------------------
-
-
-def _fields(config: DesignConfig) -> None:
-    """Every field, the design's own first: value, what it may be, and its documentation."""
-    from architectures.weights import slots
-
-    cls, schema = type(config), type(config).model_json_schema()
-    properties, others = schema["properties"], schema.get("$defs", {})
-    own = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})]
-    names = [name for name in dict.fromkeys(own) if name in cls.model_fields]
-    console.print("[bold]Configuration[/]  change it with --set field=value")
-    ruled = False
-    for name in names:
-        field, value = cls.model_fields[name], getattr(config, name)
-        rule = set(get_args(slots.Rule)) <= set(get_args(field.annotation))
-        ruled |= rule
-        kind = words_of(properties[name], others)
-        if rule:
-            kind = "a rule of pretrained layers" + (", or null" if kind.endswith("null") else "")
-        changed = "" if value == field.default else f"; default {_json(field.default)}"
-        console.print(
-            f"  [bold]{name} = {escape(_json(value))}[/]   [dim]({escape(kind + changed)})[/]",
-            highlight=False,
-        )
-        # Documentation speaks Python; on the command line None is null.
-        _say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
-    if ruled:
-        console.print("  Rules of pretrained layers", highlight=False)
-        for word, text in slots.RULES.items():
-            _say(f"{word}: {text}", lead=" " * 6)
-
-
-def _say(text: str, *, lead: str = "") -> None:
-    """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
-    filled = textwrap.fill(
-        text,
-        console.width,
-        initial_indent=lead,
-        subsequent_indent=" " * len(lead),
-        break_on_hyphens=False,
-    )
-    console.print(filled, highlight=False, markup=False, soft_wrap=True)
-
-
-def _json(value: Any) -> str:
-    """A value as `--set` takes it: words bare, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
-    """What a field may be, in words, from its JSON schema.
-
-    >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
-    'whole number from 1, or null'
-    """
-    if "$ref" in schema:
-        return words_of(others[schema["$ref"].rpartition("/")[2]], others)
-    if "anyOf" in schema:
-        return ", or ".join(words_of(one, others) for one in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(map(_json, schema["enum"]))
-    if "const" in schema:
-        return _json(schema["const"])
-    if schema.get("type") == "array":
-        return f"list of ({words_of(schema.get('items', {}), others)})"
-    kinds = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-    bounds = {
-        "minimum": "from",
-        "exclusiveMinimum": "above",
-        "maximum": "to",
-        "exclusiveMaximum": "below",
-    }
-    kind = schema.get("type", "anything")
-    limits = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
-    return " ".join([kinds.get(kind, kind), *limits])
-
-
 def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]")
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
-    _say(itc, lead="  ITC       ")
+    say(itc, lead="  ITC       ")
     if facts.no_words:
-        _say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
-        _say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
+        say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
+        say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
     else:
-        _say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
+        say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
     if facts.fusion_reads:
-        _say(facts.fusion_reads, lead="  Reads     ")
+        say(facts.fusion_reads, lead="  Reads     ")
 
 
 def _why_not(reason: str) -> str:
@@ -285,7 +205,7 @@ def _slots(built: FusionDesign) -> None:
     table(("slot", "source layer", "starts"), slot_rows(built), words=("source layer", "starts"))
     others = "".join(f", {prefix}* from {x}" for prefix, x in built.other_weights().items())
     console.print()
-    _say(
+    say(
         "pretrained: from the backbone's vision_weights and text_weights"
         f"{others}. Where those are random, as at {built.backbone.scale}, slots of one source "
         "still start alike."

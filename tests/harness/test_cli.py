@@ -17,7 +17,8 @@ from architectures.backbone import scale
 from architectures.contract import DesignConfig
 from harness.commands.main import app
 from harness.commands.show import console
-from harness.commands.show_designs import slot_rows, words_of
+from harness.commands.show_designs import slot_rows
+from harness.commands.show_fields import words_of
 
 README = Path(__file__).parents[2] / "README.md"
 HEAVY = ("torch", "ray", "optuna", "mlflow", "matplotlib", "timm", "transformers", "pandas")
