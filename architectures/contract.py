@@ -1,7 +1,5 @@
 """The contract says what a design is: its configuration, its facts, its class and its abilities.
 
-Whoever writes a design needs this file, `stacks/` and `layers/`; `FusionDesign` walks through it.
-
 Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
 C channels, I images of one row.
 """
@@ -230,7 +228,7 @@ class FusionDesign(nn.Module, ABC):
         return {}
 
     def other_weights(self) -> Mapping[str, str]:
-        """Returns prefix -> folder, hub name or `random`, of text encoders besides the backbone's."""
+        """Returns prefix -> folder, hub name or `random` of text encoders beside the backbone's."""
         return {}
 
 
