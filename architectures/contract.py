@@ -1,7 +1,5 @@
 """The contract says what a design is: its configuration, its facts, its class and its abilities.
 
-Whoever writes a design needs this file, `stacks/` and `layers/`; `FusionDesign` walks through it.
-
 Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
 C channels, I images of one row.
 """
@@ -13,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -89,12 +88,47 @@ class Facts:
         return self.no_fuse or (self.no_words if objective == "mlm" else "")
 
 
-class FusionDesign(nn.Module, ABC):
-    """A way to fuse an image tower with a text stack.
+def undecayed(model: nn.Module) -> frozenset[str]:
+    """Returns the names of the parameters that modules of a model exempt from weight decay."""
+    return frozenset(
+        f"{name}.{own}" if name else own
+        for name, module in model.named_modules()
+        for own in getattr(module, "undecayed", ())
+    )
 
-    A design is a file in `architectures/designs/`: a config and a class. `facts` needs no weights;
-    the constructor builds modules whose names are their roles: a part that two designs share has
-    the same name in both, and so the same initial weights.
+
+class FusionDesign(nn.Module, ABC):
+    """A design is a way to fuse an image tower with a text stack.
+
+    It is a file with a `DesignConfig` and this class, in `architectures/designs/` or anywhere
+    (`fuselab designs --file F` says what is wrong with it). `facts` needs no weights; the
+    constructor builds modules. Most designs stand on `stacks.towers.TwoTowers`, which encodes both
+    modalities, and write `fuse` alone, or on `OneWay`, `TwoStreams` or `ViTStack`.
+
+    Names: the name of a module is its role, and a parameter is drawn by seed and role. So a part
+    that two designs share has the same name in both, and then the same initial weights.
+
+    Tokens: states hold flat tokens (T, D) and a `Layout` that says where each stands. Linear
+    layers, norms and MLPs run on flat tokens; `layout.unpack` gives rows (B, L, D), `layout.pack`
+    the way back. `layers.blocks.Layer` takes `(x_TD, layout, read)`; `Read.of_image(image)` is what
+    it reads of an image, keys and values computed once however many rows show it. The last layer is
+    given `read_at_BR=with_first(read_at_BR)`, [CLS] and the positions that are read, and
+    `text_read` divides what comes back as `Fused` wants it.
+
+    Initial weights: Linear, Conv2d, Embedding, LayerNorm and the tables of a ViT have rules
+    (`weights.slots.redraw`); any other parameter needs `DrawsWeights.initialise`.
+
+    Freezing: `self.image.requires_grad_(False)` in the constructor; optimizer, gradients and costs
+    leave it out, and it still takes pretrained weights. Weight decay is for what has more than one
+    dimension; a module exempts more of its own parameters by `undecayed: ClassVar[tuple[str, ...]]`
+    (see `RelativePositions`).
+
+    Diagrams: a module with `node: ClassVar[str]` is a part in `fuselab designs X --draw`, of parts
+    inside parts the innermost. `node` is its kind: `layer` (a slab with its number), `mlp`,
+    `bridge` (brings a stream its own tower), `expert` (beside the layer whose output it takes),
+    `crossing` (cross-attention called inside a layer), `queries`, `embeddings`, `patches`, `head`;
+    any other word stands on the slab. A part works on its first argument and is framed as a
+    crossing where its output depends on something else, of the other modality.
     """
 
     name: ClassVar[str]
@@ -194,10 +228,22 @@ class FusionDesign(nn.Module, ABC):
         return {}
 
     def other_weights(self) -> Mapping[str, str]:
-        """Returns prefix of sources -> folder, hub name or `random`, of text encoders besides the
-        backbone's.
-        """
+        """Returns prefix -> folder, hub name or `random` of text encoders beside the backbone's."""
         return {}
+
+
+@runtime_checkable
+class DrawsWeights(Protocol):
+    """A design with this optional ability gives initial weights to parameters of its own kind."""
+
+    def initialise(self, role: str, tensor: Tensor, stream: np.random.Generator) -> bool:
+        """Fills the parameter named `role` in place and returns True; False leaves it to the rules.
+
+        tensor: the parameter, float32 on the CPU, without gradient
+        stream: of this seed and role, the only source of chance:
+            `tensor.copy_(torch.from_numpy(stream.uniform(-1, 1, tensor.shape)))`
+        """
+        ...
 
 
 @runtime_checkable
@@ -205,7 +251,7 @@ class ReasonsOverImages(Protocol):
     """A design with this optional ability fuses one text with several images (NLVR2)."""
 
     def for_images(self, count: int) -> Self:
-        """Returns one of the same weights whose `fuse` takes image states of B x count rows."""
+        """Returns a design of the same weights that fuses image states of B x count rows."""
         ...
 
 

@@ -4,6 +4,9 @@ METER's co-attention (Dou et al. 2022; zdou0830/METER) by default: a projection 
 each modality, once, then six layers a stream, in parallel, without a weight in common. `order`,
 `tied` and `pooled` turn it into LXMERT's cross layers (Tan and Bansal 2019; airsplay/lxmert) and
 ViLBERT's blocks (Lu et al. 2019, as e-bug/volta writes them).
+
+Otherwise than in LXMERT, whose embeddings are declared with padding_idx 0, the rows of [PAD], of
+position 0 and of type 0 learn here, as in every design.
 """
 
 from __future__ import annotations

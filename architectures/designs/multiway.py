@@ -77,7 +77,7 @@ class Multiway(ViTStack):
     """
 
     name: ClassVar[str] = "multiway"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Config: ClassVar[type[DesignConfig]] = MultiwayConfig
     config: MultiwayConfig
 

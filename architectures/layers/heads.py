@@ -9,6 +9,7 @@ common width of ITC, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -55,7 +56,9 @@ def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
     image: (I, E) unit vectors, or (I, Q, E), where an image's vector closest to a text counts
     text_TE: (T, E) unit vectors
     """
-    with torch.autocast(image.device.type, enabled=False):
+    kind = image.device.type
+    exact = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else None
+    with exact or contextlib.nullcontext():  # the meta device, where costs are counted, has none
         if image.ndim == 2:
             return image @ text_TE.T
         parts = [

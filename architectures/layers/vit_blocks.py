@@ -152,8 +152,11 @@ class RelativePositions(nn.Module):
     distances of patches, row by row of the grid; class token to patch, patch to class token, class
     token to itself; word to image token, image token to word; the distances of words; and [CLS] to
     word, word to [CLS], [CLS] to itself. As in microsoft/unilm, distances of patches are those of
-    who asks less who is asked, distances of words the other way round.
+    who asks less who is asked, distances of words the other way round. It has no weight decay, as
+    in VLMo.
     """
+
+    undecayed: ClassVar[tuple[str, ...]] = ("bias_table",)
 
     def __init__(self, backbone: Backbone, layers: int) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""What a design costs: parameters, FLOPs and kept activations, of one sample, by part.
+"""This view counts what a forward pass of a design costs: parameters, FLOPs and kept activations,
+of one sample, by part.
 
-Counted by running the design on torch's meta device, so nothing is computed and any scale takes a
-second or two. Counted FLOPs are those of matrix products, attention and convolutions, 2 per
-multiply-accumulate, at padded length; norms, activations, softmax, embedding look-ups and
-additions are not counted (under 2 % at base scale). Attention is counted as its two products.
-A training step is 3 forward passes' worth: the forward and a backward of twice its cost. Kept
-activations are the bytes of every tensor that the forward pass saves for the backward, weights not
-included, in the design's dtype, with attention probabilities where the meta device's attention
-keeps them: an upper estimate for fused attention.
+The design runs on torch's meta device, so nothing is computed and any scale takes a second or two.
+Counted FLOPs are those of matrix products, attention and convolutions, 2 per multiply-accumulate,
+at padded length; norms, activations, softmax, embedding look-ups and additions are not counted
+(under 2 % at base scale). Kept activations are the bytes of every tensor that the forward pass
+saves for the backward, weights not included, in the design's dtype, with attention probabilities
+where the meta device's attention keeps them: an upper estimate for fused attention. What training
+costs is counted on a real step, by `harness.training.loop.flops`.
 
 Shape suffixes: B rows, L text positions, R positions read.
 """
@@ -29,13 +29,11 @@ from architectures.backbone import Backbone
 from architectures.contract import OBJECTIVES, FusionDesign
 
 MASKED_SHARE = 0.15
-BACKWARD = 2
-"""Cost of a backward pass, in forward passes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One forward pass of a part over one sample."""
+    """A pass is one forward pass of a part over one sample."""
 
     flops: int = 0
     kept_bytes: int = 0
@@ -49,7 +47,7 @@ class Pass:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Cost of a design with its heads; passes it cannot make cost nothing."""
+    """The cost of a design with its heads; passes it cannot make cost nothing."""
 
     parameters: int
     trainable: int
@@ -82,14 +80,14 @@ def cost(
     text_tokens: int,
     objectives: Collection[str] = OBJECTIVES,
 ) -> Cost:
-    """The cost of a design that is not built yet. Raises `SettingError` like `build.design`."""
+    """Builds a design and counts its cost. Raises `SettingError` like `build.design`."""
     with torch.device("meta"):
         design = build.construct(name, fields, backbone, vocabulary, objectives)
     return measure(design, text_tokens=text_tokens)
 
 
 def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
-    """The cost of a design on the meta device."""
+    """Counts the cost of a design on the meta device; `text_tokens`: positions of a text."""
     backbone, heads = design.backbone, design.heads
     size = (1, backbone.image_channels, backbone.image_size, backbone.image_size)
     ids_BL = torch.zeros(1, text_tokens, dtype=torch.int64, device="meta")
@@ -134,48 +132,8 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
     )
 
 
-def training_pass(cost: Cost, objectives: Collection[str]) -> Pass:
-    """All forward passes of one training sample.
-
-    Image once; text once for ITC and ITM, once more (masked) for MLM; fusion on 3 rows for ITM,
-    a positive and two negatives, and on 1 row for MLM. Objectives without a head are left out.
-    """
-    active = [name for name in objectives if name in cost.heads]
-    total = cost.image
-    if "itc" in active or "itm" in active:
-        total += cost.text
-    if "itc" in active:
-        total += cost.heads["itc"]
-    if "itm" in active:
-        total += (cost.fuse_pooled + cost.heads["itm"]) * 3
-    if "mlm" in active:
-        total += cost.text + cost.fuse_masked + cost.heads["mlm"]
-    return total
-
-
-def teaching_pass(cost: Cost, taught: Collection[str]) -> Pass:
-    """All passes of one sample through a momentum teacher, which has no backward pass: the image
-    once, the text for ITC and, masked, for MLM.
-    """
-    active = [name for name in taught if name in cost.heads]
-    total = cost.image if active else Pass()
-    if "itc" in active:
-        total += cost.text + cost.heads["itc"]
-    if "mlm" in active:
-        total += cost.text + cost.fuse_masked + cost.heads["mlm"]
-    return total
-
-
-def training_flops(cost: Cost, objectives: Collection[str], taught: Collection[str] = ()) -> float:
-    """FLOPs of one training sample, forward and backward, without the optimizer; `taught`: the
-    objectives that ask a momentum teacher.
-    """
-    own = (1 + BACKWARD) * training_pass(cost, objectives).flops
-    return float(own + teaching_pass(cost, taught).flops)
-
-
 def _count(design: nn.Module, run: Callable[[], Any]) -> tuple[Any, Pass]:
-    """What a pass gives, its FLOPs and the bytes it keeps for the backward pass."""
+    """Returns the output of a pass, its FLOPs and the bytes it keeps for the backward pass."""
     weights = {p.untyped_storage()._cdata for p in design.parameters()}
     kept: dict[int, tuple[Tensor, int]] = {}
 
@@ -196,7 +154,7 @@ def _count(design: nn.Module, run: Callable[[], Any]) -> tuple[Any, Pass]:
 
 @contextlib.contextmanager
 def _modules_used(design: nn.Module) -> Iterator[set[int]]:
-    """The ids of the modules that are called inside."""
+    """Yields the ids of the modules that are called inside."""
     used: set[int] = set()
     hooks = [
         module.register_forward_pre_hook(lambda module, _: used.add(id(module)))
@@ -208,7 +166,7 @@ def _modules_used(design: nn.Module) -> Iterator[set[int]]:
 
 
 def _parts(design: nn.Module, used_by_image: set[int], used_by_text: set[int]) -> dict[str, int]:
-    """Parameters by who first uses them: the image's encoder, the text's, else fusion."""
+    """Counts parameters by who first uses them: the image's encoder, the text's, else fusion."""
     parts = dict.fromkeys(("image", "text", "fusion", "heads"), 0)
     for role, parameter in design.named_parameters():
         # A table that is read without its module's call belongs to the parent's part.

@@ -1,8 +1,12 @@
 """This view shows a design as a JSON graph: its parts, and which reads which.
 
 Nobody draws the graph by hand: the design is run once on the meta device, every tensor carries the
-names of the parts it comes from, and a part that is called is joined to where its inputs come
-from. So a new design has a diagram without a line of its own.
+names of the parts it comes from, and a part that is called is joined to those that its output
+depends on. So a new design has a diagram without a line of its own.
+
+A part works on its first argument. Whatever else its output depends on is an input too where it
+descends from the same modality, and is read where it descends from another one: that makes a layer
+a crossing, whatever it calls its arguments.
 
 A part is a module with `node`, its kind in words (`Embeddings`, `Layer`, blocks of the image tower,
 heads); of parts inside parts only the innermost are shown. A part that is called several times in
@@ -16,7 +20,7 @@ import contextlib
 import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ from architectures.layers.read import CrossingInside, Read
 from architectures.weights import checkpoints
 from architectures.weights.slots import FRESH
 
+IMAGE, TEXT = "image", "text"
 TEXT_TOKENS = 8
 WHOLE = "whole"
 """The `source` of weights that a checkpoint of the whole design gives."""
@@ -115,10 +120,11 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
     backbone, heads = design.backbone, design.heads
     size = (1, backbone.image_channels, backbone.image_size, backbone.image_size)
     ids_BL = torch.zeros(1, TEXT_TOKENS, dtype=torch.int64, device="meta")
-    trace.phase = "image"
-    image = design.encode_image(torch.zeros(size, device="meta"))
-    trace.phase = "text"
-    text = design.encode_text(ids_BL, ids_BL == 0)
+    real_BL = ids_BL == 0  # before ids are marked: who looks at a mask reads no text
+    trace.phase = IMAGE
+    image = design.encode_image(trace.starts(torch.zeros(size, device="meta"), IMAGE))
+    trace.phase = TEXT
+    text = design.encode_text(trace.starts(ids_BL, TEXT), real_BL)
     if design.facts(design.config, backbone).can_fuse:
         trace.phase = "fusion"
         fused = design.fuse(image, text)
@@ -195,6 +201,8 @@ class _Trace(TorchDispatchMode):
         self._calls: Counter[tuple[str, str]] = Counter()
         self._under_way: list[str] = []
         self._origins: dict[int, frozenset[str]] = {}
+        self._sides = {IMAGE: frozenset([IMAGE]), TEXT: frozenset([TEXT])}
+        """What a part descends from, reads left aside: image, text, learnt queries."""
         self._kept: list[Tensor] = []  # so that no storage's address is used again
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -231,7 +239,7 @@ class _Trace(TorchDispatchMode):
             self.mlps[layer] = self.phase
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        call, reads = self._under_way.pop(), _kind(module) in ("layer", "crossing")
+        call, sources = self._under_way.pop(), self._come_from(output)
         facts = self.facts.setdefault(call, {"phase": self.phase})
         if self._under_way:
             facts["inside"] = outer = self._under_way[-1]
@@ -239,15 +247,31 @@ class _Trace(TorchDispatchMode):
         facts["width"] = _tensors(output)[0].shape[-1]
         if self.phase == "fusion":
             facts["phase"] = "fusion"
-        for place, value in enumerate([*args, *kwargs.values()]):
-            # A layer's first argument is what it works on; tensors after it are what it reads, if
-            # it has cross-attention.
-            crosses = getattr(module, "crosses", True) or isinstance(value, CrossingInside)
-            if place and reads and not crosses:
-                continue
-            for source in sorted(self._come_from(value)):
-                self.edges[source, call, "reads" if place and reads else "input"] = None
+        # A part works on its first argument. What else its output depends on it reads, where that
+        # is of another modality; heads work on all that they are given.
+        first = next(iter([*args, *kwargs.values()]), None)
+        works_on = self._come_from(first)
+        own = self._sides_of(works_on) or frozenset([call])
+        for source in sorted(
+            sources - {IMAGE, TEXT}, key=lambda part: (part not in works_on, part)
+        ):
+            if self.facts[source].get("inside") == call:
+                continue  # its edge stands there already
+            reads = _kind(module) != "head" and not self._sides[source] <= own
+            self.edges[source, call, "reads" if reads else "input"] = None
+            for outer in self._under_way if reads else ():
+                self.edges[source, outer, "reads"] = None  # which reads by this part
+            own |= frozenset() if reads else self._sides[source]
+        self._sides[call] = own
         self._mark(output, frozenset([call]))
+
+    def starts(self, tensor: Tensor, modality: str) -> Tensor:
+        """Marks what an encoder is given, pixels or ids, as the start of its modality."""
+        self._mark(tensor, frozenset([modality]))
+        return tensor
+
+    def _sides_of(self, sources: Iterable[str]) -> frozenset[str]:
+        return frozenset[str]().union(*(self._sides[source] for source in sources))
 
     def _call(self, role: str) -> str:
         """Names this call. Passes that the heads alone need are no calls of their own."""

@@ -8,15 +8,16 @@ else they hold (DomainBed's seeds, which hash the method's name, pair nothing).
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from architectures.contract import FusionDesign, LearnsFromText
+from architectures.contract import DrawsWeights, FusionDesign, LearnsFromText
 from architectures.frozen import SettingError
 
 Draw = Callable[[str], np.random.Generator]
@@ -96,24 +97,40 @@ def redraw(
 
     Matrices and embeddings N(0, std), biases 0, norms 1 and 0, patch embedding N(0, 1/fan_in) in
     variance, tables of the image tower N(0, 0.02), ITC and ITM heads uniform(+-1/sqrt(fan_in)) as
-    ALBEF leaves them. Raises `SettingError` for a parameter without a rule, so that none keeps
-    what a library drew for it from the global generator.
+    ALBEF leaves them; what a design draws itself (`DrawsWeights`) comes first. Raises
+    `SettingError` for a parameter without a rule, so that none keeps what a library drew for it
+    from the global generator.
     """
-    for role, parameter, owner in _parameters(model):
-        drawn_as = source_of(role)
-        if role.endswith(CONSTANTS):
-            continue
-        shape = tuple(parameter.shape)
-        if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):
-            bound = owner.in_features**-0.5
-            values = draw(drawn_as).random(shape, dtype=np.float32) * (2 * bound) - bound
-        elif isinstance(owner, nn.LayerNorm):
-            values = np.full(shape, float(role.endswith(".weight")), np.float32)
-        elif role.endswith(".bias") and isinstance(owner, nn.Linear | nn.Conv2d):
-            values = np.zeros(shape, np.float32)
-        else:
-            values = draw(drawn_as).standard_normal(shape, np.float32) * _scale(role, owner, std)
-        parameter.copy_(torch.from_numpy(np.asarray(values, np.float32)))
+    for role, parameter in model.named_parameters():
+        draw_into(model, role, parameter, functools.partial(draw, source_of(role)), std=std)
+
+
+def draw_into(
+    model: nn.Module,
+    role: str,
+    tensor: Tensor,
+    stream: Callable[[], np.random.Generator],
+    *,
+    std: float,
+) -> None:
+    """Draws one weight of a model into a tensor of its shape, as `redraw` says."""
+    owner = model.get_submodule(role.rpartition(".")[0])
+    if isinstance(model, DrawsWeights) and model.initialise(role, tensor, stream()):
+        return
+    if role.endswith(CONSTANTS):
+        return
+    shape = tuple(tensor.shape)
+    if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):
+        bound = owner.in_features**-0.5
+        values = stream().random(shape, dtype=np.float32) * (2 * bound) - bound
+    elif isinstance(owner, nn.LayerNorm):
+        values = np.full(shape, float(role.endswith(".weight")), np.float32)
+    elif role.endswith(".bias") and isinstance(owner, nn.Linear | nn.Conv2d):
+        values = np.zeros(shape, np.float32)
+    else:
+        scale = _scale(role, owner, std)
+        values = stream().standard_normal(shape, np.float32) * scale
+    tensor.copy_(torch.from_numpy(np.asarray(values, np.float32)))
 
 
 def _scale(role: str, owner: nn.Module, std: float) -> np.float32:
@@ -125,14 +142,9 @@ def _scale(role: str, owner: nn.Module, std: float) -> np.float32:
         return np.float32(0.02)
     raise SettingError(
         f"no rule for the initial weights of {role} ({type(owner).__name__}); "
-        "build it from Linear, Embedding, LayerNorm or Conv2d, or add a rule to slots.py"
+        "build it from Linear, Embedding, LayerNorm or Conv2d, or give the design the method "
+        "`initialise(role, tensor, stream)`"
     )
-
-
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    """Yields role, parameter and the module that owns it; a tied parameter once, its first."""
-    for role, parameter in model.named_parameters():
-        yield role, parameter, model.get_submodule(role.rpartition(".")[0])
 
 
 def role_digests(model: nn.Module) -> dict[str, str]:

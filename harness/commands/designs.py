@@ -37,20 +37,20 @@ def designs(
         from harness.commands import show_designs as show
 
         if file:
-            registry.load_file(file)
+            show.check(registry.load_file(file), scale)
         fields = dict(changes_of(set_))
         if fields and not name:
             raise SettingError("--set changes a field of one design: name the design too")
-        if draw:
-            _draw(draw, name, fields, scale)
-        elif name and cost:
+        if name and cost:
             show.costs([(name, each) for each in ([{}, fields] if fields else [{}])], scale)
-        elif name:
-            show.design(name, fields, scale)
         elif cost:
             show.costs([(each, {}) for each in registry.names()], scale)
-        else:
+        elif name and not draw:
+            show.design(name, fields, scale)
+        elif not draw:
             show.designs()
+        if draw:
+            _draw(draw, name, fields, scale)
 
 
 def _draw(target: Path, name: str, fields: dict[str, JsonValue], scale: str) -> None:

@@ -4,26 +4,28 @@ parts. torch is imported only where something is counted.
 
 from __future__ import annotations
 
-import json
-import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
-from rich.markup import escape
+from rich.console import Console
 
 from harness.commands.show import console, table
+from harness.commands.show_fields import as_typed, say, show_fields
 from harness.words import count
 
 if TYPE_CHECKING:
     from architectures.backbone import Backbone
-    from architectures.contract import DesignConfig, Facts, FusionDesign
+    from architectures.contract import Facts, FusionDesign
     from architectures.views.cost import Cost
     from harness.results.tables import Graph
 
-VOCABULARY, TEXT_TOKENS = 30_522, 25
-"""BERT's vocabulary and ALBEF's text length: what costs are counted for where no data is named."""
+VOCABULARY, TEXT_TOKENS, ROWS = 30_522, 25, 64
+"""BERT's vocabulary, ALBEF's text length, and a batch: what costs are counted for where no data is
+named.
+"""
 COSTS = ("design", "text / fusion / image layers", "parameters", "FLOPs/sample", "objectives")
 Fields = Mapping[str, JsonValue]
 Schema = Mapping[str, Any]
@@ -43,10 +45,6 @@ def designs() -> None:
     console.print("\nfuselab designs NAME shows one; --cost what each costs; --file adds your own.")
 
 
-PARAGRAPH = 100
-"""Widest paragraph, in columns."""
-
-
 def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
     """Layers, parameters, FLOPs and objectives of designs with some fields changed; what cannot be
     built at this scale is told below, with its reason.
@@ -60,14 +58,15 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
         registry.config(name, fields)  # a mistyped field is no matter of scale
         label = _label(name, fields)
         try:
-            rows.append(_cost_row(label, *_counted(name, fields, backbone)))
+            with counting(name):
+                rows.append(_cost_row(label, _built(name, fields, backbone)))
         except SettingError as error:
             rows.append((label, "-", "-", "-", "not at this scale"))
             reasons.append((name, str(error).removeprefix(f"{name}: ")))
     table(COSTS, rows, words=("objectives",))
     console.print(f"\n{_conditions(backbone)}; FLOPs forward and backward.")
     for name, reason in reasons:
-        _say(f"{name} cannot be built at {scale_name}: {reason}")
+        say(f"{name} cannot be built at {scale_name}: {reason}")
 
 
 def design(name: str, fields: Fields, scale_name: str) -> None:
@@ -76,21 +75,28 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
     from architectures.backbone import scale
 
     entry, backbone = registry.entry(name), scale(scale_name)
-    facts, built, counted = _counted(name, fields, backbone)
+    # From here on torch is loaded, and the ViTs of timm: whatever is ready is shown before.
     console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}", markup=True)
     console.print(f"{entry.summary}\n")
-    _fields(built.config)
+    with counting(name):
+        config = registry.config(name, fields)
+        facts = registry.find(name).facts(config, backbone)
+    show_fields(config)
     _objectives(facts)
+    with counting(name):
+        built = _built(name, fields, backbone)
     _slots(built)
     console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", markup=True)
-    table(COSTS, [_cost_row(_label(name, fields), facts, built, counted)], words=("objectives",))
+    with counting(name):
+        row, counted = _cost_row(_label(name, fields), built), _forward(built)
+    table(COSTS, [row], words=("objectives",))
     console.print()
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
     console.print()
-    _say(
+    say(
         "Forward: one image, one text, every position; heads: ITC with the passes it alone needs, "
         f"one ITM row, MLM at {counted.masked} positions. FLOPs/sample: a training step of these "
-        "objectives, forward and backward."
+        f"objectives on {ROWS} pairs, forward and backward; what rows share is counted once."
     )
 
 
@@ -105,29 +111,53 @@ def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, Graph]
     return [(e.summary, graph(e.name, fields, backbone, VOCABULARY)) for e in entries]
 
 
-def _counted(name: str, fields: Fields, backbone: Backbone) -> tuple[Facts, FusionDesign, Cost]:
-    """What a design says of itself, the design on the meta device, and its cost."""
+def check(module: ModuleType, scale_name: str) -> None:
+    """Raises `SettingError` with a line for each fault of the designs in a user's file."""
+    from architectures.backbone import scale
+    from architectures.frozen import SettingError
+    from architectures.views.checks import faults_of_file
+
+    with counting("the designs of the file"):
+        faults = faults_of_file(module, scale(scale_name))
+    if faults:
+        raise SettingError("\n".join(faults))
+
+
+def counting(what: str) -> AbstractContextManager[object]:
+    """A line on a terminal that says what takes a second or two, while it does."""
+    return Console(stderr=True).status(f"counting {what}")
+
+
+def _built(name: str, fields: Fields, backbone: Backbone) -> FusionDesign:
+    """The design on the meta device, with its heads."""
     import torch
 
     from architectures import build
-    from architectures.views.cost import measure
 
     with torch.device("meta"):
-        built = build.construct(name, fields, backbone, VOCABULARY)
-    return built.facts(built.config, backbone), built, measure(built, text_tokens=TEXT_TOKENS)
+        return build.construct(name, fields, backbone, VOCABULARY)
 
 
-def _cost_row(label: str, facts: Facts, built: FusionDesign, counted: Cost) -> tuple[str, ...]:
-    from architectures.views.cost import training_flops
+def _forward(built: FusionDesign) -> Cost:
+    from architectures.views.cost import measure
 
+    return measure(built, text_tokens=TEXT_TOKENS)
+
+
+def _cost_row(label: str, built: FusionDesign) -> tuple[str, ...]:
+    from harness.training.loop.flops import training_flops
+    from harness.training.settings.objectives import Objectives
+
+    facts = built.facts(built.config, built.backbone)
     layers = f"{facts.text_layers} / {facts.fusion_layers} / {facts.image_layers}"
-    flops = count(training_flops(counted, list(built.heads)))
-    return (label, layers, count(counted.parameters), flops, ", ".join(built.heads))
+    parameters = sum(p.numel() for p in built.parameters())
+    flops = training_flops(built, Objectives(), text_tokens=TEXT_TOKENS, rows=ROWS)
+    return (label, layers, count(parameters), count(flops), ", ".join(built.heads))
 
 
 def _label(name: str, fields: Fields) -> str:
     """The name, and what was changed in lines below it."""
-    return "\n  ".join([name, *(f"{field} = {_json(value)}" for field, value in fields.items())])
+    return "\n  ".join([name, *(f"{field} = {as_typed(value)}" for field, value in fields.items())])
 
 
 def _conditions(backbone: Backbone) -> str:
@@ -150,95 +180,17 @@ def _parts(counted: Cost) -> Iterator[tuple[str, ...]]:
     yield "all", count(counted.parameters), count(sum(flops.values()))
 
 
-# ---- Configuration -------------------------------------------------------------------------------
-
-
-def _fields(config: DesignConfig) -> None:
-    """Every field, the design's own first: value, what it may be, and its documentation."""
-    from architectures.weights import slots
-
-    cls, schema = type(config), type(config).model_json_schema()
-    properties, others = schema["properties"], schema.get("$defs", {})
-    own = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})]
-    names = [name for name in dict.fromkeys(own) if name in cls.model_fields]
-    console.print("[bold]Configuration[/]  change it with --set field=value", markup=True)
-    ruled = False
-    for name in names:
-        field, value = cls.model_fields[name], getattr(config, name)
-        rule = set(get_args(slots.Rule)) <= set(get_args(field.annotation))
-        ruled |= rule
-        kind = words_of(properties[name], others)
-        if rule:
-            kind = "a rule of pretrained layers" + (", or null" if kind.endswith("null") else "")
-        changed = "" if value == field.default else f"; default {_json(field.default)}"
-        console.print(
-            f"  [bold]{name} = {escape(_json(value))}[/]   [dim]({escape(kind + changed)})[/]",
-            markup=True,
-        )
-        # Documentation speaks Python; on the command line None is null.
-        _say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
-    if ruled:
-        console.print("  Rules of pretrained layers")
-        for word, text in slots.RULES.items():
-            _say(f"{word}: {text}", lead=" " * 6)
-
-
-def _say(text: str, *, lead: str = "") -> None:
-    """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
-    filled = textwrap.fill(
-        text,
-        min(console.width, PARAGRAPH),
-        initial_indent=lead,
-        subsequent_indent=" " * len(lead),
-        break_on_hyphens=False,
-    )
-    console.print(filled, soft_wrap=True)
-
-
-def _json(value: object) -> str:
-    """A value as `--set` takes it: words bare, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def words_of(schema: Schema, others: Schema) -> str:
-    """What a field may be, in words, from its JSON schema.
-
-    >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
-    'whole number from 1, or null'
-    """
-    if "$ref" in schema:
-        return words_of(others[schema["$ref"].rpartition("/")[2]], others)
-    if "anyOf" in schema:
-        return ", or ".join(words_of(one, others) for one in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(map(_json, schema["enum"]))
-    if "const" in schema:
-        return _json(schema["const"])
-    if schema.get("type") == "array":
-        return f"list of ({words_of(schema.get('items', {}), others)})"
-    kinds = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-    bounds = {
-        "minimum": "from",
-        "exclusiveMinimum": "above",
-        "maximum": "to",
-        "exclusiveMaximum": "below",
-    }
-    kind: str = schema.get("type", "anything")
-    limits = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
-    return " ".join([kinds.get(kind, kind), *limits])
-
-
 def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]", markup=True)
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
-    _say(itc, lead="  ITC       ")
+    say(itc, lead="  ITC       ")
     if facts.no_words:
-        _say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
-        _say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
+        say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
+        say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
     else:
-        _say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
+        say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
     if facts.fusion_reads:
-        _say(facts.fusion_reads, lead="  Reads     ")
+        say(facts.fusion_reads, lead="  Reads     ")
 
 
 def _why_not(reason: str) -> str:
@@ -253,7 +205,7 @@ def _slots(built: FusionDesign) -> None:
     table(("slot", "source layer", "starts"), slot_rows(built), words=("source layer", "starts"))
     others = "".join(f", {prefix}* from {x}" for prefix, x in built.other_weights().items())
     console.print()
-    _say(
+    say(
         "pretrained: from the backbone's vision_weights and text_weights"
         f"{others}. Where those are random, as at {built.backbone.scale}, slots of one source "
         "still start alike."

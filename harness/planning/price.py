@@ -50,15 +50,18 @@ def estimates(
 
 
 def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
-    from architectures.views import cost
-    from harness.runs.assemble import build_design, counted_cost, training_batches
+    from harness.runs.assemble import (
+        build_design,
+        counted_cost,
+        counted_flops,
+        training_batches,
+    )
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 
     numerics.prepare(spec.train.numerics)
     counted = counted_cost(spec, corpus)
-    objectives = spec.train.objectives
-    flops = cost.training_flops(counted, objectives.active(), objectives.taught())
+    flops = counted_flops(spec, corpus)
     rows = max(2, min(spec.train.batch_size, int(COMFORTABLE_FLOPS / flops)))
     train = spec.train.model_copy(update={"batch_size": rows})
     small = spec.model_copy(update={"train": train})

@@ -6,6 +6,7 @@ import functools
 import json
 from pathlib import Path
 
+import torch
 from pydantic import JsonValue
 
 from architectures import build, registry
@@ -16,7 +17,9 @@ from architectures.views import cost, graph
 from architectures.weights.weight_files import content
 from harness.training.data.batches import Batches
 from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.loop.flops import training_flops
 from harness.training.randomness import stream
+from harness.training.settings.objectives import Objectives
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
 
@@ -68,6 +71,14 @@ def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
     return _cost(*parts, words.length, spec.train.objectives.active())
 
 
+def counted_flops(spec: RunSpec, corpus: Corpus) -> float:
+    """FLOPs of one training sample, forward and backward, all objectives, teacher included."""
+    words = corpus.tokenizer
+    parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
+    hidden = float(words.is_word_V[corpus.train.ids_KL].sum(axis=1).mean())
+    return _flops(*parts, words.length, spec.train.objectives, spec.train.batch_size, hidden)
+
+
 # Counting and tracing take a second or two of torch's meta device: once per design and process.
 @functools.lru_cache(maxsize=64)
 def _cost(
@@ -75,6 +86,24 @@ def _cost(
 ) -> cost.Cost:
     fields = json.loads(config)
     return cost.cost(name, fields, backbone, words, text_tokens=length, objectives=active)
+
+
+@functools.lru_cache(maxsize=64)
+def _flops(
+    name: str,
+    config: str,
+    backbone: Backbone,
+    vocabulary: int,
+    length: int,
+    objectives: Objectives,
+    rows: int,
+    words: float,
+) -> float:
+    with torch.device("meta"):
+        design = build.construct(
+            name, json.loads(config), backbone, vocabulary, objectives.active()
+        )
+    return training_flops(design, objectives, text_tokens=length, rows=rows, words=words)
 
 
 @functools.lru_cache(maxsize=64)

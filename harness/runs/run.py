@@ -18,11 +18,16 @@ from pathlib import Path
 import torch
 
 from architectures.contract import FusionDesign
-from architectures.views import cost
 from harness.outputs.files import State, atomic_file, write_json
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord, MeasuredLine
-from harness.runs.assemble import build_design, counted_cost, load_data, training_batches
+from harness.runs.assemble import (
+    build_design,
+    counted_cost,
+    counted_flops,
+    load_data,
+    training_batches,
+)
 from harness.runs.certify import certify
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
@@ -181,10 +186,9 @@ class _Run:
 
     def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
         counted = counted_cost(self.spec, corpus)
-        ledger, objectives = trainer.ledger, self.spec.train.objectives
+        ledger = trainer.ledger
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
-        active, taught = objectives.active(), objectives.taught()
-        ledger.flops_per_sample = cost.training_flops(counted, active, taught)
+        ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
 
     def _note(self, trainer: Trainer, measurement: Measurement) -> None:

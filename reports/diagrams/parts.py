@@ -198,7 +198,7 @@ def _parts(
             looks = name.startswith("image.") or node["kind"] == "queries"
             sides = frozenset().union(*inputs) or frozenset(["image" if looks else "text"])
             meets = len(sides) > 1 or any(as_ == "reads" for _, as_ in before)
-            meets &= node["kind"] in ("layer", "mlp")
+            meets &= node["kind"] != "bridge"  # which brings a stream its own tower
             parts[name] = PlacedPart(name, node, sides, len(inputs), meets)
     for node in nodes:
         if node["id"] in hosts:

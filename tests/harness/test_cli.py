@@ -18,7 +18,8 @@ from architectures.backbone import scale
 from architectures.contract import DesignConfig
 from harness.commands.main import app
 from harness.commands.show import console
-from harness.commands.show_designs import slot_rows, words_of
+from harness.commands.show_designs import slot_rows
+from harness.commands.show_fields import words_of
 from harness.outputs.folder import RunFolder, studies
 from harness.outputs.records import TuningChoice
 from harness.training.settings.spec import RunSpec
@@ -107,7 +108,7 @@ def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPat
     assert "layers.6 layers.1 pretrained" in shown and "layers.11 layers.11 pretrained" in shown
     assert "layers.7.cross_attention, cross_norm - fresh" in shown
     assert not any("layers.6.cross_attention" in line for line in shown)
-    assert "split_bert 6 / 6 / 4 2.86 M 350 M itc, itm, mlm" in shown
+    assert "split_bert 6 / 6 / 4 2.86 M 338 M itc, itm, mlm" in shown
     assert "image 214 k 7.37 M" in shown and "all 2.86 M 56.9 M" in shown
     dual = words(said("designs", "dual_encoder"))
     assert "ITM, MLM not applicable, because its towers meet only in the contrastive loss" in dual
@@ -130,6 +131,9 @@ def test_a_variant_is_drawn(tmp_path: Path) -> None:
     out = said("designs", "dual_encoder", "--set", "text_layers=2", "--draw", str(file))
     assert out.split() == ["wrote", str(file)] and "text_layers = 2" in file.read_text()
     assert [path.name for path in file.parent.iterdir()] == ["two.svg"]
+    file.unlink()
+    both = said("designs", "dual_encoder", "--cost", "--draw", str(file))
+    assert "FLOPs/sample" in both and "12 / 0 / 4" in both and file.is_file()
 
 
 def test_types_of_fields_in_words() -> None:

@@ -16,7 +16,7 @@ class Ledger:
     """Real text tokens, without padding."""
     image_tokens: int = 0
     flops: float = 0.0
-    """Counted, not measured: FLOPs of a training sample (`architectures.views.cost`) x samples."""
+    """Counted, not measured: FLOPs per training sample (`loop.flops`) x samples."""
     train_seconds: float = 0.0
     """Wall time of training steps alone: without start-up, measuring and scoring."""
     device_seconds: float = 0.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
 
-from architectures.contract import FusionDesign
+from architectures.contract import FusionDesign, undecayed
 from harness.training.settings.loop import Optimizer
 
 
@@ -36,13 +36,14 @@ def build(
     ALBEF it is.
     """
     named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
-    return over(settings, named, design.rates(), fused=fused)
+    return over(settings, named, design.rates(), undecayed(design), fused=fused)
 
 
 def over(
     settings: Optimizer,
     named: Iterable[tuple[str, nn.Parameter]],
     rates: Mapping[str, float],
+    exempt: Collection[str] = (),
     *,
     fused: bool,
 ) -> torch.optim.AdamW:
@@ -50,13 +51,15 @@ def over(
 
     Every group holds its `rate`, by which the loop multiplies the schedule's learning rate: the
     value in `rates` of the first prefix that the role begins with, else 1. Matrices, embeddings and
-    position tables are decayed; biases, norms and scalars (one dimension or none) are not.
+    position tables are decayed; biases, norms and scalars (one dimension or none) are not,
+    nor are the parameters named in `exempt` (`contract.undecayed`).
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for role, parameter in named:
         if parameter.requires_grad:
             rate = next((r for prefix, r in rates.items() if role.startswith(prefix)), 1.0)
-            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+            decays = parameter.ndim > 1 and role not in exempt
+            groups.setdefault((rate, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {

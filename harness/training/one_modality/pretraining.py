@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from architectures import build
-from architectures.contract import FusionDesign, TextStage
+from architectures.contract import FusionDesign, TextStage, undecayed
 from architectures.frozen import SettingError
 from architectures.weights import slots
 from harness.training.data.batches import Batch, Batches, validation_batches
@@ -141,7 +141,8 @@ class Pretraining:
         steps, settings = self.steps(samples), self.recipe.optimizer
         flops = flops_of(course, self.batches.at(first))
         course.to(self.device).train()
-        optimizer = adamw.over(settings, course.named_parameters(), {}, fused=True)
+        exempt = undecayed(course)
+        optimizer = adamw.over(settings, course.named_parameters(), {}, exempt, fused=True)
         limit = settings.clip_norm or math.inf
         losses, begun = [], time.perf_counter()
         for step in range(1, steps + 1):

@@ -8,6 +8,7 @@ import torch
 from architectures import registry
 from architectures.frozen import SettingError
 from architectures.views.graph import graph
+from reports.diagrams.parts import stand
 from tests.architectures.weights.test_checkpoints import published as albef_file
 
 
@@ -146,3 +147,80 @@ def test_every_part_of_a_design_is_reached(small, name):
     reached = {e["to"] for e in found["edges"]} | {e["from"] for e in found["edges"]}
     assert {node["id"] for node in found["nodes"]} == reached
     assert all(node["phase"] and node["parameters"] > 0 for node in found["nodes"])
+
+
+OWN = '''
+"""Fusion by a layer of its own kind: what comes in has other names, and a sum goes round it."""
+from typing import ClassVar
+
+from torch import nn
+
+from architectures.contract import DesignConfig, Fused
+from architectures.designs.dual_encoder import DualEncoder, DualEncoderConfig
+from architectures.layers.blocks import text_read, with_first
+
+
+class Weigh(nn.Module):
+    """Words plus a mean of the image, or plus words that came before."""
+
+    node: ClassVar[str] = "layer"
+
+    def __init__(self, width, reads):
+        super().__init__()
+        self.own, self.other = nn.Linear(width, width), nn.Linear(reads, width)
+
+    def forward(self, x_TD, layout, before_TD, memory):
+        x_TD = self.own(x_TD) + before_TD
+        if memory is None:
+            return x_TD
+        read_BD = self.other(memory["image"].mean(1))
+        return layout.pack(layout.unpack(x_TD) + read_BD[:, None])
+
+
+class Mine(DualEncoder):
+    """Words weigh the image."""
+
+    name: ClassVar[str] = "mine"
+    version: ClassVar[str] = "1"
+    Config = DualEncoderConfig
+
+    def __init__(self, config, backbone, vocabulary):
+        super().__init__(config, backbone, vocabulary)
+        text, image = backbone.text_width, backbone.image_width
+        self.weigh = nn.ModuleList([Weigh(text, text), Weigh(text, image), Weigh(text, text)])
+
+    @classmethod
+    def facts(cls, config, backbone):
+        facts = super().facts(config, backbone)
+        import dataclasses
+        return dataclasses.replace(facts, no_fuse="", fusion_layers=3)
+
+    def fuse(self, image, text, *, read_at_BR=None, keep_attention=()):
+        x_TD, before_TD = text.tokens_TD, text.tokens_TD
+        memory = {"image": image.tokens_BPD}
+        for j, layer in enumerate(self.weigh):
+            # All are given the image, one looks.
+            x_TD = layer(x_TD, text.layout, before_TD=before_TD, memory=memory if j == 1 else None)
+        at_BR = with_first(read_at_BR)
+        if at_BR is not None:
+            x_TD = text.layout.at(x_TD, at_BR)[0]
+        text_BRD, first_BD = text_read(x_TD, text.layout, at_BR)
+        return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=first_BD)
+'''
+
+
+def test_a_users_own_layer_is_a_crossing_where_it_reads_the_image(small, tmp_path, monkeypatch):
+    """No `crosses`, other names and places of arguments, one more of the same modality."""
+    monkeypatch.setattr(registry, "_own", {})
+    (tmp_path / "mine.py").write_text(OWN)
+    registry.load_file(tmp_path / "mine.py")
+    found = graph("mine", {"text_layers": 2}, small, 50)
+    reads = {(e["from"], e["to"]) for e in found["edges"] if e["as"] == "reads"}
+    assert reads == {("image.vit.blocks.1", "weigh.1")}
+    inputs = {(e["from"], e["to"]) for e in found["edges"] if e["to"].startswith("weigh")} - reads
+    assert inputs == {
+        ("layers.1", "weigh.0"), ("weigh.0", "weigh.1"), ("layers.1", "weigh.1"),
+        ("weigh.1", "weigh.2"), ("layers.1", "weigh.2"),
+    }  # fmt: skip
+    parts, _, _ = stand(found)
+    assert [name for name, part in parts.items() if part.meets] == ["weigh.1"]

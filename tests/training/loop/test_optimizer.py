@@ -65,12 +65,23 @@ def test_every_parameter_is_in_one_group_and_norms_are_not_decayed(name: str) ->
     every = [role for _, _, roles in groups for role in roles]
     assert sorted(every) == sorted([*(n for n, _ in design.named_parameters()), "temperature"])
     flat = {*of(design, matrices=False), "temperature"}
-    assert all((role in flat) == (decay == 0) for _, decay, roles in groups for role in roles)
+    bare = flat | ({"positions.bias_table"} & set(every))  # VLMo's relative positions
+    assert all((role in bare) == (decay == 0) for _, decay, roles in groups for role in roles)
     fast = {role for rate, _, roles in groups for role in roles if rate == 3}
     assert {role for role in fast if role.startswith("heads.")} == {
         role for role in every if role.startswith(("heads.itc.", "heads.itm."))
     }
     assert not any(role.startswith(("image.", "embeddings.", "heads.mlm.")) for role in fast)
+
+
+def test_a_table_of_relative_positions_is_not_decayed() -> None:
+    """A matrix, which microsoft/unilm's VLMo exempts by name; other tables are decayed."""
+    _, groups = groups_of("multiway", {})
+    decays = {role: decay for _, decay, roles in groups for role in roles}
+    assert decays["positions.bias_table"] == 0 and decays["embeddings.word.weight"] > 0
+    _, groups = groups_of("multiway", {"positions": "absolute"})
+    decays = {role: decay for _, decay, roles in groups for role in roles}
+    assert decays["image.vit.pos_embed"] > 0
 
 
 def test_new_parts_have_their_own_rate() -> None:

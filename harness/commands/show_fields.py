@@ -1,0 +1,94 @@
+"""`fuselab designs NAME` prints the fields of a design: value, what it may be, what it is for."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich.markup import escape
+
+from harness.commands.show import console
+
+if TYPE_CHECKING:
+    from architectures.contract import DesignConfig
+
+PARAGRAPH = 100
+"""Widest paragraph, in columns."""
+
+
+def show_fields(config: DesignConfig) -> None:
+    """Every field, the design's own first: value, what it may be, and its documentation."""
+    from architectures.weights import slots
+
+    cls, schema = type(config), type(config).model_json_schema()
+    properties, others = schema["properties"], schema.get("$defs", {})
+    own = [name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})]
+    names = [name for name in dict.fromkeys(own) if name in cls.model_fields]
+    console.print("[bold]Configuration[/]  change it with --set field=value", markup=True)
+    ruled = False
+    for name in names:
+        field, value = cls.model_fields[name], getattr(config, name)
+        rule = set(get_args(slots.Rule)) <= set(get_args(field.annotation))
+        ruled |= rule
+        kind = words_of(properties[name], others)
+        if rule:
+            kind = "a rule of pretrained layers" + (", or null" if kind.endswith("null") else "")
+        changed = "" if value == field.default else f"; default {as_typed(field.default)}"
+        console.print(
+            f"  [bold]{name} = {escape(as_typed(value))}[/]   [dim]({escape(kind + changed)})[/]",
+            markup=True,
+        )
+        # Documentation speaks Python; on the command line None is null.
+        say(re.sub(r"\bNone\b", "null", field.description or ""), lead=" " * 6)
+    if ruled:
+        console.print("  Rules of pretrained layers")
+        for word, text in slots.RULES.items():
+            say(f"{word}: {text}", lead=" " * 6)
+
+
+def say(text: str, *, lead: str = "") -> None:
+    """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
+    filled = textwrap.fill(
+        text,
+        min(console.width, PARAGRAPH),
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_on_hyphens=False,
+    )
+    console.print(filled, soft_wrap=True)
+
+
+def as_typed(value: Any) -> str:
+    """A value as `--set` takes it: words bare, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """What a field may be, in words, from its JSON schema.
+
+    >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
+    'whole number from 1, or null'
+    """
+    if "$ref" in schema:
+        return words_of(others[schema["$ref"].rpartition("/")[2]], others)
+    if "anyOf" in schema:
+        return ", or ".join(words_of(one, others) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(as_typed, schema["enum"]))
+    if "const" in schema:
+        return as_typed(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of ({words_of(schema.get('items', {}), others)})"
+    kinds = {"integer": "whole number", "boolean": "true or false", "string": "text"}
+    bounds = {
+        "minimum": "from",
+        "exclusiveMinimum": "above",
+        "maximum": "to",
+        "exclusiveMaximum": "below",
+    }
+    kind = schema.get("type", "anything")
+    limits = [f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema]
+    return " ".join([kinds.get(kind, kind), *limits])
