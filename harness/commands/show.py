@@ -49,7 +49,7 @@ def table(
     it is wider than the terminal, each row becomes a few lines: no word is broken."""
     names = list(columns)
     cells = [[_cell(cell) for cell in row] for row in rows]
-    needed = [max([len(name), *(row[i].cell_len for row in cells)]) for i, name in enumerate(names)]
+    needed = [max([len(name), *(_width(row[i]) for row in cells)]) for i, name in enumerate(names)]
     room = console.width - 2 * len(needed) - sum(needed[:-1])
     folds = names[-1] in words and room >= NARROWEST  # the last column may, between words
     if needed[-1] > room and not folds:
@@ -62,6 +62,11 @@ def table(
     for row in cells:
         grid.add_row(*row)
     console.print(grid)
+
+
+def _width(cell: Text) -> int:
+    """Columns of the longest line of a cell."""
+    return max((line.cell_len for line in cell.split()), default=0)
 
 
 def _stacked(names: list[str], rows: list[list[Text]]) -> None:

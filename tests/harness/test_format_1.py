@@ -16,6 +16,7 @@ from mlflow.entities import Metric, RunTag
 
 from architectures.frozen import SettingError
 from harness.export.export import export
+from harness.lab import Lab
 from harness.outputs.find import find_run
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import (
@@ -33,7 +34,6 @@ from harness.results.from_mlflow import load_from_mlflow
 from harness.results.pairing import pairing
 from harness.results.store import default_uri
 from harness.results.tables import Results
-from harness.results.to_mlflow import Tracker
 from reports.build import build
 
 HERE = Path(__file__).with_name("format_1")
@@ -294,5 +294,5 @@ def test_a_store_of_format_1_is_read_with_its_values(with_schema: Path) -> None:
 
 
 def test_a_folder_of_format_1_can_be_published(with_schema: Path) -> None:
-    assert Tracker(with_schema).publish_all() == ["smoke"]
+    assert Lab(with_schema).publish() == ["smoke"]
     right(load_from_mlflow(default_uri(with_schema), "smoke"))

@@ -13,6 +13,7 @@ from harness.outputs.folder import RunFolder
 from harness.outputs.records import Environment, LedgerRecord
 from harness.planning import price
 from harness.planning.plan import plan
+from harness.planning.prepare import prepared
 from harness.results.folders import load
 from harness.results.from_mlflow import load_from_mlflow
 from harness.results.pairing import pairing
@@ -97,7 +98,7 @@ def test_the_environment_is_that_of_the_run(ran: Path, results: Results) -> None
 
 def test_a_report_is_built_and_says_the_scores(ran: Path, results: Results, tmp_path: Path) -> None:
     report = build(results, tmp_path / "report")
-    assert report.pairing_ok and len(report.verdicts) == 1
+    assert report.pairing_ok and len(report.answer.lines) == 1
     table = pd.read_csv(report.folder / "comparison.csv").set_index("cell")
     values = results.values("retrieval/mean_recall").groupby(results.runs["cell"]).mean()
     for cell in ("k1", "k2", "dual_encoder"):
@@ -119,7 +120,7 @@ def test_the_disk_that_a_plan_names_is_what_the_weights_take(tiny: Study, output
     changed = {"cells": tiny.cells[:1], "seeds": (0,), "tasks": ()}
     study = tiny.model_copy(update=changed).with_fields({"backbone": "nano", "budget.steps": 1})
     planned = plan(study, outputs)
-    (estimate,) = price.estimates(planned, outputs)
+    (estimate,) = price.estimates(planned, prepared(planned, outputs))
     assert execute(planned.specs[0], outputs) == "done"
     weights = RunFolder(outputs, planned.specs[0].train_key()).weights
     assert 1 <= weights.stat().st_size / 2**20 / estimate.disk_mib < 1.04
@@ -128,7 +129,7 @@ def test_the_disk_that_a_plan_names_is_what_the_weights_take(tiny: Study, output
 def test_the_cost_that_a_plan_names_is_what_the_ledger_says(ran: Path) -> None:
     planned = plan(TINY, ran)
     keys = {row.cell.name: row.spec.train_key() for row in planned.rows}
-    for estimate in price.estimates(planned, ran):
+    for estimate in price.estimates(planned, prepared(planned, ran)):
         spent = LedgerRecord.read(RunFolder(ran, keys[estimate.cell]).ledger).spent
         assert estimate.parameters == spent.parameters
         assert estimate.flops_per_sample * 6 * 8 == pytest.approx(spent.flops)
@@ -155,6 +156,7 @@ def test_the_seconds_that_a_plan_names(
     monkeypatch.setattr(price, "time", Clock)
     monkeypatch.setattr(price, "COMFORTABLE_FLOPS", comfortable)
     monkeypatch.setattr(Trainer, "one_step", one_step)
-    (estimate,) = price.estimates(plan(one_cell, outputs), outputs)
+    planned = plan(one_cell, outputs)
+    (estimate,) = price.estimates(planned, prepared(planned, outputs))
     assert estimate.seconds == pytest.approx(24.0)
     assert estimate.measured_rows == rows

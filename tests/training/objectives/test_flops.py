@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.objectives.conftest import DATA, FULL, every_design, for_design
 from torch.utils.flop_counter import FlopCounterMode
 
 from architectures import build
@@ -16,10 +15,10 @@ from harness.training.loop.flops import training_flops
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
 from harness.training.settings.objectives import ITC, ITM, MLM, SHORT_OBJECTIVES, Objectives
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 from tests.architectures.views.test_cost import TINY, D, L, P, V, block
+from tests.training.objectives.conftest import DATA, FULL, every_design, for_design
 
 ROWS = 4
 FORWARD_AND_BACKWARD = 2 * 3
@@ -91,11 +90,10 @@ def test_within_one_percent_of_a_counted_real_step(name, teaching, size, corpora
     """The step of a real batch, as `Trainer` makes it, on the meta device and so padded."""
     corpus, rows = corpora(size), 40
     objectives = for_design(name, TEACHING[teaching])
-    spec = RunSpec(
-        design=name, config={}, backbone=scale(size), data=DATA, objectives=objectives,
-        optimizer=Optimizer(), budget=Budget(steps=1), batch_size=rows, seed=0,
-        numerics=Numerics(), measure=Measure(points=2), tasks=(), versions={}, data_content="",
-    )  # fmt: skip
+    train = TrainSpec(
+        design=name, backbone=scale(size), objectives=objectives, batch_size=rows, seed=0, data=""
+    )
+    spec = RunSpec(train=train, asked=Asked(data=DATA))
     batch = Batches(corpus.train, corpus.tokenizer, rows, 0, objectives.mlm).at(0).to("meta")
     with torch.device("meta"):
         design = build.construct(
