@@ -41,7 +41,9 @@ class Lab:
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
-        """Every run of a study, checked; nothing is trained. See `plan.plan`."""
+        """Every run of a study, checked; nothing is trained. See `planning.plan`. Raises
+        SettingError for all that can be known to be wrong before anything is spent."""
+        from harness.planning.checks import check
         from harness.planning.plan import plan
 
         tuning = {}
@@ -49,7 +51,9 @@ class Lab:
             from harness.tuning.choice import tuned as chosen
 
             tuning = chosen(study, self.outputs)
-        return plan(study, self.outputs, tuning=tuning)
+        planned = plan(study, self.outputs, tuning=tuning)
+        check(planned, tuned=tuned)
+        return planned
 
     def run(
         self, study: Study, *, tuned: bool = False, only: str = "", **how: Any
@@ -76,7 +80,7 @@ class Lab:
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
-        from harness.planning import prepare, start_notes
+        from harness.planning import checks, prepare, start_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
         from harness.scheduling.progress import Screen
@@ -86,8 +90,10 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
+        notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
-        record = write_study(planned, self.outputs, notes)
+        former = checks.former_runs(planned, self.outputs)
+        record = write_study(planned, self.outputs, notes, former)
         labels = {row.spec.train_key(): f"{row.cell.name} seed {row.seed}" for row in rows}
         states = run_all(
             [spec for spec in planned.specs if spec.train_key() in labels],
@@ -182,6 +188,7 @@ class Lab:
         from harness.tuning import tune
 
         options = self._how(how)
+        self.plan(study)
 
         def runner(planned: Plan) -> dict[str, State]:
             return self._run(planned, planned.rows, options)

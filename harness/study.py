@@ -92,7 +92,7 @@ class Range(Frozen):
 class Tuning(Frozen):
     """Equal tuning: the same trials, drawn from the same table, for every cell."""
 
-    space: dict[str, Range] = {
+    space: Annotated[dict[str, Range], Field(min_length=1)] = {
         "optimizer.learning_rate": Range(low=1e-4, high=2e-3, log=True),
         "optimizer.weight_decay": Range(low=1e-3, high=0.2, log=True),
         "optimizer.warmup_share": Range(low=0.02, high=0.3),
@@ -154,6 +154,10 @@ class Study(RunSettings):
             raise ValueError("seeds: name at least one, each once")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
+        recipes = [self.warm_start, *(self.settings_of(cell).warm_start for cell in self.cells)]
+        for recipe in recipes:
+            if recipe and recipe.seed in (*self.seeds, self.tuning.seed):
+                raise ValueError(f"warm_start.seed {recipe.seed} is also a seed of runs")
         titles = [task.title for task in self.tasks]
         if same := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")

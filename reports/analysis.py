@@ -5,6 +5,7 @@ Works on records: no file is read and nothing is drawn here. Scores are in the s
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,18 +67,19 @@ def answer(results: Results) -> Answer:
     for run in scored[scored["role"] == "compared"].to_dict("records"):
         scores[run["cell"]][int(run["seed"])] = float(run["score"])
     analysis = analyse(scores, study.control, alpha=study.alpha, looks=study.looks)
-    seconds = _seconds_per_run(scored, analysis)
+    verdict_of = functools.partial(
+        verdict,
+        analysis,
+        region=study.equal_within,
+        seconds_per_run=_seconds_per_run(scored, analysis),
+        higher_is_better=results.higher_is_better(primary),
+    )
     floors = runs.loc[runs["role"] == "floor", "cell"].unique()
     return Answer(
         primary=primary,
         region=study.equal_within,
         analysis=analysis,
-        verdicts={
-            contrast.design: verdict(
-                analysis, contrast.design, study.equal_within, seconds_per_run=seconds
-            )
-            for contrast in analysis.contrasts
-        },
+        verdicts={contrast.design: verdict_of(contrast.design) for contrast in analysis.contrasts},
         floors={cell: float(scored.loc[scored["cell"] == cell, "score"].mean()) for cell in floors},
         detectable=_detectable(analysis),
         missing=tuple(_missing(runs.drop(scored.index))),

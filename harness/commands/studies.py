@@ -49,6 +49,7 @@ def plan(
     """Show what would run and what it would cost, before anything runs."""
     with plain_errors():
         from harness.commands import show
+        from harness.planning import checks
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -61,7 +62,14 @@ def plan(
         corpora = prepared(planned, lab.outputs, screen.note)
         costs = estimates(planned, corpora, screen.note)
         show.plan(planned, costs, corpora, lab.outputs)
-        show.lines([*notes_of(corpora), *notes(planned, corpora, lab.outputs)])
+        show.lines(
+            [
+                *notes_of(corpora),
+                *notes(planned, corpora, lab.outputs),
+                *checks.same_runs(planned),
+                *checks.left_over(planned, lab.outputs),
+            ]
+        )
 
 
 @app.command()

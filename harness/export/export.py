@@ -7,12 +7,10 @@ Everything is rebuilt from the run folder; nothing is trained or scored.
 from __future__ import annotations
 
 import importlib.metadata
-import pickle
 import re
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from architectures import build, exported, registry
@@ -27,6 +25,7 @@ from harness.outputs.find import find_run
 from harness.outputs.folder import RunFolder, studies
 from harness.outputs.records import Certificate
 from harness.runs.assemble import load_data
+from harness.runs.kept import read_weights
 from harness.training.data.corpus import Corpus
 from harness.training.data.transforms import pixels
 from harness.training.settings.spec import RunSpec
@@ -141,13 +140,13 @@ def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
         corpus.tokenizer.vocabulary,
         spec.train.objectives.active(),
     )
-    path = run.weights
     try:
-        design.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        design.load_state_dict(read_weights(run))
+    except (ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise SettingError(
-            f"{path} cannot be used ({first}); delete the run's folder and run its study again"
+            f"{run.weights} cannot be used ({first}); delete the run's folder and run its study "
+            "again"
         ) from error
     return design
 

@@ -11,6 +11,7 @@ outputs/
     environment.json        versions, commit, device
     graph.json              the built model as a graph
     checkpoint.pt           newest state, replaced atomically
+    weights.pt, weights.json    final weights, and their digest
     scores/<task>.json      final values with chance levels; predictions beside it (.npz)
     lock                    held by the process that trains this run
   warm_start/<key>/         what runs start from, where a study asks for it
@@ -71,6 +72,7 @@ class RunFolder:
         self.graph = self.path / "graph.json"
         self.checkpoint = self.path / "checkpoint.pt"
         self.weights = self.path / "weights.pt"
+        self.weights_digest = self.path / "weights.json"
         self.scores = self.path / "scores"
         self.stop_file = self.path / "stop"
 

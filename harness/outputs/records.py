@@ -167,6 +167,14 @@ class Certificate(Record):
     folder it stands in the measured lines."""
 
 
+class WeightsRecord(Record):
+    """The digest of final weights: `weights.json`."""
+
+    remedy: ClassVar[str] = "delete it: the weights are then not compared with what was written"
+    digest: str
+    """Of names, dtypes, shapes and bytes (`architectures.weights.digests`)."""
+
+
 class Environment(Record):
     """What a run was trained in: `environment.json`."""
 
@@ -245,6 +253,8 @@ class StudyRecord(Record):
     rows: tuple[StudyRow, ...]
     notes: tuple[str, ...] = ()
     """What a reader should know of the data."""
+    left_over: tuple[str, ...] = ()
+    """Train keys that this study asked for under earlier settings and does not any more."""
     settings: dict[str, JsonValue]
     """The whole study as it was asked."""
 

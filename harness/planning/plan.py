@@ -148,7 +148,9 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
     return objectives, reasons
 
 
-def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> StudyRecord:
+def write_study(
+    planned: Plan, outputs: Path, notes: Sequence[str] = (), left_over: Sequence[str] = ()
+) -> StudyRecord:
     """Writes `studies/<name>/study.json`: the study, and which run answers which cell; returns
     what it wrote."""
     study = planned.study
@@ -183,6 +185,7 @@ def write_study(planned: Plan, outputs: Path, notes: Sequence[str] = ()) -> Stud
             for row in planned.rows
         ),
         notes=tuple(notes),
+        left_over=tuple(left_over),
         settings=study.model_dump(mode="json"),
     )
     record.write(study_file(outputs, study.name), durable=True)

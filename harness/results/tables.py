@@ -119,6 +119,12 @@ class Results:
     graphs: Mapping[str, Graph] = dataclasses.field(default_factory=dict)
     """Cell -> its design as a graph, of cells of which a run was built."""
 
+    def higher_is_better(self, name: str) -> bool:
+        """Whether more of a score is better; so it is of one that no run has."""
+        task, _, score = name.partition("/")
+        own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
+        return bool(own["higher_is_better"].iloc[0]) if len(own) else True
+
     def values(self, name: str) -> pd.Series:
         """One final score of every row of `runs`, named as `retrieval/mean_recall`; nan where a run
         has none."""

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from architectures.contract import FusionDesign
-from harness.outputs.files import State, atomic_file, write_json
+from harness.outputs.files import State, write_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import LedgerRecord, MeasuredLine
+from harness.outputs.records import DamagedFile, LedgerRecord, MeasuredLine
 from harness.runs.assemble import (
     build_design,
     counted_cost,
@@ -29,9 +29,9 @@ from harness.runs.assemble import (
     training_batches,
 )
 from harness.runs.certify import certify
+from harness.runs.kept import RETRAIN, read_checkpoint, write_checkpoint, write_weights
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
-    checkpoint_of,
     refuse_scores,
     score,
     write_validation,
@@ -160,8 +160,7 @@ class _Run:
                 return False
         write_validation(folder, trainer)
         self._write_ledger(trainer)
-        with atomic_file(folder.weights, durable=True) as part:
-            torch.save(trainer.design.state_dict(), part)
+        write_weights(folder, trainer.design.state_dict())
         return True
 
     def _resume(self, trainer: Trainer) -> None:
@@ -169,7 +168,7 @@ class _Run:
         folder = self.folder
         if folder.checkpoint.exists():
             try:
-                trainer.restore(checkpoint_of(folder))
+                trainer.restore(read_checkpoint(folder))
             except KeyError as lacking:
                 raise ValueError(
                     f"checkpoint.pt lacks {lacking}, so other code wrote it; delete it to start "
@@ -179,6 +178,10 @@ class _Run:
         kept = [line for line in folder.metric_lines() if line.step <= trainer.step]
         if trainer.step == 0:
             kept = []
+        measured = {step for step in trainer.measured if step <= trainer.step}
+        if trainer.step and (gaps := measured - {line.step for line in kept}):
+            steps = ", ".join(map(str, sorted(gaps)))
+            raise DamagedFile(folder.metrics, f"lacks what was measured at steps {steps}", RETRAIN)
         folder.rewrite_metrics(kept)
         folder.set_status(
             "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
@@ -208,8 +211,7 @@ class _Run:
             )
         if measurement.checkpoint:
             folder.sync_metrics()  # what a checkpoint covers is never measured again
-            with atomic_file(folder.checkpoint, durable=True) as part:
-                torch.save(trainer.snapshot(), part)
+            write_checkpoint(folder, trainer.snapshot())
             self._write_ledger(trainer)
             folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import traceback
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +10,8 @@ import torch
 from architectures.contract import FusionDesign
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import ScoresRecord
+from harness.outputs.records import DamagedFile, ScoresRecord
+from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
 from harness.training.loop.trainer import Trainer
@@ -47,8 +45,8 @@ def score(
     device = torch.device(spec.train.numerics.device)
     try:
         if load:
-            load_weights(folder, design)
-    except (OSError, ValueError, RuntimeError) as error:
+            design.load_state_dict(read_weights(folder))
+    except (OSError, ValueError, RuntimeError, DamagedFile) as error:
         for settings in wanted:
             _failed(folder, spec, settings, error)
         return
@@ -124,28 +122,3 @@ def _of_validation(name: str, value: float, unit: str) -> Score:
         higher_is_better=unit == "percent",
         protocol="the last validation",
     )
-
-
-def load_weights(folder: RunFolder, design: FusionDesign) -> None:
-    """Loads the final weights of a trained run. Raises FileNotFoundError where they were cleaned
-    away, and ValueError where the file is damaged."""
-    if not folder.weights.exists():
-        raise FileNotFoundError(
-            f"{folder.weights} was cleaned away and a new score is asked for: delete this run's "
-            "folder to train it again"
-        )
-    design.load_state_dict(_opened(folder.weights, "delete this run's folder to train it again"))
-
-
-def checkpoint_of(folder: RunFolder) -> dict[str, Any]:
-    """The newest checkpoint of a run. Raises ValueError where it cannot be read."""
-    return _opened(folder.checkpoint, "delete it to start this run again")
-
-
-def _opened(path: Path, remedy: str) -> dict[str, Any]:
-    """What torch saved; no file is opened that could run code."""
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read ({first}); {remedy}") from error

@@ -36,13 +36,15 @@ def verdict(
     *,
     seed_cap: int = 30,
     seconds_per_run: Mapping[str, float] | None = None,
+    higher_is_better: bool = True,
 ) -> Verdict:
     """The verdict on one design against the control.
 
     `region` is the pre-declared half-width of practical equivalence, in the units of the score: an
     interval inside [-region, region] is *equal*, even when zero lies outside it; otherwise one
-    above zero is *better*, one below *worse* (higher scores are better), and anything else
-    *undecided*. More than `seed_cap` seeds in all counts as not decidable at a sensible cost.
+    above zero is *better*, one below *worse* (the other way round where lower scores are better,
+    as losses), and anything else *undecided*. More than `seed_cap` seeds in all counts as not
+    decidable at a sensible cost.
 
     The seeds still needed take the estimate as the truth and the rule in use (power.py), at the
     analysis' alpha; so they too are an estimate. A seed is one run of *every* design that the
@@ -65,12 +67,12 @@ def verdict(
             short=contrast.note,
             text=f"undecided: {contrast.note}",
         )
-    if decided := _decided(contrast, region):
+    if decided := _decided(contrast, region, higher_is_better):
         return decided
     return _undecided(analysis, contrast, region, seed_cap, seconds_per_run)
 
 
-def _decided(contrast: Contrast, region: float) -> Verdict | None:
+def _decided(contrast: Contrast, region: float, higher_is_better: bool) -> Verdict | None:
     lower, upper = contrast.lower, contrast.upper
     shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     kind: Literal["better", "worse", "equal"]
@@ -80,10 +82,9 @@ def _decided(contrast: Contrast, region: float) -> Verdict | None:
         if lower > 0 or upper < 0:
             text += ", although 0 is outside the interval: a difference too small to matter"
             short += ", although not zero"
-    elif lower > 0:
-        kind, short, text = "better", "better", f"better: {shown}"
-    elif upper < 0:
-        kind, short, text = "worse", "worse", f"worse: {shown}"
+    elif lower > 0 or upper < 0:
+        kind = "better" if (lower > 0) == higher_is_better else "worse"
+        short, text = kind, f"{kind}: {shown}"
     else:
         return None
     return Verdict(kind=kind, needs=None, hours=None, short=short, text=text)

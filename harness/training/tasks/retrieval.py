@@ -67,6 +67,12 @@ def _every_pair(facts: Facts, objectives: Objectives) -> bool:
     return bool(facts.no_align) or not objectives.itc.weight
 
 
+def names(task: Retrieval) -> tuple[str, ...]:
+    """Returns the names of the scores that some design gets, so that a study may ask for one."""
+    ways = tuple(f"{way}_r_at_{k}" for k in CUTOFFS for way in ("i2t", "t2i"))
+    return ("mean_recall", *(f"mean_recall_{name}" for name in PROTOCOLS), *ways)
+
+
 def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Retrieval) -> None:
     """Raises `SettingError` where scoring would take too long, before a run trains."""
     split: Split = getattr(corpus, task.split)

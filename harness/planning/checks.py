@@ -1,0 +1,108 @@
+"""What can be known to be wrong with a study before anything is spent; plan and run ask alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from architectures.frozen import SettingError, nearest
+from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
+from harness.planning.plan import Plan
+from harness.training.scoring import registry as tasks
+
+FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
+"""What a results table says of every design, and an axis may be."""
+
+
+def check(planned: Plan, *, tuned: bool = False) -> None:
+    """Raises `SettingError` for a name in the study that nothing will answer, with the nearest.
+
+    `tuned`: whether the settings are those that tuning chose.
+    """
+    study = planned.study
+    if study.primary not in (names := scores_of(planned)):
+        raise nearest(study.primary, names, "score (setting primary)")
+    if tuned and study.primary.startswith("validation/"):
+        raise SettingError(
+            f"primary {study.primary!r} is measured on the pictures that tuning minimised "
+            f"{study.tuning.score!r} on, so --tuned would flatter it; name a score of a task"
+        )
+    if study.axis not in (axes := axes_of(planned)):
+        raise nearest(study.axis, axes, "column (setting axis)")
+    if study.tuning.score not in (curves := set(_curves(planned))):
+        raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
+
+
+def scores_of(planned: Plan) -> set[str]:
+    """Names of all final scores that some run will have, as `retrieval/mean_recall`."""
+    names = set()
+    for row in planned.rows:
+        spec = row.spec
+        for task in spec.asked.tasks:
+            names |= {f"{task.title}/{score}" for score in tasks.find(task.name).names(task)}
+        for objective in spec.train.objectives.active():
+            names |= {f"validation/{objective}_{what}" for what in ("loss", "accuracy")}
+    return names
+
+
+def axes_of(planned: Plan) -> set[str]:
+    """Columns that a figure may have on its axis."""
+    fields = {f"config.{field}" for row in planned.rows for field in row.config}
+    changed = {f"set.{path}" for row in planned.rows for path in row.cell.settings}
+    return {*FACTS, *fields, *changed}
+
+
+def _curves(planned: Plan) -> Iterator[str]:
+    """Validation curves that every cell can minimise."""
+    yield "val/loss"
+    specs = [row.spec for row in planned.rows]
+    for objective in ("itc", "itm", "mlm"):
+        if all(objective in spec.train.objectives.active() for spec in specs):
+            yield f"val/{objective}_loss"
+
+
+def same_runs(planned: Plan) -> list[str]:
+    """Says which cells ask for the same runs under several names."""
+    cells: dict[str, list[str]] = {}
+    for row in planned.rows:
+        if row.seed == planned.study.seeds[0]:
+            cells.setdefault(row.spec.train_key(), []).append(row.cell.name)
+    return [
+        f"{' and '.join(names)} are the same run under {len(names)} names: it is made once"
+        for names in cells.values()
+        if len(names) > 1
+    ]
+
+
+def left_over(planned: Plan, outputs: Path) -> list[str]:
+    """Says which runs of this study's name stand from other settings, and where they lie."""
+    study = planned.study.name
+    try:
+        before = read_if_there(StudyRecord, study_file(outputs, study))
+    except DamagedFile:
+        return []
+    if before is None:
+        return []
+    wanted = {row.spec.train_key() for row in planned.rows}
+    keys = [key for key in (*before.keys, *before.left_over) if key not in wanted]
+    begun = [key for key in dict.fromkeys(keys) if RunFolder(outputs, key).path.is_dir()]
+    if not begun:
+        return []
+    shown = ", ".join(begun[:4]) + (", ..." if len(begun) > 4 else "")
+    return [
+        f"{len(begun)} runs of {study} under other settings are left over and not part of it any "
+        f"more: {shown} in {outputs / 'runs'}; the old settings bring them back, deleting their "
+        "folders frees the space"
+    ]
+
+
+def former_runs(planned: Plan, outputs: Path) -> tuple[str, ...]:
+    """Train keys that this study's name once asked for and does not any more."""
+    try:
+        before = read_if_there(StudyRecord, study_file(outputs, planned.study.name))
+    except DamagedFile:
+        return ()
+    wanted = {row.spec.train_key() for row in planned.rows}
+    keys: Sequence[str] = (*before.left_over, *before.keys) if before else ()
+    return tuple(key for key in dict.fromkeys(keys) if key not in wanted)

@@ -1,0 +1,108 @@
+"""What a study says wrong is known before anything is spent, with the nearest right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from architectures.frozen import SettingError
+from harness.lab import Lab
+from harness.outputs.folder import RunFolder
+from harness.planning.checks import left_over, same_runs
+from harness.planning.plan import plan, write_study
+from harness.runs.kept import read_checkpoint, read_weights, write_checkpoint, write_weights
+from harness.study import Cell, Scenes, Study, WarmStart
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"primary": "retrieval/mean_recal"}, "did you mean 'retrieval/mean_recall'"),
+        ({"primary": "validation/itx_loss"}, r"score \(setting primary\) 'validation/itx_loss'"),
+        ({"axis": "text_layer"}, "did you mean 'text_layers'"),
+        ({"tuning.score": "val/los"}, "did you mean 'val/loss'"),
+        ({"tuning.score": "val/itm_loss"}, "val/itc_loss"),  # the floor has no ITM
+        ({"tuning.space": {}}, "tuning.space"),
+        ({"equal_within": float("inf")}, "equal_within"),
+    ],
+)
+def test_a_name_that_nothing_answers(
+    tiny: Study, outputs: Path, changes: dict[str, object], message: str
+) -> None:
+    for ask in (Lab(outputs).plan, Lab(outputs).run):
+        with pytest.raises(SettingError, match=message):
+            ask(tiny.with_fields(changes))
+    assert not (outputs / "runs").exists()
+
+
+def test_a_loss_may_be_primary_and_an_axis_a_setting(tiny: Study, outputs: Path) -> None:
+    changes = {"primary": "validation/itc_loss", "axis": "config.text_layers"}
+    Lab(outputs).plan(tiny.with_fields(changes))
+
+
+def test_what_tuning_minimised_is_not_reported(tiny: Study, outputs: Path) -> None:
+    study = tiny.with_field("primary", "validation/itc_loss")
+    with pytest.raises(SettingError, match="not tuned"):
+        Lab(outputs).plan(study, tuned=True)
+
+
+def test_a_warm_start_has_a_seed_of_its_own(tiny: Study) -> None:
+    with pytest.raises(SettingError, match=r"warm_start\.seed 1 is also a seed of runs"):
+        tiny.with_field("warm_start", WarmStart(seed=1))
+
+
+def test_a_word_that_run_does_not_know_is_said_at_once(tiny: Study, outputs: Path) -> None:
+    with pytest.raises(SettingError, match="unknown field of How 'lcoal'; did you mean 'local'"):
+        Lab(outputs).run(tiny, lcoal=True)
+    with pytest.raises(SettingError, match="gpu_share"):
+        Lab(outputs).run(tiny, gpu_share=0.0)
+
+
+def test_two_names_of_one_run_are_said(tiny: Study, outputs: Path) -> None:
+    twin = Cell(variant=tiny.cells[0].variant, label="twin")
+    study = tiny.model_copy(update={"cells": (*tiny.cells, twin)})
+    (line,) = same_runs(plan(study, outputs))
+    assert line == "k1 and twin are the same run under 2 names: it is made once"
+
+
+def test_runs_of_other_settings_are_said_with_their_place(tiny: Study, outputs: Path) -> None:
+    before = plan(tiny, outputs)
+    write_study(before, outputs)
+    begun = RunFolder(outputs, before.rows[0].spec.train_key())
+    begun.path.mkdir(parents=True)
+    after = plan(tiny.with_field("budget.steps", 7), outputs)
+    (line,) = left_over(after, outputs)
+    assert line.startswith("1 runs of tiny under other settings") and begun.key in line
+    assert str(outputs / "runs") in line and left_over(before, outputs) == []
+
+
+def test_the_data_key_forgets_the_test_split_and_the_score_key_does_not(
+    tiny: Study, outputs: Path
+) -> None:
+    one = plan(tiny, outputs).rows[0].spec
+    other = plan(tiny.with_field("data", Scenes(train=96, val=24, test=25)), outputs).rows[0].spec
+    (task,) = one.asked.tasks
+    assert one.train_key() == other.train_key() and one.score_key(task) != other.score_key(task)
+
+
+def flipped(path: Path, value: bytes) -> None:
+    """Changes one byte of a number in a file."""
+    whole = bytearray(path.read_bytes())
+    place = whole.index(value)
+    whole[place] ^= 1
+    path.write_bytes(bytes(whole))
+
+
+def test_a_flipped_byte_is_noticed(outputs: Path) -> None:
+    folder = RunFolder(outputs, "a" * 16)
+    numbers = torch.arange(64, dtype=torch.float32) * 1.2345
+    write_weights(folder, {"layer.weight": numbers})
+    write_checkpoint(folder, {"step": 3, "optimizer": {"state": [{"mean": numbers}]}})
+    assert torch.equal(read_weights(folder)["layer.weight"], numbers)
+    assert read_checkpoint(folder)["step"] == 3
+    for path, read in ((folder.weights, read_weights), (folder.checkpoint, read_checkpoint)):
+        flipped(path, numbers[7:9].numpy().tobytes())
+        with pytest.raises(ValueError, match=f"{path.name} is not what was written to it; delete"):
+            read(folder)
