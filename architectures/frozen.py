@@ -76,14 +76,14 @@ class Frozen(BaseModel):
         """
         return self.with_fields({path: value})
 
-    def with_fields(self, changes: Mapping[str, Any]) -> Self:
+    def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
         """The same with several, which need only fit together: a queue and what it needs."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         inside: dict[str, dict[str, Any]] = {}
         for path, value in changes.items():
             head, _, rest = path.partition(".")
             if head not in values:
-                raise nearest(head, values, f"field of {type(self).__name__}")
+                raise nearest(f"{under}{head}", [f"{under}{name}" for name in values], "field")
             if rest:
                 inside.setdefault(head, {})[rest] = value
             else:
@@ -91,13 +91,13 @@ class Frozen(BaseModel):
         for head, its in inside.items():
             inner = values[head]
             if isinstance(inner, Frozen):
-                values[head] = inner.with_fields(its)
+                values[head] = inner.with_fields(its, f"{under}{head}.")
             elif isinstance(inner, dict):
                 values[head] = {**inner, **its}
             else:
-                path = f"{head}.{next(iter(its))}"
+                path = f"{under}{head}.{next(iter(its))}"
                 raise SettingError(f"{path}: {head} holds a plain value, it has no fields")
-        return checked(type(self), values)
+        return checked(type(self), values, under)
 
 
 def _plain(value: Any) -> Any:
@@ -114,19 +114,24 @@ def _plain(value: Any) -> Any:
 F = TypeVar("F", bound=Frozen)
 
 
-def checked(kind: type[F], values: Mapping[str, Any]) -> F:
-    """A record of these values. Raises `SettingError` in words where they do not fit."""
+def checked(kind: type[F], values: Mapping[str, Any], under: str = "") -> F:
+    """Makes a record of these values. Raises `SettingError` in words where they do not fit, with
+    the path of each field; `under`: where the record stands, as `objectives.itc.`."""
     try:
         return kind(**values)
     except ValidationError as error:
-        raise SettingError(readable(error)) from None
+        raise SettingError(readable(error, under)) from None
 
 
-def readable(error: ValidationError) -> str:
-    """Pydantic's report as one line per problem: where, what, and what was given."""
+def readable(error: ValidationError, under: str = "") -> str:
+    """Says pydantic's report as one line per problem: where, what, and what was given.
+
+    `under`: what comes before every path.
+    """
     lines = []
     for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"]) or error.title
+        path = under + ".".join(str(part) for part in problem["loc"])
+        where = path.rstrip(".") or error.title
         message = problem["msg"].removeprefix("Value error, ")
         value = problem.get("input")
         if problem["type"] == "union_tag_not_found":

@@ -36,10 +36,14 @@ NARROWEST = 30
 
 def _columns() -> int | None:
     """Columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
-    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS
+    if os.environ.get("COLUMNS", "").isdigit():
+        return int(os.environ["COLUMNS"])
+    return None if sys.stdout.isatty() else PIPED_COLUMNS
 
 
-console = Console(highlight=False, markup=False, width=_columns(), height=50)
+console = Console(
+    highlight=False, markup=False, width=_columns(), height=None if sys.stdout.isatty() else 50
+)
 
 
 def table(

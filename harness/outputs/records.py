@@ -99,8 +99,7 @@ class Status(Record):
     state: State = "waiting"
     message: str = ""
     """Why, for a run that did not end well."""
-    updated: float = 0.0
-    """Seconds since 1970."""
+    updated: float = 0.0  # seconds since 1970
     step: int = 0
     steps: int = 0
     """Of the whole budget; 0: not known yet."""
@@ -115,8 +114,7 @@ class MeasuredLine(Frozen):
     samples: int
     seconds: float
     """Training seconds so far, without start-up, measuring and scoring."""
-    time: float
-    """Seconds since 1970."""
+    time: float  # seconds since 1970
     values: dict[str, float]
     """Name of a curve, as `val/itm_accuracy`, -> its value here."""
     chain: str = ""
@@ -168,11 +166,10 @@ class Certificate(Record):
 
 
 class WeightsRecord(Record):
-    """The digest of final weights: `weights.json`."""
+    """The digest of final weights (`architectures.weights.digests`): `weights.json`."""
 
     remedy: ClassVar[str] = "delete it: the weights are then not compared with what was written"
     digest: str
-    """Of names, dtypes, shapes and bytes (`architectures.weights.digests`)."""
 
 
 class Environment(Record):
@@ -182,7 +179,7 @@ class Environment(Record):
     commit: str = ""
     """Of the sources, where they stand in a git repository; empty: not known."""
     dirty: bool = False
-    """Whether tracked sources differed from that commit."""
+    """Whether tracked sources differed from it."""
     python: str = ""
     libraries: dict[str, str] = {}
     """Name of a library -> its version."""

@@ -154,6 +154,7 @@ def test_types_of_fields_in_words() -> None:
 def test_a_design_that_a_scale_cannot_build_keeps_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "width", 140)
     monkeypatch.setattr(registry, "_own", {})
     built_in = {"dual_encoder": registry.entry("dual_encoder")}
     monkeypatch.setattr(registry, "names", lambda: {**built_in, **registry._own})

@@ -27,6 +27,7 @@ from harness.outputs.records import (
     TrialRecord,
     TuningChoice,
     TuningSpent,
+    WeightsRecord,
     read_if_there,
 )
 from harness.training.loop.ledger import Ledger
@@ -38,6 +39,7 @@ STUDY = StudyRecord(
     control="6+6",
     primary="retrieval/mean_recall",
     margin_declared=False,
+    left_over=("b" * 16,),
     equal_within=0.5,
     alpha=0.01,
     looks=2,
@@ -90,6 +92,7 @@ EXAMPLES: tuple[Record, ...] = (
         ),
         levels=(Level(name="r_at_1", successes=4, items=9, chance=0.25),),
     ),
+    WeightsRecord(digest="d"),
     STUDY,
     TuningChoice(
         score="val/loss",

@@ -104,8 +104,8 @@ def test_a_field_is_reached_by_its_path() -> None:
     ("path", "value", "said"),
     [
         ("optimiser.learning_rate", 1, "did you mean 'optimizer'"),
-        ("optimizer.learningrate", 1, "did you mean 'learning_rate'"),
-        ("objectives.mml.weight", 1, "did you mean 'mlm'"),
+        ("optimizer.learningrate", 1, "did you mean 'optimizer.learning_rate'"),
+        ("objectives.mml.weight", 1, "did you mean 'objectives.mlm'"),
         ("objectives.itc.temperature", 0.9, "kept within itc.temperature_range, 0.001 to 0.5"),
         ("objectives.itc.temperature_range", [0, 0.5], "0 < lowest"),
         ("objectives.itc.temperature_range", [0.5, 0.001], "itc.temperature is 0.07"),

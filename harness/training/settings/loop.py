@@ -64,9 +64,9 @@ class Budget(Frozen, allow_inf_nan=False):
         """Name of the binding unit."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
-    def with_fields(self, changes: Mapping[str, Any]) -> Self:
+    def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
         """Returns a budget of the unit in `changes`, which takes the place of the former unit."""
-        return checked(type(self), changes)
+        return checked(type(self), changes, under)
 
 
 class Numerics(Frozen, allow_inf_nan=False):
