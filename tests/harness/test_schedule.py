@@ -312,3 +312,21 @@ def test_ctrl_c_in_a_terminal_reaches_the_driver_only(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "2 interrupted, 1 waiting" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_stranger_is_refused_by_our_ray(ray_open: None) -> None:
+    """Another process joins with the secret of this one, and not without it or with another."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    code = f"import ray; ray.init({address!r}, logging_level=50); print('in')"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    for given, let_in in (
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, False),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}, True),
+    ):
+        command = [sys.executable, "-c", code]
+        answer = subprocess.run(command, env=plain | given, capture_output=True, text=True)
+        assert ("in" in answer.stdout.split()) == let_in, answer.stderr[-300:]
