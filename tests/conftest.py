@@ -11,6 +11,9 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
+for name in ("COLUMNS", "LINES"):  # of a terminal that is not there
+    os.environ.pop(name, None)
+
 import pytest
 
 
