@@ -11,10 +11,12 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
-for name in ("COLUMNS", "LINES"):  # of a terminal that is not there
-    os.environ.pop(name, None)
-
 import pytest
+
+
+# Sizes of a terminal that is not there: tests print as into a pipe.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
