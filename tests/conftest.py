@@ -13,7 +13,6 @@ os.environ.update(
 
 import pytest
 
-
 # Sizes of a terminal that is not there: tests print as into a pipe.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
