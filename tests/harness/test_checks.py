@@ -54,8 +54,8 @@ def test_a_warm_start_has_a_seed_of_its_own(tiny: Study) -> None:
 
 
 def test_a_word_that_run_does_not_know_is_said_at_once(tiny: Study, outputs: Path) -> None:
-    with pytest.raises(SettingError, match="unknown field of How 'lcoal'; did you mean 'local'"):
-        Lab(outputs).run(tiny, lcoal=True)
+    with pytest.raises(SettingError, match="unknown field of How 'locals'; did you mean 'local'"):
+        Lab(outputs).run(tiny, locals=True)
     with pytest.raises(SettingError, match="gpu_share"):
         Lab(outputs).run(tiny, gpu_share=0.0)
 
