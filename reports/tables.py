@@ -22,9 +22,9 @@ Row = dict[str, str | float]
 COSTS = {
     "parameters": "ledger.parameters",
     "flops_per_sample": "ledger.flops_per_sample",
-    "samples_per_second": "samples_per_second",
 }
-SUMS = ("tuning_trials", "tuning_seconds", "attempts")
+ONCE = ("tuning_trials", "tuning_seconds")
+"""Spent for a cell as a whole, not for each of its seeds."""
 LEDGER = (
     "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
     "peak_mib", "parameters", "trainable", "flops_per_sample", "forward_flops",
@@ -108,18 +108,18 @@ def _verdict(cell: str, contrast: Contrast | None, answer: Answer) -> str:
 
 def _costs(runs: pd.DataFrame) -> Row:
     done = runs[runs["status"] == "done"]
-    speed = done["ledger.samples"] / done["ledger.train_seconds"]
-    done = done.assign(samples_per_second=speed)
     return {name: done[column].mean() for name, column in COSTS.items()}
 
 
 def ledger(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: what a finished run spent on average, and attempts and tuning in all."""
+    """One row per cell: what a finished run spent on average, attempts in all, and what
+    tuning the cell cost."""
     rows = []
     for cell, group in runs.groupby("cell", sort=False):
         done = group[group["status"] == "done"]
         means = {name: done[f"ledger.{name}"].mean() for name in LEDGER}
-        sums = {name: group[f"ledger.{name}"].sum() for name in SUMS}
+        sums = {"attempts": group["ledger.attempts"].sum()}
+        sums |= {name: group[f"ledger.{name}"].max() for name in ONCE}
         rows.append({"cell": cell, "runs": len(done)} | means | sums)
     return pd.DataFrame(rows)
 
@@ -206,7 +206,7 @@ def _p(value: float) -> str:
 
 JOINED = {
     "seeds_asked", "not_done", "lower", "upper", "parameters_ratio", "flops_per_sample_ratio",
-    "samples_per_second_ratio", "run", "role", "protocol",
+    "run", "role", "protocol",
 }  # fmt: skip
 FORMATS: dict[str, Callable[[float], str]] = {
     "share": _share,
@@ -224,7 +224,6 @@ HEADINGS = {
     "p_adjusted": "adjusted p",
     "flops_per_sample": "training FLOPs a sample",
     "forward_flops": "forward FLOPs a pair",
-    "samples_per_second": "samples/s",
     "lower_bound": "lower 95% bound",
     "flops": "training FLOPs",
     "peak_mib": "peak MiB",

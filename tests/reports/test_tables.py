@@ -39,8 +39,7 @@ def test_means_and_sds_over_finished_runs(results: Results, compared: pd.DataFra
 def test_costs_are_ratios_to_the_control(compared: pd.DataFrame) -> None:
     assert compared.loc["6+6", "parameters_ratio"] == 1
     assert compared.loc["2+10", "parameters_ratio"] == pytest.approx(860 / 780)
-    assert compared.loc["2+10", "samples_per_second"] == pytest.approx(16_000 / 42)
-    assert compared.loc["2+10", "samples_per_second_ratio"] == pytest.approx(46 / 42)
+    assert not any("second" in name for name in compared), "machine load is no cost of a design"
 
 
 def test_verdicts_in_words(results: Results, compared: pd.DataFrame) -> None:
@@ -63,9 +62,11 @@ def test_equal_but_not_zero_is_said(make: Callable[..., Results]) -> None:
 
 def test_ledger_means_and_sums(results: Results) -> None:
     results.runs["ledger.attempts"] = [1.0, 2, 3] * 4
+    results.runs["ledger.tuning_trials"] = 8.0  # of the cell, on each of its three rows
     table = tables.ledger(results.runs).set_index("cell")
     assert table.loc["6+6", "train_seconds"] == 46
     assert table.loc["6+6", "attempts"] == 6
+    assert table.loc["6+6", "tuning_trials"] == 8
     assert table.loc["10+2", "runs"] == 2
 
 
