@@ -116,7 +116,15 @@ def _csv_tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV. Words that a spreadsheet would take for a formula get an apostrophe first."""
+    words = table.select_dtypes(exclude="number").columns
+    shut = {name: table[name].map(_no_formula) for name in words}
+    table = table.assign(**shut) if all(isinstance(name, str) for name in shut) else table
     return table.to_csv(index=False).encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _replace(folder: Path, files: Mapping[str, bytes]) -> None:

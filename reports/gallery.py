@@ -40,6 +40,7 @@ STYLE = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "svg.hashsalt": "fuselab",
+    "text.parse_math": False,  # names are shown as written, dollars too
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }

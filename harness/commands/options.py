@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,5 +108,12 @@ def lab_of(outputs: Path, tracking: str | None) -> Lab:
 
 
 def name_of(study: str) -> str:
-    """The name of a study given by name or by file."""
-    return study_of(study, None).name if study.endswith(".py") else study
+    """The name of a study given by name or by file. Raises `SettingError` where it is neither: it
+    names folders, and none beside those of the outputs."""
+    if study.endswith(".py"):
+        return study_of(study, None).name
+    if not re.fullmatch(r"[A-Za-z0-9_\-]+", study):
+        raise SettingError(
+            f"{study!r} is no name of a study (letters, digits, _ and -), and no .py"
+        )
+    return study

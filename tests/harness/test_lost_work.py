@@ -116,6 +116,11 @@ def test_a_parent_ends_with_the_verdicts(copied: Path) -> None:
     assert [given.dataset.name for given in child.inputs.dataset_inputs] == ["scenes"]
 
 
+def test_a_report_is_written_below_the_outputs_only(copied: Path) -> None:
+    code, text = said("report", "../studies/x", "--outputs", str(copied))
+    assert code == 2 and "no name of a study" in text
+
+
 # -- tuning
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +72,16 @@ def test_never_replaces_a_folder_that_is_no_report(results: Results, tmp_path: P
     with pytest.raises(FileExistsError, match="is not a report"):
         build(results, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_words_are_shown_as_written(make: Callable[..., Results], tmp_path: Path) -> None:
+    """Dollars are no mathematics, brackets no markup, and `=` begins no formula."""
+    names = {"$5 vs $6": 2.0, "$\\frac{1}$": 6.0, "=1+1 [red]": 10.0}
+    report = build(make(names, control="$5 vs $6"), tmp_path / "report")
+    page = report.page.read_text()
+    assert all(name in page for name in names)
+    rows = (report.folder / "runs.csv").read_text().splitlines()
+    assert any("'=1+1 [red]" in row for row in rows)
 
 
 @pytest.mark.usefixtures("without_figures")  # test_figures.py draws them
