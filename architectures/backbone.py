@@ -78,7 +78,7 @@ class Backbone(Frozen):
     sizes."""
     weights_allow: tuple[str, ...] = ()
     """Patterns of roles, as `image.vit.norm.*`, that vision_weights and text_weights may lack, hold
-    in another size, or hold besides ours. Any other such role is an error."""
+    in another size, or hold besides ours. Another such role is an error."""
     text_width: Positive = 768
     """Hidden size of text and fusion layers."""
     text_layers: Positive = 12

@@ -47,7 +47,7 @@ def backbone_from(backbone: Backbone, text: str = "", vision: str = "") -> Backb
 
 def construct(
     name: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, object],
     backbone: Backbone,
     vocabulary: int,
     objectives: Collection[str] = OBJECTIVES,
@@ -66,7 +66,7 @@ def construct(
 
 def design(
     name: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, object],
     backbone: Backbone,
     vocabulary: int,
     *,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
@@ -39,7 +39,7 @@ class DesignConfig(Frozen):
     design and fields that do."""
     whole_allow: tuple[str, ...] = ()
     """Patterns of roles, as `heads.itc.*`, that whole_weights may lack, hold in another size, or
-    hold besides the design's; what it lacks starts as without it. Any other is an error."""
+    hold besides the design's; what it lacks starts as without it. Another is an error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -259,7 +259,7 @@ class ReasonsOverImages(Protocol):
 class TextStage:
     """A text stage says what a design learns from text alone, before image and text meet."""
 
-    fields: Mapping[str, Any]
+    fields: Mapping[str, JsonValue]
     """Configuration of the model that learns: the design without what text alone never reaches."""
     trains: tuple[str, ...]
     """Name prefixes of what learns, the MLM head included; all else is frozen."""

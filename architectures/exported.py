@@ -41,8 +41,8 @@ def write(
     design: FusionDesign,
     *,
     tokenizer: Any,
-    pixels: Mapping[str, Any],
-    about: Mapping[str, Any],
+    pixels: Mapping[str, object],
+    about: Mapping[str, object],
 ) -> dict[str, str]:
     """Fills an empty folder with a design in float32 on the CPU.
 
@@ -135,7 +135,7 @@ def _once(design: FusionDesign) -> dict[str, Tensor]:
     return {role: x.contiguous() for role, x in design.state_dict().items() if role not in tied}
 
 
-def _image_tower(design: FusionDesign, pixels: Mapping[str, Any], folder: Path) -> str:
+def _image_tower(design: FusionDesign, pixels: Mapping[str, object], folder: Path) -> str:
     """Writes the ViT; returns why not, where the design has none of its own."""
     tower, (depth, _) = getattr(design, "image", None), design.towers_alone()
     if not depth:

@@ -38,7 +38,7 @@ class Frozen(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_unknown_names(cls, values: Any) -> Any:
+    def _no_unknown_names(cls, values: object) -> object:
         if isinstance(values, dict):
             for name in values:
                 if name not in cls.model_fields:
@@ -69,7 +69,7 @@ class Frozen(BaseModel):
                 changed[name] = _plain(value)
         return changed
 
-    def with_field(self, path: str, value: Any) -> Self:
+    def with_field(self, path: str, value: object) -> Self:
         """A copy with one field changed, named by a dotted path, validated as if written so.
 
         >>> # study.with_field("optimizer.learning_rate", 3e-4)
@@ -100,7 +100,7 @@ class Frozen(BaseModel):
         return checked(type(self), values, under)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """JSON's own values, every record within by its changed fields."""
     if isinstance(value, Frozen):
         return value.changed_fields()

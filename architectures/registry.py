@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -119,7 +119,7 @@ def find(name: str) -> type[FusionDesign]:
     return getattr(importlib.import_module(record.module), record.cls)
 
 
-def config(name: str, fields: Mapping[str, Any]) -> DesignConfig:
+def config(name: str, fields: Mapping[str, object]) -> DesignConfig:
     """Returns the configuration of a design with some fields changed.
 
     Raises `SettingError` that names the design, the field and its value.

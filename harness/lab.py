@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import JsonValue
+
 from architectures.frozen import SettingError, checked
 from harness.outputs.files import State, TrackingError
 from harness.study import Study
@@ -73,7 +75,7 @@ class Lab:
             raise SettingError(f"--only {only!r} fits no cell; cells: {cells}")
         return self._run(planned, rows, options)
 
-    def _how(self, how: dict[str, Any]) -> How:
+    def _how(self, how: dict[str, JsonValue]) -> How:
         from harness.scheduling.schedule import How
 
         return checked(How, how)

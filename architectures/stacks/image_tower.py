@@ -9,9 +9,9 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
@@ -43,7 +43,7 @@ class ImageTower(nn.Module):
         self.backbone = backbone
         eps, inner = backbone.image_norm_eps, backbone.image_mlp
         own = {} if eps is None else {"norm_layer": functools.partial(nn.LayerNorm, eps=eps)}
-        self.sizes: dict[str, Any] = {  # plain numbers, by timm's names
+        self.sizes: dict[str, JsonValue] = {  # plain numbers, by timm's names
             "img_size": backbone.image_size,
             "patch_size": backbone.patch_size,
             "in_chans": backbone.image_channels,

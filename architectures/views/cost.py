@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -73,7 +74,7 @@ class Cost:
 
 def cost(
     name: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, JsonValue],
     backbone: Backbone,
     vocabulary: int,
     *,
@@ -132,7 +133,7 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
     )
 
 
-def _count(design: nn.Module, run: Callable[[], Any]) -> tuple[Any, Pass]:
+def _count(design: nn.Module, run: Callable[[], object]) -> tuple[Any, Pass]:
     """Returns the output of a pass, its FLOPs and the bytes it keeps for the backward pass."""
     weights = {p.untyped_storage()._cdata for p in design.parameters()}
     kept: dict[int, tuple[Tensor, int]] = {}

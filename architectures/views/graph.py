@@ -43,7 +43,7 @@ WHOLE = "whole"
 
 
 def graph(
-    name: str, fields: Mapping[str, Any], backbone: Backbone, vocabulary: int
+    name: str, fields: Mapping[str, object], backbone: Backbone, vocabulary: int
 ) -> dict[str, Any]:
     """Returns the graph of a design: `design`, the fields `changed` from their defaults, what a
     checkpoint of the whole design `lacks`, `nodes` and `edges`, ready for `json.dumps`.
@@ -92,7 +92,7 @@ def _changed(design: FusionDesign) -> dict[str, Any]:
     return design.config.model_dump(mode="json", exclude_defaults=True)
 
 
-def _named(field: str, value: Any) -> Any:
+def _named(field: str, value: Any) -> object:
     """Returns a value as others may see it: of weights on a disk the name without its path."""
     here = field.endswith("_weights") and Path(value).expanduser().exists()
     return Path(value).name if here else value
@@ -231,10 +231,10 @@ class _Trace(TorchDispatchMode):
         """Returns the names of a part, one for each time that it was called in one phase."""
         return [role, *(call for call in self.facts if call.startswith(f"{role}#"))]
 
-    def _begins(self, module: nn.Module, args: Any) -> None:
+    def _begins(self, module: nn.Module, args: object) -> None:
         self._under_way.append(self._call(self.nodes[id(module)]))
 
-    def _thinks(self, layer: str, mlp: nn.Module, args: Any) -> None:
+    def _thinks(self, layer: str, mlp: nn.Module, args: object) -> None:
         if self.phase == "fusion" or layer not in self.mlps:
             self.mlps[layer] = self.phase
 
@@ -279,17 +279,17 @@ class _Trace(TorchDispatchMode):
         count = self._calls[self.phase, role]
         return role if count == 1 or self.phase == "heads" else f"{role}#{count}"
 
-    def _mark(self, value: Any, origins: frozenset[str]) -> None:
+    def _mark(self, value: object, origins: frozenset[str]) -> None:
         for tensor in _tensors(value):
             self._origins[tensor.untyped_storage()._cdata] = origins
             self._kept.append(tensor)
 
-    def _come_from(self, value: Any) -> frozenset[str]:
+    def _come_from(self, value: object) -> frozenset[str]:
         storages = (tensor.untyped_storage()._cdata for tensor in _tensors(value))
         return frozenset().union(*(self._origins.get(key, frozenset()) for key in storages))
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: object) -> list[Tensor]:
     """Lists the tensors of nested arguments; states and reads are looked into, layouts are not."""
     leaves: list[Any] = []
     for leaf in tree_leaves(value):

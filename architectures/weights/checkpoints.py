@@ -65,7 +65,7 @@ class Published:
     """Whether `pixels` stands nowhere in the source, but is what timm says of a model's name."""
     resize: Resize = "bicubic"
     """How its position table is brought to another grid."""
-    whole: tuple[str, Mapping[str, Any]] | str
+    whole: tuple[str, Mapping[str, object]] | str
     """Name and fields of the design that it is as a whole, or why it is none."""
 
     def __str__(self) -> str:
@@ -186,7 +186,7 @@ def _tied(
 
 def _whole(
     form: Format, config: Config, tensors: Mapping[str, Tensor]
-) -> tuple[str, Mapping[str, Any]] | str:
+) -> tuple[str, Mapping[str, object]] | str:
     if form.design is None:
         return f"a {form.kind} is a tower alone; take it as vision_weights or text_weights"
     try:

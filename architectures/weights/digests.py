@@ -34,7 +34,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def seal(
-    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
+    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, object] | None = None
 ) -> None:
     """Writes into the header of a safetensors file the digest of the tensors that it was written
     from, and what a configuration would say of them. The same tensors give the same bytes.

@@ -103,7 +103,9 @@ def adapted_patches(weight_DCHW: Tensor, channels: int) -> Tensor:
     return adapt_input_conv(channels, weight_DCHW, weight_DCHW.shape[1])
 
 
-def save_vit(model: Any, sizes: Mapping[str, Any], pixels: Mapping[str, Any], folder: Path) -> None:
+def save_vit(
+    model: Any, sizes: Mapping[str, object], pixels: Mapping[str, object], folder: Path
+) -> None:
     """Writes a ViT, made by `vit` with these sizes, as a folder of timm; `pixels` is what timm says
     of the pictures a model takes.
     """

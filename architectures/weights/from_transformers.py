@@ -125,7 +125,7 @@ def load_tokenizer(name: str) -> Any:
 # ---- out -----------------------------------------------------------------------------------------
 
 
-def tokenizer(backend: Any, special: Mapping[str, str], length: int) -> Any:
+def tokenizer(backend: object, special: Mapping[str, str], length: int) -> Any:
     """Makes a tokenizer of transformers around one of the tokenizers library.
 
     `special`: `pad`, `cls`, ... -> token; `length`: where it cuts.

@@ -10,7 +10,7 @@ from architectures.weights import checkpoints, sources
 from architectures.weights.from_timm import vision_tensors
 
 
-def remarks(backbone: Backbone, fields: Mapping[str, Any]) -> list[str]:
+def remarks(backbone: Backbone, fields: Mapping[str, object]) -> list[str]:
     """Says what is taken for granted of the sources that a backbone and a design's fields name.
 
     Raises `SettingError` where one cannot be read.
@@ -19,7 +19,7 @@ def remarks(backbone: Backbone, fields: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(note for _, source in named for note in source.remarks(backbone)))
 
 
-def pixels_read(backbone: Backbone, fields: Mapping[str, Any]) -> dict[str, str]:
+def pixels_read(backbone: Backbone, fields: Mapping[str, object]) -> dict[str, str]:
     """Says, by setting, what pixels the image tower of a source was fed, and where that stands.
 
     Raises `SettingError` where a source cannot be read.

@@ -61,7 +61,7 @@ def say(text: str, *, lead: str = "") -> None:
     console.print(filled, soft_wrap=True)
 
 
-def as_typed(value: Any) -> str:
+def as_typed(value: object) -> str:
     """A value as `--set` takes it: words bare, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -136,7 +136,7 @@ def parameters_of(folder: RunFolder) -> dict[str, str]:
     return {path: str(value)[:LONGEST] for path, value in flat}
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _flat(inner, f"{path}.{name}" if path else name)

@@ -25,7 +25,7 @@ DIGEST = "digest"
 """Under which a checkpoint holds its own digest."""
 
 
-def write_checkpoint(folder: RunFolder, snapshot: Mapping[str, Any]) -> None:
+def write_checkpoint(folder: RunFolder, snapshot: Mapping[str, object]) -> None:
     """Writes a checkpoint, whole or not at all, and waits for the disk."""
     sealed = {**snapshot, DIGEST: digest_of(dict(_tensors(snapshot)))}
     with atomic_file(folder.checkpoint, durable=True) as part:
@@ -60,7 +60,7 @@ def read_weights(folder: RunFolder) -> dict[str, Tensor]:
     return weights
 
 
-def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested mappings and lists, by the path to it."""
     if isinstance(value, Tensor):
         yield path, value

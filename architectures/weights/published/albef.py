@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.frozen import SettingError
@@ -66,7 +66,7 @@ def albef_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return WHOLE.tensors(state)
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     """Tells the sizes; ALBEF's ViT and BERT have these constants whatever the file.
 
     Raises `SettingError` for a file of BLIP's, which has ALBEF's names and is another model.
@@ -91,7 +91,7 @@ def _check_not_blip(roles: Roles) -> None:
         )
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     matches = [re.match(r"layers\.(\d+)\.cross_attention\.key\.weight", role) for role in roles]
     crossing = sorted(int(match[1]) for match in matches if match)
     if not crossing:

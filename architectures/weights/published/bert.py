@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
@@ -65,7 +65,7 @@ FORMAT = TextFormat(
 )
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     return {"text": "bert", **text_sizes(roles), **FORMAT.sizes_of(config)}
 
 

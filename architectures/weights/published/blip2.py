@@ -8,8 +8,8 @@ text, the image tower can be taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
@@ -74,9 +74,9 @@ def blip2_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return WHOLE.tensors(state)
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     """Tells the sizes of the parts that the weights hold."""
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, JsonValue] = {}
     if WORDS in roles:
         own = config.get("qformer_config", {})
         fixed = {"hidden_act": "gelu", "layer_norm_eps": TEXT_KINDS["bert"].eps}
@@ -95,7 +95,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     return sizes
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     if WORDS not in roles or "queries.weight" not in roles:
         raise SettingError(
             "it is not the whole of BLIP-2's first stage (Blip2ForImageTextRetrieval), whose "

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
@@ -92,9 +92,9 @@ FORMAT = TextFormat(
 )
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     """Tells the sizes of both towers, or of the one that the weights are of."""
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, JsonValue] = {}
     if "embeddings.word.weight" in roles:
         stated = FORMAT.sizes_of(config.get("text_config") or config)
         sizes |= {"text": "clip", **text_sizes(roles), **stated}
@@ -111,7 +111,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     return sizes
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     return "dual_encoder", {}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.weights.published.format import Config, Format, Roles, text_sizes
@@ -59,7 +59,7 @@ FORMAT = TextFormat(
 )
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     return {"text": "distilbert", **text_sizes(roles), **FORMAT.sizes_of(config)}
 
 

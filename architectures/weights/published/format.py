@@ -94,7 +94,7 @@ def image_sizes(roles: Roles) -> dict[str, Any]:
     }
 
 
-def square(size: Any, what: str) -> None:
+def square(size: object, what: str) -> None:
     """Raises `SettingError` where a configuration tells of pictures that are no squares: the table
     of their positions would be read as that of a square.
     """

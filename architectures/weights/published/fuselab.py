@@ -86,7 +86,7 @@ def _pixels(config: Config) -> Pixels:
 WHOLE = Format(kind="fuselab", roles=dict, sizes=_sizes, pixels=_pixels, design=_design)
 
 
-def _seems(config: Any) -> str:
+def _seems(config: object) -> str:
     """Says what else a configuration seems to be, as the end of a sentence."""
     kinds = {"model_type": "a folder of transformers", "architecture": "a folder of timm"}
     for key, kind in kinds.items():
@@ -95,7 +95,7 @@ def _seems(config: Any) -> str:
     return ""
 
 
-def digest(exported: Mapping[str, Any]) -> str:
+def digest(exported: Mapping[str, object]) -> str:
     """Digests a record (32 hex characters), whatever its layout in the file."""
     return hashlib.blake2b(
         json.dumps(exported, sort_keys=True).encode(), digest_size=16

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.weights.published import bert
@@ -72,7 +72,7 @@ def lxmert_roles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     constant(config, {"hidden_act": "gelu", "type_vocab_size": 2}, "a lxmert")
     sizes = text_sizes(roles)
     return {
@@ -84,7 +84,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     }
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     fields = {"order": "lxmert", "tied": "cross", "pooled": "text"}
     absent = {"projections": False, "type_embeddings": False}
     layers = count(roles, r"text_fusion\.(\d+)\.")

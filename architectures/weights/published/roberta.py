@@ -7,8 +7,8 @@ after padding's, which is 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
@@ -49,7 +49,7 @@ FORMAT = TextFormat(
 )
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     # What transformers takes for granted where a configuration is silent is BERT's.
     silent = {"layer_norm_eps": 1e-12, "type_vocab_size": 2}
     return {"text": "roberta", **text_sizes(roles), **FORMAT.sizes_of({**silent, **config})}

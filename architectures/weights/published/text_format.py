@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.weights.published.format import Config, constant
@@ -36,7 +36,7 @@ class TextFormat:
     sizes: Mapping[str, str] = dataclasses.field(default_factory=lambda: SIZES)
     """Field of `Backbone`, or `vocabulary`, -> field of the configuration."""
 
-    def sizes_of(self, config: Config) -> dict[str, Any]:
+    def sizes_of(self, config: Config) -> dict[str, JsonValue]:
         """Returns the fields of `Backbone`, and `vocabulary`, that a configuration tells.
 
         Raises `SettingError` where its layers are not ours.

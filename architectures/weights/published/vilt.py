@@ -5,8 +5,8 @@ of `single_stream`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.backbone import TEXT_KINDS
@@ -66,7 +66,7 @@ def vilt_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return WHOLE.tensors(state)
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     """Tells the sizes. ViLT has no layer of text alone, so no text encoder can be taken from it."""
     eps = TEXT_KINDS["bert"].eps
     constant(config, {"hidden_act": "gelu", "layer_norm_eps": eps, "qkv_bias": True}, "a vilt")
@@ -76,7 +76,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
     return {**image_sizes(roles), **embedding_sizes(roles), **fixed}
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     return "single_stream", {}
 
 

@@ -8,8 +8,8 @@ embedding come from elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures.weights.published import bert
@@ -46,17 +46,17 @@ def visual_bert_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return WHOLE.tensors(state)
 
 
-def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
+def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
     return {**bert.WHOLE.sizes(config, roles), **_regions(roles)}
 
 
-def _regions(roles: Roles) -> dict[str, Any]:
+def _regions(roles: Roles) -> dict[str, JsonValue]:
     """Tells the width of image tokens: patches stand where its regions stood, and are as wide."""
     role = "image_projection.weight"
     return {"image_width": roles[role].shape[1]} if role in roles else {}
 
 
-def _design(config: Config, roles: Roles) -> tuple[str, dict[str, Any]]:
+def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:
     return "merged_attention", {"over": "patches"}
 
 

@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from harness.training.data.cache import DataError, stored
 from harness.training.data.pictures import write_pictures
@@ -96,7 +96,9 @@ def training_key(data: Scenes | Pictures, image_size: int, channels: int = 3) ->
     return _key(data, options, image_size, channels)
 
 
-def _key(data: Scenes | Pictures, options: dict[str, Any], image_size: int, channels: int) -> str:
+def _key(
+    data: Scenes | Pictures, options: dict[str, JsonValue], image_size: int, channels: int
+) -> str:
     text = data.text.changed_fields()
     if (tokenizer := _text(data.text)["tokenizer"]) != data.text.tokenizer:
         text["tokenizer"] = tokenizer
@@ -110,7 +112,7 @@ def _pixels_key(data: Scenes | Pictures, image_size: int, channels: int) -> str:
     return _digest([_FORMAT, _options(data), image_size, channels])
 
 
-def _options(data: Scenes | Pictures, read: tuple[str, ...] = NAMES) -> dict[str, Any]:
+def _options(data: Scenes | Pictures, read: tuple[str, ...] = NAMES) -> dict[str, JsonValue]:
     """Dumps the settings of pixels, captions and groups; the paths of the splits to `read`, and the
     pictures that they name, are replaced by their content.
     """
@@ -142,7 +144,7 @@ def _augment(data: Scenes | Pictures) -> Augment:
     return Augment(kind=data.augment, smallest_crop=data.smallest_crop)
 
 
-def _text(text: Text) -> dict[str, Any]:
+def _text(text: Text) -> dict[str, JsonValue]:
     """Dumps the text settings, a tokenizer's folder replaced by what is in it."""
     folder = Path(text.tokenizer).expanduser()
     if text.tokenizer == "wordpiece" or not folder.is_dir():
@@ -208,6 +210,6 @@ def _files_digest(folder: Path, *patterns: str) -> str:
     return _digest(parts)
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

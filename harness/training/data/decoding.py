@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -34,7 +34,7 @@ class Decoded:
     problem: str = ""
 
 
-def decode(cell: Any, folder: Path, square: Square, *, named: bool = False) -> Decoded:
+def decode(cell: object, folder: Path, square: Square, *, named: bool = False) -> Decoded:
     """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, or a path from `folder`.
 
     `named`: the study names the folder (`cells.picture_file`).
@@ -49,7 +49,7 @@ def decode(cell: Any, folder: Path, square: Square, *, named: bool = False) -> D
         return Decoded(image_SSC=empty, problem=f"not a picture that can be read ({reason})")
 
 
-def _content(cell: Any, folder: Path, *, named: bool) -> bytes:
+def _content(cell: object, folder: Path, *, named: bool) -> bytes:
     if isinstance(cell, Unreadable):
         raise ValueError(cell.reason)
     if (text := path_text(cell)) is not None:

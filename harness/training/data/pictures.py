@@ -146,7 +146,7 @@ class _Reader:
             raise DataError("\n  ".join([message, *shown, *more]))
 
 
-def _wrong_captions(captions: Any) -> str:
+def _wrong_captions(captions: object) -> str:
     if captions is None:
         return "no caption"
     if isinstance(captions, Unreadable):

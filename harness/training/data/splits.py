@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from harness.training.data.cache import write_array
 from harness.training.data.identity import Identity, caption_hash, hashed
@@ -36,7 +37,7 @@ class Split:
     """int64 (N,); equal values are the same thing."""
     picture_N: np.ndarray
     """int64 (N,), a hash of the pixels; equal values are the same picture."""
-    truth: tuple[dict[str, Any], ...] | None
+    truth: tuple[dict[str, JsonValue], ...] | None
     """Scenes: objects (shape, colour, size, place, x, y, radius) and relations of each picture."""
     caption_NC: np.ndarray
     """int64 (N, C), a hash of each caption, padded with -1."""
@@ -86,7 +87,7 @@ class Rows:
 
     captions: Sequence[Sequence[str]]
     groups: Sequence[str]
-    truth: Sequence[dict[str, Any]] | None = None
+    truth: Sequence[dict[str, JsonValue]] | None = None
 
 
 Pieces = Iterable[tuple[np.ndarray, np.ndarray]]

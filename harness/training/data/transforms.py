@@ -5,7 +5,7 @@ Letters: B rows, H W height and width, C channels.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -59,7 +59,7 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.asarray(cut).reshape(size, size, channels)
 
 
-def pixels(data: Scenes | Pictures, channels: int) -> dict[str, Any]:
+def pixels(data: Scenes | Pictures, channels: int) -> dict[str, object]:
     """Says what `harness.training.data` makes of a picture, in timm's words."""
     half = (0.5,) * channels
     fit = {"squash": "squash", "crop": "center", "pad": "border"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+
+from pydantic import JsonValue
 
 
 @dataclasses.dataclass
@@ -34,5 +35,5 @@ class Ledger:
     tuning_seconds: float = 0.0
     attempts: int = 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, JsonValue]:
         return dataclasses.asdict(self)

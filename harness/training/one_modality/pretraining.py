@@ -16,10 +16,11 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from torch import nn
 
 from architectures import build
@@ -68,28 +69,28 @@ class Pretraining:
         self.batches = batches_of(self.recipe, corpus)
         self.device = torch.device(spec.numerics.device)
 
-    def bert(self) -> tuple[MaskedWords, dict[str, Any]]:
+    def bert(self) -> tuple[MaskedWords, dict[str, JsonValue]]:
         """Trains the backbone's BERT by masked language modelling on the captions alone."""
         course = Words(MaskedWords(self.spec.backbone, self.corpus.tokenizer.vocabulary))
         self._draw(course.model)
         cost = self._train(course, "bert", self.recipe.bert_samples)
         return course.model, cost | self._measured_words(course)
 
-    def distilbert(self, teacher: MaskedWords) -> tuple[MaskedWords, dict[str, Any]]:
+    def distilbert(self, teacher: MaskedWords) -> tuple[MaskedWords, dict[str, JsonValue]]:
         """Trains a DistilBERT from half of a BERT, on the batches after those of the BERT."""
         course = Distilled(teacher)
         first = self.steps(self.recipe.bert_samples)
         cost = self._train(course, "distilbert", self.recipe.distil_samples, first)
         return course.model, cost | self._measured_words(course)
 
-    def vit(self) -> tuple[NamesClasses | FillsPatches, dict[str, Any]]:
+    def vit(self) -> tuple[NamesClasses | FillsPatches, dict[str, JsonValue]]:
         """Trains the backbone's ViT to name classes or to fill in hidden patches."""
         course = self.vit_course()
         self._draw(course.model)
         cost = self._train(course, "vit", self.recipe.vit_samples)
-        task = "classes" if isinstance(course, Classes) else "patches"
-        measured = self._measured_classes if task == "classes" else self._measured_patches
-        return course.model, {"task": task, **cost, **measured(course)}
+        if isinstance(course, Classes):
+            return course.model, {"task": "classes", **cost, **self._measured_classes(course)}
+        return course.model, {"task": "patches", **cost, **self._measured_patches(course)}
 
     def vit_course(self) -> Classes | Patches:
         """Makes the course of the ViT, untrained."""
@@ -99,7 +100,7 @@ class Pretraining:
             return Classes(NamesClasses(backbone, len(groups_K)), groups_K)
         return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
 
-    def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, Any]]:
+    def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, JsonValue]]:
         """Trains the stage's model on top of the ViT in the file `vit`, on the batches of BERT."""
         backbone = self.spec.backbone.model_copy(update={"vision_weights": str(vit)})
         course = TextAlone(
@@ -120,7 +121,7 @@ class Pretraining:
         """Returns the steps of so many samples, rounded up to whole batches."""
         return steps_of(Budget(samples=samples), self.recipe.batch_size)
 
-    def cost(self, flops: float, samples: int) -> dict[str, Any]:
+    def cost(self, flops: float, samples: int) -> dict[str, JsonValue]:
         """Returns steps, samples and FLOPs of a course; `flops`: those of one step."""
         steps = self.steps(samples)
         return {"steps": steps, "samples": steps * self.recipe.batch_size, "flops": flops * steps}
@@ -136,7 +137,9 @@ class Pretraining:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _train(self, course: Course, name: str, samples: int, first: int = 0) -> dict[str, Any]:
+    def _train(
+        self, course: Course, name: str, samples: int, first: int = 0
+    ) -> dict[str, JsonValue]:
         """Trains a course to its end and returns its cost; `first`: number of its first batch."""
         steps, settings = self.steps(samples), self.recipe.optimizer
         flops = flops_of(course, self.batches.at(first))
@@ -178,20 +181,20 @@ class Pretraining:
             terms = [course(batch.to(self.device))[1] for batch in batches]
         return sum(terms[1:], start=terms[0])
 
-    def _measured_words(self, course: Words | Distilled | TextAlone) -> dict[str, Any]:
+    def _measured_words(self, course: Words | Distilled | TextAlone) -> dict[str, JsonValue]:
         checked = self._validation()
         term = self._measure(course, checked)
         labels = torch.cat([batch.mask_labels_BR.flatten() for batch in checked])
         return _accuracy(term, majority_level(labels[labels != -100].tolist()), "validation")
 
-    def _measured_classes(self, course: Any) -> dict[str, Any]:
+    def _measured_classes(self, course: Classes) -> dict[str, JsonValue]:
         first, count = self.steps(self.recipe.vit_samples), self._validation_count()
         batches = [self.batches.at(first + i) for i in range(count)]
         term = self._measure(course, batches)
         labels = torch.cat([course.labels(batch.to(self.device)) for batch in batches])
         return _accuracy(term, majority_level(labels.tolist()), "the next training batches")
 
-    def _measured_patches(self, course: Any) -> dict[str, Any]:
+    def _measured_patches(self, course: Patches) -> dict[str, JsonValue]:
         term = self._measure(course, self._validation())
         items = float(term.items)
         return {
@@ -210,7 +213,7 @@ class Pretraining:
         return validation_batches(self.corpus.val, tokenizer, MEASURED, size, MLM())
 
 
-def _accuracy(term: Term, chance: float, where: str) -> dict[str, Any]:
+def _accuracy(term: Term, chance: float, where: str) -> dict[str, JsonValue]:
     return {
         "accuracy": float(term.correct) / max(float(term.items), 1.0),
         "chance": chance,

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from harness.training.data.cache import DataError
 from harness.training.data.identity import hashed
@@ -58,12 +58,12 @@ def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> 
         write_split(folder, name, pieces, (image_size, image_size, channels), rows)
 
 
-def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, Any]:
+def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, JsonValue]:
     """Describes one scene; x, y (of the centre, from the top left) and radius are shares of the
     picture's side.
     """
     cells = [int(cell) for cell in draft.cell_MN[row] if cell >= 0]
-    objects = [
+    objects: list[JsonValue] = [
         {
             "shape": SHAPES[draft.shape_MN[row, i]],
             "colour": COLOURS[draft.colour_MN[row, i]],
@@ -75,7 +75,7 @@ def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, Any]:
         }
         for i, cell in enumerate(cells)
     ]
-    relations = [
+    relations: list[JsonValue] = [
         {"subject": a, "relation": direction(cells[a], cells[b]), "object": b}
         for a in range(len(cells))
         for b in range(len(cells))

@@ -45,7 +45,7 @@ def _value(cell: pa.Scalar) -> Any:
         )
 
 
-def path_text(cell: Any) -> str | None:
+def path_text(cell: object) -> str | None:
     """Says which file an image cell names; None where it holds bytes or nothing."""
     if isinstance(cell, dict):
         cell = cell.get("path") if cell.get("bytes") is None else None
@@ -83,7 +83,7 @@ def picture_file(text: str, folder: Path, *, named: bool) -> Path:
     return path
 
 
-def group_name(cell: Any) -> str:
+def group_name(cell: object) -> str:
     """Names the group of a cell, equally for equal values; empty where it holds no value.
 
     Numbers are equal by value, whether whole, with a point or decimal: 1 is 1.0. NaN is no value.
@@ -92,7 +92,7 @@ def group_name(cell: Any) -> str:
     return "" if plain is None else f"group {plain}"
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: object) -> Any:
     if isinstance(cell, list):
         items = [_plain(item) for item in cell]
         return None if None in items else items
