@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,23 @@ def built(name: str, **fields: int) -> FusionDesign:
     return build.design(name, fields, NANO, 512, draw=draw).eval()
 
 
+@pytest.mark.parametrize(
+    ("holds", "folder"),
+    [
+        ("class AddedPicture(TwoTowers)", "architectures/designs"),
+        ('name="one_vector"', "studies"),
+        ("def refuse(", "harness/training/tasks"),
+        ("NEEDS", "reports/figures"),
+    ],
+)
+def test_recipes_pass_the_lint_where_they_go(holds: str, folder: str) -> None:
+    lint = [sys.executable, "-m", "ruff", "check", f"--stdin-filename={folder}/own.py", "-"]
+    said = subprocess.run(
+        lint, input=block(PAGE, holds), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stdout
+
+
 def test_the_design_of_the_recipe_fuses(tmp_path: Path, own_designs: None) -> None:
     file = tmp_path / "added_picture.py"
     file.write_text(block(PAGE, "class AddedPicture(TwoTowers)"))
@@ -136,7 +154,7 @@ def test_the_study_of_the_recipe_plans(tmp_path: Path) -> None:
 @pytest.fixture
 def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The recipe's task, as if its two parts stood where the recipe puts them."""
-    exec(block(PAGE, "class OwnOrNext(Frozen)"), vars(task_settings))
+    exec(block(PAGE, "class OwnOrNext(TaskSettings)"), vars(task_settings))
     (tmp_path / "own_or_next.py").write_text(block(PAGE, "def refuse("))
     monkeypatch.setattr(tasks, "TASKS", tmp_path)
     paths = [*harness.training.tasks.__path__, str(tmp_path)]
@@ -144,6 +162,7 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
     task = tasks.find("own_or_next")
     monkeypatch.delitem(sys.modules, task.__name__)
     settings = task_settings.OwnOrNext()  # type: ignore[attr-defined]
+    assert settings.title == "own_or_next"
     monkeypatch.delattr(task_settings, "OwnOrNext")
     return SimpleNamespace(module=task, settings=settings)
 
@@ -294,7 +313,8 @@ def test_the_comparison_of_the_readme_has_the_columns_of_the_terminal() -> None:
 
 def test_links_lead_to_files() -> None:
     for page in (README, PAGE):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", prose(page)):
+        words = re.sub(r"`[^`]*`", "", prose(page))
+        for target in re.findall(r"\]\((?!http)([^)#]+)", words):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
 
 

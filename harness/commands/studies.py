@@ -103,7 +103,8 @@ def run(
             gpu_share=gpu_share,
         )
         failed = lab.failed_scores(states)
-        show.states(states, study, lab.notes(asked.name), failed)
+        argument = study if outputs == OUTPUTS else f"{study} --outputs {outputs}"
+        show.states(states, argument, lab.notes(asked.name), failed)
         _log_answer(lab, lab.results(asked.name))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)

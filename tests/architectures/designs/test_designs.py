@@ -254,7 +254,10 @@ def test_kept_attention_is_what_was_used(make, batch, name, fields):
     crossing = design.crossings()
     if not crossing:
         facts = design.facts(design.config, design.backbone)
-        assert not facts.can_fuse or facts.no_words or name in INDIRECT
+        assert not facts.can_fuse or facts.no_words or name in INDIRECT, (
+            f"{name}: `crossings` names no layer. Name those in which words read image tokens, or"
+            " the design in INDIRECT"
+        )
         return
     image, text = states(design, batch)
     layer = crossing[-1]
