@@ -52,7 +52,7 @@ def metric_name(cell: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", cell)
 
 
-def json_of(path: Path) -> dict[str, Any]:
+def json_or_empty(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is none or it is damaged."""
     try:
         return read_json(path)
@@ -119,7 +119,7 @@ def milliseconds(seconds: float) -> int:
 def files_of(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
     """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
     paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
-    files = {path.name: json_of(path) for path in paths if path.exists()}
+    files = {path.name: json_or_empty(path) for path in paths if path.exists()}
     scores = {f"scores/{task.task}.json": task.as_json() for task in record.scores}
     certificate = record.certificate
     return {
@@ -132,7 +132,7 @@ def files_of(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
 def parameters_of(folder: RunFolder) -> dict[str, str]:
     """What trains the run, flat: `optimizer.learning_rate` and so on. What is asked of it may
     differ between two studies that share it, and MLflow's parameters cannot be changed."""
-    flat = _flat(json_of(folder.spec).get("train", {}))
+    flat = _flat(json_or_empty(folder.spec).get("train", {}))
     return {path: str(value)[:LONGEST] for path, value in flat}
 
 

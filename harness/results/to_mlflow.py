@@ -31,7 +31,7 @@ from harness.results import store
 from harness.results.entries import (
     described,
     files_of,
-    json_of,
+    json_or_empty,
     last_step,
     metric_name,
     metrics_of,
@@ -220,7 +220,7 @@ class Tracker:
 
     def _log_data(self, run: Run, folder: RunFolder) -> None:
         """Names the data that a run was trained on, by the digest of their content."""
-        spec, entities = json_of(folder.spec), self._mlflow.entities
+        spec, entities = json_or_empty(folder.spec), self._mlflow.entities
         if not {"train", "asked"} <= spec.keys():  # damaged
             return
         data = spec["asked"]["data"]
