@@ -309,9 +309,7 @@ def test_tune_and_run_tuned_end_to_end(tmp_path: Path) -> None:
         assert table.loc[cell, "lowest_score"] == pytest.approx(kept.score)
         rate = table.loc[cell, "optimizer.learning_rate"]
         assert rate == pytest.approx(kept.chosen["optimizer.learning_rate"])
-        assert (
-            spent.loc[cell, "tuning_trials"] == 2
-        )  # once a cell, not once for each of its two runs
+        assert spent.loc[cell, "tuning_trials"] == 2  # of the cell, not of each of its two runs
         assert spent.loc[cell, "tuning_seconds"] == pytest.approx(kept.device_seconds)
     # The same again trains nothing, and a changed question is refused.
     assert "4 done" in said("run", *words, "--tuned")
