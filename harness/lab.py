@@ -92,7 +92,7 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
-        notes += checks.left_over(planned, self.outputs)
+        notes += [*checks.final_weights(planned), *checks.left_over(planned, self.outputs)]
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
         former = checks.former_runs(planned, self.outputs)
         record = write_study(planned, self.outputs, notes, former)

@@ -66,6 +66,7 @@ def plan(
             [
                 *notes_of(corpora),
                 *notes(planned, corpora, lab.outputs),
+                *checks.final_weights(planned),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),
             ]

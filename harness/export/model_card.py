@@ -139,6 +139,8 @@ def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]
         f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
         f"{backbone.text_width} wide)"
     )
+    if spec.train.final.kind != "last":
+        yield f"- the final weights, exported here, are {spec.train.final.in_words}"
     yield f"- fields that are not the defaults: {changed or 'none'}; all are in config.json"
     start = facts.about["started_from"]
     named = ", ".join(f"{setting} = {value}" for setting, value in start.items())

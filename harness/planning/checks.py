@@ -9,7 +9,9 @@ from architectures.frozen import SettingError, nearest
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
 from harness.planning.plan import Plan
+from harness.training.loop.budget import grid_of, steps_of
 from harness.training.scoring import registry as tasks
+from harness.training.settings.loop import Final
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
@@ -32,6 +34,15 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
         raise nearest(study.axis, axes, "column (setting axis)")
     if study.tuning.score not in (curves := set(_curves(planned))):
         raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
+    for row in planned.rows:
+        train = row.spec.train
+        steps = steps_of(train.budget, train.batch_size)
+        measured, wanted = len(grid_of(steps, train.measure.points)) - 1, train.final.measurements
+        if train.final.kind == "mean" and wanted > measured:
+            raise SettingError(
+                f"cell {row.cell.name!r}: final.measurements is {wanted}, but {steps} steps have "
+                f"{measured} measurements; raise measure.points or lower it"
+            )
 
 
 def scores_of(planned: Plan) -> set[str]:
@@ -73,6 +84,24 @@ def same_runs(planned: Plan) -> list[str]:
         for names in cells.values()
         if len(names) > 1
     ]
+
+
+def final_weights(planned: Plan) -> list[str]:
+    """Says which weights are final, where they are not those after the last step of every cell."""
+    cells: dict[str, list[str]] = {}
+    for row in planned.rows:
+        if row.seed == planned.study.seeds[0]:
+            cells.setdefault(row.spec.train.final.in_words, []).append(row.cell.name)
+    if set(cells) == {Final().in_words}:
+        return []
+    lines = []
+    for weights, names in cells.items():
+        who = "" if len(cells) == 1 else f" of {', '.join(names)}"
+        lines.append(
+            f"the final weights{who} are {weights}; they are scored and exported, curves are of "
+            "the weights in training"
+        )
+    return lines
 
 
 def left_over(planned: Plan, outputs: Path) -> list[str]:

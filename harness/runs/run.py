@@ -124,7 +124,7 @@ class _Run:
         # that is stopped is made by the next command.
         folder.set_status("done")
         folder.checkpoint.unlink(missing_ok=True)
-        score(folder, spec, design, corpus, load=trained)
+        score(folder, spec, design, corpus, load=trained or spec.train.final.kind != "last")
         return "done"
 
     def trained(self) -> bool:
@@ -160,7 +160,7 @@ class _Run:
                 return False
         write_validation(folder, trainer)
         self._write_ledger(trainer)
-        write_weights(folder, trainer.design.state_dict())
+        write_weights(folder, trainer.final_design().state_dict())
         return True
 
     def _resume(self, trainer: Trainer) -> None:

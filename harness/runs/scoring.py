@@ -83,11 +83,11 @@ def _failed(folder: RunFolder, spec: RunSpec, settings: TaskSpec, error: Excepti
 
 
 def write_validation(folder: RunFolder, trainer: Trainer) -> None:
-    """Writes the last validation: accuracies in percent, losses in nats, and, by items, what the
-    most frequent answer would earn. A study may name one as its primary score, for instance
-    `validation/mlm_accuracy`.
+    """Writes the last validation, of the final weights: accuracies in percent, losses in nats, and,
+    by items, what the most frequent answer would earn. A study may name one as its primary score,
+    for instance `validation/mlm_accuracy`.
     """
-    terms = trainer.validated or trainer.validate()
+    terms = trainer.validated or trainer.validate(trainer.final_design())
     labels = torch.cat([batch.mask_labels_BR.flatten() for batch in trainer.validation])
     chances = {"mlm": majority_level(labels[labels != -100].tolist())}
     if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds

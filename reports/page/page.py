@@ -84,7 +84,7 @@ def page(
         missing=answer.missing,
         not_applicable=_not_applicable(results),
         method=_method(answer, study),
-        notes=answer.analysis.notes,
+        notes=(*answer.analysis.notes, *study.notes),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 

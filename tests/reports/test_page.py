@@ -39,6 +39,12 @@ def test_says_the_question_the_verdicts_and_what_failed(text: str, results: Resu
     assert "Not every compared run is done" in text
 
 
+def test_what_a_reader_should_know_is_there(results: Results) -> None:
+    study = results.study.model_copy(update={"notes": ("the final weights are <a mean>",)})
+    noted = dataclasses.replace(results, study=study)
+    assert "the final weights are &lt;a mean&gt;" in page(noted, Facts.of(noted), [])
+
+
 def test_text_is_escaped(text: str) -> None:
     assert "loss &lt;nan&gt; at step 120 &amp; gone" in text
     assert "<nan>" not in text and "<script" not in text

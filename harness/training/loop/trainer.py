@@ -22,6 +22,7 @@ from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch, Batches
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
+from harness.training.loop.final import Averaged
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.ledger import Ledger
 from harness.training.objectives.forward import terms, total
@@ -79,7 +80,10 @@ class Trainer:
         self.packed = self.device.type == "cpu"
         self.step = 0
         self.steps = steps_of(spec.budget, spec.batch_size)
-        self.measured = frozenset(grid_of(self.steps, spec.measure.points))
+        grid = grid_of(self.steps, spec.measure.points)
+        self.measured = frozenset(grid)
+        last = spec.final.kind == "last"
+        self.averaged = None if last else Averaged(spec.final, self.design, grid)
         self.chain = ""
         self.ledger = Ledger()
         self.sums: dict[str, Term] = {}
@@ -136,6 +140,8 @@ class Trainer:
         self.state.clamp()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
+        if self.averaged is not None:
+            self.averaged.follow(self.design, step)
         self._count(batch, losses, norms)
 
     def _forward(self, batch: Batch, step: int) -> tuple[Losses, Tensor]:
@@ -206,18 +212,29 @@ class Trainer:
         if self.trained_on:
             seen = validate(self.design, self.state, self.trained_on, self.precision)
             values |= gaps(self.validated, seen, objectives)
+        if self.averaged is not None and self.step == self.steps:
+            self.validated = self.validate(self.final_design())
+            values |= curve_values(self.validated, objectives, "val_final")
         return values
 
-    def validate(self) -> dict[str, Term]:
-        """Returns the terms of the fixed validation batches under the present weights."""
-        return validate(self.design, self.state, self.validation, self.precision)
+    def validate(self, design: FusionDesign | None = None) -> dict[str, Term]:
+        """Returns the terms of the fixed validation batches under the present weights, or those of
+        `design`.
+        """
+        return validate(design or self.design, self.state, self.validation, self.precision)
+
+    def final_design(self) -> FusionDesign:
+        """Returns the design with the weights that `spec.final` names."""
+        return self.design if self.averaged is None else self.averaged.design
 
     def _last_measured(self) -> int:
         return max((s for s in self.measured if s < self.step), default=0)
 
     def snapshot(self) -> dict[str, Any]:
         """Returns all that the loop needs to go on, as tensors and plain values."""
+        averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
         return {
+            **averaged,
             "step": self.step,
             "design": self.design.state_dict(),
             "state": self.state.state_dict(),
@@ -234,6 +251,8 @@ class Trainer:
         self.step = snapshot["step"]
         self.design.load_state_dict(snapshot["design"])
         self.state.load_state_dict(snapshot["state"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(snapshot["averaged"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.chain = snapshot["chain"]
         self.ledger = Ledger(**snapshot["ledger"])

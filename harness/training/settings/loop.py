@@ -1,4 +1,4 @@
-"""The settings of the training loop: optimizer, budget, numerics, measuring.
+"""The settings of the training loop: optimizer, budget, numerics, measuring, final weights.
 
 Frozen records without torch. The documentation of a field stands under the field.
 """
@@ -91,3 +91,37 @@ class Measure(Frozen, allow_inf_nan=False):
     """Training pictures measured in the same way, for the gap to validation; 0: none."""
     checkpoints: Positive = 5
     """Checkpoints written over the budget (at measurements); only the newest is kept."""
+
+
+class Final(Frozen, allow_inf_nan=False):
+    """Which weights are the final model, that tasks score and `fuselab export` writes. Curves are
+    of the weights in training, whichever these are."""
+
+    kind: Literal["last", "mean", "ema"] = "last"
+    """`last`: the weights after the last step; `mean`: the mean of those at the last measurements;
+    `ema`: the exponential moving average of those after every step."""
+    measurements: Annotated[int, Field(ge=2)] = 3
+    """Of kind `mean`: how many measurements it is of, the last one included."""
+    decay: Decay = 0.99
+    """Of kind `ema`: the share of itself that it keeps in a step. It is corrected for its start as
+    Adam's averages are: the weights s steps ago count decay^s over the sum of all these, and those
+    before the first step not at all."""
+
+    @model_validator(mode="after")
+    def _only_what_is_read(self) -> Self:
+        for field, kind in (("measurements", "mean"), ("decay", "ema")):
+            if kind != self.kind and field in self.changed_fields():
+                raise ValueError(
+                    f"{field} is read by kind {kind!r} alone, and kind is {self.kind!r}"
+                )
+        return self
+
+    @property
+    def in_words(self) -> str:
+        """What the weights are, to be read after "the final weights are"."""
+        return {
+            "last": "those after the last step",
+            "mean": f"the mean of those at the last {self.measurements} measurements",
+            "ema": "the exponential moving average of those after every step, "
+            f"decay {self.decay:g}",
+        }[self.kind]

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen
 from harness.training.settings.data import Data, Scenes
-from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.loop import Budget, Final, Measure, Numerics, Optimizer
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import Retrieval, TaskSpec
 from harness.training.settings.warm_start import WarmStart
@@ -35,6 +35,8 @@ class TrainSettings(Frozen):
     """Threads, dtype and device of every run."""
     measure: Measure = Measure()
     """Validation curves."""
+    final: Final = Final()
+    """Which weights are scored and exported."""
 
     @field_validator("backbone", mode="before")
     @classmethod
