@@ -11,7 +11,17 @@ from architectures.weights import checkpoints
 from architectures.weights.remarks import remarks
 from harness.training.data.corpus import Corpus
 from harness.training.settings.spec import RunSpec
-from harness.warm_start.keys import TEXT_STAGE, Learnt, key, learnt, line, stage_folder, text_stage
+from harness.training.settings.warm_start import ALIGNED_AS
+from harness.warm_start.keys import (
+    ALIGNED,
+    TEXT_STAGE,
+    Learnt,
+    key,
+    learnt,
+    line,
+    stage_folder,
+    text_stage,
+)
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -52,10 +62,10 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
 
 
 def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
-    """What each of the three will cost, before any is made."""
+    """What each of them will cost, before any is made."""
     import torch
 
-    from harness.training.one_modality.courses import Course, Distilled, Words, flops_of
+    from harness.training.one_modality.courses import Aligned, Course, Distilled, Words, flops_of
     from harness.training.one_modality.models import MaskedWords
     from harness.training.one_modality.pretraining import Pretraining
 
@@ -68,6 +78,10 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
             "distilbert": (Distilled(bert), recipe.distil_samples),
             "vit": (course.vit_course(), recipe.vit_samples),
         }
+        if recipe.align_samples:
+            words = corpus.tokenizer.vocabulary
+            both = build.construct(ALIGNED_AS, {}, spec.backbone, words, ("itc",))
+            asked[ALIGNED] = (Aligned(both), recipe.align_samples)
     return {
         name: course.cost(flops_of(what, batch), samples) for name, (what, samples) in asked.items()
     }

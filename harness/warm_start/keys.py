@@ -13,18 +13,27 @@ from architectures.frozen import SettingError
 from harness.outputs.files import read_json
 from harness.training.settings import versions as current
 from harness.training.settings.spec import RunSpec, digest, weights_named
-from harness.training.settings.warm_start import WarmStart
+from harness.training.settings.warm_start import ALIGNED_AS, WarmStart
 
 BERT, DISTILBERT, VIT, TEXT_STAGE = "bert", "distilbert", "vit.safetensors", "text_stage"
 
+ALIGNED = "aligned"
+"""BERT and ViT together, in a ledger."""
+
 LEDGER = "ledger.json"
 
-NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "vit": "ViT", TEXT_STAGE: "text stage"}
+NAMES = {
+    "bert": "BERT",
+    "distilbert": "DistilBERT",
+    "vit": "ViT",
+    ALIGNED: "BERT and ViT aligned by",
+    TEXT_STAGE: "text stage",
+}
 
 _STARTS = ("vision_weights", "text_weights")
 
 OTHERS = {"scale", "itc_width", *_STARTS}
-"""Fields of the backbone that no tower depends on."""
+"""Fields of the backbone that no tower depends on; those of an alignment do on `itc_width`."""
 
 
 Learnt = Mapping[str, Any]
@@ -73,7 +82,13 @@ def versions(
         return {}
     staged = _has_text_stage(design, config) and recipe.text_stage_samples
     stage = {TEXT_STAGE: current.TEXT_STAGE} if staged else {}
-    return {"warm_start": current.WARM_START, **stage}
+    aligned = {"alignment": alignment()} if recipe.align_samples else {}
+    return {"warm_start": current.WARM_START, **aligned, **stage}
+
+
+def alignment() -> str:
+    """Returns the declared version of alignments, with that of the design which they train."""
+    return f"{current.ALIGNMENT} {ALIGNED_AS} {registry.version(ALIGNED_AS)}"
 
 
 def text_stage(spec: RunSpec) -> TextStage | None:
@@ -101,22 +116,29 @@ def key(spec: RunSpec) -> str:
     recipe = spec.train.warm_start.changed_fields()
     recipe.pop("text_stage_samples", None)
     backbone = spec.train.backbone.changed_fields()
-    return digest(
-        [
-            [current.KEYS, current.SETTINGS, current.WARM_START],
-            recipe,
-            spec.train.data,
-            {field: value for field, value in backbone.items() if field not in OTHERS},
-            spec.train.numerics.changed_fields(),
-        ]
-    )
+    parts = [
+        [current.KEYS, current.SETTINGS, current.WARM_START],
+        recipe,
+        spec.train.data,
+        {field: value for field, value in backbone.items() if field not in OTHERS},
+        spec.train.numerics.changed_fields(),
+    ]
+    if spec.train.warm_start.align_samples:
+        parts.append([alignment(), current.OBJECTIVES, str(spec.train.backbone.itc_width)])
+    return digest(parts)
+
+
+def before_alignment(spec: RunSpec) -> RunSpec:
+    """Returns the spec whose towers an alignment starts from: the same without one."""
+    return spec.with_field("train.warm_start.align_samples", 0)
 
 
 def learnt(folder: Path) -> Mapping[str, Learnt]:
     """What the ledger in a folder says of each model made there; empty where there is none."""
     made = read_json(folder / LEDGER).get("made")
-    models = made.items() if isinstance(made, dict) else ()
-    return {name: model for name, model in models if isinstance(model, dict)}
+    models = made if isinstance(made, dict) else {}
+    ordered = {name: models.get(name) for name in NAMES}  # as they were made
+    return {name: model for name, model in ordered.items() if isinstance(model, dict)}
 
 
 def line(name: str, record: Learnt) -> str:
@@ -126,8 +148,11 @@ def line(name: str, record: Learnt) -> str:
         text += f", {record['seconds']:.0f} s, loss {record['first_loss']:.2f} to "
         text += f"{record['last_loss']:.2f}"
     if "accuracy" in record:
-        what = {"vit": "classes"}.get(name, "masked words")
-        text += f", {what} {record['accuracy']:.1%} right (the commonest: {record['chance']:.1%})"
+        what = {"vit": "classes", ALIGNED: "pairs of a batch"}.get(name, "masked words")
+        guess = "a guess" if name == ALIGNED else "the commonest"
+        text += f", {what} {record['accuracy']:.1%} right ({guess}: {record['chance']:.1%})"
+    if "words_accuracy" in record:
+        text += f"; BERT's head then names {record['words_accuracy']:.1%} of masked words"
     if "error" in record:
         text += (
             f", hidden patches {record['error']:.2f} (their means: {record['error_of_means']:.2f})"

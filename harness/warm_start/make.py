@@ -6,6 +6,12 @@ outputs/warm_start/<key>/
   distilbert/         DistilBertForMaskedLM: every other layer of it, distilled
   vit.safetensors     the ViT by timm's names, without what it learnt by
   ledger.json         the recipe, what each cost and what it learnt
+
+Where the recipe aligns the towers there are two such folders. The first is that of the same recipe
+without alignment. In the second BERT and ViT have learnt ITC together, and DistilBERT is that of
+the first: its losses read what masked words taught its teacher, which ITC moves away from, and the
+published one has seen no image either.
+
 outputs/warm_start/text_stage-<key>/
                       only for a design that learns from text alone before images and words
                       meet: the model of that stage, over that ViT, as `fuselab export` keeps
@@ -35,19 +41,23 @@ from harness.training.data.corpus import Corpus
 from harness.training.settings import versions
 from harness.training.settings.spec import RunSpec
 from harness.warm_start.keys import (
+    ALIGNED,
     BERT,
     DISTILBERT,
     LEDGER,
     OTHERS,
     TEXT_STAGE,
     VIT,
+    before_alignment,
     key,
+    learnt,
     line,
     stage_folder,
     text_stage,
 )
 
 if TYPE_CHECKING:
+    from architectures.stacks.image_tower import ImageTower
     from harness.training.one_modality.models import MaskedWords
 
 
@@ -60,13 +70,8 @@ def made(
     """
     if spec.train.warm_start is None:
         return None
-    root, name = outputs / "warm_start", key(spec)
-
-    def towers(folder: Path) -> None:
-        _begin(spec, f"warm start {name}", say)
-        _fill(folder, spec, corpus, say)
-
-    start = stored(root, name, towers)
+    root = outputs / "warm_start"
+    start = _towers(spec, corpus, root, say)
     if stage := text_stage(spec):
         stage_name = stage_folder(spec, stage)
 
@@ -78,6 +83,24 @@ def made(
     return start
 
 
+def _towers(spec: RunSpec, corpus: Corpus, root: Path, say: Callable[[str], object]) -> Path:
+    """Returns the folder of BERT, DistilBERT and ViT; aligned ones start from the folder of those
+    that are not.
+    """
+    assert spec.train.warm_start is not None
+    name, aligns = key(spec), spec.train.warm_start.align_samples > 0
+
+    def fill(folder: Path) -> None:
+        apart = _towers(before_alignment(spec), corpus, root, say) if aligns else None
+        _begin(spec, f"warm start {name}", say)
+        if apart:
+            _fill_aligned(folder, spec, corpus, apart, say)
+        else:
+            _fill(folder, spec, corpus, say)
+
+    return stored(root, name, fill)
+
+
 def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
     from harness.training.loop import numerics
 
@@ -86,10 +109,6 @@ def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:
 
 
 def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], object]) -> None:
-    from safetensors.torch import save_file
-
-    from architectures.weights.digests import seal
-    from harness.training.data.transforms import pixels
     from harness.training.one_modality.pretraining import Pretraining
 
     models: dict[str, JsonValue] = {}
@@ -99,30 +118,55 @@ def _fill(folder: Path, spec: RunSpec, corpus: Corpus, say: Callable[[str], obje
         models[name] = record
         say(f"  {line(name, record)}")
 
-    def save(model: MaskedWords, name: str) -> None:
-        weights = {role: value.detach().cpu() for role, value in model.state_dict().items()}
-        tokenizer = corpus.tokenizer.for_transformers()
-        from_transformers.save_text(
-            model.backbone.text, model.backbone, weights, tokenizer, folder / name
-        )
-
     bert, record = course.bert()
-    save(bert, BERT)
+    _save_text(bert, corpus, folder / BERT)
     keep("bert", record)
     half, record = course.distilbert(bert)
-    save(half, DISTILBERT)
+    _save_text(half, corpus, folder / DISTILBERT)
     keep("distilbert", record)
     vit, record = course.vit()
-    state = vit.image.vit.state_dict()
-    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
-    save_file(tensors, folder / VIT)
-    config = {"architecture": spec.backbone.vision, "model_args": vit.image.sizes}
-    taken = pixels(spec.asked.data, spec.train.backbone.image_channels)
-    seal(folder / VIT, tensors, {**config, "pretrained_cfg": taken})
+    _save_vit(vit.image, spec, folder / VIT)
     keep("vit", record)
     write_json(folder / LEDGER, {**_recipe(spec), "made": models})
-    del course, bert, half, vit, state
+    del course, bert, half, vit
     _leave_gpu(spec)
+
+
+def _fill_aligned(
+    folder: Path, spec: RunSpec, corpus: Corpus, apart: Path, say: Callable[[str], object]
+) -> None:
+    """Writes what the folder `apart` holds, with BERT and ViT aligned."""
+    from harness.training.one_modality.pretraining import Pretraining
+
+    course = Pretraining(spec.train, corpus)
+    bert, vit, record = course.aligned(apart / BERT, apart / VIT)
+    shutil.copytree(apart / DISTILBERT, folder / DISTILBERT)
+    _save_text(bert, corpus, folder / BERT)
+    _save_vit(vit, spec, folder / VIT)
+    say(f"  {line(ALIGNED, record)}")
+    models: dict[str, JsonValue] = {name: dict(model) for name, model in learnt(apart).items()}
+    write_json(folder / LEDGER, {**_recipe(spec), "made": {**models, ALIGNED: record}})
+    del course, bert, vit
+    _leave_gpu(spec)
+
+
+def _save_text(model: MaskedWords, corpus: Corpus, folder: Path) -> None:
+    weights = {role: value.detach().cpu() for role, value in model.state_dict().items()}
+    tokenizer = corpus.tokenizer.for_transformers()
+    from_transformers.save_text(model.backbone.text, model.backbone, weights, tokenizer, folder)
+
+
+def _save_vit(image: ImageTower, spec: RunSpec, file: Path) -> None:
+    from safetensors.torch import save_file
+
+    from architectures.weights.digests import seal
+    from harness.training.data.transforms import pixels
+
+    tensors = {name: value.cpu().contiguous() for name, value in image.vit.state_dict().items()}
+    save_file(tensors, file)
+    config = {"architecture": spec.backbone.vision, "model_args": image.sizes}
+    taken = pixels(spec.asked.data, spec.train.backbone.image_channels)
+    seal(file, tensors, {**config, "pretrained_cfg": taken})
 
 
 def _fill_stage(

@@ -26,7 +26,7 @@ from harness.training.settings import data, loop, objectives, tasks, versions, w
 
 FILE = Path(__file__).with_name("golden.json")
 SHELF = Path(studies.__file__).parent
-VERSIONS = ("KEYS", "SETTINGS", "OBJECTIVES", "TRAINER", "WARM_START", "TEXT_STAGE")
+VERSIONS = ("KEYS", "SETTINGS", "OBJECTIVES", "TRAINER", "WARM_START", "ALIGNMENT", "TEXT_STAGE")
 
 Defaults = dict[str, Any]
 """Name of a field -> its default as JSON; `required` where it has none."""

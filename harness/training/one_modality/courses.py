@@ -17,9 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from architectures.contract import FusionDesign, LearnsFromText
 from harness.training.data.batches import Batch
+from harness.training.objectives.forward import terms
+from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Term, classified, full
 from harness.training.one_modality.models import FillsPatches, MaskedWords, NamesClasses, halved
 from harness.training.randomness import stream
+from harness.training.settings.objectives import Objectives
 
 TEMPERATURE = 2.0
 SOFT, HARD, COSINE = 5.0, 2.0, 1.0
@@ -116,6 +119,20 @@ class Patches(nn.Module):
         return error / items, Term(error, true_NK.square().sum(), items)
 
 
+class Aligned(nn.Module):
+    """The contrastive loss between two towers (CLIP, Radford et al. 2021; ITC as runs have it)."""
+
+    def __init__(self, design: FusionDesign) -> None:
+        super().__init__()
+        alone = Objectives().with_fields({"itm.weight": 0.0, "mlm.weight": 0.0})
+        self.design, self.state = design, ObjectiveState(alone, design)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Term]:
+        self.state.clamp()  # the temperature, which learns too
+        term = terms(self.design, self.state, batch, negatives=torch.Generator()).terms["itc"]
+        return term.loss, term
+
+
 class TextAlone(nn.Module):
     """Masked language modelling by the text parts of a design; what images share is frozen."""
 
@@ -135,7 +152,7 @@ class TextAlone(nn.Module):
         return term.loss, term
 
 
-Course = Words | Distilled | Classes | Patches | TextAlone
+Course = Words | Distilled | Classes | Patches | Aligned | TextAlone
 
 
 def flops_of(course: Course, batch: Batch) -> float:

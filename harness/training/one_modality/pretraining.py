@@ -1,5 +1,6 @@
 """Pretraining trains the models that a warm start gives to designs: a BERT, its half and a ViT,
-each alone on a study's own training data, and the text parts of a design that has a text stage.
+each alone on a study's own training data, then the towers together where they are aligned, and the
+text parts of a design that has a text stage.
 
 Batches, masks and dropout come from named streams, so the same spec gives the same bits. Each model
 is then measured on validation pictures, by which nothing is chosen; a ViT that learns classes,
@@ -26,13 +27,16 @@ from torch import nn
 from architectures import build
 from architectures.contract import FusionDesign, TextStage, undecayed
 from architectures.frozen import SettingError
+from architectures.stacks.image_tower import ImageTower
 from architectures.weights import slots
+from architectures.weights.from_transformers import text_tensors
 from harness.training.data.batches import Batch, Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.budget import steps_of
 from harness.training.objectives.term import Term
 from harness.training.one_modality.courses import (
+    Aligned,
     Classes,
     Course,
     Distilled,
@@ -47,7 +51,7 @@ from harness.training.scoring.chance import majority_level
 from harness.training.settings.loop import Budget
 from harness.training.settings.objectives import MLM
 from harness.training.settings.spec import TrainSpec
-from harness.training.settings.warm_start import WarmStart
+from harness.training.settings.warm_start import ALIGNED_AS, WarmStart
 
 PICTURES_A_CLASS = 4
 """Groups with fewer training pictures than this, on average, are no classes."""
@@ -58,9 +62,9 @@ MEASURED = 512
 class Pretraining:
     """The courses of one warm start.
 
-    `bert`, `distilbert`, `vit` and `text_stage` each return a trained model and a record of plain
-    values: steps, samples, FLOPs, epochs, seconds, first and last loss, and how well it does on
-    what was not trained on. They raise `SettingError` where a loss is not finite.
+    `bert`, `distilbert`, `vit`, `aligned` and `text_stage` return what they trained and a record of
+    plain values: steps, samples, FLOPs, epochs, seconds, first and last loss, and how well it does
+    on what was not trained on. They raise `SettingError` where a loss is not finite.
     """
 
     def __init__(self, spec: TrainSpec, corpus: Corpus) -> None:
@@ -99,6 +103,29 @@ class Pretraining:
             groups_K = torch.from_numpy(np.unique(self.corpus.train.group_N))
             return Classes(NamesClasses(backbone, len(groups_K)), groups_K)
         return Patches(FillsPatches(backbone), backbone.patches, self.recipe.seed)
+
+    def aligned(
+        self, bert: Path, vit: Path
+    ) -> tuple[MaskedWords, ImageTower, dict[str, JsonValue]]:
+        """Trains a BERT and a ViT, which lie at these paths, together by ITC. Returns the BERT with
+        the MLM head that it had, the ViT, and the record.
+        """
+        start = {"text_weights": str(bert), "vision_weights": str(vit)}
+        backbone = self.spec.backbone.model_copy(update=start)
+        vocabulary = self.corpus.tokenizer.vocabulary
+        course = Aligned(
+            build.design(
+                ALIGNED_AS, {}, backbone, vocabulary, draw=self._drawn, objectives=("itc",)
+            )
+        )
+        cost = self._train(course, "aligned", self.recipe.align_samples)
+        trained = course.design.state_dict()
+        words = MaskedWords(self.spec.backbone, vocabulary)
+        words.load_state_dict(text_tensors(str(bert)), strict=False)
+        both = words.state_dict().keys() & trained.keys()
+        words.load_state_dict({role: trained[role] for role in both}, strict=False)
+        image = next(part for part in course.modules() if isinstance(part, ImageTower))
+        return words, image, cost | self._measured_pairs(course, words)
 
     def text_stage(self, stage: TextStage, vit: Path) -> tuple[FusionDesign, dict[str, JsonValue]]:
         """Trains the stage's model on top of the ViT in the file `vit`, on the batches of BERT."""
@@ -193,6 +220,13 @@ class Pretraining:
         term = self._measure(course, batches)
         labels = torch.cat([course.labels(batch.to(self.device)) for batch in batches])
         return _accuracy(term, majority_level(labels.tolist()), "the next training batches")
+
+    def _measured_pairs(self, course: Aligned, words: MaskedWords) -> dict[str, JsonValue]:
+        checked = self._validation()
+        guess = sum(float(batch.match_BB.double().mean()) for batch in checked) / len(checked)
+        told = _accuracy(self._measure(course, checked), guess, "validation")
+        after = self._measured_words(Words(words.to(self.device)))
+        return told | {"words_accuracy": after["accuracy"]}
 
     def _measured_patches(self, course: Patches) -> dict[str, JsonValue]:
         term = self._measure(course, self._validation())

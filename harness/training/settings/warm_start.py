@@ -10,6 +10,10 @@ from architectures.frozen import Frozen
 from harness.training.settings.data import Positive
 from harness.training.settings.loop import Optimizer
 
+ALIGNED_AS = "dual_encoder"
+"""The design that an alignment trains, by its name in the registry: both towers whole, no fusion.
+"""
+
 
 class WarmStart(Frozen, allow_inf_nan=False):
     """BERT, DistilBERT and ViT trained before the runs, on the study's own training data alone.
@@ -25,6 +29,9 @@ class WarmStart(Frozen, allow_inf_nan=False):
     text_stage_samples: Annotated[int, Field(ge=0)] = 12_800
     """Captions that the text parts of a design with a text stage then learn masked words from, on
     top of the ViT, whose attention stays as it is; 0: no such stage. Other designs ignore it."""
+    align_samples: Annotated[int, Field(ge=0)] = 0
+    """Pairs by which BERT and ViT then learn ITC together, as towers of one dual encoder, before
+    every design starts from them (published work starts from CLIP); 0: they meet in the runs."""
     vit_task: Literal["auto", "classes", "patches"] = "auto"
     """`classes`: which group a picture is of; `patches`: the pixels of hidden patches; `auto`:
     classes where a group has four training pictures or more, on average, else patches."""
