@@ -2,9 +2,9 @@
 swapped: objects with looks and places, and the statement that all captions of a picture make.
 
 The statement is the picture's description, the same in every caption. Every arrangement of its
-words is as likely as every other one, so that words alone do not tell which is true. Splits are drawn by what a
-statement is made of (`statements.material`), so that no statement is in two splits, nor another
-arrangement of its words; each look and each word occurs in training beside others.
+words is as likely as every other one, so that words alone do not tell which is true. Splits are
+drawn by what a statement is made of (`statements.material`), so that no statement is in two splits,
+nor another arrangement of its words; each look and each word occurs in training beside others.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ WIDE = {
     "relation": ("{side} {the_b} is {a}", "{a} that is {side} {b}",
                  "{b} is joined by {a} {side} it", "{b} with {a} {side} it",
                  "there is {a} {side} {b}", "{side} {b} {a} is seen"),
-    "count": ("{number} are seen", "one can count {number}"),
+    "count": ("{number} are seen", "{number} can be counted"),
 }  # fmt: skip
 """More of them, of the wide grammar."""
 _NUMBERS = ("no", "one", "two", "three", "four")

@@ -40,11 +40,16 @@ def swap_tags(data: Scenes) -> tuple[str, ...]:
     if most < 2 or (data.is_first_version and fewest > 2):
         return ()
     several = {name for name in ("colours", "shapes", "sizes") if len(data.names(name)) > 1}
-    looks = [name.removesuffix("s") for name in several if len(several) > 1]
-    others = [("relation", data.counting < 1), ("place", data.grammar == "wide"),
-              ("count", data.counting > 0)]  # fmt: skip
-    possible = {*looks, *(tag for tag, is_possible in others if is_possible)}
-    return tuple(tag for tag in SWAPPED if tag in possible)
+    if data.repeat_colours == 1 and most + data.distractors[1] == 2:
+        several -= {"colours"}
+    swaps_looks = len(several) > 1  # what differs in one thing alone changes sides with it
+    possible = {
+        **{name.removesuffix("s"): swaps_looks for name in several},
+        "relation": data.counting < 1,
+        "place": data.counting < 1 and data.grammar == "wide",
+        "count": data.counting > 0,
+    }
+    return tuple(tag for tag in SWAPPED if possible.get(tag))
 
 
 def swap_groups(
@@ -79,16 +84,16 @@ def swap_groups(
         scenes = draw_scenes(
             data, split, len(rows), f"{tag} swaps", partial(_can_swap, data, split, tag)
         )
-        others = [other for s in scenes if (other := swapped_scene(s, tag))]
-        drawn = [_drawn(data, split, tag, each, image_size) for each in (scenes, others)]
-        rng = stream(data.seed, f"scenes {tag} swap words", split)
-        for row, scene, *pictures in zip(rows, scenes, *drawn, strict=True):
+        for number, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
+            own = partial(stream, data.seed, f"scenes {tag} swaps", split, number)
+            pair = [scene, swapped_scene(scene, tag)]
+            pictures = [_drawn(data, each, image_size, own("pixels")) for each in pair if each]
             images[row] = in_channels(np.stack(pictures), channels)
             groups[row] = Group(
-                name=f"{tag} {row // len(tags)}",
+                name=f"{tag} {number}",
                 tag=tag,
                 pictures=(2 * row, 2 * row + 1),
-                captions=_captions(data, scene, tag, rng),
+                captions=_captions(data, scene, tag, own("words")),
                 match_kl=np.eye(2, dtype=bool),
             )
     shape = (0, image_size, image_size, channels)
@@ -146,11 +151,10 @@ def _captions(data: Scenes, scene: Scene, tag: str, rng: np.random.Generator) ->
     raise AssertionError("a scene that can be swapped has bare words")
 
 
-def _drawn(data: Scenes, split: str, tag: str, scenes: list[Scene], side: int) -> list[np.ndarray]:
-    """Draws pictures, uint8 (S, S, 3), with the same positions, shades and noise whatever is in
-    them.
+def _drawn(data: Scenes, scene: Scene, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws a picture, uint8 (S, S, 3); equal streams give equal positions, shades and noise,
+    whatever is in it.
     """
-    draft = drafted(scenes, most_objects(data))
-    rng = stream(data.seed, f"scenes {tag} swap pixels", split)
-    placed = place(draft, rng)
-    return [image for piece in draw(draft, placed, side, rng) for image in piece]
+    draft = drafted([scene], most_objects(data))
+    ((image_SS3,),) = draw(draft, place(draft, rng), side, rng)
+    return image_SS3
