@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
 from harness.training.settings.data import Pictures, Scenes, Text
+from harness.training.settings.graded_scenes import DIFFICULTIES, graded_scenes
 from harness.training.settings.loop import (
     SHORT_OPTIMIZER,
     Budget,
@@ -37,10 +38,11 @@ from harness.training.settings.tasks import Retrieval
 from harness.training.settings.warm_start import WarmStart
 
 __all__ = [
-    "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER",
-    "Backbone", "Budget", "Cell", "Final", "Measure", "Numerics", "Objectives", "Optimizer",
-    "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study", "Teacher",
-    "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "grid", "leave_one_out", "scale",
+    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES",
+    "SHORT_OPTIMIZER", "Backbone", "Budget", "Cell", "Final", "Measure", "Numerics", "Objectives",
+    "Optimizer", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study",
+    "Teacher", "Text", "Tuning", "Variant", "WarmStart", "add_one_in", "graded_scenes", "grid",
+    "leave_one_out", "scale",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from harness.training.data.cache import DataError, stored
 from harness.training.data.pictures import write_pictures
-from harness.training.data.scenes.scenes import VERSION, write_scenes
+from harness.training.data.scenes.scenes import version, write_scenes
 from harness.training.data.sources.opening import source_digest
 from harness.training.data.splits import NAMES, Split, read_captions, read_split, write_ids
 from harness.training.data.tokenized import tokenized
@@ -119,7 +119,7 @@ def _options(data: Scenes | Pictures, read: tuple[str, ...] = NAMES) -> dict[str
     elsewhere = ("text", "augment", "smallest_crop", "root")
     options = {n: value for n, value in data.changed_fields().items() if n not in elsewhere}
     if isinstance(data, Scenes):
-        return options | {"version": VERSION}
+        return options | {"version": version(data)}
     named = {name: getattr(data, name) for name in read if getattr(data, name)}
     return options | {n: source_digest(w, n, data.image, data.root) for n, w in named.items()}
 

@@ -44,6 +44,10 @@ class Split:
     ids_KL: np.ndarray
     """int32 (K, L), token ids of every caption, padded to the tokenizer's length."""
 
+    swapped: tuple[tuple[str, ...], ...] | None = None
+    """Of each caption the same words in an arrangement that is not true of its picture, empty where
+    there is none; None where the source has none at all."""
+
     def __len__(self) -> int:
         return len(self.captions)
 
@@ -88,6 +92,8 @@ class Rows:
     captions: Sequence[Sequence[str]]
     groups: Sequence[str]
     truth: Sequence[dict[str, JsonValue]] | None = None
+    swapped: Sequence[Sequence[str]] | None = None
+    """Parallel to `captions`, as in `Split`."""
 
 
 Pieces = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -112,6 +118,8 @@ def write_split(
     _write(folder / f"{name}.caption.npy", _caption_hashes(rows.captions))
     record = {"captions": rows.captions, "truth": rows.truth}
     (folder / f"{name}.rows.json").write_text(json.dumps(record))
+    if rows.swapped is not None:
+        (folder / f"{name}.swapped.json").write_text(json.dumps(rows.swapped))
 
 
 def write_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
@@ -128,6 +136,7 @@ def read_captions(folder: Path, name: str) -> tuple[tuple[str, ...], ...]:
 def read_split(pictures: Path, text: Path, name: str) -> Split:
     """Opens a stored split from its two entries, pixels and text."""
     record = json.loads((pictures / f"{name}.rows.json").read_text())
+    swapped = pictures / f"{name}.swapped.json"
     return Split(
         name=name,
         images_NHWC=_open(pictures / f"{name}.images.npy"),
@@ -137,6 +146,7 @@ def read_split(pictures: Path, text: Path, name: str) -> Split:
         truth=None if record["truth"] is None else tuple(record["truth"]),
         caption_NC=_open(pictures / f"{name}.caption.npy"),
         ids_KL=_open(text / f"{name}.ids.npy"),
+        swapped=tuple(map(tuple, json.loads(swapped.read_text()))) if swapped.exists() else None,
     )
 
 

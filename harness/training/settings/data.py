@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from architectures.frozen import Frozen
+from harness.training.settings.looks import ALLOWED, EVERY, check_names, sides
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Positive = Annotated[int, Field(gt=0)]
+
+Portion = Annotated[float, Field(ge=0.0, le=1.0)]
+
+NonNegative = Annotated[int, Field(ge=0)]
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -58,6 +63,27 @@ class Scenes(Frozen):
     """Fewest and most objects in a picture."""
     captions: Annotated[int, Field(gt=0, le=100)] = 3
     """Captions of every picture, worded differently."""
+    colours: tuple[str, ...] = ()
+    """Which colours occur; empty: all nine. Few make batches of pairs that are easily confused."""
+    shapes: tuple[str, ...] = ()
+    """Which shapes occur; empty: all eight."""
+    sizes: tuple[str, ...] = ()
+    """Which sizes occur; empty: both. A single one is not said in captions."""
+    places: tuple[str, ...] = ()
+    """Where objects stand; empty: in all nine places."""
+    distractors: tuple[NonNegative, NonNegative] = (0, 0)
+    """Fewest and most objects in a picture besides `objects`, which its captions do not name."""
+    repeat_colours: Portion = 0.0
+    """Share of the pictures with several objects in which all but one, or both of two, are made to
+    have the same colour; in the others colours are alike by chance only."""
+    counting: Portion = 0.0
+    """Share of the pictures that hold up to four objects of one look, and whose captions say how
+    many there are of each look; `objects` counts looks there."""
+    directions: Literal["eight", "four", "two"] = "eight"
+    """Where the two objects of a relation stand: anywhere, in one row or column, or in one row."""
+    grammar: Literal["plain", "wide"] = "plain"
+    """`wide`: more ways to say a relation (passive, relative clause, place first), and a quarter of
+    the pictures with several objects say the place of each instead of a relation."""
     seed: int = 0
     """Which corpus; independent of the training seed."""
     text: Text = Text()
@@ -74,6 +100,64 @@ class Scenes(Frozen):
                     f"{MOST_CAPTIONS // self.captions}"
                 )
         return self
+
+    @field_validator("colours", "shapes", "sizes", "places")
+    @classmethod
+    def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        check_names(str(info.field_name), names)
+        return names
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Scenes:
+        if not self.is_first_version and (why := self._why_not()):
+            raise ValueError(why)
+        return self
+
+    @property
+    def is_first_version(self) -> bool:
+        """Says that no field asks for what scenes had not at first: descriptions are split another
+        way where one does (`scenes.arranging`)."""
+        fields = type(self).model_fields
+        return all(getattr(self, name) == fields[name].default for name in LATER_FIELDS)
+
+    def names(self, field: Literal["colours", "shapes", "sizes", "places"]) -> tuple[str, ...]:
+        """Lists what occurs of one kind."""
+        return getattr(self, field) or EVERY[field]
+
+    def _why_not(self) -> str:
+        """Says why there are no such scenes; empty where there are."""
+        for field in ("objects", "distractors"):
+            fewest, most = getattr(self, field)
+            if fewest > most:
+                return f"data.{field}=({fewest}, {most}): the fewest come first"
+        most, places = self.objects[1] + self.distractors[1], self.names("places")
+        kinds = len(self.names("shapes")) * len(self.names("sizes"))
+        looks, colours = kinds * len(self.names("colours")), len(self.names("colours"))
+        if most + bool(self.counting) > len(places):
+            more = ", and data.counting one more" if self.counting else ""
+            return (f"data.objects and data.distractors need {most} places{more}, and "
+                    f"data.places has {len(places)}")  # fmt: skip
+        if most > looks:
+            return (f"data.objects and data.distractors need {most} looks, and data.colours, "
+                    f"data.shapes and data.sizes make {looks}")  # fmt: skip
+        alike = max(2, most - 1)
+        if self.repeat_colours and (most < 2 or kinds < alike or colours < 2):
+            return (f"data.repeat_colours needs two objects, two colours and here {alike} looks of "
+                    f"one colour; data.shapes and data.sizes make {kinds}")  # fmt: skip
+        cells = [EVERY["places"].index(place) for place in places]
+        if self.directions != "eight" and not (self.objects[1] > 1 and any(
+            ALLOWED[self.directions](*sides(a, b)) for a in cells for b in cells if a != b
+        )):  # fmt: skip
+            return (f"data.directions={self.directions!r} needs two of data.objects, and two of "
+                    "data.places in one row or column")  # fmt: skip
+        return ""
+
+
+LATER_FIELDS = {
+    "colours", "shapes", "sizes", "places", "distractors", "repeat_colours", "counting",
+    "directions", "grammar",
+}  # fmt: skip
+"""Fields of `Scenes` that scenes had not at first."""
 
 
 class Pictures(Frozen):

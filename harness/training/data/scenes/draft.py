@@ -12,15 +12,8 @@ import numpy as np
 from harness.training.data.identity import hashed
 from harness.training.randomness import stream
 from harness.training.settings.data import Scenes
+from harness.training.settings.looks import COLOURS, PLACES, SHAPES, SIZES, sides
 
-SIZES = ("small", "large")
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "black")
-SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "bar", "star")
-PLACES = (
-    "top left", "top centre", "top right",
-    "centre left", "centre", "centre right",
-    "bottom left", "bottom centre", "bottom right",
-)  # fmt: skip
 DIRECTIONS = {
     (-1, -1): "above left of", (-1, 0): "above", (-1, 1): "above right of",
     (0, -1): "left of", (0, 1): "right of",
@@ -116,8 +109,7 @@ def description(draft: Draft, row: int) -> str:
 
 def direction(cell: int, other: int) -> str:
     """Says where the object of one cell stands, seen from another one."""
-    down, right = cell // 3 - other // 3, cell % 3 - other % 3
-    return DIRECTIONS[int(np.sign(down)), int(np.sign(right))]
+    return DIRECTIONS[sides(int(cell), int(other))]
 
 
 def _random_draft(objects: tuple[int, int], count: int, rng: np.random.Generator) -> Draft:

@@ -68,6 +68,14 @@ def draw(draft: Draft, placed: Placed, side: int, rng: np.random.Generator) -> I
         yield np.clip(np.rint(canvas_MSS3), 0, 255).astype(np.uint8)
 
 
+def in_channels(images_MSSC: np.ndarray, channels: int) -> np.ndarray:
+    """Makes colours grey where one channel is wanted (ITU-R 601 luma, as in PIL)."""
+    if channels == 3:
+        return images_MSSC
+    grey = images_MSSC @ np.array([0.299, 0.587, 0.114])
+    return np.rint(grey)[..., None].astype(np.uint8)
+
+
 def _painted(
     draft: Draft,
     placed: Placed,

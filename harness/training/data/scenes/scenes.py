@@ -11,6 +11,7 @@ not pictures, are split: none of val or test occurs in train, none of test in va
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,26 @@ from pydantic import JsonValue
 
 from harness.training.data.cache import DataError
 from harness.training.data.identity import hashed
-from harness.training.data.scenes.draft import (
-    COLOURS,
-    PLACES,
-    SHAPES,
-    SIZES,
-    Draft,
-    direction,
-    draft_scenes,
-)
-from harness.training.data.scenes.pixels import Placed, draw, place
+from harness.training.data.scenes.arranging import drafted, draw_scenes, most_objects
+from harness.training.data.scenes.draft import Draft, direction, draft_scenes
+from harness.training.data.scenes.pixels import Placed, draw, in_channels, place
+from harness.training.data.scenes.statements import meaning
+from harness.training.data.scenes.swaps import captions_and_swaps
 from harness.training.data.scenes.words import captions_of
 from harness.training.data.splits import NAMES, Rows, write_split
 from harness.training.randomness import stream
 from harness.training.settings.data import Scenes
+from harness.training.settings.looks import COLOURS, PLACES, SHAPES, SIZES
 
 VERSION = "1"
 """Raised whenever the same settings give other pictures or captions."""
+LATER_VERSION = "2"
+"""The same of scenes that ask for a field that they had not at first."""
+
+
+def version(data: Scenes) -> str:
+    """Names the version of the scenes that these settings give."""
+    return VERSION if data.is_first_version else LATER_VERSION
 
 
 def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> None:
@@ -47,15 +51,27 @@ def write_scenes(data: Scenes, image_size: int, channels: int, folder: Path) -> 
             f"objects={data.objects}: fewest and most objects, at most {len(PLACES)} fit a scene"
         )
     for name in NAMES:
-        draft, descriptions = draft_scenes(data, name)
-        rng = stream(data.seed, "scenes words", name)
-        captions = captions_of(draft, data.captions, data.objects[0] < data.objects[1], rng)
+        words = _first_words if data.is_first_version else _words
+        draft, rows = words(data, name, stream(data.seed, "scenes words", name))
         rng = stream(data.seed, "scenes pixels", name)
         placed = place(draft, rng)
-        truth = [_truth(draft, placed, row) for row in range(len(draft))]
-        rows = Rows(captions=captions, groups=descriptions, truth=truth)
+        rows = replace(rows, truth=[_truth(draft, placed, row) for row in range(len(draft))])
         pieces = _hashed(draw(draft, placed, image_size, rng), channels)
         write_split(folder, name, pieces, (image_size, image_size, channels), rows)
+
+
+def _first_words(data: Scenes, name: str, rng: np.random.Generator) -> tuple[Draft, Rows]:
+    draft, descriptions = draft_scenes(data, name)
+    captions = captions_of(draft, data.captions, data.objects[0] < data.objects[1], rng)
+    return draft, Rows(captions=captions, groups=descriptions)
+
+
+def _words(data: Scenes, name: str, rng: np.random.Generator) -> tuple[Draft, Rows]:
+    scenes = draw_scenes(data, name, getattr(data, name))
+    captions, swapped = captions_and_swaps(data, scenes, rng)
+    meanings = [meaning(scene.statement) for scene in scenes]
+    rows = Rows(captions=captions, groups=meanings, swapped=swapped)
+    return drafted(scenes, most_objects(data)), rows
 
 
 def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, JsonValue]:
@@ -85,8 +101,6 @@ def _truth(draft: Draft, placed: Placed, row: int) -> dict[str, JsonValue]:
 
 
 def _hashed(pieces: Iterator[np.ndarray], channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for images_MHWC in pieces:
-        if channels == 1:  # ITU-R 601 luma, as in PIL
-            grey = images_MHWC @ np.array([0.299, 0.587, 0.114])
-            images_MHWC = np.rint(grey)[..., None].astype(np.uint8)
+    for images_MSSC in pieces:
+        images_MHWC = in_channels(images_MSSC, channels)
         yield images_MHWC, np.array([hashed(image.tobytes()) for image in images_MHWC])

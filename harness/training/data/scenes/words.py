@@ -95,10 +95,11 @@ def _look(draft: Draft, row: int, i: int, draws: Iterator[float]) -> dict[str, s
 
 
 def _say(words: str, draws: Iterator[float]) -> str:
-    return " ".join(_synonym(word, next(draws)) for word in words.split())
+    return " ".join(synonym(word, next(draws)) for word in words.split())
 
 
-def _synonym(word: str, draw: float) -> str:
+def synonym(word: str, draw: float) -> str:
+    """Chooses, by a uniform number, a word or one that means the same."""
     others = SYNONYMS.get(word)
     if draw < _PLAIN or not others:
         return word
