@@ -28,7 +28,11 @@ def load_data(spec: RunSpec, outputs: Path) -> Corpus:
     """The corpus of a run, from the shared cache."""
     backbone = spec.backbone
     return load_corpus(
-        spec.asked.data, backbone.image_size, outputs / "cache", backbone.image_channels
+        spec.asked.data,
+        backbone.image_size,
+        outputs / "cache",
+        backbone.image_channels,
+        swaps=spec.train.objectives.itm.swap_share > 0,
     )
 
 
@@ -41,6 +45,7 @@ def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
         spec.train.seed,
         spec.train.objectives.mlm,
         corpus.augment,
+        swap_share=spec.train.objectives.itm.swap_share,
     )
 
 
@@ -76,7 +81,8 @@ def counted_flops(spec: RunSpec, corpus: Corpus) -> float:
     words = corpus.tokenizer
     parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
     hidden = float(words.is_word_V[corpus.train.ids_KL].sum(axis=1).mean())
-    return _flops(*parts, words.length, spec.train.objectives, spec.train.batch_size, hidden)
+    rows, swapped = spec.train.batch_size, corpus.train.swapped_share
+    return _flops(*parts, words.length, spec.train.objectives, rows, hidden, swapped)
 
 
 # Counting and tracing take a second or two of torch's meta device: once per design and process.
@@ -98,12 +104,15 @@ def _flops(
     objectives: Objectives,
     rows: int,
     words: float,
+    swapped: float,
 ) -> float:
     with torch.device("meta"):
         design = build.construct(
             name, json.loads(config), backbone, vocabulary, objectives.active()
         )
-    return training_flops(design, objectives, text_tokens=length, rows=rows, words=words)
+    return training_flops(
+        design, objectives, text_tokens=length, rows=rows, words=words, swapped=swapped
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Batches by step number: the same batch whatever ran before, on any worker, after any restart.
 
 Letters: B rows, C channels, H W height and width, L tokens, R predictions of a row, N predictions
-of a batch.
+of a batch, S rows that bring their caption in another arrangement too.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ class Batch:
     """What the rows are."""
     match_BB: Tensor
     """bool (B images, B texts): the text describes the image; always True on the diagonal."""
+    swapped_ids_SL: Tensor | None = None
+    """int64 (S, L); captions of S rows with the same words in another arrangement."""
+    swapped_at_B: Tensor | None = None
+    """int64 (B,); where in `swapped_ids_SL` that of each row stands, -1 where it has none."""
+    swapped_is_real_SL: Tensor | None = None
+    """bool (S, L); False at padding."""
     negative_image_B: Tensor | None = None
     """Validation: for each text an image it does not describe, -1 where there is none."""
     negative_text_B: Tensor | None = None
@@ -95,13 +101,18 @@ class Batches:
         seed: int,
         mlm: MLM,
         augment: Augment = Augment(),  # noqa: B008 - frozen
+        *,
+        swap_share: float = 0.0,
     ) -> None:
+        """`swap_share`: chance that a row brings its caption in another arrangement, where it has
+        one (`ITM.swap_share`). Raises `SettingError` for a batch size that does not fit.
+        """
         if not 1 <= batch_size <= len(split):
             raise SettingError(
                 f"batch size {batch_size} does not fit {len(split)} {split.name} pictures"
             )
         self.split, self.tokenizer, self.mlm, self.augment = split, tokenizer, mlm, augment
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.swap_share = batch_size, seed, swap_share
         self.steps_per_epoch = len(split) // batch_size
         self._order = lru_cache(maxsize=2)(self._permutation)
 
@@ -122,8 +133,23 @@ class Batches:
             self.mlm,
             stream(self.seed, "masks", step),
         )
-        return _batch(
+        batch = _batch(
             self.split, _Drawn(step, rows_B, choice_B, images_BHWC), masked, self.tokenizer
+        )
+        return self._with_swaps(batch, rows_B, choice_B) if self.swap_share else batch
+
+    def _with_swaps(self, batch: Batch, rows_B: np.ndarray, choice_B: np.ndarray) -> Batch:
+        """Draws which rows bring their caption in another arrangement."""
+        assert self.split.swapped_ids_KL is not None
+        ids_BL = self.split.swapped_ids_KL[self.split.first_N[rows_B] + choice_B].astype(np.int64)
+        draw_B = stream(self.seed, "swaps", batch.step).random(len(rows_B))
+        brings_B = (draw_B < self.swap_share) & (ids_BL != self.tokenizer.pad_id).any(axis=1)
+        at_B = np.where(brings_B, brings_B.cumsum() - 1, -1)
+        return replace(
+            batch,
+            swapped_ids_SL=torch.from_numpy(ids_BL[brings_B]),
+            swapped_is_real_SL=torch.from_numpy(ids_BL[brings_B] != self.tokenizer.pad_id),
+            swapped_at_B=torch.from_numpy(at_B),
         )
 
     def after(self, digest: str, batch: Batch) -> str:
@@ -136,9 +162,11 @@ def digest_after(digest: str, batch: Batch) -> str:
     chain = hashlib.blake2b(digest.encode(), digest_size=16)
     for name in (
         "image_BCHW", "ids_BL", "text_is_real_BL", "masked_ids_BL",
-        "mask_positions_BR", "mask_labels_BR", "match_BB",
+        "mask_positions_BR", "mask_labels_BR", "match_BB", "swapped_ids_SL", "swapped_at_B",
     ):  # fmt: skip
-        fed = getattr(batch, name).cpu().contiguous().numpy()
+        if (tensor := getattr(batch, name)) is None:
+            continue
+        fed = tensor.cpu().contiguous().numpy()
         chain.update(f"{name}{fed.shape}".encode())
         chain.update(fed.data)
     return chain.hexdigest()

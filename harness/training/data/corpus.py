@@ -20,9 +20,18 @@ from harness.training.data.cache import DataError, stored
 from harness.training.data.pictures import write_pictures
 from harness.training.data.scenes.scenes import version, write_scenes
 from harness.training.data.sources.opening import source_digest
-from harness.training.data.splits import NAMES, Split, read_captions, read_split, write_ids
+from harness.training.data.splits import (
+    NAMES,
+    Split,
+    read_captions,
+    read_split,
+    read_swapped,
+    write_ids,
+    write_swapped_ids,
+)
+from harness.training.data.swapping import swapped_captions
 from harness.training.data.tokenized import tokenized
-from harness.training.data.tokenizer import Tokenizer
+from harness.training.data.tokenizer import Tokenizer, encoded
 from harness.training.data.transforms import Augment
 from harness.training.settings.data import Pictures, Scenes, Text
 
@@ -50,17 +59,25 @@ class Corpus:
     """Sentences that a reader of the results needs: leaks between splits, captions cut."""
 
 
-def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels: int = 3) -> Corpus:
+def load_corpus(
+    data: Scenes | Pictures, image_size: int, cache: Path, channels: int = 3, *, swaps: bool = False
+) -> Corpus:
     """Opens the corpus, building it first where `cache` does not have it.
 
+    `swaps`: also the training captions with their words in another arrangement, for negatives.
     Raises DataError that names file, row and column for data that cannot be used.
     """
     pictures = stored(
         cache, _pixels_key(data, image_size, channels), _writer(data, image_size, channels)
     )
-    text_key = _digest([pictures.name, _text(data.text)])
-    text = stored(cache, text_key, lambda folder: _write_text(data.text, pictures, folder))
+    text_key = _digest([pictures.name, _text(data.text), *(["swaps"] if swaps else [])])
+    text = stored(cache, text_key, lambda folder: _write_text(data.text, pictures, folder, swaps))
     train, val, test = (read_split(pictures, text, name) for name in NAMES)
+    if swaps and not train.swapped_share:
+        raise DataError(
+            "objectives.itm.swap_share: no training caption has its words in another arrangement; "
+            "scenes need two objects (data.objects), other captions two words that change places"
+        )
     about = json.loads((text / "about.json").read_text())
     return Corpus(
         train=train,
@@ -71,7 +88,11 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
         content=about["content"],
         training=about["training"],
         facts=about["facts"],
-        notes=(*_leaks(train, val, test), *_text_notes((train, val, test), about["facts"], data)),
+        notes=(
+            *_leaks(train, val, test),
+            *_text_notes((train, val, test), about["facts"], data),
+            *_swap_notes(train, swaps),
+        ),
     )
 
 
@@ -152,11 +173,13 @@ def _text(text: Text) -> dict[str, JsonValue]:
     return text.model_dump() | {"tokenizer": _files_digest(folder, "*.json", "*.txt", "*.model")}
 
 
-def _write_text(text: Text, pictures: Path, folder: Path) -> None:
+def _write_text(text: Text, pictures: Path, folder: Path, swaps: bool) -> None:
     captions = {name: [c for own in read_captions(pictures, name) for c in own] for name in NAMES}
     tokenizer, ids, facts = tokenized(text, captions)
     for name in NAMES:
         write_ids(folder, name, ids[name])
+    if swaps:
+        _write_swapped(tokenizer, pictures, folder)
     tokenizer.save(folder)
     own = ("tokenizer.json", "special.json", "train.*")
     about = {
@@ -165,6 +188,22 @@ def _write_text(text: Text, pictures: Path, folder: Path) -> None:
         "facts": facts,
     }
     (folder / "about.json").write_text(json.dumps(about))
+
+
+def _write_swapped(tokenizer: Tokenizer, pictures: Path, folder: Path) -> None:
+    """Writes tokens of the training captions in another arrangement. A caption keeps none where an
+    arrangement has the caption's own tokens, or is too long.
+    """
+    captions = read_captions(pictures, "train")
+    swapped = read_swapped(pictures, "train") or swapped_captions(captions)
+    texts = [text for of_picture in swapped for text in of_picture]
+    originals = [text for of_picture in captions for text in of_picture]
+    pairs = zip(*(encoded(tokenizer.backend, each) for each in (texts, originals)), strict=True)
+    rows = [
+        ids if text and ids != of_caption and len(ids) <= tokenizer.length else []
+        for text, (ids, of_caption) in zip(texts, pairs, strict=True)
+    ]
+    write_swapped_ids(folder, "train", tokenizer.padded(rows))
 
 
 def _leaks(train: Split, val: Split, test: Split) -> list[str]:
@@ -200,6 +239,12 @@ def _text_notes(
             "letters are unknown, or data.text.normaliser takes marks off"
         )
     return notes
+
+
+def _swap_notes(train: Split, swaps: bool) -> list[str]:
+    """Says how many captions have another arrangement, where that was asked."""
+    share = f"{train.swapped_share:.0%} of the training captions have their words in another"
+    return [f"{share} arrangement too (objectives.itm.swap_share)"] if swaps else []
 
 
 def _files_digest(folder: Path, *patterns: str) -> str:

@@ -47,6 +47,8 @@ class Split:
     swapped: tuple[tuple[str, ...], ...] | None = None
     """Of each caption the same words in an arrangement that is not true of its picture, empty where
     there is none; None where the source has none at all."""
+    swapped_ids_KL: np.ndarray | None = None
+    """int32 (K, L), tokens of those, all padding where there is none; None where nobody asked."""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -60,6 +62,14 @@ class Split:
     def first_N(self) -> np.ndarray:
         """int64 (N,): where each picture's captions start in `ids_KL`."""
         return np.cumsum(self.count_N) - self.count_N
+
+    @cached_property
+    def swapped_share(self) -> float:
+        """Share of the captions that have another arrangement; 0 where nobody asked."""
+        if self.swapped_ids_KL is None:
+            return 0.0
+        # A row without an arrangement is padding throughout; others begin with another token.
+        return float((self.swapped_ids_KL != self.swapped_ids_KL[:, -1:]).any(axis=1).mean())
 
     def texts(self, which: Literal["first", "all"]) -> tuple[np.ndarray, np.ndarray]:
         """Names each picture's first caption, or all captions in order, by row and number among
@@ -127,6 +137,17 @@ def write_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
     write_array(folder / f"{name}.ids.npy", [ids_KL], ids_KL.shape, np.int32)
 
 
+def write_swapped_ids(folder: Path, name: str, ids_KL: np.ndarray) -> None:
+    """Stores the tokens of the captions in another arrangement of one split."""
+    write_array(folder / f"{name}.swapped.npy", [ids_KL], ids_KL.shape, np.int32)
+
+
+def read_swapped(folder: Path, name: str) -> tuple[tuple[str, ...], ...] | None:
+    """Reads the captions of a stored split in another arrangement, None where it has none."""
+    path = folder / f"{name}.swapped.json"
+    return tuple(map(tuple, json.loads(path.read_text()))) if path.exists() else None
+
+
 def read_captions(folder: Path, name: str) -> tuple[tuple[str, ...], ...]:
     """Reads the captions of a stored split, of each picture."""
     record = json.loads((folder / f"{name}.rows.json").read_text())
@@ -136,7 +157,7 @@ def read_captions(folder: Path, name: str) -> tuple[tuple[str, ...], ...]:
 def read_split(pictures: Path, text: Path, name: str) -> Split:
     """Opens a stored split from its two entries, pixels and text."""
     record = json.loads((pictures / f"{name}.rows.json").read_text())
-    swapped = pictures / f"{name}.swapped.json"
+    swapped_ids = text / f"{name}.swapped.npy"
     return Split(
         name=name,
         images_NHWC=_open(pictures / f"{name}.images.npy"),
@@ -146,7 +167,8 @@ def read_split(pictures: Path, text: Path, name: str) -> Split:
         truth=None if record["truth"] is None else tuple(record["truth"]),
         caption_NC=_open(pictures / f"{name}.caption.npy"),
         ids_KL=_open(text / f"{name}.ids.npy"),
-        swapped=tuple(map(tuple, json.loads(swapped.read_text()))) if swapped.exists() else None,
+        swapped=read_swapped(pictures, name),
+        swapped_ids_KL=_open(swapped_ids) if swapped_ids.exists() else None,
     )
 
 

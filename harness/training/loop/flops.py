@@ -11,6 +11,8 @@ length, the queue full; norms, activations, softmax, embedding look-ups and addi
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,6 +36,7 @@ def training_flops(
     text_tokens: int,
     rows: int,
     words: float | None = None,
+    swapped: float = 1.0,
 ) -> float:
     """Returns the FLOPs of one training sample, forward and backward, teacher included.
 
@@ -42,6 +45,7 @@ def training_flops(
     text_tokens: positions of a text, padding included
     rows: batch size
     words: mean number of words of a caption that MLM may hide; None: captions fill all positions
+    swapped: share of the captions that have another arrangement, for `ITM.swap_share`
     """
     off = {f"{name}.weight": 0.0 for name in objectives.active() if name not in design.heads}
     # Noise would be drawn, and a queue that is still empty costs less than all later ones.
@@ -49,6 +53,14 @@ def training_flops(
     if not counted.active():
         return 0.0
     batch = _batch(design, counted, text_tokens, rows, words)
+    if brought := round(rows * counted.itm.swap_share * swapped):
+        with torch.device("meta"):
+            batch = dataclasses.replace(
+                batch,
+                swapped_ids_SL=torch.zeros(brought, text_tokens, dtype=torch.int64),
+                swapped_is_real_SL=torch.ones(brought, text_tokens, dtype=torch.bool),
+                swapped_at_B=torch.zeros(rows, dtype=torch.int64),
+            )
     with torch.device("meta"):
         state = ObjectiveState(counted, design.train())
         nobody = torch.zeros(rows, dtype=torch.int64)

@@ -1,10 +1,12 @@
-"""Encodes the captions of a batch, whole and masked, in as few calls of the text encoder as it can.
+"""Encodes the captions of a batch, whole, masked and in another arrangement, in as few calls of the
+text encoder as it can.
 
 Letters: B rows (the batch), L text positions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
 import torch
@@ -14,28 +16,44 @@ from architectures.contract import FusionDesign, TextStates
 from harness.training.data.batches import Batch
 
 
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """The states of the captions of a batch; each is None where no objective reads it."""
+
+    whole: TextStates | None
+    """As they are: ITC and ITM read them."""
+    masked: TextStates | None
+    """With words hidden: MLM reads them."""
+    swapped: TextStates | None
+    """Of the rows that bring one, in another arrangement: negatives of ITM."""
+
+
 def captions(
     design: FusionDesign, batch: Batch, objectives: Collection[str], *, packed: bool
-) -> tuple[TextStates | None, TextStates | None]:
-    """Returns the states of the whole captions, which ITC and ITM read, and of the masked captions,
-    which MLM reads; each is None where no objective in `objectives` reads it. `packed`: padding is
-    left out of every layer.
+) -> Captions:
+    """Returns the states that `objectives` read. `packed`: padding is left out of every layer.
 
-    Where both are read, one call encodes 2 B captions: the matrix products are larger, and the
+    Where several are read, one call encodes all captions: the matrix products are larger, and the
     gradient of each weight is computed once. Designs whose ITC needs a text pass of its own (joint
-    stacks) take two calls, because that later pass would else run over the masked captions too.
+    stacks) take a call each, because that later pass would else run over the other captions too.
     """
     reads_whole, reads_masked = "itc" in objectives or "itm" in objectives, "mlm" in objectives
-    real_BL = batch.text_is_real_BL
-
-    def encoded(*ids_BL: Tensor) -> TextStates:
-        real = torch.cat([real_BL] * len(ids_BL))
-        return design.encode_text(torch.cat(ids_BL), real, packed=packed)
-
-    facts = design.facts(design.config, design.backbone)
-    if reads_whole and reads_masked and not facts.itc_own_pass:
-        return encoded(batch.ids_BL, batch.masked_ids_BL).split(len(batch))
-    return (
-        encoded(batch.ids_BL) if reads_whole else None,
-        encoded(batch.masked_ids_BL) if reads_masked else None,
-    )
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
+    if reads_whole:
+        parts["whole"] = batch.ids_BL, batch.text_is_real_BL
+    if reads_masked:
+        parts["masked"] = batch.masked_ids_BL, batch.text_is_real_BL
+    if "itm" in objectives and batch.swapped_ids_SL is not None and len(batch.swapped_ids_SL):
+        assert batch.swapped_is_real_SL is not None
+        parts["swapped"] = batch.swapped_ids_SL, batch.swapped_is_real_SL
+    states: dict[str, TextStates | None] = {"whole": None, "masked": None, "swapped": None}
+    if design.facts(design.config, design.backbone).itc_own_pass:
+        for name, (ids, real) in parts.items():
+            states[name] = design.encode_text(ids, real, packed=packed)
+        return Captions(**states)
+    ids, real = (torch.cat(each) for each in zip(*parts.values(), strict=True))
+    rest = design.encode_text(ids, real, packed=packed)
+    for name, (ids, _) in list(parts.items())[:-1]:
+        states[name], rest = rest.split(len(ids))
+    states[list(parts)[-1]] = rest
+    return Captions(**states)

@@ -52,7 +52,8 @@ def terms(
     by_objective: dict[str, Term] = {}
     notes: dict[str, Tensor] = {}
     image = design.encode_image(batch.pixels())
-    text, masked = captions(design, batch, active, packed=packed)
+    encoded = captions(design, batch, active, packed=packed)
+    text, masked = encoded.whole, encoded.masked
     both_ways = None
     if "itc" in active:
         assert text is not None
@@ -68,9 +69,13 @@ def terms(
         assert text is not None
         if isinstance(negatives, torch.Generator):
             negatives = _drawn(both_ways, state, batch.match_BB, negatives)
-        by_objective["itm"] = matching(design, image, text, negatives)
         if both_ways is not None:
             notes["itm_negative_cosine"] = _negative_cosine(both_ways, negatives)
+        if encoded.swapped is not None:
+            assert batch.swapped_at_B is not None
+            negatives = negatives.with_swaps(batch.swapped_at_B)
+            text = TextStates.join([text, encoded.swapped])
+        by_objective["itm"] = matching(design, image, text, negatives)
     if masked is not None:
         taught_NV = None if taught is None else taught.words_NV
         labels_N = batch.mask_labels_BR.flatten().index_select(0, batch.hidden_N)

@@ -2,8 +2,9 @@
 
 The form is ALBEF's (Li et al. 2021): labels 1, 0, 0, and negatives drawn inside the batch by ITC
 similarity. Matching pairs (same group, picture or caption) are taken out before the softmax, so
-that a drawn negative is never a true pair, unless the settings ask for the published form. A row
-without any negative is left out of the loss.
+that a drawn negative is never a true pair, unless the settings ask for the published form. A share
+of the wrong captions may be the own ones in another arrangement (NegCLIP, Yuksekgonul et al. 2023).
+A row without any negative is left out of the loss.
 
 Letters: B rows (the batch).
 """
@@ -30,6 +31,14 @@ class Negatives:
 
     image_for_text_B: Tensor
     text_for_image_B: Tensor
+
+    def with_swaps(self, swapped_at_B: Tensor) -> Negatives:
+        """Puts the caption in another arrangement in the place of the wrong caption, for the rows
+        that bring one: those captions follow the B of the batch.
+        """
+        rows = len(self.text_for_image_B)
+        text_B = torch.where(swapped_at_B < 0, self.text_for_image_B, rows + swapped_at_B)
+        return dataclasses.replace(self, text_for_image_B=text_B)
 
 
 def weights(logits_BB: Tensor, match_BB: Tensor, settings: ITM) -> Tensor:

@@ -65,12 +65,12 @@ class Twin(nn.Module):
             self.follow(design)
         twin = self.design.train(self.settings.dropout and design.training)
         image = twin.encode_image(batch.pixels())
-        whole, masked = captions(twin, batch, self.taught, packed=packed)
+        encoded = captions(twin, batch, self.taught, packed=packed)
         image_BE = text_BE = words_NV = None
-        if whole is not None:
-            image_BE, text_BE = twin.heads["itc"](image.pooled_BD, whole.pooled_BD)
-        if masked is not None:
-            words_NV = hidden_words(twin, image, masked, batch)
+        if encoded.whole is not None:
+            image_BE, text_BE = twin.heads["itc"](image.pooled_BD, encoded.whole.pooled_BD)
+        if encoded.masked is not None:
+            words_NV = hidden_words(twin, image, encoded.masked, batch)
         if self.settings.update == "after":
             self.follow(design)
         return Taught(image_BE=image_BE, text_BE=text_BE, words_NV=words_NV)

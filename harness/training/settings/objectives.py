@@ -74,6 +74,11 @@ class ITM(Frozen, allow_inf_nan=False):
     """Chance that a negative is drawn by ITC similarity and not uniformly: 1 as ALBEF, 0 as ViLT.
     From scratch a short budget needs both kinds: hard negatives alone differ in one word, and ITM
     stays at the majority. Without ITC all are drawn uniformly."""
+    swap_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Chance that the wrong caption of a picture is its own caption with the same words in another
+    arrangement, where there is one (NegCLIP, Yuksekgonul et al. 2023): by ground truth on scenes,
+    by rule elsewhere (`data.swapping`). There are no more negatives than without. Negatives of
+    validation curves stay those of other pictures."""
     same: Literal["masked", "negative"] = "masked"
     """Other pairs that match (same group, picture or caption): never drawn, or (as published, where
     only the own pair's weight is set to 0) drawn like any other."""
