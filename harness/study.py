@@ -26,14 +26,15 @@ from harness.training.settings.objectives import (
 )
 from harness.training.settings.run import RunSettings
 from harness.training.settings.spec import RunSpec
-from harness.training.settings.tasks import Retrieval
+from harness.training.settings.tasks import Pairs, Retrieval, Words
 from harness.training.settings.warm_start import WarmStart
 
 __all__ = [
     "ALBEF_OBJECTIVES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER",
-    "Backbone", "Budget", "Cell", "Measure", "Numerics", "Objectives", "Optimizer", "Pictures",
-    "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study", "Teacher", "Text", "Tuning",
-    "Variant", "WarmStart", "add_one_in", "grid", "leave_one_out", "scale",
+    "Backbone", "Budget", "Cell", "Measure", "Numerics", "Objectives", "Optimizer", "Pairs",
+    "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError", "Study", "Teacher",
+    "Text", "Tuning", "Variant", "WarmStart", "Words", "add_one_in", "grid", "leave_one_out",
+    "scale",
 ]  # fmt: skip
 
 

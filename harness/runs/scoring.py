@@ -7,13 +7,15 @@ import traceback
 import numpy as np
 import torch
 
-from architectures.contract import FusionDesign
+from architectures.contract import Facts, FusionDesign
+from architectures.frozen import SettingError
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
 from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
+from harness.training.data.group_files import folder_digest
 from harness.training.loop.trainer import Trainer
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
@@ -30,7 +32,14 @@ def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus
     """Raises `SettingError` where a missing score could not be made, before anything trains."""
     facts = design.facts(design.config, design.backbone)
     for task in missing_scores(folder, spec):
-        tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+        _refuse(facts, spec, corpus, task)
+
+
+def _refuse(facts: Facts, spec: RunSpec, corpus: Corpus, task: TaskSpec) -> None:
+    for where in (getattr(task, field) for field in task.paths):
+        if where and folder_digest(where) != spec.asked.task_sources.get(where):
+            raise SettingError(f"the groups in {where} have changed since the run was planned")
+    tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
 
 
 def score(
@@ -55,7 +64,7 @@ def score(
     for settings in wanted:
         task = tasks.find(settings.name)
         try:
-            task.refuse(facts, spec.train.objectives, corpus, settings)
+            _refuse(facts, spec, corpus, settings)
             result = task.score(design, corpus, settings, device)
         except Exception as error:
             (folder.path / "traceback.txt").write_text(traceback.format_exc())

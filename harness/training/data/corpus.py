@@ -48,6 +48,10 @@ class Corpus:
     """What the tokenizer did to the captions (`tokenizer.tokenized`)."""
     notes: tuple[str, ...]
     """Sentences that a reader of the results needs: leaks between splits, captions cut."""
+    data: Scenes | Pictures
+    """The settings that it was made of."""
+    cache: Path
+    """Folder of its entries, where a task keeps what it decodes besides."""
 
 
 def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels: int = 3) -> Corpus:
@@ -72,6 +76,8 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
         training=about["training"],
         facts=about["facts"],
         notes=(*_leaks(train, val, test), *_text_notes((train, val, test), about["facts"], data)),
+        data=data,
+        cache=cache,
     )
 
 
