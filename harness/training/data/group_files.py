@@ -111,7 +111,7 @@ def read_lines(folder: Path) -> list[GroupLine]:
             if not problem and (before := first.setdefault(line.group, number)) != number:
                 problem = f"field 'group': {line.group!r} stands in line {before} already"
         except ValidationError as error:
-            problem = f"field {readable(error)}"
+            problem = f"field {readable(error)}".removeprefix(f"field {error.title}: ")
         except (ValueError, SettingError) as error:
             problem = str(error)
         if problem:
