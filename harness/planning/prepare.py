@@ -10,6 +10,7 @@ from architectures import build
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
 from harness.training.data.corpus import Corpus
+from harness.training.objectives.binding import binding_of
 from harness.training.scoring import registry as tasks
 from harness.warm_start import make
 from harness.warm_start.keys import key, stage_folder, text_stage
@@ -57,6 +58,7 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 design = build.construct(*parts)
             build.start(design)
             facts = design.facts(design.config, design.backbone)
+            binding_of(spec.train.measure, corpus)
             for task in spec.asked.tasks:
                 tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
     return corpora

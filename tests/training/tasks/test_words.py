@@ -1,4 +1,4 @@
-"""The task words: which words are of which kind, a perfect and a constant reader, what is not read."""
+"""The task words: which words are of which kind, perfect and constant readers, what is refused."""
 
 from collections import Counter
 from collections.abc import Callable
