@@ -128,12 +128,11 @@ def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.devic
 
 
 def _tags(groups: tuple[Group, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields "" with all groups, then every tag, where there are several, with its bool (G,)."""
+    """Yields "" with all groups, then every tag with its groups: bool (G,)."""
     names_G = np.array([name_of(group.tag) for group in groups])
     yield "", np.ones(len(groups), dtype=bool)
-    if len(tags := sorted({*names_G.tolist()} - {""})) > 1 or (tags and "" in names_G):
-        for tag in tags:
-            yield f"{tag}_", names_G == tag
+    for tag in sorted({*names_G.tolist()} - {""}):
+        yield f"{tag}_", names_G == tag
 
 
 def _percent(name: str, shares: Shares, protocol: str) -> Score:
