@@ -57,9 +57,10 @@ def masked_kinds(
 
     which: `first` or `all` captions of a picture
     kinds: kind -> its words; `left of` stands for `left` where `of` follows. Of entries that fit
-           at one word the one of most words wins, then the kind that is named first
+           at one word the one of most words wins, then the kind that is named first; what is of
+           the kind "" is never masked
     """
-    found: dict[str, list[tuple[int, list[int], list[int]]]] = {kind: [] for kind in kinds}
+    found: dict[str, list[tuple[int, list[int], list[int]]]] = {kind: [] for kind in kinds if kind}
     entries = _entries(kinds)
     longest = max((len(entry) for entry in entries), default=1)
     for row, captions in enumerate(split.captions):

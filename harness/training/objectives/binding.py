@@ -103,5 +103,5 @@ def binding_of(measure: Measure, corpus: Corpus) -> Binding:
 def curve_names(measure: Measure) -> tuple[str, ...]:
     """Returns the names of the curves that some design on some scenes gets."""
     pairs = [f"pairs/{tag}{by}" for tag in (*SWAPS, EVERY) for by in ("", "_itc")]
-    words = [f"words/{kind}" for kind in kinds()]
+    words = [f"words/{kind}" for kind in filter(None, kinds())]
     return (*(pairs if measure.pairs else ()), *(words if measure.words else ()))

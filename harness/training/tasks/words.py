@@ -44,7 +44,7 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Words) ->
 
 def names(task: Words) -> tuple[str, ...]:
     """Returns the names of its scores: the kinds, and their mean."""
-    return (*(task.words or kinds()), "mean")
+    return (*filter(None, task.words or kinds()), "mean")
 
 
 def score(design: FusionDesign, corpus: Corpus, task: Words, device: torch.device) -> TaskScores:

@@ -9,7 +9,9 @@ NUMBERS = ("no", "one", "two", "three", "four")
 
 
 def kinds() -> dict[str, tuple[str, ...]]:
-    """Returns kind -> its words with all synonyms, as `settings.tasks.Words.words` gives them."""
+    """Returns kind -> its words with all synonyms, as `settings.tasks.Words.words` gives them; of
+    no kind is what only looks like one ("one can count two circles").
+    """
     shapes = _said(SHAPES)
     places = {word for place in PLACES for word in place.split()}
     sides = {word for side in DIRECTIONS.values() for word in side.split()} - {"of"}
@@ -20,6 +22,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
         "place": _said(sorted(places)),
         "direction": tuple(f"{side} of" if side in places else side for side in sorted(sides)),
         "number": NUMBERS,
+        "": ("one can",),
     }
 
 
