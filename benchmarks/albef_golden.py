@@ -35,6 +35,7 @@ from architectures.weights.positions import resize_positions
 from architectures.weights.published.albef import albef_roles, albef_tensors
 from harness.training.data.batches import Batch
 from harness.training.data.identity import Identity, matches
+from harness.training.objectives.compared import match_logits
 from harness.training.objectives.forward import compared, terms, total
 from harness.training.objectives.itc import one_way, softened, targets
 from harness.training.objectives.itm import Negatives, rows_of, weights
@@ -42,7 +43,6 @@ from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
 from harness.training.scoring.ranking import Shortlist, hits_at
 from harness.training.settings.objectives import ALBEF_OBJECTIVES
-from harness.training.tasks.retrieval import match_logits
 
 LIMITS = {torch.float64: 1e-8, torch.float32: 2e-5}
 SUFFIX = {torch.float64: "f64", torch.float32: "f32"}

@@ -168,7 +168,8 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
-        return "yes" if value else "NO"
+        blind = column == "ok" and str(row["level"]).endswith("blind_floor")
+        return "yes" if value else "NO: not evidence of binding" if blind else "NO"
     if value is None or not math.isfinite(value):
         return "–"
     if column == "seeds_done":

@@ -10,6 +10,7 @@ from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
 from harness.planning.plan import Plan
 from harness.training.loop.budget import grid_of, steps_of
+from harness.training.objectives.binding import curve_names
 from harness.training.scoring import registry as tasks
 from harness.training.settings.loop import Final
 
@@ -54,6 +55,8 @@ def scores_of(planned: Plan) -> set[str]:
             names |= {f"{task.title}/{score}" for score in tasks.find(task.name).names(task)}
         for objective in spec.train.objectives.active():
             names |= {f"validation/{objective}_{what}" for what in ("loss", "accuracy")}
+        curves = curve_names(spec.train.measure)
+        names |= {f"steps_until/{curve.replace('/', '_')}" for curve in curves}
     return names
 
 

@@ -10,6 +10,8 @@ from architectures import build
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
 from harness.training.data.corpus import Corpus
+from harness.training.objectives.binding import binding_of
+from harness.training.scoring import registry as tasks
 from harness.warm_start import make
 from harness.warm_start.keys import key, stage_folder, text_stage
 
@@ -25,8 +27,8 @@ def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
 def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -> dict[str, Corpus]:
     """Decode the data of every cell once, before any worker starts; cell -> corpus.
 
-    Raises `SettingError` where a batch is larger than the data or a design cannot be built, besides
-    what loading raises.
+    Raises `SettingError` where a batch is larger than the data, a design cannot be built or a task
+    cannot be scored, besides what loading raises.
     """
     import torch
 
@@ -55,6 +57,10 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 parts = (spec.train.design, spec.config, spec.backbone, words, active)
                 design = build.construct(*parts)
             build.start(design)
+            facts = design.facts(design.config, design.backbone)
+            binding_of(spec.train.measure, corpus)
+            for task in spec.asked.tasks:
+                tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
     return corpora
 
 

@@ -34,12 +34,14 @@ from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
     refuse_scores,
     score,
+    write_arrivals,
     write_validation,
 )
 from harness.training.data.batches import validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.trainer import DivergedError, Measurement, Trainer
+from harness.training.objectives.binding import binding_of
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
 
@@ -148,6 +150,7 @@ class _Run:
             training_batches(self.spec, corpus),
             validation=fixed(corpus.val, items=train.measure.items),
             trained_on=fixed(corpus.train, items=train.measure.gap_items),
+            binding=binding_of(train.measure, corpus),
         )
         self._resume(trainer)
         self._count_cost(trainer, corpus)
@@ -159,6 +162,7 @@ class _Run:
             if measurement.stopped:
                 return False
         write_validation(folder, trainer)
+        write_arrivals(folder, train)
         self._write_ledger(trainer)
         write_weights(folder, trainer.final_design().state_dict())
         return True

@@ -7,30 +7,45 @@ import traceback
 import numpy as np
 import torch
 
-from architectures.contract import FusionDesign
+from architectures.contract import Facts, FusionDesign
+from architectures.frozen import SettingError
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
 from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
+from harness.training.data.group_files import folder_digest
+from harness.training.loop.budget import grid_of, steps_of
 from harness.training.loop.trainer import Trainer
+from harness.training.objectives.binding import curve_names
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
 from harness.training.scoring.contract import Level, Score
-from harness.training.settings.spec import RunSpec
+from harness.training.settings.spec import RunSpec, TrainSpec
 from harness.training.settings.tasks import TaskSpec
 
 LONGEST_FAILURE = 500
 VALIDATION = "validation"
 """Under which the last validation stands among the tasks."""
+ARRIVAL = "steps_until"
+"""Under which it stands when the curves of binding arrived."""
+ARRIVED = 0.75
+"""The share at which a curve of binding has arrived: half way from chance, of two, to all."""
 
 
 def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:
     """Raises `SettingError` where a missing score could not be made, before anything trains."""
     facts = design.facts(design.config, design.backbone)
     for task in missing_scores(folder, spec):
-        tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+        _refuse(facts, spec, corpus, task)
+
+
+def _refuse(facts: Facts, spec: RunSpec, corpus: Corpus, task: TaskSpec) -> None:
+    for where in (getattr(task, field) for field in task.paths):
+        if where and folder_digest(where) != spec.asked.task_sources.get(where):
+            raise SettingError(f"the groups in {where} have changed since the run was planned")
+    tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
 
 
 def score(
@@ -55,7 +70,7 @@ def score(
     for settings in wanted:
         task = tasks.find(settings.name)
         try:
-            task.refuse(facts, spec.train.objectives, corpus, settings)
+            _refuse(facts, spec, corpus, settings)
             result = task.score(design, corpus, settings, device)
         except Exception as error:
             (folder.path / "traceback.txt").write_text(traceback.format_exc())
@@ -112,6 +127,35 @@ def write_validation(folder: RunFolder, trainer: Trainer) -> None:
     ScoresRecord(task=VALIDATION, scores=tuple(scores), levels=tuple(levels)).write(
         folder.score_file(VALIDATION)
     )
+
+
+def write_arrivals(folder: RunFolder, train: TrainSpec) -> None:
+    """Writes after how many steps each curve of binding was first measured at `ARRIVED` or more,
+    the fewer the better. One that never was gets the step at which a measurement more would be.
+    """
+    steps = steps_of(train.budget, train.batch_size)
+    never = steps + steps // (len(grid_of(steps, train.measure.points)) - 1)
+    lines = folder.metric_lines()
+    arrivals: dict[str, int] = {}
+    for line in lines:
+        for name, value in line.values.items():
+            if name in curve_names(train.measure):
+                if value >= ARRIVED:
+                    arrivals[name] = min(line.step, arrivals.get(name, never))
+                arrivals.setdefault(name, never)
+    scores = [
+        Score(
+            name=name.replace("/", "_"),
+            value=step,
+            unit="steps",
+            higher_is_better=False,
+            protocol="never" if step == never else f"first measured at {ARRIVED} or more",
+        )
+        for name, step in arrivals.items()
+    ]
+    if scores:
+        record = ScoresRecord(task=ARRIVAL, scores=tuple(scores))
+        record.write(folder.score_file(ARRIVAL))
 
 
 def _of_validation(name: str, value: float, unit: str) -> Score:

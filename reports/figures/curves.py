@@ -11,15 +11,22 @@ TABLE = "curves"
 NEEDS = panels.NEEDS
 ORDER = 2
 TITLE = "Validation curves"
+BINDING = ("pairs/", "words/")
+"""How the names of curves begin that some studies measure besides."""
 
 
 def caption(table: pd.DataFrame) -> str:
     """Says how to read it."""
     text = "Means over finished runs at the same samples seen, on fixed batches and masks. "
+    if table["name"].str.startswith(BINDING).any():
+        text += (
+            "Pairs: share of swap groups matched, by ITM where there is such a head; .5 is chance. "
+            "Words: share of masked words named beside their picture. "
+        )
     return text + panels.how_to_read(table)
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Draws small multiples over the names that start with `val/`."""
-    names = [name for name in table["name"].unique() if name.startswith("val/")]
+    """Draws small multiples over the names that start with `val/` or as `BINDING` says."""
+    names = [name for name in table["name"].unique() if name.startswith(("val/", *BINDING))]
     return panels.panels(table, names, "no validation curves yet")

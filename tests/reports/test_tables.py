@@ -99,6 +99,17 @@ def test_shown_is_text_and_leaves_numbers_alone(results: Results) -> None:
     assert levels["share"].iloc[0] == "7.8%" and set(levels["above chance"]) == {"yes"}
 
 
+def test_a_level_at_its_blind_floor_is_no_evidence_of_binding() -> None:
+    table = pd.DataFrame(
+        {
+            "level": ["caption_blind_floor", "caption_blind_floor", "caption"],
+            "ok": [False, True, False],
+        }
+    )
+    said = tables.shown(table)["above chance"].tolist()
+    assert said == ["NO: not evidence of binding", "yes", "NO"]
+
+
 def test_one_seed_has_a_difference_without_an_interval(make: Callable[..., Results]) -> None:
     made = make({"a": 1.0, "b": 2.0}, seeds=1, control="b")
     row = tables.shown(tables.comparison(made, answer(made))).set_index("cell").loc["a"]

@@ -77,8 +77,15 @@ def test_what_is_out_of_range_is_refused(field: str, value: Any, message: str) -
 @pytest.mark.parametrize("field", ["rerank", "every_pair"])
 @pytest.mark.parametrize("value", [0, -3, math.inf, math.nan, 2.5])
 def test_a_task_without_sense_is_refused(field: str, value: Any) -> None:
-    with pytest.raises(SettingError, match=rf"^tasks\.0\.{field}: "):
-        study_with(("tasks", [{field: value}]))
+    with pytest.raises(SettingError, match=rf"^tasks\.0\.retrieval\.{field}: "):
+        study_with(("tasks", [{"name": "retrieval", field: value}]))
+
+
+def test_a_task_says_which_it_is() -> None:
+    with pytest.raises(SettingError, match=r"^tasks\.0: it needs a 'name'"):
+        study_with(("tasks", [{"rerank": 4}]))
+    (task,) = study_with(("tasks", [{"name": "pairs", "count": 4}])).tasks
+    assert (task.name, task.title) == ("pairs", "pairs")
 
 
 def test_values_at_the_edges_are_taken() -> None:

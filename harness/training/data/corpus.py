@@ -57,6 +57,10 @@ class Corpus:
     """What the tokenizer did to the captions (`tokenizer.tokenized`)."""
     notes: tuple[str, ...]
     """Sentences that a reader of the results needs: leaks between splits, captions cut."""
+    data: Scenes | Pictures
+    """The settings that it was made of."""
+    cache: Path
+    """Folder of its entries, where a task keeps what it decodes besides."""
 
 
 def load_corpus(
@@ -93,6 +97,8 @@ def load_corpus(
             *_text_notes((train, val, test), about["facts"], data),
             *_swap_notes(train, swaps),
         ),
+        data=data,
+        cache=cache,
     )
 
 

@@ -25,6 +25,7 @@ from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
 from harness.training.loop.final import Averaged
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.ledger import Ledger
+from harness.training.objectives.binding import Binding
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses, Term
@@ -62,11 +63,13 @@ class Trainer:
         batches: Batches,
         validation: Sequence[Batch],
         trained_on: Sequence[Batch] = (),
+        binding: Binding | None = None,
     ) -> None:
         """Prepares a run from its first step. `validation`: the fixed batches that curves are
-        measured on; `trained_on`: such batches of training pictures, for the gap between the two.
+        measured on; `trained_on`: such batches of training pictures, for the gap between the two;
+        `binding`: swap groups and masked words that are curves too.
         """
-        self.spec, self.batches = spec, batches
+        self.spec, self.batches, self.binding = spec, batches, binding
         self.device = torch.device(spec.numerics.device)
         self.design = design.to(self.device).train()
         self.state = ObjectiveState(spec.objectives, self.design, seed=spec.seed)
@@ -212,6 +215,8 @@ class Trainer:
         if self.trained_on:
             seen = validate(self.design, self.state, self.trained_on, self.precision)
             values |= gaps(self.validated, seen, objectives)
+        if self.binding:
+            values |= self.binding.curves(self.design, self.device, self.precision)
         if self.averaged is not None and self.step == self.steps:
             self.validated = self.validate(self.final_design())
             values |= curve_values(self.validated, objectives, "val_final")

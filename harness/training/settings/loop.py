@@ -91,6 +91,12 @@ class Measure(Frozen, allow_inf_nan=False):
     """Training pictures measured in the same way, for the gap to validation; 0: none."""
     checkpoints: Positive = 5
     """Checkpoints written over the budget (at measurements); only the newest is kept."""
+    pairs: Annotated[int, Field(ge=0)] = 0
+    """Swap groups of the scenes' validation split, whose group match by tag is a curve
+    (`pairs/relation`), and when it comes to .75 a score (`steps_until/pairs_relation`); 0: none."""
+    words: Annotated[int, Field(ge=0)] = 0
+    """Masked words of each kind in the scenes' validation captions, whose accuracy is a curve
+    (`words/colour`), and when it comes to .75 a score (`steps_until/words_colour`); 0: none."""
 
 
 class Final(Frozen, allow_inf_nan=False):

@@ -51,6 +51,8 @@ class Asked(Frozen):
     """Scores to be made of the trained design."""
     task_versions: dict[str, str] = {}
     """Name of a task -> its declared version."""
+    task_sources: dict[str, str] = {}
+    """Folder that a task names -> digest of what lies there."""
     sources: dict[str, str] = {}
     """Digest of a weights file or folder, as `TrainSpec` names it -> where it lies here."""
     not_applicable: dict[str, str] = {}
@@ -75,6 +77,8 @@ class RunSpec(Frozen):
         """Digest of the trained weights, the data of all splits, a task's settings and version."""
         version = self.asked.task_versions.get(task.name, "")
         settings = {k: v for k, v in task.changed_fields().items() if k != "label"}
+        for field in settings.keys() & set(task.paths):
+            settings[field] = self.asked.task_sources.get(settings[field], settings[field])
         return digest([self.train_key(), self.asked.content, settings, version])
 
     @property

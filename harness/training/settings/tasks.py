@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from architectures.frozen import Frozen
-from harness.training.settings.data import Positive
+from harness.training.settings.data import Name, Positive
+
+SWAPS = ("colour", "shape", "size", "relation", "place", "count")
+"""What a swap group of scenes swaps: its tag."""
 
 
 class TaskSettings(Frozen, allow_inf_nan=False):
@@ -16,6 +19,9 @@ class TaskSettings(Frozen, allow_inf_nan=False):
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
     """What its scores stand under; empty: the task's name. Two settings of one task in one study
     need one."""
+
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a folder, empty for none: scores are known by its content, not its place."""
 
     @property
     def title(self) -> str:
@@ -40,4 +46,45 @@ class Retrieval(TaskSettings, allow_inf_nan=False):
     """Captions of a picture that are queries and candidates."""
 
 
-TaskSpec = Retrieval
+class Pairs(TaskSettings, allow_inf_nan=False):
+    """Groups of pictures and captions that only a joint reading tells apart, by ITC and by ITM."""
+
+    name: Literal["pairs"] = "pairs"
+    """Which task file scores it."""
+    groups: str = ""
+    """Folder of a `groups.jsonl` and its pictures, as `fuselab convert` writes it; empty: swap
+    groups of the scenes, whose descriptions no training picture has."""
+    count: Positive = 256
+    """Swap groups drawn of the scenes; a folder is taken whole."""
+    split: Literal["val", "test"] = "test"
+    """Of the scenes: which split the swap groups belong to."""
+    tags: tuple[Name, ...] = ()
+    """Only groups of these tags, whose scores a study may then name as `primary`; empty: all."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How a picture of a folder becomes square: stretched, cut in the centre, or put on white."""
+    floors: bool = True
+    """For groups of one picture: also score the mean picture in place of each, and a classifier of
+    words alone, the blind floors."""
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    """Parts into which the groups fall for the classifier; each is judged by one that never saw
+    it."""
+    paths: ClassVar[tuple[str, ...]] = ("groups",)
+
+
+class Words(TaskSettings, allow_inf_nan=False):
+    """Masked words by kind: colours, shapes, places, directions and numbers apart."""
+
+    name: Literal["words"] = "words"
+    """Which task file scores it."""
+    split: Literal["val", "test"] = "test"
+    """Which split is scored."""
+    captions: Literal["first", "all"] = "first"
+    """Captions of a picture in which words are masked."""
+    words: dict[Name, tuple[Name, ...]] = {}
+    """Kind -> its words; `left of` is the word `left` where `of` follows, and wins over `left`.
+    Empty: those of the scenes."""
+    items: Positive = 512
+    """Most masked words of a kind, spread evenly over the split."""
+
+
+TaskSpec = Annotated[Retrieval | Pairs | Words, Field(discriminator="name")]

@@ -26,6 +26,7 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
+from harness.training.objectives.compared import BATCH, match_logits
 from harness.training.objectives.term import full
 from harness.training.randomness import stream
 from harness.training.scoring.contract import Score, TaskScores
@@ -45,9 +46,6 @@ VERSION = "2"
 CUTOFFS = (1, 5, 10)
 PROTOCOLS = {"reranked": "re-ranked", "itc": "ITC alone", "every_pair": "every pair by ITM"}
 """Protocol -> what the report calls it; a design's own is the first of those that it can serve."""
-BATCH = 128
-UNSCORED = -100.0
-"""What stands for a pair that was not scored, as in ALBEF."""
 
 
 def why_not(facts: Facts, objectives: Objectives) -> str:
@@ -178,30 +176,6 @@ def _reranked(
         shortlist = shortlist.drawn(lambda query: stream(0, "retrieval ties", way, query))
     logits_QC = turned(match_logits(design, image, text, turned(shortlist.scored_QC)))
     return {f"{way}_{k}": reranked_hits_at(shortlist, logits_QC, right_QC, k) for k in CUTOFFS}
-
-
-@torch.no_grad()
-def match_logits(
-    design: FusionDesign, image: ImageStates, text: TextStates, wanted_IT: np.ndarray
-) -> np.ndarray:
-    """Returns the ITM head's logit of "match" (I, T) for the pairs that are wanted, as ALBEF scores
-    them, and `UNSCORED` for the rest.
-
-    The logit of "no match" plays no part: ALBEF ranks by this logit alone, and the order by the
-    difference of the two is another one.
-    """
-    device = image.pooled_BD.device
-    image_N, text_N = (torch.from_numpy(rows).to(device) for rows in np.nonzero(wanted_IT))
-    logits = []
-    for images, texts in zip(image_N.split(4 * BATCH), text_N.split(4 * BATCH), strict=True):
-        fused = design.fuse(
-            image.take(images), text.take(texts), read_at_BR=images.new_zeros(len(images), 0)
-        )
-        logits.append(full(design.heads["itm"](fused.pooled_BD)[:, 1]).cpu())
-    logits_N = torch.cat(logits).numpy()
-    logits_IT = np.full(wanted_IT.shape, UNSCORED, dtype=logits_N.dtype)
-    logits_IT[wanted_IT] = logits_N
-    return logits_IT
 
 
 def _both_ways(
