@@ -27,8 +27,8 @@ _DECAY = 1e-3
 """Weight of the squared weights in the loss of the logistic regression."""
 _SIDE = 32
 """Pixels along a side that the convolution net reads; larger pictures are averaged down to it."""
-_EPOCHS = 12
-_BATCH = 64
+_EPOCHS = 10
+_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,15 +187,21 @@ def _logits(bag: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
     return F.embedding_bag(bag[0], weight, bag[1], mode="sum")
 
 
+def shrunk(images_NHWC: np.ndarray) -> np.ndarray:
+    """Averages pictures down to what the convolution net reads: uint8 (N, side, side, C); pictures
+    that are small already stay as they are.
+    """
+    if images_NHWC.shape[1] <= _SIDE:
+        return images_NHWC
+    images_NCHW = torch.from_numpy(np.array(images_NHWC)).permute(0, 3, 1, 2).float()
+    small_NCHW = F.adaptive_avg_pool2d(images_NCHW, _SIDE)
+    return small_NCHW.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+
+
 def _pixels(images_NHWC: np.ndarray) -> Tensor:
-    """Returns float32 (N, C, H, W) about [-1, 1], averaged down to `_SIDE` where it is larger."""
-    pieces = []
-    for start in range(0, len(images_NHWC), 512):
-        piece = torch.from_numpy(np.array(images_NHWC[start : start + 512]))
-        piece = piece.permute(0, 3, 1, 2).float() / 127.5 - 1
-        side = min(_SIDE, piece.shape[-1])
-        pieces.append(F.adaptive_avg_pool2d(piece, side))
-    return torch.cat(pieces)
+    """Returns float32 (N, C, H, W) in [-1, 1]."""
+    images_NCHW = torch.from_numpy(np.array(shrunk(images_NHWC))).permute(0, 3, 1, 2)
+    return images_NCHW.float() / 127.5 - 1
 
 
 def _net(images_NCHW: Tensor, classes: int) -> nn.Sequential:
