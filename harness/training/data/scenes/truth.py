@@ -29,9 +29,10 @@ _EDGES: dict[str, Box] = {
     "ring": (1.1, 1.1, 1.1, 1.1),
     "cross": (1.05, 1.05, 1.05, 1.05),
     "bar": (1.1, 0.35, 1.1, 0.35),
-    "star": (1.19, 1.25, 1.19, 1.01),
+    "star": (1.12, 1.18, 1.12, 0.96),
 }
-"""How far each shape reaches from its centre to the left, top, right and bottom, in radii."""
+"""How far each shape reaches from its centre to the left, top, right and bottom, in radii; a
+star's tips as far as they are wide enough to be seen."""
 
 
 class _Object(TypedDict):

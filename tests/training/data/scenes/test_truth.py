@@ -192,7 +192,7 @@ def test_boxes_hold_what_is_painted(scenes: Corpus) -> None:
     seen = set()
     for image, truth in zip(scenes.train.images_NHWC, scenes.train.truth, strict=True):
         scene = Scene.of(truth)
-        painted = (np.abs(image.astype(int) - BACKGROUND).max(axis=2) > 40).nonzero()
+        painted = (np.abs(image.astype(int) - BACKGROUND).max(axis=2) > 15).nonzero()
         edges = np.array(scene.boxes)
         box = [edges[:, 0].min(), edges[:, 1].min(), edges[:, 2].max(), edges[:, 3].max()]
         y, x = painted
