@@ -15,6 +15,8 @@ from harness.training.data.scenes.statements import statements
 from harness.training.data.splits import Split
 from harness.training.scoring.floors import Floors, floors, shrunk
 
+_ITEMS = (2000, 2000)
+"""Items to train on and to score."""
 _AT_ONCE = 512
 
 Item = tuple[tuple[int, ...], str, Hashable]
@@ -52,7 +54,7 @@ TASKS: dict[str, Callable[[Truths, int, int], list[Item]]] = {
 
 
 def task_floors(
-    train: Split, val: Split, task: str, *, seed: int = 0, items: tuple[int, int] = (2000, 2000)
+    train: Split, val: Split, task: str, *, seed: int = 0, items: tuple[int, int] | None = None
 ) -> Floors:
     """Measures the floors of one of `TASKS`, trained on items of the train split's pictures and
     scored on items of val's. Raises DataError where the scenes do not allow the task.
@@ -60,7 +62,8 @@ def task_floors(
     if train.truth is None or val.truth is None:
         raise DataError("floors of tasks are measured on scenes, whose ground truth is known")
     seen, held = (
-        TASKS[task](s.truth or (), seed, n) for s, n in zip((train, val), items, strict=True)
+        TASKS[task](s.truth or (), seed, n)
+        for s, n in zip((train, val), items or _ITEMS, strict=True)
     )
     return floors(_columns(train, seen), _columns(val, held))
 
