@@ -96,9 +96,9 @@ def test_a_study_whose_cells_differ_shows_each_data(outputs: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sceens"], "unknown study 'sceens'"),
+        (["szenes"], "unknown study 'szenes'"),
         (["nowhere.parquet"], "train=nowhere.parquet does not exist"),
-        (["scenes", "--set", "data.trian=3"], "unknown field 'data.trian'; did you mean"),
+        (["scenes", "--set", "data.trainn=3"], "unknown field 'data.trainn'; did you mean"),
         (["scenes", "--page", "page.gif"], "--page page.gif: a picture ends in .png or .svg"),
     ],
 )
