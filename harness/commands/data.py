@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, nearest
 from harness.commands.options import (
     OUTPUTS,
     STUDIES,
@@ -88,7 +88,9 @@ def _sources(
     alone: Scenes | Pictures | None = None
     if source == "scenes":
         alone = Scenes()
-    elif not source.endswith(".py") and source not in names(STUDIES) and _is_place(source):
+    elif not source.endswith(".py") and source not in (studies := names(STUDIES)):
+        if not _is_place(source):
+            raise nearest(source, [*studies, "scenes"], "source")
         alone = Pictures.model_validate(_splits(source))
     if alone:
         its = RunSettings(data=alone).with_fields(changes)

@@ -96,7 +96,7 @@ def test_a_study_whose_cells_differ_shows_each_data(outputs: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["szenes"], "unknown study 'szenes'"),
+        (["scene"], "unknown source 'scene'; did you mean 'scenes'?"),
         (["nowhere.parquet"], "train=nowhere.parquet does not exist"),
         (["scenes", "--set", "data.trainn=3"], "unknown field 'data.trainn'; did you mean"),
         (["scenes", "--page", "page.gif"], "--page page.gif: a picture ends in .png or .svg"),

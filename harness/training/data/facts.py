@@ -67,12 +67,12 @@ class Facts:
 
 def facts_of(corpus: Corpus) -> Facts:
     """Counts what a corpus holds."""
-    captions = [caption for own in corpus.train.captions for caption in own]
+    texts = [caption for captions in corpus.train.captions for caption in captions]
     splits = {name: getattr(corpus, name) for name in NAMES}
     return Facts(
         splits={name: _split(split, corpus) for name, split in splits.items() if len(split)},
         vocabulary=corpus.tokenizer.vocabulary,
-        words=len(words_of(corpus.tokenizer.backend, captions)),
+        words=len(words_of(corpus.tokenizer.backend, texts)),
         length=corpus.tokenizer.length,
         unknown_share=corpus.facts["unknown_share"],
     )
@@ -87,7 +87,9 @@ def _split(split: Split, corpus: Corpus) -> SplitFacts:
         captions=len(caption_K),
         different_captions=len(np.unique(caption_K)),
         captions_a_picture=Spread.of(split.count_N),
-        words=Spread.of(np.array([len(c.split()) for own in split.captions for c in own])),
+        words=Spread.of(
+            np.array([len(c.split()) for captions in split.captions for c in captions])
+        ),
         tokens=Spread.of((split.ids_KL != corpus.tokenizer.pad_id).sum(axis=1)),
         cut=int(corpus.facts[f"{split.name}_cut"]),
         groups=len(size_G),

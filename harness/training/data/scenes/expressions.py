@@ -45,9 +45,9 @@ def expressions(
     """
     scenery, rng = Scenery.of(truths), stream(seed, "scenes expressions", str(places))
     rows = scenery.several
-    made: list[Expression] = []
+    items: list[Expression] = []
     for _ in range(20 * count if len(rows) else 0):
-        if len(made) == count:
+        if len(items) == count:
             break
         row = int(rows[rng.integers(len(rows))])
         scene = scenery.scenes[row]
@@ -59,12 +59,12 @@ def expressions(
             boxes = tuple(scene.boxes[i] for i in order)
             text, thing = meant
             right = order.index(thing)
-            made.append(Expression(picture=row, expression=text, boxes=boxes, right=right))
-    if not made:
+            items.append(Expression(picture=row, expression=text, boxes=boxes, right=right))
+    if not items:
         raise DataError(
             "expressions tell things of one picture apart: data.objects must allow two or more"
         )
-    return tuple(made)
+    return tuple(items)
 
 
 def _reading(box: Box) -> tuple[float, float]:

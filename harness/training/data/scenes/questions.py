@@ -58,19 +58,19 @@ def questions(
     Raises DataError where they allow none.
     """
     scenery = Scenery.of(truths)
-    made: list[Question] = []
+    items: list[Question] = []
     kinds = [kind for kind in KINDS if _possible(kind, scenery)]
     for place, kind in enumerate(kinds):
-        share = (count - len(made)) // (len(kinds) - place)
+        share = (count - len(items)) // (len(kinds) - place)
         rng = stream(seed, "scenes questions", kind)
         if kind in ("existence", "relation"):
-            made += _yes_or_no(kind, scenery, share, rng)
+            items += _yes_or_no(kind, scenery, share, rng)
         else:
-            made += _open_questions(kind, scenery, share, rng)
-    if not made:
+            items += _open_questions(kind, scenery, share, rng)
+    if not items:
         raise DataError(f"{count} questions could not be asked of these scenes: draw more of them")
-    order = stream(seed, "scenes questions", "order").permutation(len(made))
-    return tuple(made[place] for place in order)
+    order = stream(seed, "scenes questions", "order").permutation(len(items))
+    return tuple(items[place] for place in order)
 
 
 def _possible(kind: Kind, scenery: Scenery) -> bool:
@@ -120,9 +120,9 @@ def _open_questions(
     if kind == "count":
         fields = [field for field in fields if field != "place"] or fields
     pictures_by_look: dict[Look, dict[str, np.ndarray]] = {}
-    made: list[Question] = []
+    items: list[Question] = []
     for _ in range(20 * count):
-        if len(made) == count:
+        if len(items) == count:
             break
         scene = scenery.scenes[rng.integers(len(scenery.scenes))]
         look = drawn_look(scene, fields, rng)
@@ -135,8 +135,8 @@ def _open_questions(
         row = int(rows[answer][rng.integers(len(rows[answer]))])
         text = _OPEN[kind].format(one=phrase(look, rng), many=plural(look, rng))
         answers = _weighted(answer, rng)
-        made.append(Question(picture=row, kind=kind, question=text, answers=answers))
-    return made
+        items.append(Question(picture=row, kind=kind, question=text, answers=answers))
+    return items
 
 
 def _answered(kind: Kind, scenery: Scenery, look: Look) -> dict[str, np.ndarray]:

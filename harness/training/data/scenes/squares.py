@@ -30,7 +30,8 @@ def squares(
     say: Callable[[Sequence[Unit], Sequence[Label], np.random.Generator], str | None],
     rng: np.random.Generator,
 ) -> list[tuple[Unit, str, Label]]:
-    """Returns whole squares of (unit, text, label), at most `count` items.
+    """Returns whole squares of (unit, text, label), at most `count` items; fewer where the pictures
+    allow no more.
 
     draw: draws as many units as there are labels
     say:  words a text and returns it where it has just these labels on these units, else None
@@ -46,17 +47,17 @@ def squares(
         units, order = draw(rng), rng.permutation(side)
         lines: dict[str, list[Label]] = {}
         for line in range(side):
-            asked = [labels[order[(place + line) % side]] for place in range(side)]
-            texts = (say(units, asked, rng) for _ in range(_TRIES))
+            line_labels = [labels[order[(place + line) % side]] for place in range(side)]
+            texts = (say(units, line_labels, rng) for _ in range(_TRIES))
             text = next((text for text in texts if text is not None), None)
             if text is None:
                 break
-            lines[text] = asked
+            lines[text] = line_labels
         if len(lines) == side:
             items += [
                 (unit, text, label)
-                for text, asked in lines.items()
-                for unit, label in zip(units, asked, strict=True)
+                for text, line_labels in lines.items()
+                for unit, label in zip(units, line_labels, strict=True)
             ]
     if not items:
         raise DataError(

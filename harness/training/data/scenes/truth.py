@@ -143,8 +143,8 @@ class Scenery:
         for field, values in VALUES.items():
             numbers[field] = np.full((len(self.scenes), most), -1, dtype=np.int8)
             for row, scene in enumerate(self.scenes):
-                own = [values.index(getattr(thing, field)) for thing in scene.things]
-                numbers[field][row, : len(own)] = own
+                numbers_N = [values.index(getattr(thing, field)) for thing in scene.things]
+                numbers[field][row, : len(numbers_N)] = numbers_N
         return numbers
 
     @cached_property

@@ -50,5 +50,5 @@ def drawn_look(
 ) -> Look:
     """Draws a thing of a scene and says up to `most` of its fields, at least one."""
     thing = scene.things[rng.integers(len(scene.things))]
-    said = 1 + int(rng.integers(min(most, len(fields))))
-    return thing.only(fields[place] for place in rng.permutation(len(fields))[:said])
+    number = 1 + int(rng.integers(min(most, len(fields))))
+    return thing.only(fields[place] for place in rng.permutation(len(fields))[:number])
