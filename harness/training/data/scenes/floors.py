@@ -11,7 +11,7 @@ from harness.training.data.cache import DataError
 from harness.training.data.scenes.entailment import entailments
 from harness.training.data.scenes.expressions import expressions
 from harness.training.data.scenes.questions import questions
-from harness.training.data.scenes.statements import statements
+from harness.training.data.scenes.two_pictures import statements
 from harness.training.data.splits import Split
 from harness.training.scoring.floors import Floors, floors, shrunk
 

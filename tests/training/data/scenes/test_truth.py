@@ -14,8 +14,8 @@ from harness.training.data.scenes.entailment import HIDDEN, LABELS, entailments
 from harness.training.data.scenes.expressions import expressions
 from harness.training.data.scenes.floors import TASKS, task_floors
 from harness.training.data.scenes.questions import KINDS, questions
-from harness.training.data.scenes.statements import statements
 from harness.training.data.scenes.truth import Scene
+from harness.training.data.scenes.two_pictures import statements
 from harness.training.data.scenes.wording import NUMBERS
 from harness.training.data.scenes.words import SYNONYMS
 from harness.training.settings.data import Scenes, Text
