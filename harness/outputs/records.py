@@ -107,20 +107,6 @@ class Status(Record):
     """Step of the newest finished checkpoint; what was measured after it is made again."""
 
 
-class MeasuredLine(Frozen):
-    """One line of `metrics.jsonl`."""
-
-    step: int
-    samples: int
-    seconds: float
-    """Training seconds so far, without start-up, measuring and scoring."""
-    time: float  # seconds since 1970
-    values: dict[str, float]
-    """Name of a curve, as `val/itm_accuracy`, -> its value here."""
-    chain: str = ""
-    """Digest chain of all batches fed up to here; empty at the start."""
-
-
 class LedgerRecord(Record):
     """What a run spent: `ledger.json`."""
 

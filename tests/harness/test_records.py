@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from harness.outputs.folder import RunFolder
+from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     FORMAT,
     CellChoice,
@@ -17,7 +18,6 @@ from harness.outputs.records import (
     Environment,
     FactsRecord,
     LedgerRecord,
-    MeasuredLine,
     Record,
     Role,
     ScoresRecord,
@@ -224,14 +224,14 @@ def folder_with(outputs: Path, *lines: MeasuredLine) -> RunFolder:
 
 
 def test_measured_lines_are_written_and_read(tmp_path: Path) -> None:
-    first = LINE.model_copy(update={"step": 0, "chain": ""})
+    first = dataclasses.replace(LINE, step=0, chain="")
     folder = folder_with(tmp_path, first, LINE)
     assert folder.metric_lines() == [first, LINE]
     folder.set_status("running", checkpoint_step=3)
     assert folder.covered_lines() == [first]
     folder.rewrite_metrics([LINE])
     assert folder.metric_lines() == [LINE]
-    folder.append_metrics(LINE.model_copy(update={"values": {"a": math.nan}}))
+    folder.append_metrics(dataclasses.replace(LINE, values={"a": math.nan}))
     assert math.isnan(folder.metric_lines()[1].values["a"])
 
 
