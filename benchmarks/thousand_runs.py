@@ -60,7 +60,7 @@ def study(cells: int, seeds: int) -> Study:
         budget=Budget(steps=POINTS),
         batch_size=8,
         seeds=tuple(range(seeds)),
-        measure=Measure(points=2, items=24, checkpoints=1),
+        measure=Measure(points=POINTS, items=24, checkpoints=1),
         tasks=(Retrieval(rerank=4),),
     )  # fmt: skip
 

@@ -25,18 +25,25 @@ if TYPE_CHECKING:
 
 LONGEST = 500
 """Characters of a parameter; the whole spec is among the files."""
+POINTS = 100
+"""Of a curve, in the store: a picture shows no more, and the store stays small."""
 
 
 def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
     """Measurements after the step published last, and final values; at the times they were made,
-    because MLflow keeps one of several rows that agree in key, step, time and value."""
+    because MLflow keeps one of several rows that agree in key, step, time and value. Of more than
+    `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
     from mlflow.entities import Metric
 
+    lines = _lines(folder)
+    stride = -(-len(lines) // POINTS)
+    newest = {name: line for line in lines for name in line.values}
     curves = [
         Metric(name, value, milliseconds(line.time), line.step)
-        for line in _lines(folder)
+        for place, line in enumerate(lines)
         if line.step > published
         for name, value in line.values.items()
+        if place % stride == 0 or newest[name] is line
     ]
     when, step = milliseconds(folder.recovered_status().updated), max(last_step(record), 0)
     return curves + [Metric(name, value, when, step) for name, value in _final(record)]
