@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from harness.commands.show import _silent
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
@@ -206,6 +208,15 @@ def test_a_newer_format_is_refused(record: Record, tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match=f"{tmp_path} is a folder; delete it"):
         Status.read(tmp_path)
+
+
+def test_a_run_that_notes_nothing_any_more_is_silent() -> None:
+    long_ago = time.time() - 720
+    assert Status(state="running", updated=long_ago).silence() == pytest.approx(720, abs=5)
+    assert not Status(state="running", updated=time.time() - 9).silence()
+    assert not Status(state="done", updated=long_ago).silence()
+    shown = _silent(Status(state="running", updated=long_ago))
+    assert shown.startswith("silent for 12 min")
 
 
 # -- the lines of metrics.jsonl

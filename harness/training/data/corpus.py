@@ -71,7 +71,11 @@ def load_corpus(data: Scenes | Pictures, image_size: int, cache: Path, channels:
         content=about["content"],
         training=about["training"],
         facts=about["facts"],
-        notes=(*_leaks(train, val, test), *_text_notes((train, val, test), about["facts"], data)),
+        notes=(
+            *_leaks(train, val, test),
+            *_text_notes((train, val, test), about["facts"], data),
+            *_hub_notes(data),
+        ),
     )
 
 
@@ -200,6 +204,17 @@ def _text_notes(
             "letters are unknown, or data.text.normaliser takes marks off"
         )
     return notes
+
+
+def _hub_notes(data: Scenes | Pictures) -> list[str]:
+    """Says which data are known by their name alone."""
+    sources = (data.train, data.val, data.test) if isinstance(data, Pictures) else ()
+    return [
+        f"{source} is known by its name, not by its content: name a revision, "
+        "hub:NAME@REVISION:SPLIT, or other data there would go unnoticed"
+        for source in dict.fromkeys(sources)
+        if source.startswith("hub:") and "@" not in source
+    ]
 
 
 def _files_digest(folder: Path, *patterns: str) -> str:
