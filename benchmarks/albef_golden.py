@@ -14,6 +14,7 @@ reason, where a folder lacks what is needed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
@@ -37,7 +38,7 @@ from harness.training.data.batches import Batch
 from harness.training.data.identity import Identity, matches
 from harness.training.objectives.compared import match_logits
 from harness.training.objectives.forward import compared, terms, total
-from harness.training.objectives.itc import one_way, softened, targets
+from harness.training.objectives.itc import Scores, one_way, softened, targets
 from harness.training.objectives.itm import Negatives, rows_of, weights
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
@@ -159,8 +160,11 @@ def given_batch(given: dict[str, Any], dtype: torch.dtype) -> Given:
     )
 
 
-def stored_state(folder: Path, design: FusionDesign, alpha: float) -> ObjectiveState:
-    """Temperature, queue and teacher as the checkpoint holds them."""
+def stored_state(
+    folder: Path, design: FusionDesign, alpha: float, changes: Mapping[str, object] | None = None
+) -> ObjectiveState:
+    """Temperature, queue and teacher as the checkpoint holds them. `changes`: dotted paths of
+    objectives that differ from the published pre-training."""
     dtype = next(design.parameters()).dtype
     stored = {r: x.to(dtype) for r, x in albef_roles(checkpoint(folder)).items()}
     if lacking := [
@@ -174,7 +178,7 @@ def stored_state(folder: Path, design: FusionDesign, alpha: float) -> ObjectiveS
     for path in ("itc.distil", "mlm.distil"):
         published = published.with_field(path, alpha)
     momentum = read_config(folder).get("momentum", published.teacher.momentum)
-    published = published.with_field("teacher.momentum", momentum)
+    published = published.with_fields({"teacher.momentum": momentum, **(changes or {})})
     state = ObjectiveState(published, design).to(dtype).eval()
     assert state.queue is not None and state.twin is not None
     with torch.no_grad():
@@ -353,9 +357,64 @@ def retrieval(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numb
     return numbers
 
 
+FINE_TUNED = {"itc.same": "positive", "itm.same": "masked", "itm.hard_share": 1.0, "mlm.weight": 0,
+              "mlm.distil": 0}  # fmt: skip
+"""Retrieval's fine-tuning beside pre-training: pictures of one id share the targets of ITC, none is
+drawn as another's negative, and no word is masked."""
+
+
+def retrieval_train(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
+    """The fine-tuning step of retrieval, by the code that trains. Our weights of the draw sum to 1
+    over what may be drawn; the original's to the softmax's mass there, by which they are shown."""
+    dtype = next(design.parameters()).dtype
+    words = torch.full_like(given["input_ids"], -100)
+    batch = given_batch({**given, "mlm_input_ids": given["input_ids"], "mlm_labels": words}, dtype)
+    identity = dataclasses.replace(batch.identity, group_B=given["idx"])
+    batch = dataclasses.replace(batch, identity=identity, match_BB=matches(identity, identity))
+    state = stored_state(folder, design, given["alpha"], FINE_TUNED)
+    assert state.queue is not None
+    state.queue.keys_Q3[:, 0] = given["idx_queue"].squeeze(0)
+    state.before_step(epochs=math.inf)
+    taught = state.teach(design, batch, packed=False)
+    wrong = Negatives(given["itm_neg_image_for_text"], given["itm_neg_text_for_image"])
+    losses = terms(design, state, batch, negatives=wrong, taught=taught)
+    numbers: Numbers = {f"loss_{PUBLISHED[name]}": x.loss for name, x in losses.terms.items()}
+    with torch.no_grad():
+        real = batch.text_is_real_BL
+        image, text = design.encode_image(batch.pixels()), design.encode_text(batch.ids_BL, real)
+        image_rows, text_rows, _ = rows_of(image, text, wrong)
+        nothing = batch.ids_BL[:1, :0].expand(3 * len(batch), 0)
+        fused = design.fuse(image_rows, text_rows, read_at_BR=nothing)
+        numbers["itm_logits"] = design.heads["itm"](fused.pooled_BD)
+        features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
+        both_ways = compared(features, batch.identity, state, taught)
+        for side, scores in zip(("i2t", "t2i"), both_ways, strict=True):
+            numbers |= side_numbers(side, scores, state, batch)
+    state.remember(taught, batch.identity)
+    after = state.queue.keys_Q3[:, 0][None]
+    return numbers | {"after_idx_queue": after, "after_queue_ptr": torch.tensor([state.queue.place])}
+
+
+def side_numbers(side: str, scores: Scores, state: ObjectiveState, batch: Batch) -> Numbers:
+    """Similarities, targets, loss and weights of the draw of one direction."""
+    itc, temperature = state.settings.itc, state.temperature
+    hard, left_out = targets(scores, itc.same)
+    soft = softened(scores, temperature, left_out)
+    logits_BB = scores.cosine_BK[:, : len(batch)] / temperature
+    mass_B1 = logits_BB.softmax(1).masked_fill(batch.match_BB, 0).sum(1, keepdim=True)
+    return {
+        "sim_targets": hard.to(soft),
+        f"sim_{side}": scores.cosine_BK / temperature,
+        f"sim_{side}_targets": itc.distil * soft + (1 - itc.distil) * hard.to(soft),
+        f"loss_{side}": one_way(scores, temperature, itc.same, itc.distil)[0].loss,
+        f"weights_{side}": weights(logits_BB, batch.match_BB, state.settings.itm) * mass_B1,
+    }
+
+
 COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
     "pretrain": pretrain,
     "retrieval": retrieval,
+    "retrieval_train": retrieval_train,
 }
 
 

@@ -148,8 +148,12 @@ def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
 
 def coloured_curves(results: Results, scored: pd.DataFrame) -> pd.DataFrame:
     """The curves with each run's status and its cell's colour."""
-    beside = scored[["cell", "seed", "status", "colour"]]
-    return results.curves.merge(beside, on=["cell", "seed"], how="left", validate="many_to_one")
+    curves, beside = results.curves, scored[["cell", "seed", "status", "colour"]]
+    few = {"cell": curves["cell"].dtype, "status": "category", "colour": "category"}
+    rows = curves[["cell", "seed"]].merge(
+        beside.astype(few), on=["cell", "seed"], how="left", validate="many_to_one"
+    )
+    return curves.assign(status=rows["status"], colour=rows["colour"])
 
 
 def learned(results: Results) -> pd.DataFrame:

@@ -55,7 +55,9 @@ def build(
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
     facts = Facts.of(results, tuning)
-    files = {f"{name}.csv": _csv(table) for name, table in _csv_tables(results, facts).items()}
+    files: dict[str, bytes | pd.DataFrame] = {
+        f"{name}.csv": table for name, table in _csv_tables(results, facts).items()
+    }
     drawn, images = _figures(results, facts.answer)
     files |= images
     files[PAGE] = page(results, facts, drawn, diagrams(results.graphs)).encode()
@@ -115,19 +117,23 @@ def _csv_tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
     return files if facts.tuning is None else files | {"tuning": facts.tuning}
 
 
-def _csv(table: pd.DataFrame) -> bytes:
-    """A table as CSV. Words that a spreadsheet would take for a formula get an apostrophe first."""
-    words = table.select_dtypes(exclude="number").columns
-    shut = {name: table[name].map(_no_formula) for name in words}
-    table = table.assign(**shut) if all(isinstance(name, str) for name in shut) else table
-    return table.to_csv(index=False).encode()
+def _write(path: Path, content: bytes | pd.DataFrame) -> None:
+    """Writes bytes, or a table as CSV, without holding its text: curves may have millions of rows.
+    Words that a spreadsheet would take for a formula get an apostrophe first."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return
+    words = content.select_dtypes(exclude="number").columns
+    shut = {name: content[name].map(_no_formula) for name in words}
+    table = content.assign(**shut) if all(isinstance(name, str) for name in shut) else content
+    table.to_csv(path, index=False)
 
 
 def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+def _replace(folder: Path, files: Mapping[str, bytes | pd.DataFrame]) -> None:
     """Put a folder with these files in place; a reader never finds some of them missing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -135,7 +141,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         part.mkdir()
         for name, content in files.items():
-            (part / name).write_bytes(content)
+            _write(part / name, content)
         if folder.exists():
             folder.rename(old)
         part.rename(folder)

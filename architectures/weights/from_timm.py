@@ -81,14 +81,15 @@ def pixels_of(name: str) -> Pixels:
 
 
 def _with_pixels(weights: checkpoints.Published, name: str) -> checkpoints.Published:
-    """Folds in the statistics of the named model, since the source says none of its own. Those of a
-    tower of another number of channels are not known and taken for ours.
+    """Folds in the statistics of the named model, since the source says none of its own. A tower of
+    another number of channels is fed their means, as timm feeds it (`timm.data.loader.
+    adapt_to_chs`).
     """
     pixels = pixels_of(name)
     channels = weights.tensors[checkpoints.PATCHES].shape[1]
     if channels != len(pixels.mean):
-        half = (0.5,) * channels
-        pixels = Pixels(mean=half, std=half, by=f"an assumption for {channels} channels")
+        mean, std = ((sum(row) / len(row),) * channels for row in (pixels.mean, pixels.std))
+        pixels = Pixels(mean=mean, std=std, by=f"{pixels.by}, averaged over channels")
     return dataclasses.replace(
         weights, pixels=pixels, tensors=folded(weights.tensors, pixels), assumed_pixels=True
     )

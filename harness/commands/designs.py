@@ -18,12 +18,12 @@ from harness.commands.options import (
 
 @app.command()
 def designs(
-    name: Annotated[str, typer.Argument(help="Show one design: fields, slots, cost.")] = "",
+    name: Annotated[str, typer.Argument(help="Show one design: fields, what it serves.")] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a field of the design, as `text_layers=3`; repeatable."),
     ] = None,
-    cost: Annotated[bool, typer.Option("--cost", help="Parameters and FLOPs of each.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Parameters and FLOPs; of one, slots too.")] = False,
     scale: Annotated[str, typer.Option(help="Backbone that costs are counted for.")] = "nano",
     file: Annotated[Path | None, typer.Option(help="Your own file with designs.")] = None,
     draw: Annotated[
@@ -43,6 +43,7 @@ def designs(
             raise SettingError("--set changes a field of one design: name the design too")
         if name and cost:
             show.costs([(name, each) for each in ([{}, fields] if fields else [{}])], scale)
+            show.parts(name, fields, scale)
         elif cost:
             show.costs([(each, {}) for each in registry.names()], scale)
         elif name and not draw:

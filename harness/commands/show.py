@@ -211,11 +211,16 @@ def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
                 Text(found.state, COLOURS.get(found.state, "red")),
                 f"{found.step}/{found.steps}" if found.steps else "",
                 row.run,
-                Text(found.message),
+                Text(_silent(found) or found.message),
             )
             for row, found in rows
         ],
     )
+
+
+def _silent(status: Status) -> str:
+    seconds = status.silence()
+    return f"silent for {duration(seconds)}: its process is stopped, or hangs" if seconds else ""
 
 
 def tuning(result: TuningResult) -> None:

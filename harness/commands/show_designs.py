@@ -70,26 +70,33 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
 
 
 def design(name: str, fields: Fields, scale_name: str) -> None:
-    """One design: its fields with their documentation, what it serves, its slots and its cost."""
+    """One design: its fields with their documentation, and what it serves. Nothing is built, which
+    would take timm and seconds."""
     from architectures import registry
     from architectures.backbone import scale
 
     entry, backbone = registry.entry(name), scale(scale_name)
-    # From here on torch is loaded, and the ViTs of timm: whatever is ready is shown before.
+    # From here on torch is loaded: whatever is ready is shown before.
     console.print(f"[bold]{name}[/]  version {entry.version}, family {entry.family}", markup=True)
     console.print(f"{entry.summary}\n")
     with counting(name):
-        config = registry.config(name, fields)
-        facts = registry.find(name).facts(config, backbone)
+        config, cls = registry.config(name, fields), registry.find(name)
+        facts = cls.facts(config, backbone)
+        cls.slots(config, backbone)  # says what is wrong with rules of pretrained layers
     show_fields(config)
     _objectives(facts)
+    console.print()
+    say("--cost shows its slots, where each starts from, and what it costs; --draw its picture.")
+
+
+def parts(name: str, fields: Fields, scale_name: str) -> None:
+    """One design as it is built: its slots, and its cost by part."""
+    from architectures.backbone import scale
+
     with counting(name):
-        built = _built(name, fields, backbone)
+        built = _built(name, fields, scale(scale_name))
+        counted = _forward(built)
     _slots(built)
-    console.print(f"\n[bold]Cost[/]  {_conditions(backbone)}", markup=True)
-    with counting(name):
-        row, counted = _cost_row(_label(name, fields), built), _forward(built)
-    table(COSTS, [row], words=("objectives",))
     console.print()
     table(("part", "parameters", "forward FLOPs"), _parts(counted))
     console.print()

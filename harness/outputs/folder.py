@@ -24,18 +24,15 @@ outputs/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness.outputs.files import Locked, State, atomic_file, exclusive
+from harness.outputs.measured import MeasuredLine, measured_lines
 from harness.outputs.records import (
     DamagedFile,
-    MeasuredLine,
     ScoresRecord,
     Status,
     StudyRecord,
@@ -112,7 +109,7 @@ class RunFolder:
     def append_metrics(self, line: MeasuredLine) -> None:
         """Adds a measurement."""
         with self.metrics.open("a") as file:
-            file.write(json.dumps(line.model_dump()) + "\n")
+            file.write(line.as_text())
 
     def sync_metrics(self) -> None:
         """Waits until the disk has every measurement, as a checkpoint that covers them must."""
@@ -122,21 +119,11 @@ class RunFolder:
     def rewrite_metrics(self, lines: Iterable[MeasuredLine]) -> None:
         """Keeps only these measurements."""
         with atomic_file(self.metrics, durable=True) as part:
-            part.write_text("".join(json.dumps(line.model_dump()) + "\n" for line in lines))
+            part.write_text("".join(line.as_text() for line in lines))
 
     def metric_lines(self) -> list[MeasuredLine]:
         """Measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
-        try:
-            text = self.metrics.read_bytes()
-        except FileNotFoundError:
-            return []
-        whole = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-        try:
-            return [MeasuredLine.model_validate_json(line) for line in whole]
-        except ValidationError as error:
-            why = f"has a line that cannot be read ({error.errors()[0]['msg']})"
-            remedy = "delete the run's folder to train it again"
-            raise DamagedFile(self.metrics, why, remedy) from error
+        return measured_lines(self.metrics)
 
     def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
         """Measurements up to the last finished checkpoint, in order."""

@@ -8,6 +8,7 @@ should be, raises `DamagedFile` with its path and what to do.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -21,6 +22,8 @@ from harness.training.scoring.contract import Level, Score
 
 FORMAT = 2
 """Of the records written now."""
+SILENT_SECONDS = 300.0
+"""A run that runs notes its step every second: after this its process is stopped, or it hangs."""
 DAMAGE = (ValueError, TypeError, AttributeError, KeyError)
 """What a content that is no record raises."""
 
@@ -106,19 +109,11 @@ class Status(Record):
     checkpoint_step: int = -1
     """Step of the newest finished checkpoint; what was measured after it is made again."""
 
-
-class MeasuredLine(Frozen):
-    """One line of `metrics.jsonl`."""
-
-    step: int
-    samples: int
-    seconds: float
-    """Training seconds so far, without start-up, measuring and scoring."""
-    time: float  # seconds since 1970
-    values: dict[str, float]
-    """Name of a curve, as `val/itm_accuracy`, -> its value here."""
-    chain: str = ""
-    """Digest chain of all batches fed up to here; empty at the start."""
+    def silence(self) -> float:
+        """Seconds since a run that runs noted anything, where that is longer than any step and
+        validation should take; else 0."""
+        seconds = time.time() - self.updated
+        return seconds if self.state == "running" and seconds > SILENT_SECONDS else 0.0
 
 
 class LedgerRecord(Record):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ from pydantic import JsonValue
 
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import DamagedFile, MeasuredLine
+from harness.outputs.measured import MeasuredLine
+from harness.outputs.records import DamagedFile
 from harness.results.from_mlflow import ENVIRONMENT_TAG, LEVEL_PARTS, SCORES_TAG
 from harness.results.tables import RunRecord
 
@@ -22,21 +25,42 @@ if TYPE_CHECKING:
 
 LONGEST = 500
 """Characters of a parameter; the whole spec is among the files."""
+POINTS = 100
+"""Of a curve, in the store: a picture shows no more, and the store stays small."""
 
 
 def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
     """Measurements after the step published last, and final values; at the times they were made,
-    because MLflow keeps one of several rows that agree in key, step, time and value."""
+    because MLflow keeps one of several rows that agree in key, step, time and value. Of more than
+    `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
     from mlflow.entities import Metric
 
+    lines = _lines(folder)
+    stride = -(-len(lines) // POINTS)
+    newest = {name: line for line in lines for name in line.values}
     curves = [
         Metric(name, value, milliseconds(line.time), line.step)
-        for line in _lines(folder)
+        for place, line in enumerate(lines)
         if line.step > published
         for name, value in line.values.items()
+        if place % stride == 0 or newest[name] is line
     ]
     when, step = milliseconds(folder.recovered_status().updated), max(last_step(record), 0)
     return curves + [Metric(name, value, when, step) for name, value in _final(record)]
+
+
+def history(
+    run_id: str, metrics: Iterable[Metric]
+) -> list[tuple[str, float, int, str, int, bool]]:
+    """Metrics as rows of MLflow's table: 0 beside a mark stands for NaN, the largest number for
+    infinity."""
+    largest = sys.float_info.max
+    rows = []
+    for m in metrics:
+        nan = math.isnan(m.value)
+        value = 0.0 if nan else max(-largest, min(m.value, largest))
+        rows.append((m.key, value, m.timestamp, run_id, m.step, nan))
+    return rows
 
 
 def _lines(folder: RunFolder) -> list[MeasuredLine]:

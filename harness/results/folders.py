@@ -10,12 +10,12 @@ from typing import TypeVar
 from architectures.frozen import nearest
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     Certificate,
     DamagedFile,
     Environment,
     LedgerRecord,
-    MeasuredLine,
     ScoresRecord,
     Status,
     StudyRecord,

@@ -13,16 +13,20 @@ goes on. `SCHEMA`, `SCORES`, `LEVELS`, `CURVES` and `DIGESTS` say what every col
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from harness.outputs.records import CellChoice as CellChoice
+from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     Certificate,
     Environment,
-    MeasuredLine,
     ScoresRecord,
     StudyRow,
 )
@@ -150,15 +154,28 @@ class RunRecord:
     """Columns of MEASURED."""
 
 
-def curves_of(lines: Iterable[MeasuredLine]) -> pd.DataFrame:
-    """Measured lines as a table, a row a value."""
-    rows = [
-        (line.step, line.samples, line.seconds, name, value)
-        for line in lines
-        for name, value in line.values.items()
-    ]
-    table = pd.DataFrame(rows, columns=list(MEASURED))
-    return table.astype({"step": int, "samples": int, "seconds": float, "value": float})
+def curves_of(lines: Sequence[MeasuredLine]) -> pd.DataFrame:
+    """Measured lines as a table, a row a value; names are categories, since there are few."""
+    sizes, names = [len(line.values) for line in lines], [tuple(line.values) for line in lines]
+    kind = _category(tuple(dict.fromkeys(itertools.chain.from_iterable(dict.fromkeys(names)))))
+    places = {some: kind.categories.get_indexer(list(some)) for some in dict.fromkeys(names)}
+    values = itertools.chain.from_iterable(line.values.values() for line in lines)
+    columns = {
+        "step": np.repeat(np.array([line.step for line in lines], np.int64), sizes),
+        "samples": np.repeat(np.array([line.samples for line in lines], np.int64), sizes),
+        "seconds": np.repeat(np.array([line.seconds for line in lines], np.float64), sizes),
+        "name": pd.Categorical.from_codes(
+            np.concatenate([places[some] for some in names] or [[]]).astype(np.int32), dtype=kind
+        ),
+        "value": np.fromiter(values, np.float64, sum(sizes)),
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
+@functools.cache
+def _category(names: tuple[str, ...]) -> pd.CategoricalDtype:
+    """One for all runs that measured the same."""
+    return pd.CategoricalDtype(list(names))
 
 
 def assembled(
@@ -249,14 +266,28 @@ def _levels(records: Mapping[str, RunRecord]) -> pd.DataFrame:
 
 
 def _all_curves(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
-    tables = [
-        records[row.run].curves.assign(
-            study=study.name, **{k: getattr(row, k) for k in ("cell", "role", "run", "seed")}
-        )
-        for row in study.rows
-        if len(records[row.run].curves)
-    ]
-    return pd.concat(tables, ignore_index=True)[list(CURVES)] if tables else no_rows(CURVES)
+    """Every run's curves under each other. Words are categories: a study may have millions of
+    rows."""
+    rows = [row for row in study.rows if len(records[row.run].curves)]
+    if not rows:
+        return no_rows(CURVES)
+    tables = [records[row.run].curves for row in rows]
+    sizes = [len(table) for table in tables]
+
+    def repeated(words: list[str]) -> pd.Categorical:
+        return pd.Categorical(words, categories=list(dict.fromkeys(words))).repeat(sizes)
+
+    columns = {
+        "study": repeated([study.name for _ in rows]),
+        **{name: repeated([getattr(row, name) for row in rows]) for name in ("cell", "role", "run")},
+        "seed": np.repeat([row.seed for row in rows], sizes),
+        "name": union_categoricals([table["name"].astype("category") for table in tables]),
+        **{
+            name: np.concatenate([table[name].to_numpy() for table in tables])
+            for name in ("step", "samples", "seconds", "value")
+        },
+    }
+    return pd.DataFrame({name: columns[name] for name in CURVES}, copy=False)
 
 
 def _digests(records: Mapping[str, RunRecord]) -> pd.DataFrame:

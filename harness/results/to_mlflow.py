@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from harness.results import store
 from harness.results.entries import (
     described,
     files_of,
+    history,
     json_or_empty,
     last_step,
     metric_name,
@@ -70,6 +72,7 @@ class Tracker:
         self.outputs, self.uri = outputs.resolve(), uri or store.default_uri(outputs)
         self._client = store.opened(self.outputs, self.uri, create=True)
         self._mlflow = quiet_mlflow()
+        self._own = self.uri == store.default_uri(self.outputs)
         # Beside a store in a file; a server says itself where files go.
         self._files = store.files_of(self.outputs) if self.uri.startswith("sqlite:") else None
 
@@ -244,6 +247,12 @@ class Tracker:
     ) -> None:
         """Everything in as few calls as MLflow's limits allow."""
         entities, run_id = self._mlflow.entities, run.info.run_id
+        if self._own and metrics:
+            newest = {metric.key: metric for metric in metrics}
+            earlier = [metric for metric in metrics if newest[metric.key] is not metric]
+            with contextlib.suppress(sqlite3.Error):  # then all go by the client
+                store.add_history(self.outputs, history(run_id, earlier))
+                metrics = list(newest.values())
         for start in range(0, len(metrics), METRICS):
             self._client.log_batch(run_id, metrics[start : start + METRICS])
         pairs = [entities.Param(*pair) for pair in (params or {}).items()]

@@ -20,7 +20,8 @@ import torch
 from architectures.contract import FusionDesign
 from harness.outputs.files import State, write_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import DamagedFile, LedgerRecord, MeasuredLine
+from harness.outputs.measured import MeasuredLine
+from harness.outputs.records import DamagedFile, LedgerRecord
 from harness.runs.assemble import (
     build_design,
     counted_cost,

@@ -6,6 +6,7 @@ point or per task takes no account of the others unless it says simultaneous.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
     return Interval(float(exact.low), successes / n, float(exact.high))
 
 
+@functools.cache  # a millisecond each, and many runs count alike
 def proportion_lower_bound(successes: int, n: int, confidence: float = 0.95) -> float:
     """Gives the one-sided exact lower bound of a share of independent items, in [0, 1].
 

@@ -82,7 +82,17 @@ def test_quick_commands_load_nothing_heavy(words: list[str]) -> None:
 def test_designs_and_one_design() -> None:
     assert "split_bert" in said("designs") and "dual_encoder" in said("designs")
     one = said("designs", "split_bert")
-    assert "text_layers = 6" in one and "layers.11" in one
+    assert "text_layers = 6" in one and "--cost shows its slots" in one
+
+
+def test_showing_a_design_builds_nothing() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from harness.commands.main import app;"
+        "result = CliRunner().invoke(app, ['designs', 'bridge']); assert result.exit_code == 0;"
+        f"print([m for m in {HEAVY!r} if m in sys.modules and m != 'torch'])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
 
 
 @pytest.mark.slow
@@ -101,10 +111,12 @@ def words(text: str) -> list[str]:
 def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "width", 140)
     changes = ["text_layers=6", "fusion_from=every_other", "cross_every=2", "itc_layer=3"]
-    shown = words(said("designs", "split_bert", *(x for c in changes for x in ("--set", c))))
+    variant = ["designs", "split_bert", *(x for c in changes for x in ("--set", c))]
+    shown = words(said(*variant))
     assert "cross_every = 2 (whole number from 1; default 1)" in shown
     assert "itc_layer = 3 (whole number from 0, or null; default null)" in shown
     assert "ITC reads [CLS] after text layer 3" in shown
+    shown = words(said(*variant, "--cost"))
     assert "layers.6 layers.1 pretrained" in shown and "layers.11 layers.11 pretrained" in shown
     assert "layers.7.cross_attention, cross_norm - fresh" in shown
     assert not any("layers.6.cross_attention" in line for line in shown)

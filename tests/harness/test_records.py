@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from harness.commands.show import _silent
 from harness.outputs.folder import RunFolder
+from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     FORMAT,
     CellChoice,
@@ -17,7 +20,6 @@ from harness.outputs.records import (
     Environment,
     FactsRecord,
     LedgerRecord,
-    MeasuredLine,
     Record,
     Role,
     ScoresRecord,
@@ -208,6 +210,15 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
         Status.read(tmp_path)
 
 
+def test_a_run_that_notes_nothing_any_more_is_silent() -> None:
+    long_ago = time.time() - 720
+    assert Status(state="running", updated=long_ago).silence() == pytest.approx(720, abs=5)
+    assert not Status(state="running", updated=time.time() - 9).silence()
+    assert not Status(state="done", updated=long_ago).silence()
+    shown = _silent(Status(state="running", updated=long_ago))
+    assert shown.startswith("silent for 12 min")
+
+
 # -- the lines of metrics.jsonl
 
 LINE = MeasuredLine(
@@ -224,14 +235,14 @@ def folder_with(outputs: Path, *lines: MeasuredLine) -> RunFolder:
 
 
 def test_measured_lines_are_written_and_read(tmp_path: Path) -> None:
-    first = LINE.model_copy(update={"step": 0, "chain": ""})
+    first = dataclasses.replace(LINE, step=0, chain="")
     folder = folder_with(tmp_path, first, LINE)
     assert folder.metric_lines() == [first, LINE]
     folder.set_status("running", checkpoint_step=3)
     assert folder.covered_lines() == [first]
     folder.rewrite_metrics([LINE])
     assert folder.metric_lines() == [LINE]
-    folder.append_metrics(LINE.model_copy(update={"values": {"a": math.nan}}))
+    folder.append_metrics(dataclasses.replace(LINE, values={"a": math.nan}))
     assert math.isnan(folder.metric_lines()[1].values["a"])
 
 

@@ -11,7 +11,8 @@ import pytest
 from architectures.frozen import SettingError
 from harness.outputs.files import State
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import LedgerRecord, MeasuredLine
+from harness.outputs.measured import MeasuredLine
+from harness.outputs.records import LedgerRecord
 from harness.planning.plan import Plan
 from harness.study import Budget, Cell, Range, Scenes, Study, Tuning, Variant
 from harness.training.loop.ledger import Ledger

@@ -77,6 +77,7 @@ OTHERS = {
 
 
 def altered(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    table = table.astype(dict.fromkeys(table.select_dtypes("category"), "str"))
     values = table[column]
     if column in OTHERS:
         return table.assign(**{column: OTHERS[column](values)})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
@@ -22,8 +23,10 @@ def hashed(content: bytes) -> int:
 
 
 def caption_hash(caption: str) -> int:
-    """Hashes a caption; case and spacing do not make another caption."""
-    return hashed(" ".join(caption.casefold().split()).encode())
+    """Hashes a caption; case, spacing and the way in which an accent is encoded do not make another
+    caption."""
+    composed = normalize("NFC", normalize("NFC", caption).casefold())
+    return hashed(" ".join(composed.split()).encode())
 
 
 @dataclass(frozen=True, kw_only=True)

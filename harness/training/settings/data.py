@@ -165,7 +165,8 @@ class Pictures(Frozen):
 
     kind: Literal["pictures"] = "pictures"
     train: Name
-    """Parquet file, several by a glob, a folder saved by `datasets`, or `hub:NAME[:SPLIT]`."""
+    """Parquet file, several by a glob, a folder saved by `datasets`, or
+    `hub:NAME[@REVISION][:SPLIT]`."""
     val: str = ""
     """The same for validation; empty: `val_share` of the training groups is held out."""
     test: str = ""

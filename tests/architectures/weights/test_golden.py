@@ -75,7 +75,10 @@ def folder(make, tmp_path):
         pretrain["attention_mask"] > 0, pretrain["input_ids"], -100
     )
     pretrain["alpha"] = 0.3
-    for part, given in (("pretrain", pretrain), ("retrieval", batch(5, 3, 20))):
+    tuned = {name: x for name, x in pretrain.items() if not name.startswith("mlm_")}
+    tuned |= {"idx": torch.tensor([3, 7, 3, 5]), "idx_queue": torch.arange(9)[None]}
+    parts = {"pretrain": pretrain, "retrieval": batch(5, 3, 20), "retrieval_train": tuned}
+    for part, given in parts.items():
         torch.save(given, tmp_path / f"{part}_inputs.pt")
         for dtype, suffix in golden.SUFFIX.items():
             source = golden.design_of(tmp_path, dtype, given["images"].shape[-1])
@@ -94,7 +97,7 @@ def folder(make, tmp_path):
 def test_a_folder_of_other_sizes_agrees(folder, capsys):
     assert golden.main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "48 agree, 0 wrong, 2 not covered"
+    assert lines[-1] == "62 agree, 0 wrong, 3 not covered"
     assert "pretrain_outputs itm_logits 0.000e+00 0.000e+00" in [" ".join(x.split()) for x in lines]
 
 
@@ -107,7 +110,7 @@ def test_what_is_optional_may_be_missing(folder, capsys):
     assert golden.main([str(folder)]) == 0
     out = capsys.readouterr().out
     assert "NOT COVERED: retrieval_inputs.pt is missing" in out
-    assert out.splitlines()[-1] == "43 agree, 0 wrong, 6 not covered"
+    assert out.splitlines()[-1] == "57 agree, 0 wrong, 7 not covered"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def test_a_wrong_number_is_wrong(folder, capsys, file, value):
     changed(folder, file, lambda stored: stored.update(itm_logits=value(stored["itm_logits"])))
     assert golden.main([str(folder)]) == 1
     out = capsys.readouterr().out
-    assert out.count("WRONG") == 1 and "47 agree, 1 wrong, 2 not covered" in out
+    assert out.count("WRONG") == 1 and "61 agree, 1 wrong, 3 not covered" in out
 
 
 def test_a_weight_that_is_nan_is_wrong(folder, capsys):
@@ -132,7 +135,7 @@ def test_a_weight_that_is_nan_is_wrong(folder, capsys):
         folder, "checkpoint.pth", lambda stored: stored["model"]["itm_head.bias"].fill_(torch.nan)
     )
     assert golden.main([str(folder)]) == 1
-    assert "41 agree, 7 wrong" in capsys.readouterr().out
+    assert "53 agree, 9 wrong" in capsys.readouterr().out
 
 
 def test_what_a_folder_lacks_is_said(folder, capsys):

@@ -9,6 +9,7 @@ import timm
 import torch
 import transformers
 from PIL import Image
+from timm.data.loader import adapt_to_chs
 from torchvision.transforms import v2
 
 from architectures import build
@@ -127,6 +128,23 @@ def test_a_picture_gives_deit_what_it_gave_it(make, picture, kept):
     wanted = model.forward_features(own(Image.open(picture))[None])
     design = make("dual_encoder", {}, vision=vision, vision_weights=str(source)).float()
     close(design.encode_image(ours(picture)).tokens_BPD, wanted)
+
+
+@torch.no_grad()
+def test_a_grey_picture_gives_a_grey_tower_what_timm_gives_it(make, picture):
+    """One channel, mean and deviation of three: timm takes their means."""
+    model, _ = deit(in_chans=1)
+    source = picture.parent / "grey.pth"
+    torch.save({"model": model.state_dict()}, source)
+    config = timm.data.resolve_data_config(model=model)
+    mean, std = (adapt_to_chs(config[name], 1) for name in ("mean", "std"))
+    grey = Image.open(picture).convert("L")
+    steps = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    wanted = model.forward_features(v2.Compose(steps)(grey)[None])
+    sizes = dict(vision="deit_tiny_patch16_224", image_channels=1)
+    design = make("dual_encoder", {}, **sizes, vision_weights=str(source)).float()
+    fed = normalised(v2.PILToTensor()(grey)[None])
+    close(design.encode_image(fed).tokens_BPD, wanted)
 
 
 @torch.no_grad()

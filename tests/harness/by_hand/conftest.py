@@ -8,12 +8,12 @@ import pytest
 
 from harness.outputs.files import State, write_json
 from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     Certificate,
     Environment,
     FactsRecord,
     LedgerRecord,
-    MeasuredLine,
     Role,
     ScoresRecord,
     StudyRecord,

@@ -1,5 +1,6 @@
 """Run folders in, tidy tables out: every row there, every column explained, pairing judged."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def other_batches(folder: RunFolder) -> None:
     chains = {20: "x", 30: "y"}
     lines = folder.metric_lines()
     folder.rewrite_metrics(
-        line.model_copy(update={"chain": chains.get(line.step, line.chain)}) for line in lines
+        dataclasses.replace(line, chain=chains.get(line.step, line.chain)) for line in lines
     )
 
 

@@ -1,5 +1,6 @@
 """What run folders say, into MLflow and back: the same tables, nothing twice."""
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -7,14 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from architectures.frozen import SettingError
 from harness.lab import Lab
 from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import StudyRecord
+from harness.results import entries
 from harness.results.folders import load
-from harness.results.from_mlflow import load_from_mlflow
+from harness.results.from_mlflow import all_runs, load_from_mlflow
 from harness.results.store import default_uri, ui_command
 from harness.results.tables import Results
 from harness.results.to_mlflow import Tracker
@@ -161,3 +164,41 @@ def test_the_page_is_served_to_this_machine_only(tmp_path: Path) -> None:
     command = " ".join(ui_command(tmp_path, port=5001))
     assert "--host 127.0.0.1 --port 5001" in command
     assert f"sqlite:///{tmp_path}/mlflow.db" in command
+
+
+def test_history_is_what_the_client_writes(outputs: Path, by_hand: ByHand) -> None:
+    """Earlier values go straight into our own store's table; to any other store by the client."""
+    study = by_hand(outputs, states=STATES)
+    schema = (outputs / "mlflow.db").read_bytes()
+    other = outputs / "other.db"
+    other.write_bytes(schema)
+    Tracker(outputs).publish(study)
+    Tracker(outputs, f"sqlite:///{other}").publish(study)
+    tables = []
+    for file in (outputs / "mlflow.db", other):
+        with contextlib.closing(sqlite3.connect(file)) as store:
+            which = "select run_uuid, value from tags where key = 'fuselab.run'"
+            keys = dict(store.execute(which).fetchall())
+            rows = {}
+            for table in ("metrics", "latest_metrics"):
+                wanted = f"select run_uuid, key, value, timestamp, step, is_nan from {table}"
+                rows[table] = {(keys.get(run), *row) for run, *row in store.execute(wanted)}
+            tables.append(rows)
+    assert tables[0] == tables[1] and len(tables[0]["metrics"]) > len(tables[0]["latest_metrics"])
+    assert any(row[-1] for row in tables[0]["metrics"]), "a value that is no number is among them"
+
+
+def test_of_many_points_every_so_many_are_in_the_store(
+    outputs: Path, by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "POINTS", 2)
+    study = by_hand(outputs)
+    tracker = Tracker(outputs)
+    tracker.publish(study)
+    measured = load(outputs, "by_hand").curves
+    steps = sorted(measured["step"].unique())
+    client = MlflowClient(tracking_uri=default_uri(outputs))
+    run = next(r for r in all_runs(client, "1") if "fuselab.run" in r.data.tags)
+    history = client.get_metric_history(run.info.run_id, measured["name"].iloc[0])
+    assert {m.step for m in history} < set(steps) and max(m.step for m in history) == steps[-1]
+    same(load(outputs, "by_hand"), read_back(outputs))

@@ -8,7 +8,13 @@ import pytest
 
 from architectures.frozen import SettingError, checked
 from harness.training.data.batches import Batches
-from harness.training.data.corpus import Corpus, content_key, load_corpus, training_key
+from harness.training.data.corpus import (
+    Corpus,
+    _hub_notes,
+    content_key,
+    load_corpus,
+    training_key,
+)
 from harness.training.settings.data import Pictures, Scenes, Text
 from harness.training.settings.objectives import MLM
 from tests.training.data.conftest import png
@@ -103,3 +109,9 @@ def test_an_empty_name_is_refused(field: str) -> None:
 def test_more_tokens_than_any_text_has_are_refused(field: str) -> None:
     with pytest.raises(SettingError, match=f"{field}: .*less than or equal to 100"):
         checked(Text, {field: 10**12})
+
+
+def test_data_known_by_name_alone_are_noted() -> None:
+    assert _hub_notes(Scenes()) == [] == _hub_notes(Pictures(train="hub:a/b@1f2e:train"))
+    (note,) = _hub_notes(Pictures(train="hub:a/b:train", val="hub:a/b:train", test="t.parquet"))
+    assert note.startswith("hub:a/b:train is known by its name, not by its content")

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,15 @@ def test_padding_never_matches() -> None:
     image, text = identity([(1, 1, [3])]), identity([(2, 2, [4, 5])])
     joined = Identity.join([image, text])  # the image's captions are now padded with -1
     assert matches(joined, joined).tolist() == [[True, False], [False, True]]
+
+
+def test_two_ways_to_encode_an_accent_are_one_caption() -> None:
+    for text in ("Un caf\u00e9 blanc", "\u0390", "\ud55c\uae00", "A\u030angstr\u00f6m"):
+        forms = {caption_hash(normalize(form, text)) for form in ("NFC", "NFD")}
+        assert len(forms) == 1, text
+    assert caption_hash("un caf\u00e9") != caption_hash("un cafe")
+    plain = " A  red\tcircle, 3 cm"
+    assert caption_hash(plain) == hashed(b"a red circle, 3 cm"), "as before in ASCII"
 
 
 def test_hashes_leave_the_padding_free_and_ignore_case_and_spacing() -> None:

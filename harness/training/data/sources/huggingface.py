@@ -54,11 +54,12 @@ def folder_files(folder: Path, role: str) -> list[Path]:
 
 
 def hub_table(where: str, role: str) -> Table:
-    """Loads `hub:NAME[:SPLIT]`, from the network where it is not cached."""
+    """Loads `hub:NAME[@REVISION][:SPLIT]`, from the network where it is not cached."""
     datasets = _datasets()
     name, _, split = where.removeprefix("hub:").partition(":")
+    name, _, revision = name.partition("@")
     try:
-        dataset = datasets.load_dataset(name, split=split or "train")
+        dataset = datasets.load_dataset(name, split=split or "train", revision=revision or None)
     except Exception as error:  # the library raises many kinds: network, name, split, script
         raise DataError(f"{role}={where} cannot be loaded ({first_line(error)})") from error
     folder = Path(datasets.config.HF_CACHE_HOME).expanduser()  # what it has fetched lies there

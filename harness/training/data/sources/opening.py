@@ -44,7 +44,8 @@ def open_tables(where: str, role: str, root: str = "") -> list[Table]:
 def source_digest(where: str, role: str, image: str, root: str = "") -> str:
     """Hashes a source's content: its files, and the picture files that they name.
 
-    A hub dataset is known by its name: looking further would need the network.
+    A hub dataset is known by its name, and the revision where it says one: looking further would
+    need the network.
     """
     if where.startswith("hub:"):
         return where

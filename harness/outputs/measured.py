@@ -1,0 +1,50 @@
+"""What a run measured: the lines of `metrics.jsonl`, one for each measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from harness.outputs.records import DamagedFile
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredLine:
+    """One line of `metrics.jsonl`. A plain dataclass, because a study may have a million of them."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    step: int
+    samples: int
+    seconds: float
+    """Training seconds so far, without start-up, measuring and scoring."""
+    time: float  # seconds since 1970
+    values: dict[str, float]
+    """Name of a curve, as `val/itm_accuracy`, -> its value here."""
+    chain: str = ""
+    """Digest chain of all batches fed up to here; empty at the start."""
+
+    def as_text(self) -> str:
+        """The line as it stands in the file."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}) + "\n"
+
+
+_LINE = TypeAdapter(MeasuredLine)
+
+
+def measured_lines(path: Path) -> list[MeasuredLine]:
+    """Measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    try:
+        whole = text.splitlines(keepends=True)
+        return [_LINE.validate_json(line) for line in whole if line.endswith(b"\n")]
+    except ValidationError as error:
+        why = f"has a line that cannot be read ({error.errors()[0]['msg']})"
+        remedy = "delete the run's folder to train it again"
+        raise DamagedFile(path, why, remedy) from error
