@@ -279,7 +279,9 @@ def _all_curves(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.Data
 
     columns = {
         "study": repeated([study.name for _ in rows]),
-        **{name: repeated([getattr(row, name) for row in rows]) for name in ("cell", "role", "run")},
+        **{
+            name: repeated([getattr(row, name) for row in rows]) for name in ("cell", "role", "run")
+        },
         "seed": np.repeat([row.seed for row in rows], sizes),
         "name": union_categoricals([table["name"].astype("category") for table in tables]),
         **{

@@ -95,15 +95,14 @@ def load_corpus(
         notes=(
             *_leaks(train, val, test),
             *_text_notes((train, val, test), about["facts"], data),
-<<<<<<< HEAD
             *_swap_notes(train, swaps),
         ),
         data=data,
         cache=cache,
-=======
+
+
             *_hub_notes(data),
         ),
->>>>>>> scale
     )
 
 
@@ -252,12 +251,12 @@ def _text_notes(
     return notes
 
 
-<<<<<<< HEAD
 def _swap_notes(train: Split, swaps: bool) -> list[str]:
     """Says how many captions have another arrangement, where that was asked."""
     share = f"{train.swapped_share:.0%} of the training captions have their words in another"
     return [f"{share} arrangement too (objectives.itm.swap_share)"] if swaps else []
-=======
+
+
 def _hub_notes(data: Scenes | Pictures) -> list[str]:
     """Says which data are known by their name alone."""
     sources = (data.train, data.val, data.test) if isinstance(data, Pictures) else ()
@@ -267,7 +266,6 @@ def _hub_notes(data: Scenes | Pictures) -> list[str]:
         for source in dict.fromkeys(sources)
         if source.startswith("hub:") and "@" not in source
     ]
->>>>>>> scale
 
 
 def _files_digest(folder: Path, *patterns: str) -> str:
