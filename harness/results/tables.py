@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from harness.outputs.records import CellChoice as CellChoice
 from harness.outputs.measured import MeasuredLine
+from harness.outputs.records import CellChoice as CellChoice
 from harness.outputs.records import (
     Certificate,
     Environment,

@@ -96,13 +96,10 @@ def load_corpus(
             *_leaks(train, val, test),
             *_text_notes((train, val, test), about["facts"], data),
             *_swap_notes(train, swaps),
+            *_hub_notes(data),
         ),
         data=data,
         cache=cache,
-
-
-            *_hub_notes(data),
-        ),
     )
 
 

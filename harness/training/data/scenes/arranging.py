@@ -5,6 +5,11 @@ The statement is the picture's description, the same in every caption. Every arr
 words is as likely as every other one, so that words alone do not tell which is true. Splits are
 drawn by what a statement is made of (`statements.material`), so that no statement is in two splits,
 nor another arrangement of its words; each look and each word occurs in training beside others.
+
+In the plain grammar, where pictures hold one or two objects and all are named, a caption is true of
+the pictures of its description only. Else it may be true of another one: of 512 validation
+pictures, of 0.4 % of the others in scenes `crowded`, of 0.014 % in `everything`
+(`settings.graded_scenes`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ RGB = {
     "purple": (125, 40, 160), "pink": (250, 130, 185), "black": (25, 25, 25),
 }  # fmt: skip
 _RADIUS = {"small": 0.1, "large": 0.15}
-"""Share of the picture's side. Cells are a third of a side apart, so that objects do not touch."""
+"""Share of the picture's side. Cells are a third of a side apart: two that are large and neighbours
+may just touch."""
 _ALONE = 1.8
 """How much larger an object is that has the picture to itself."""
 _SCALES = (0.95, 1.0, 1.05)

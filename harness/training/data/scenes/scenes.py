@@ -6,6 +6,9 @@ their cells, so that with two objects a caption is true of exactly the pictures 
 with more it names all of them and the direction between two. Where the number of objects varies
 captions begin with `only`, else one would be true of a picture that holds more. Descriptions,
 not pictures, are split: none of val or test occurs in train, none of test in val.
+
+So it is with scenes of the first version; those that ask for a later field of `Scenes` are drawn in
+`arranging`, and come with captions of the same words that are not true (`Split.swapped`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the captions of a scene say is a statement: it has one meaning, is true of some pictures and
 not of others, and its words can be put in another arrangement.
 
-Everything here is of scenes that ask for a field scenes had not at first; `draft` has the others.
+Everything here is of scenes that ask for a field scenes had not at first, and of all that is
+swapped; `draft` has the other scenes.
 """
 
 from __future__ import annotations

@@ -64,6 +64,9 @@ def swap_groups(
 
     The same settings give the same groups, and fewer are the first of more. `tags`: which swaps, of
     `swap_tags`; empty: all that are possible. Raises `DataError` where none is.
+
+    Few colours and shapes make few descriptions, and groups repeat them in other pictures: of four
+    and four, 200 groups of one tag have 80 to 120; with `directions="two"` 16 to 26.
     """
     if split not in NAMES:
         raise DataError(str(nearest(split, NAMES, "split")))

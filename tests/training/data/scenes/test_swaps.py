@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -7,8 +8,18 @@ import pytest
 from architectures.frozen import SettingError, checked
 from harness.training.data.cache import DataError
 from harness.training.data.corpus import Corpus, content_key, load_corpus
-from harness.training.data.scenes.draft import DIRECTIONS, draft_scenes
+from harness.training.data.scenes.arranging import draw_scenes
+from harness.training.data.scenes.draft import (
+    COLOURS,
+    DIRECTIONS,
+    SHAPES,
+    SIZES,
+    draft_scenes,
+    split_of,
+)
 from harness.training.data.scenes.pixels import RGB
+from harness.training.data.scenes.statements import is_true as holds
+from harness.training.data.scenes.statements import swapped_scene
 from harness.training.data.scenes.swaps import swap_groups, swap_tags
 from harness.training.settings.data import LATER_FIELDS, Scenes, Text
 from tests.training.data.scenes.reading import is_true, plain, read
@@ -110,6 +121,20 @@ def test_groups_need_the_picture_and_the_order_of_words(kind: str) -> None:
     assert len({group.name for group in groups.groups}) == len(groups)
 
 
+@pytest.mark.parametrize("kind", SWAPPED)
+def test_a_swapped_statement_is_true_of_the_swapped_picture_only(kind: str) -> None:
+    data = KINDS[kind]
+    for scene in draw_scenes(data, "train", 400):
+        looks = {o.look for o in scene.objects}
+        for tag in swap_tags(data):
+            if swapped := swapped_scene(scene, tag):
+                assert holds(swapped.statement, swapped.objects)
+                assert not holds(swapped.statement, scene.objects)
+                assert not holds(scene.statement, swapped.objects)
+                assert len({o.look for o in swapped.objects}) == len(looks)
+                assert swapped_scene(swapped, tag) == scene
+
+
 def test_pictures_of_a_group_show_the_colours_of_its_captions() -> None:
     places = ("centre left", "centre right")
     data = Scenes(objects=(2, 2), places=places, **FEW)
@@ -127,14 +152,18 @@ def test_pictures_of_a_group_show_the_colours_of_its_captions() -> None:
 
 
 def test_groups_of_scenes_of_the_first_version_are_of_their_split() -> None:
-    data = Scenes(objects=(2, 2), train=3000)
+    data = Scenes(objects=(2, 2), seed=3)
     groups = swap_groups(data, "test", 40, 16)
     assert Counter(g.tag for g in groups.groups) == dict.fromkeys(swap_tags(data), 10)
-    trained = set()
-    for text in draft_scenes(data, "train")[1]:
-        one, two, between = text.split("; ")
-        trained.add(read(between.replace("0", one).replace("1", two)))
-    assert not trained & {read(c) for group in groups.groups for c in group.captions}
+    for caption in (c for group in groups.groups for c in group.captions):
+        _, looks, side, _ = read(caption)
+        order = [(SIZES.index(a), COLOURS.index(b), SHAPES.index(c)) for a, b, c in looks]
+        if order[1] < order[0]:
+            looks, side = looks[::-1], (-side[0], -side[1])
+        one, two = map(" ".join, looks)
+        assert split_of(f"{one}; {two}; 0 {DIRECTIONS[side]} 1", 3) == "test"
+    drawn = draft_scenes(data.with_field("train", 20), "train")[1]
+    assert re.fullmatch("[a-z ]+; [a-z ]+; 0 [a-z ]+ 1", drawn[0]), "as above"
     assert swap_tags(data) == ("colour", "shape", "size", "relation")
 
 
@@ -154,8 +183,6 @@ def test_fewer_groups_are_the_first_of_more_and_one_tag_stands_alone() -> None:
 def test_no_word_order_is_likelier_than_another() -> None:
     """Words alone do not tell a true caption from its swap: either order is as common."""
     data = KINDS["few"].with_field("train", 4000)
-    from harness.training.data.scenes.arranging import draw_scenes
-
     things = [scene.statement.things for scene in draw_scenes(data, "train", 4000)]
     for field in ("colour", "shape"):
         first = [getattr(a, field) < getattr(b, field) for a, b in things
