@@ -38,8 +38,8 @@ class Split:
     picture_N: np.ndarray
     """int64 (N,), a hash of the pixels; equal values are the same picture."""
     truth: tuple[dict[str, JsonValue], ...] | None
-    """Scenes: objects (shape, colour, size, place, x, y, radius) and relations of each picture, also
-    of objects that no caption names."""
+    """Scenes: objects (shape, colour, size, place, x, y, radius) and relations of each picture,
+    also of objects that no caption names."""
     caption_NC: np.ndarray
     """int64 (N, C), a hash of each caption, padded with -1."""
     ids_KL: np.ndarray
