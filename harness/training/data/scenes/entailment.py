@@ -1,4 +1,4 @@
-"""Pictures and sentences that follow from them, contradict them, or cannot be decided by them.
+"""Sentences follow from a picture, contradict it, or cannot be decided by it.
 
 A picture of this world shows all things that there are, and size, colour, shape and place of each.
 It does not show what a thing weighs, costs, tastes or sounds like. So "there is a circle that is

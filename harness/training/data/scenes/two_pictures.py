@@ -1,4 +1,4 @@
-"""Statements about two pictures that are true or false, as in NLVR2 (Suhr et al. 2019).
+"""Statements are true or false of two pictures, as in NLVR2 (Suhr et al. 2019).
 
 Every statement stands beside two pairs of pictures, true of one and false of the other, and every
 pair has a true and a false statement (`squares.py`).
