@@ -1,4 +1,4 @@
-"""A sheet of rows to look at: pictures as the model sees them, with their captions and groups."""
+"""A sheet shows rows to look at: pictures as the model sees them, with captions and groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HIGH, _WORDS, _TITLE = 3.35, 1.2, 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One picture and what is said of it."""
+    """A row is one picture and what is said of it."""
 
     image_HWC: np.ndarray
     """uint8 (H, W, C), C 1 or 3."""

@@ -1,4 +1,4 @@
-"""`fuselab data`: what a study trains on, counted, and a page of it to look at."""
+"""`fuselab data` counts what a study trains on, and draws a page of it to look at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be counted of a corpus before anything is trained on it: lengths, words, identity."""
+"""Facts are what can be counted of a corpus before anything is trained: lengths, words, identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.training.randomness import stream
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Least, mean and most of some counts."""
+    """A spread is the least, the mean and the most of some counts."""
 
     least: int
     mean: float
@@ -27,7 +27,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """Counts of one split. Captions that differ in case or spacing alone are one caption."""
+    """SplitFacts counts one split. Captions that differ in case or spacing alone are one caption."""
 
     pictures: int
     captions: int
@@ -52,7 +52,7 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Counts of a corpus."""
+    """Facts count a corpus."""
 
     splits: dict[str, SplitFacts]
     vocabulary: int

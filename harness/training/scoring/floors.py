@@ -1,4 +1,4 @@
-"""Floors: what a classifier gets right that reads only the text of an item, or only its picture.
+"""A floor is what a classifier gets right that reads only the text of an item, or only its picture.
 
 Both are trained, not assumed: a score that stands no higher says nothing about joint reading. Text
 is a bag of its words and pairs of neighbours, read by a logistic regression; pictures are read by
@@ -34,7 +34,7 @@ _BATCH = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Floors:
-    """What stands below a score: shares of items in [0, 1]."""
+    """Floors stand below a score: shares of items in [0, 1]."""
 
     items: int
     """Items of the floors' own test, none of which was trained on."""

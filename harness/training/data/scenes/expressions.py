@@ -1,4 +1,4 @@
-"""Referring expressions of scenes: words that fit exactly one thing of a picture, and its box.
+"""Referring expressions are words that fit exactly one thing of a picture; they mean its box.
 
 As in RefCOCO+ (Yu et al. 2016) no place is named, unless asked for, and the candidates are the
 boxes of all things of the picture.

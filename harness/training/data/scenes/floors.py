@@ -1,4 +1,4 @@
-"""The floors of the tasks on scenes: what their texts alone and their pictures alone give away."""
+"""The floors of tasks on scenes say what their texts alone and their pictures alone give away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about scenes with weighted answers, as in VQA (Antol et al. 2015).
+"""Questions about scenes have weighted answers, as in VQA (Antol et al. 2015).
 
 The question alone gives the answer away as little as can be. A question for yes or no is asked of
 two pictures with either answer, and each of these has a question of either answer (`squares.py`).

@@ -1,4 +1,4 @@
-"""Items in which neither the text nor the picture gives the label away: Latin squares.
+"""Latin squares make items in which neither the text nor the picture gives the label away.
 
 As many units (pictures, or pairs of them) as there are labels meet as many texts, so that each text
 has every label once and each unit has every label once. A scorer f(unit) + g(text) then is right on

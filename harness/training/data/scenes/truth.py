@@ -1,4 +1,4 @@
-"""What the scenes of a split show, read from their truth: things, their boxes, their relations.
+"""Truth is read here as what scenes show: things, their boxes, their relations.
 
 Letters: M scenes, N most things of a scene (absent ones are -1).
 """
@@ -61,7 +61,7 @@ _READER = TypeAdapter(_Truth)
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Some of what is to be seen of a thing; an empty field says nothing."""
+    """A look is some of what is to be seen of a thing; an empty field says nothing."""
 
     size: str = ""
     colour: str = ""
@@ -83,7 +83,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One picture's things."""
+    """A scene holds one picture's things."""
 
     things: tuple[Look, ...]
     """Each with all its fields."""
@@ -126,7 +126,7 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenery:
-    """All scenes of a split."""
+    """A scenery holds all scenes of a split."""
 
     scenes: tuple[Scene, ...]
 

@@ -1,4 +1,4 @@
-"""Things in words, for what is asked and said of scenes: phrases in varied wording."""
+"""Things are put in words here, for questions and sentences: phrases in varied wording."""
 
 from __future__ import annotations
 
