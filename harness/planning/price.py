@@ -25,7 +25,8 @@ class Estimate:
     seconds: float
     """Training steps alone, from a measured step; scoring comes on top."""
     disk_mib: float
-    """What is kept at the end; three times that while it trains."""
+    """What is kept at the end; three times that while it trains, four where the final weights are a
+    mean."""
     measured_rows: int
     """Batch of the measured step; smaller than the study's where that would take long."""
 
