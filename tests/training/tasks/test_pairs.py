@@ -109,8 +109,9 @@ def test_tags_are_scored_apart_and_chance_stands_beside(two_objects: Corpus, sma
     assert value_of(scores, "relation_group_match_itm") == 100 * matched[~is_colour].mean()
     chances = {level.name: (level.items, round(level.chance, 4)) for level in scores.levels}
     assert chances["group_match"] == (40, 0.5)
-    assert chances["colour_text_score"] == chances["relation_picture_score"] == (20, 0.25)
-    assert chances["colour_group_score"] == (20, 0.1667) and chances["caption"] == (80, 0.5)
+    assert chances["text_score"] == chances["picture_score"] == (40, 0.25)
+    assert chances["group_score"] == (40, 0.1667) and chances["caption"] == (80, 0.5)
+    assert chances["colour_group_match"] == (20, 0.5) and "colour_text_score" not in chances
     assert {score.name for score in scores.scores} <= set(names(task))
     (level,) = [level for level in scores.levels if level.name == "relation_group_match"]
     assert level.successes == math.floor(matched[~is_colour].sum())
