@@ -137,6 +137,7 @@ def test_bad_groups_are_said_while_planning(binding: Study, outputs: Path, tmp_p
 
 
 def test_what_a_task_refuses_is_said_while_planning(tiny: Study, outputs: Path) -> None:
-    alone = {"tasks": (Retrieval(every_pair=5),), "objectives.itc.weight": 0.0}
+    task = Retrieval(every_pair=5)
+    alone = {"cells": tiny.cells[:1], "tasks": (task,), "objectives.itc.weight": 0.0}
     with pytest.raises(SettingError, match=r"cell 'k1': retrieval without ITC scores every"):
         prepared(plan(tiny.with_fields(alone), outputs), outputs)
