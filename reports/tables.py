@@ -221,6 +221,7 @@ HEADINGS = {
     "score": "own protocol",
     "score_itc": "ITC alone",
     "score_reranked": "re-ranked",
+    "score_itm": "every pair by ITM",
     "delta": "difference to control",
     "p_adjusted": "adjusted p",
     "flops_per_sample": "training FLOPs a sample",

@@ -163,7 +163,7 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
     monkeypatch.delitem(sys.modules, task.__name__)
     settings = task_settings.OwnOrNext()  # type: ignore[attr-defined]
     assert settings.title == "own_or_next"
-    monkeypatch.delattr(task_settings, "OwnOrNext")
+    del task_settings.OwnOrNext  # type: ignore[attr-defined]
     return SimpleNamespace(module=task, settings=settings)
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from architectures import build
+from architectures.contract import Facts
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
 from harness.training.data.corpus import Corpus
 from harness.training.objectives.binding import binding_of
 from harness.training.scoring import registry as tasks
+from harness.training.settings.spec import RunSpec
 from harness.warm_start import make
 from harness.warm_start.keys import key, stage_folder, text_stage
 
@@ -57,11 +59,18 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 parts = (spec.train.design, spec.config, spec.backbone, words, active)
                 design = build.construct(*parts)
             build.start(design)
-            facts = design.facts(design.config, design.backbone)
-            binding_of(spec.train.measure, corpus)
-            for task in spec.asked.tasks:
-                tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+            try:
+                _check_scores(spec, design.facts(design.config, design.backbone), corpus)
+            except SettingError as error:
+                raise SettingError(f"cell {cell!r}: {error}") from None
     return corpora
+
+
+def _check_scores(spec: RunSpec, facts: Facts, corpus: Corpus) -> None:
+    """Raises `SettingError` where curves or scores that are asked for could not be made."""
+    binding_of(spec.train.measure, corpus)
+    for task in spec.asked.tasks:
+        tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
 
 
 def make_all(

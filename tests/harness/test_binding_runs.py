@@ -13,7 +13,7 @@ from harness.planning.plan import plan
 from harness.planning.prepare import prepared
 from harness.runs.run import execute
 from harness.runs.scoring import write_arrivals
-from harness.study import Measure, Pairs, Scenes, Study, Text, Words
+from harness.study import Measure, Pairs, Retrieval, Scenes, Study, Text, Words
 from tests.training.data.conftest import png
 
 DATA = Scenes(train=96, val=24, test=24, objects=(2, 2), text=Text(max_tokens=20))
@@ -129,8 +129,15 @@ def test_bad_groups_are_said_while_planning(binding: Study, outputs: Path, tmp_p
     where = folder_of_groups(tmp_path / "groups")
     asked = binding.with_fields({"tasks": (Pairs(groups=where),)})
     (tmp_path / "groups" / "b.png").write_bytes(b"none")
-    with pytest.raises(SettingError, match=r"line 1, field 'images': 'b.png' is not a picture"):
+    with pytest.raises(SettingError, match=r"(?s)cell 'k1': .*'images': 'b.png' is not a picture"):
         prepared(plan(asked, outputs), outputs)
     (tmp_path / "groups" / "b.png").unlink()
     with pytest.raises(SettingError, match=r"(?s)cell 'k1': .*line 1, field 'images': 'b.png': No"):
         plan(asked, outputs)
+
+
+def test_what_a_task_refuses_is_said_while_planning(tiny: Study, outputs: Path) -> None:
+    task = Retrieval(every_pair=5)
+    alone = {"cells": tiny.cells[:1], "tasks": (task,), "objectives.itc.weight": 0.0}
+    with pytest.raises(SettingError, match=r"cell 'k1': retrieval without ITC scores every"):
+        prepared(plan(tiny.with_fields(alone), outputs), outputs)

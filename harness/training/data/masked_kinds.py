@@ -84,8 +84,8 @@ def _entries(kinds: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], str]
 
 def _kind(words: list[str], entries: Mapping[tuple[str, ...], str]) -> str:
     for count in range(len(words), 0, -1):
-        if kind := entries.get(tuple(words[:count])):
-            return kind
+        if tuple(words[:count]) in entries:
+            return entries[tuple(words[:count])]
     return ""
 
 

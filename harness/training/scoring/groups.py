@@ -24,12 +24,12 @@ from scipy import stats
 Comparisons = frozenset[tuple[int, int]]
 """Places of a right pair and of a wrong one, which it must be above, in the flat table."""
 
-TEXT = "text"
+TEXT = "text_score"
 """Every picture: its right captions above its wrong ones (Winoground's text score; What's Up calls
 it the set of a group of four). Chance 1/4 with two pictures and two captions."""
-PICTURE = "picture"
+PICTURE = "picture_score"
 """Every caption: its right picture above the wrong ones (Winoground's image score). Chance 1/4."""
-GROUP = "group"
+GROUP = "group_score"
 """Both (Winoground's group score). Chance 1/6 with two, (k - 1)! / (2k - 1)! with k."""
 MATCH = "group_match"
 """The best one-to-one assignment of captions to pictures is the right one. Chance 1 / k!."""

@@ -18,9 +18,9 @@ def names() -> list[str]:
 
 def find(name: str) -> ModuleType:
     """Returns the module of a task. It has `VERSION`; `why_not(facts, objectives)`, which the plan
-    calls; `refuse(facts, objectives, corpus, settings)`, which raises before a run trains; and
-    `score(design, corpus, settings, device)`, which returns `TaskScores`; and `names(settings)` of
-    the scores that some design gets.
+    calls; `refuse(facts, objectives, corpus, settings)`, which raises while a study is prepared and
+    before a run trains; `score(design, corpus, settings, device)`, which returns `TaskScores`; and
+    `names(settings)` of the scores that some design gets.
 
     Raises `SettingError` with the nearest name where there is no such task.
     """

@@ -90,7 +90,9 @@ def name_of(tag: str) -> str:
 
 
 def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.device) -> TaskScores:
-    """Scores all groups; levels are those of the design's own protocol."""
+    """Scores all groups. Levels are those of the design's own protocol: of every rule over all
+    groups, and of the main one for each tag, where the other rules have the same chances as there.
+    """
     groups = groups_of(corpus, task)
     matches = [group.match_kl for group in groups.groups]
     tables = group_tables(design, groups, corpus.tokenizer, device)
@@ -107,7 +109,7 @@ def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.devic
                 if not len(some.share_N):
                     continue
                 scores.append(_percent(f"{tag}{rule}{suffix}", some, name))
-                if not suffix:
+                if not suffix and (not tag or rule == main_rule(shares[own])):
                     levels.append(level_of(f"{tag}{rule}", some))
             margin_N = [m for g, m in margins(tables[name], matches) if wanted_G[g]]
             if margin_N:
@@ -133,6 +135,11 @@ def _tags(groups: tuple[Group, ...]) -> Iterator[tuple[str, np.ndarray]]:
     yield "", np.ones(len(groups), dtype=bool)
     for tag in sorted({*names_G.tolist()} - {""}):
         yield f"{tag}_", names_G == tag
+
+
+def main_rule(shares: Mapping[str, Shares]) -> str:
+    """Returns the rule that says most of a set: the first of `RULES` that it has."""
+    return next(rule for rule in RULES if rule in shares)
 
 
 def _percent(name: str, shares: Shares, protocol: str) -> Score:
@@ -172,7 +179,7 @@ def _side_by_side(itm: Mapping[str, Shares], itc: Mapping[str, Shares]) -> Itera
     """Yields the comparison of both protocols by the set's main score, item by item: percent of
     items that the one alone gets right, and McNemar's p, which says nothing of other seeds.
     """
-    main = next(rule for rule in RULES if rule in itm)
+    main = main_rule(itm)
     more, less, p = paired(itm[main].share_N, itc[main].share_N)
     protocol = f"{main.replace('_', ' ')}, ITM beside ITC"
     yield percent("itm_only", 100 * more, protocol)

@@ -89,7 +89,13 @@ def test_the_share_of_orders_is_that_of_counting_them(wanted: frozenset[tuple[in
 def test_what_ties_is_ordered_at_random_and_what_does_not_stands() -> None:
     tie = np.array([[1.0, 0.0], [1.0, 1.0]])  # the second picture has its captions tied
     assert means([tie], [PAIR]) == pytest.approx(
-        {"group_match": 1.0, "text": 0.5, "picture": 0.5, "group": 1 / 3, "caption": 0.75}
+        {
+            "group_match": 1.0,
+            "text_score": 0.5,
+            "picture_score": 0.5,
+            "group_score": 1 / 3,
+            "caption": 0.75,
+        }
     )
 
 
@@ -104,7 +110,7 @@ def test_a_scorer_of_one_side_or_of_both_apart_has_margin_0_to_the_last_bit(dtyp
             assert all(value == 0 for _, value in margins(list(tables), matches))
             assert shares_of(list(tables), matches)["group_match"].share_N.tolist() == [0.5] * 500
     text_only = list(np.repeat(g, 2, axis=1))
-    assert means(text_only, matches)["text"] == 0  # one order for both pictures: never both
+    assert means(text_only, matches)["text_score"] == 0  # one order for both pictures: never both
     assert means(text_only, matches)["caption"] == 0.5
 
 
@@ -127,7 +133,7 @@ def test_a_score_that_is_no_number_is_never_right() -> None:
         table = np.where(PAIR, 1.0, -1.0)
         table.ravel()[place] = np.nan
         values = means([table], [PAIR])
-        assert values["group"] == values["group_match"] == 0.0
+        assert values["group_score"] == values["group_match"] == 0.0
 
 
 def test_statements_are_called_right_as_often_as_they_are() -> None:

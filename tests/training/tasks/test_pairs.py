@@ -91,9 +91,9 @@ def test_the_scores_are_those_of_a_loop_over_pairs(two_objects: Corpus, small: B
         found = scores.predictions[f"margin_{name}"]
         np.testing.assert_allclose(found, margins[name], rtol=0, atol=2e-5)
         assert np.abs(found).max() > 1e-3
-        assert scores.predictions[f"text_{name}"].tolist() == texts[name]
-        assert value_of(scores, f"text_{name}") == 100 * np.mean(texts[name])
-    assert value_of(scores, "text") == value_of(scores, "text_itm")
+        assert scores.predictions[f"text_score_{name}"].tolist() == texts[name]
+        assert value_of(scores, f"text_score_{name}") == 100 * np.mean(texts[name])
+    assert value_of(scores, "text_score") == value_of(scores, "text_score_itm")
     differ = scores.predictions["group_match_itm"] > scores.predictions["group_match_itc"]
     assert value_of(scores, "itm_only") == 100 * differ.mean()
 
@@ -109,8 +109,9 @@ def test_tags_are_scored_apart_and_chance_stands_beside(two_objects: Corpus, sma
     assert value_of(scores, "relation_group_match_itm") == 100 * matched[~is_colour].mean()
     chances = {level.name: (level.items, round(level.chance, 4)) for level in scores.levels}
     assert chances["group_match"] == (40, 0.5)
-    assert chances["colour_text"] == chances["relation_picture"] == (20, 0.25)
-    assert chances["colour_group"] == (20, 0.1667) and chances["caption"] == (80, 0.5)
+    assert chances["text_score"] == chances["picture_score"] == (40, 0.25)
+    assert chances["group_score"] == (40, 0.1667) and chances["caption"] == (80, 0.5)
+    assert chances["colour_group_match"] == (20, 0.5) and "colour_text_score" not in chances
     assert {score.name for score in scores.scores} <= set(names(task))
     (level,) = [level for level in scores.levels if level.name == "relation_group_match"]
     assert level.successes == math.floor(matched[~is_colour].sum())
@@ -130,7 +131,13 @@ def test_a_design_without_an_opinion_earns_chance(
     for name, parameter in design.heads.named_parameters():
         torch.nn.init.constant_(parameter, float(name.endswith("bias")))
     scores = score(design, two_objects, TASK, CPU)
-    expected = {"group_match": 50, "text": 25, "picture": 25, "group": 100 / 6, "margin": 0}
+    expected = {
+        "group_match": 50,
+        "text_score": 25,
+        "picture_score": 25,
+        "group_score": 100 / 6,
+        "margin": 0,
+    }
     for name, value in expected.items():
         assert value_of(scores, name) == pytest.approx(value, rel=1e-12)
     for level in scores.levels:
@@ -150,7 +157,7 @@ def test_a_design_that_does_not_look_has_no_margin(two_objects: Corpus, small: B
     for name in ("itc", "itm"):
         assert np.abs(blind.predictions[f"margin_{name}"]).max() < 1e-5
         assert np.abs(seen.predictions[f"margin_{name}"]).max() > 1e-3
-    assert value_of(blind, "text_itm") < 25
+    assert value_of(blind, "text_score_itm") < 25
 
 
 def folder_of(lines: list[dict[str, object]], tmp_path: Path, pictures: int = 6) -> str:

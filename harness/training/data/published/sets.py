@@ -32,8 +32,8 @@ SETS = {
         arrangements.bivlc, "the negative of each pair of pictures is generated, which shows"
     ),
     "whats_up": PublishedSet(
-        arrangements.whats_up, "controlled sets: `caption` is the individual accuracy, `text` that "
-        "of whole sets"
+        arrangements.whats_up, "of the controlled sets `caption` is the individual accuracy, "
+        "`text_score` that of whole sets"
     ),
     "sugarcrepe": PublishedSet(
         one_sided.sugarcrepe, f"{_BLIND}; in add_* the wrong one is longer. Its own evaluation "
