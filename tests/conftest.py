@@ -24,22 +24,3 @@ def one_thread() -> None:
 
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-# -- until harness/training/data/scenes/swaps.py is there: goes with the merge
-
-
-def _minimal_swaps() -> None:
-    import importlib.util
-    import sys
-    import types
-
-    name = "harness.training.data.scenes.swaps"
-    if importlib.util.find_spec(name) is None:
-        sys.modules[name] = types.ModuleType(name)
-        from tests.minimal_swaps import swap_groups
-
-        sys.modules[name].swap_groups = swap_groups  # type: ignore[attr-defined]
-
-
-_minimal_swaps()
