@@ -9,8 +9,8 @@ from architectures.frozen import SettingError, nearest
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
 from harness.planning.plan import Plan
+from harness.runs import along
 from harness.training.loop.budget import grid_of, steps_of
-from harness.training.objectives.binding import curve_names
 from harness.training.scoring import registry as tasks
 from harness.training.settings.loop import Final
 
@@ -26,7 +26,7 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     study = planned.study
     if study.primary not in (names := scores_of(planned)):
         raise nearest(study.primary, names, "score (setting primary)")
-    if tuned and study.primary.startswith("validation/"):
+    if tuned and study.primary.startswith(("validation/", f"{along.MEAN}/")):
         raise SettingError(
             f"primary {study.primary!r} is measured on the pictures that tuning minimised "
             f"{study.tuning.score!r} on, so --tuned would flatter it; name a score of a task"
@@ -55,8 +55,7 @@ def scores_of(planned: Plan) -> set[str]:
             names |= {f"{task.title}/{score}" for score in tasks.find(task.name).names(task)}
         for objective in spec.train.objectives.active():
             names |= {f"validation/{objective}_{what}" for what in ("loss", "accuracy")}
-        curves = curve_names(spec.train.measure)
-        names |= {f"steps_until/{curve.replace('/', '_')}" for curve in curves}
+        names |= along.names(spec.train.objectives.active(), spec.train.measure)
     return names
 
 

@@ -22,6 +22,7 @@ from harness.outputs.files import State, write_json
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import DamagedFile, LedgerRecord
+from harness.runs.along import write_along
 from harness.runs.assemble import (
     build_design,
     counted_cost,
@@ -35,7 +36,6 @@ from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
     refuse_scores,
     score,
-    write_arrivals,
     write_validation,
 )
 from harness.training.data.batches import validation_batches
@@ -163,7 +163,7 @@ class _Run:
             if measurement.stopped:
                 return False
         write_validation(folder, trainer)
-        write_arrivals(folder, train)
+        write_along(folder, train)
         self._write_ledger(trainer)
         write_weights(folder, trainer.final_design().state_dict())
         return True

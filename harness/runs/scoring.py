@@ -16,22 +16,16 @@ from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
 from harness.training.data.group_files import folder_digest
-from harness.training.loop.budget import grid_of, steps_of
 from harness.training.loop.trainer import Trainer
-from harness.training.objectives.binding import curve_names
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
 from harness.training.scoring.contract import Level, Score
-from harness.training.settings.spec import RunSpec, TrainSpec
+from harness.training.settings.spec import RunSpec
 from harness.training.settings.tasks import TaskSpec
 
 LONGEST_FAILURE = 500
 VALIDATION = "validation"
 """Under which the last validation stands among the tasks."""
-ARRIVAL = "steps_until"
-"""Under which it stands when the curves of binding arrived."""
-ARRIVED = 0.75
-"""The share at which a curve of binding has arrived: half way from chance, of two, to all."""
 
 
 def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:
@@ -127,35 +121,6 @@ def write_validation(folder: RunFolder, trainer: Trainer) -> None:
     ScoresRecord(task=VALIDATION, scores=tuple(scores), levels=tuple(levels)).write(
         folder.score_file(VALIDATION)
     )
-
-
-def write_arrivals(folder: RunFolder, train: TrainSpec) -> None:
-    """Writes after how many steps each curve of binding was first measured at `ARRIVED` or more,
-    the fewer the better. One that never was gets the step at which a measurement more would be.
-    """
-    steps = steps_of(train.budget, train.batch_size)
-    never = steps + steps // (len(grid_of(steps, train.measure.points)) - 1)
-    lines = folder.metric_lines()
-    arrivals: dict[str, int] = {}
-    for line in lines:
-        for name, value in line.values.items():
-            if name in curve_names(train.measure):
-                if value >= ARRIVED:
-                    arrivals[name] = min(line.step, arrivals.get(name, never))
-                arrivals.setdefault(name, never)
-    scores = [
-        Score(
-            name=name.replace("/", "_"),
-            value=step,
-            unit="steps",
-            higher_is_better=False,
-            protocol="never" if step == never else f"first measured at {ARRIVED} or more",
-        )
-        for name, step in arrivals.items()
-    ]
-    if scores:
-        record = ScoresRecord(task=ARRIVAL, scores=tuple(scores))
-        record.write(folder.score_file(ARRIVAL))
 
 
 def _of_validation(name: str, value: float, unit: str) -> Score:

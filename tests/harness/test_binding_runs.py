@@ -7,12 +7,13 @@ import pytest
 
 from architectures.frozen import SettingError
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import MeasuredLine, ScoresRecord
+from harness.outputs.measured import MeasuredLine
+from harness.outputs.records import ScoresRecord
 from harness.planning.checks import scores_of
 from harness.planning.plan import plan
 from harness.planning.prepare import prepared
+from harness.runs.along import write_along
 from harness.runs.run import execute
-from harness.runs.scoring import write_arrivals
 from harness.study import Measure, Pairs, Retrieval, Scenes, Study, Text, Words
 from tests.training.data.conftest import png
 
@@ -83,7 +84,7 @@ def test_the_steps_until_a_curve_arrives(binding: Study, outputs: Path) -> None:
         folder.append_metrics(
             MeasuredLine(step=step, samples=8 * step, seconds=0, time=0, values=values)
         )
-    write_arrivals(folder, spec.train)
+    write_along(folder, spec.train)
     scores = ScoresRecord.read(folder.score_file("steps_until")).scores
     assert {s.name: (s.value, s.protocol) for s in scores} == {
         "pairs_colour": (2, "first measured at 0.75 or more"),
@@ -91,10 +92,29 @@ def test_the_steps_until_a_curve_arrives(binding: Study, outputs: Path) -> None:
     }
 
 
+def test_the_mean_over_training_leaves_out_the_start(binding: Study, outputs: Path) -> None:
+    """Losses in nats, accuracies in percent; nothing but validation, and not the sum of losses."""
+    spec = plan(binding, outputs).specs[0]
+    folder = RunFolder(outputs, spec.train_key())
+    folder.path.mkdir(parents=True)
+    for place, step in enumerate((0, 2, 4)):
+        values = {"val/itm_loss": (9.0, 0.5, 0.3)[place], "val/itm_accuracy": 0.5 + 0.2 * place}
+        values |= {"val/loss": 3.0, "train/itm_loss": 1.0, "val_final/itm_loss": 2.0}
+        folder.append_metrics(
+            MeasuredLine(step=step, samples=8 * step, seconds=0, time=0, values=values)
+        )
+    write_along(folder, spec.train)
+    scores = ScoresRecord.read(folder.score_file("mean_over_training")).scores
+    means = {score.name: (pytest.approx(score.value), score.unit) for score in scores}
+    assert means == {"itm_loss": (0.4, "nats"), "itm_accuracy": (80.0, "percent")}
+    assert [score.higher_is_better for score in scores] == [False, True]
+    assert {score.protocol for score in scores} == {"mean of 2 measurements"}
+
+
 def test_a_study_may_ask_for_these_scores(binding: Study, outputs: Path) -> None:
     names = scores_of(plan(binding, outputs))
-    assert {"pairs/relation_margin_itm", "words/direction", "steps_until/pairs_colour",
-            "steps_until/words_place", "pairs/mcnemar_p"} <= names  # fmt: skip
+    assert {"mean_over_training/itm_loss", "pairs/relation_margin_itm", "words/direction",
+            "steps_until/pairs_colour", "steps_until/words_place", "pairs/mcnemar_p"} <= names  # fmt: skip
     quiet = binding.with_fields({"measure.pairs": 0, "measure.words": 0})
     assert not [name for name in scores_of(plan(quiet, outputs)) if name.startswith("steps_until")]
 
