@@ -35,14 +35,14 @@ from harness.training.settings.objectives import (
 from harness.training.settings.run import RunSettings
 from harness.training.settings.spec import RunSpec
 from harness.training.settings.tasks import Pairs, Retrieval, Words
-from harness.training.settings.warm_start import WarmStart
+from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
     "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES",
-    "SHORT_OPTIMIZER", "Backbone", "Budget", "Cell", "Final", "Measure", "Numerics", "Objectives",
-    "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "SettingError",
-    "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words", "add_one_in",
-    "graded_scenes", "grid", "leave_one_out", "scale",
+    "SHORT_OPTIMIZER", "SHORT_START", "Backbone", "Budget", "Cell", "Final", "Measure", "Numerics",
+    "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
+    "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words",
+    "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
 ]  # fmt: skip
 
 

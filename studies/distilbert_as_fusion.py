@@ -18,11 +18,12 @@ from harness.study import (
     Budget,
     Cell,
     Measure,
+    Pairs,
     Retrieval,
-    Scenes,
     Study,
     Variant,
     WarmStart,
+    graded_scenes,
 )
 
 STUDY = Study(
@@ -39,15 +40,18 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="split 6+6",
-    warm_start=WarmStart(bert_samples=12_800, distil_samples=6_400, vit_samples=12_800),
-    data=Scenes(train=20_000, val=512, test=512),
+    primary="mean_over_training/itm_loss",
+    warm_start=WarmStart(
+        bert_samples=12_800, distil_samples=6_400, vit_samples=12_800, align_samples=38_400
+    ),
+    data=graded_scenes("binding"),
     # Found from random weights.
-    budget=Budget(samples=10_240),
+    budget=Budget(samples=12_800),
     batch_size=64,
     objectives=SHORT_OBJECTIVES,
     optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, checkpoints=4),
-    tasks=(Retrieval(rerank=8),),
+    measure=Measure(points=8, items=256, gap_items=0, checkpoints=4),
+    tasks=(Retrieval(rerank=8), Pairs(count=200)),
     seeds=(0, 1, 2),
-    equal_within=2.0,
+    equal_within=0.01,
 )

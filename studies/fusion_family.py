@@ -16,13 +16,15 @@ Command: fuselab run fusion_family && fuselab report fusion_family
 from harness.study import (
     SHORT_OBJECTIVES,
     SHORT_OPTIMIZER,
+    SHORT_START,
     Budget,
     Cell,
     Measure,
+    Pairs,
     Retrieval,
-    Scenes,
     Study,
     Variant,
+    graded_scenes,
 )
 
 STUDY = Study(
@@ -42,14 +44,16 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="split 6+6",
-    data=Scenes(train=20_000, val=512, test=512),
+    primary="mean_over_training/itm_loss",
+    data=graded_scenes("binding"),
+    warm_start=SHORT_START,
     # Found on the split alone: other designs may want others.
-    budget=Budget(samples=10_240),
+    budget=Budget(samples=12_800),
     batch_size=64,
     objectives=SHORT_OBJECTIVES,
     optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=5, items=256, checkpoints=5),
-    tasks=(Retrieval(rerank=8),),
+    measure=Measure(points=8, items=256, gap_items=0, checkpoints=4),
+    tasks=(Retrieval(rerank=8), Pairs(count=200)),
     seeds=(0, 1, 2),
-    equal_within=2.0,
+    equal_within=0.01,
 )

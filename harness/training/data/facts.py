@@ -1,4 +1,4 @@
-"""Facts are what can be counted of a corpus before anything is trained: lengths, words, identity."""
+"""Facts are what can be counted of a corpus before it is trained on: lengths, words, identity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """SplitFacts counts one split. Captions that differ in case or spacing alone are one caption."""
+    """SplitFacts counts one split. Captions that differ in case or spacing alone are one."""
 
     pictures: int
     captions: int

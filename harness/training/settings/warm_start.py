@@ -41,3 +41,16 @@ class WarmStart(Frozen, allow_inf_nan=False):
     """AdamW's settings, of each of them."""
     seed: int = 20_000
     """Seed of weights, batches and masks, apart from the runs' seeds, which share the result."""
+
+
+SHORT_START = WarmStart(
+    bert_samples=6_400,
+    distil_samples=3_200,
+    vit_samples=6_400,
+    text_stage_samples=6_400,
+    align_samples=38_400,
+)
+"""The start of `nano` in a few hundred steps on two objects (`graded_scenes("binding")`): the
+towers bind colours to shapes before any design begins, so that what differs is what designs make of
+them and not the moment at which ITC leaves its plateau (LOG.md).
+"""
