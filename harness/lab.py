@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError, checked
+from architectures.frozen import SettingError, checked, path_named
 from harness.outputs.files import State, TrackingError
 from harness.study import Study
 
@@ -39,7 +39,7 @@ class Lab:
     """An outputs folder and a tracking store, and what can be done with studies in them."""
 
     def __init__(self, outputs: Path, tracking: str | None = None) -> None:
-        self.outputs = outputs.expanduser().resolve()
+        self.outputs = path_named(outputs).resolve()
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
@@ -68,6 +68,7 @@ class Lab:
         where a name or a value is wrong.
         """
         options = self._how(how)
+        _ = self.store  # an address that cannot be is said now
         planned = self.plan(study, tuned=tuned)
         rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell.name, only or "*")]
         if not rows:
@@ -92,7 +93,7 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
-        notes += checks.left_over(planned, self.outputs)
+        notes += [*checks.same_runs(planned), *checks.left_over(planned, self.outputs)]
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
         former = checks.former_runs(planned, self.outputs)
         record = write_study(planned, self.outputs, notes, former)
@@ -190,6 +191,7 @@ class Lab:
         from harness.tuning import tune
 
         options = self._how(how)
+        _ = self.store
         self.plan(study)
 
         def runner(planned: Plan) -> dict[str, State]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
-from architectures.frozen import SettingError, checked
+from architectures.frozen import SettingError, checked, path_named
 from architectures.weights import checkpoints
 from architectures.weights.digests import seal
 from architectures.weights.fitting import fit
@@ -119,7 +119,24 @@ def load_tokenizer(name: str) -> Any:
 
     Raises `SettingError` where there is none.
     """
-    return _opened("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
+    wrong = f"data.text.tokenizer {name!r} cannot be loaded"
+    if path_named(name).is_file():
+        raise SettingError(f"{wrong}: name the folder in which its files lie")
+    folder = name if path_named(name).is_dir() else _fetched(name, wrong)
+    return _opened("AutoTokenizer", folder, wrong)
+
+
+def _fetched(name: str, wrong: str) -> str:
+    """Returns the local folder of a tokenizer on the hub. Asks once, where transformers would go on
+    asking for a minute."""
+    import huggingface_hub
+
+    try:
+        patterns = ["*.json", "*.txt", "*.model"]
+        return huggingface_hub.snapshot_download(name, allow_patterns=patterns)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise SettingError(f"{wrong}: no such folder, nor on the hub ({first})") from None
 
 
 # ---- out -----------------------------------------------------------------------------------------

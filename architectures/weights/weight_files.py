@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
 from architectures.weights.digests import digest_of, sealed
 
 VERSION = b"2"
@@ -143,7 +143,7 @@ def content(source: str) -> str:
     """Digests a file of weights, or configuration and weights of a folder (16 hex characters);
     empty where there is none of the two, as for a name on a hub.
     """
-    files = state(Path(source).expanduser())
+    files = state(path_named(source))
     digest = hashlib.blake2b(VERSION, digest_size=8)
     for file in files:
         digest.update(_digest_once(*file))

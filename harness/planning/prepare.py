@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from architectures import build
+from architectures import build, registry
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
 from harness.training.data.corpus import Corpus
+from harness.training.scoring import registry as tasks
 from harness.warm_start import make
 from harness.warm_start.keys import key, stage_folder, text_stage
 
@@ -53,8 +54,15 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 )
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
                 parts = (spec.train.design, spec.config, spec.backbone, words, active)
-                design = build.construct(*parts)
+                with registry.blamed(spec.train.design):
+                    design = build.construct(*parts)
             build.start(design)
+            for task in spec.asked.tasks:
+                facts = design.facts(design.config, design.backbone)
+                try:
+                    tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+                except SettingError as error:
+                    raise SettingError(f"cell {cell!r}: {error}") from None
     return corpora
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from architectures.frozen import SettingError, nearest
+from architectures.frozen import SettingError, nearest, path_named
 from architectures.registry import load_file
 from harness.study import Study
 
@@ -26,7 +26,7 @@ def load(name: str, shelf: Path) -> Study:
     Raises `SettingError`: an unknown name with the nearest, a file that raises with its own line.
     """
     if name.endswith(".py") or "/" in name:
-        path = Path(name).expanduser().resolve()
+        path = path_named(name).resolve()
         if not path.is_file():
             raise SettingError(f"study file {name}: there is no such file")
         return _study_in(path).model_copy(update={"file": str(path)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -41,3 +41,8 @@ class Retrieval(TaskSettings, allow_inf_nan=False):
 
 
 TaskSpec = Retrieval
+
+KINDS: tuple[type[TaskSettings], ...] = get_args(next(iter(get_args(TaskSpec)), None)) or (
+    Retrieval,
+)
+"""The records that `TaskSpec` is one of."""

@@ -57,6 +57,8 @@ def hub_table(where: str, role: str) -> Table:
     """Loads `hub:NAME[:SPLIT]`, from the network where it is not cached."""
     datasets = _datasets()
     name, _, split = where.removeprefix("hub:").partition(":")
+    if not name:
+        raise DataError(f"{role}={where} names no dataset; write it as hub:NAME or hub:NAME:SPLIT")
     try:
         dataset = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the library raises many kinds: network, name, split, script
