@@ -152,6 +152,8 @@ def load_file(path: str | Path) -> ModuleType:
     file = path_named(path).resolve()
     if not file.is_file():
         raise SettingError(f"{file}: no such file")
+    if file.suffix != ".py":
+        raise SettingError(f"{file} is no Python file; its name must end in .py")
     text = file.read_bytes()
     key = f"fuselab_own_{hashlib.blake2b(str(file).encode() + text, digest_size=8).hexdigest()}"
     if key in sys.modules:

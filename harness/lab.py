@@ -77,9 +77,13 @@ class Lab:
         return self._run(planned, rows, options)
 
     def _how(self, how: dict[str, JsonValue]) -> How:
+        from harness.scheduling.on_ray import reach
         from harness.scheduling.schedule import How
 
-        return checked(How, how)
+        options = checked(How, how)
+        if options.address and not options.local:
+            reach(options.address)
+        return options
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
@@ -137,8 +141,8 @@ class Lab:
         from harness.results.folders import study_record
         from harness.results.to_mlflow import Tracker
 
-        tracker = Tracker(self.outputs, self.tracking)
         records = {study: study_record(self.outputs, study)} if study else studies(self.outputs)
+        tracker = Tracker(self.outputs, self.tracking)
         for record in records.values():
             tracker.publish(record)
         return list(records)

@@ -228,5 +228,7 @@ def _opened(reader: str, source: str, subject: str) -> Any:
             return getattr(transformers, reader).from_pretrained(
                 source, local_files_only=Path(source).is_dir(), trust_remote_code=False
             )
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{subject}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # of files that are none, it raises whatever their content leads to
+        first = (str(error).splitlines() or [""])[0]
+        reason = first if isinstance(error, OSError | ValueError) else "its files cannot be read"
+        raise SettingError(f"{subject}: {reason}") from None

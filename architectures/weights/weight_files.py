@@ -228,9 +228,10 @@ def _check_archive(path: Path) -> None:
 
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():  # what is wrong is raised, or read all the same
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, since torch takes a file named .safetensors for one whatever is in it.
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # what is wrong is raised, or read all the same
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:

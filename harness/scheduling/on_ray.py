@@ -109,7 +109,6 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     pins = dict.fromkeys(variables, str(threads))
     if address:
-        _reach(address)
         ray.init(
             address,
             runtime_env={"env_vars": pins},
@@ -135,7 +134,7 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
+def reach(address: str) -> None:
     """Raises `SettingError` where nothing answers at a cluster's address: Ray itself goes on trying
     for seven minutes."""
     if address == "auto":
