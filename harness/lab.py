@@ -70,6 +70,7 @@ class Lab:
         options = self._how(how)
         _ = self.store  # an address that cannot be is said now
         planned = self.plan(study, tuned=tuned)
+        self._check_device(planned, options)
         rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell.name, only or "*")]
         if not rows:
             cells = ", ".join(cell.name for cell in study.cells)
@@ -84,6 +85,13 @@ class Lab:
         if options.address and not options.local:
             reach(options.address)
         return options
+
+    def _check_device(self, planned: Plan, how: How) -> None:
+        """Raises `SettingError` where this machine lacks the device that a run here needs."""
+        from harness.training.loop.numerics import check_device
+
+        for row in planned.rows if not how.address else ():
+            check_device(row.spec.train.numerics)
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
@@ -196,7 +204,7 @@ class Lab:
 
         options = self._how(how)
         _ = self.store
-        self.plan(study)
+        self._check_device(self.plan(study), options)
 
         def runner(planned: Plan) -> dict[str, State]:
             return self._run(planned, planned.rows, options)

@@ -122,8 +122,12 @@ def load_tokenizer(name: str) -> Any:
     wrong = f"data.text.tokenizer {name!r} cannot be loaded"
     if path_named(name).is_file():
         raise SettingError(f"{wrong}: name the folder in which its files lie")
-    folder = name if path_named(name).is_dir() else _fetched(name, wrong)
-    return _opened("AutoTokenizer", folder, wrong)
+    try:
+        return _opened("AutoTokenizer", name, wrong)
+    except SettingError:
+        if path_named(name).exists():
+            raise
+    return _opened("AutoTokenizer", _fetched(name, wrong), wrong)
 
 
 def _fetched(name: str, wrong: str) -> str:
@@ -217,7 +221,8 @@ def _config(form: TextFormat, backbone: Backbone, vocabulary: int, tokenizer: An
 
 
 def _opened(reader: str, source: str, subject: str) -> Any:
-    """Returns what a class of transformers opens of a local folder, or by a hub name.
+    """Returns what a class of transformers opens of a local folder, or of what was fetched from the
+    hub before.
 
     Raises `SettingError` that begins with `subject`.
     """
@@ -226,7 +231,7 @@ def _opened(reader: str, source: str, subject: str) -> Any:
     try:
         with quiet():
             return getattr(transformers, reader).from_pretrained(
-                source, local_files_only=Path(source).is_dir(), trust_remote_code=False
+                source, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:  # of files that are none, it raises whatever their content leads to
         first = (str(error).splitlines() or [""])[0]

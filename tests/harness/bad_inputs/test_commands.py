@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.harness.bad_inputs.conftest import Refused
 
@@ -49,6 +50,7 @@ RUNS = {
     ("--gpu-share", "0"): "gpu_share: must be greater than 0",
     ("--gpu-share", "nan"): "gpu_share: must be less than or equal to 1",
     ("--tuned",): "was not tuned",
+    ("--set", "numerics.device=cuda"): "torch finds no GPU here",
 }
 
 
@@ -64,8 +66,13 @@ def test_designs(refused: Refused, words: tuple[str, ...], message: str) -> None
 
 @pytest.mark.parametrize(("words", "message"), RUNS.items())
 def test_options_of_a_run(
-    study: Path, refused: Refused, words: tuple[str, ...], message: str
+    study: Path,
+    refused: Refused,
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not refused("run", study, "--local", *words, names=[message])
 
 

@@ -26,8 +26,8 @@ CHANGED = [
     ("Retrieval(rerank=4)", 'Retrieval(label="a b")', "Retrieval.label: must be a word"),
     ("Retrieval(rerank=4),", "Retrieval(), Retrieval()", "several stand under 'retrieval'"),
     ('Cell(variant=Variant("dual_encoder"), role="floor")', '"floor"', "Study.cells.2: must be"),
-    ('role="floor"', 'role="flor"', "Cell.role: must be 'compared' or 'floor'; did you mean"),
-    ('role="floor"', 'settings={"optimzer.eps": 1}', "did you mean 'optimizer'"),
+    ('role="floor"', 'role="flour_"', "Cell.role: must be 'compared' or 'floor'; did you mean"),
+    ('role="floor"', 'settings={"optimize.eps": 1}', "did you mean 'optimizer'"),
     ('role="floor"', 'settings={"optimizer.eps": -1}', "optimizer.eps: must be greater than 0"),
     ('role="floor"', 'settings={"seeds": (1,)}', "cell 'dual_encoder seeds=(1,)'"),
     ('label="k{text_layers}"', 'label="k"', "the same name twice"),
@@ -50,7 +50,7 @@ CHANGED = [
     ("STUDY = ", "STUDY = (", "was never closed"),
 ]
 NOT_OF_A_LINE = [
-    ("STUDY = ", "STUDI = ", "it must define STUDY = Study(...)"),
+    ("STUDY = ", "STUDY_ = ", "it must define STUDY = Study(...)"),
     ('Variant("dual_encoder")', 'Variant("dual_encodr")', "did you mean 'dual_encoder'"),
     ('Variant("dual_encoder")', 'Variant("dual_encoder", text_layer=3)', "'text_layers'"),
     ('Variant("dual_encoder")', 'Variant("dual_encoder", text_layers="x")', "a whole number"),
