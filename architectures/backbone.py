@@ -1,4 +1,4 @@
-"""Backbone: what every design of a study shares, and the named scales.
+"""Backbone holds what every design of a study shares; the named scales are kept here too.
 
 No torch here: studies are data, and listing them must stay quick.
 """
@@ -114,12 +114,12 @@ class Backbone(Frozen, allow_inf_nan=False):
 
     @property
     def text_kind(self) -> TextKind:
-        """Constants of the text encoder."""
+        """Returns the constants of the text encoder."""
         return TEXT_KINDS[self.text]
 
     @property
     def patches(self) -> int:
-        """Image tokens without the class token."""
+        """Counts the image tokens, without the class token."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -151,7 +151,7 @@ SCALES: dict[str, Backbone] = {
 
 
 def scale(name: str) -> Backbone:
-    """The backbone of a named scale.
+    """Returns the backbone of a named scale.
 
     Raises `SettingError` with the nearest name.
     """

@@ -34,7 +34,7 @@ def nearest(name: str, names: Iterable[str], what: str) -> SettingError:
 
 
 class Frozen(BaseModel):
-    """A frozen record. Equal by value, hashable where its fields are, JSON in and out."""
+    """A record that is frozen: equal by value, hashable where its fields are, JSON in and out."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
@@ -84,7 +84,7 @@ class Frozen(BaseModel):
         return changed
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields changed, which are checked as if written so. Raises
+        """Returns a copy with some fields changed, which are checked as if written so. Raises
         `SettingError`."""
         if not update:
             return super().model_copy(deep=deep)
@@ -92,14 +92,15 @@ class Frozen(BaseModel):
         return checked(type(self), {**written, **update})
 
     def with_field(self, path: str, value: object) -> Self:
-        """A copy with one field changed, named by a dotted path, validated as if written so.
+        """Returns a copy with one field changed, named by a dotted path, checked as if written so.
 
         >>> # study.with_field("optimizer.learning_rate", 3e-4)
         """
         return self.with_fields({path: value})
 
     def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
-        """The same with several, which need only fit together: a queue and what it needs."""
+        """Returns a copy with several changed, which need only fit together: a queue and what it
+        needs."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         inside: dict[str, dict[str, Any]] = {}
         for path, value in changes.items():
@@ -127,7 +128,7 @@ class Frozen(BaseModel):
 
 
 def _plain(value: object) -> Any:
-    """JSON's own values, every record within by its changed fields."""
+    """Returns JSON's own values, every record within by its changed fields."""
     if isinstance(value, Frozen):
         return value.changed_fields()
     if isinstance(value, Mapping):
@@ -165,7 +166,8 @@ def readable(error: ValidationError, under: str = "") -> str:
 
 
 def path_named(name: str | Path) -> Path:
-    """The path that a user named, `~` written out. Raises `SettingError` where it is none."""
+    """Returns the path that a user named, `~` written out. Raises `SettingError` where it is
+    none."""
     try:
         if "\0" in str(name):
             raise ValueError("it holds a null byte")
@@ -178,7 +180,7 @@ def path_named(name: str | Path) -> Path:
 
 
 def place_of(error: BaseException, file: Path) -> str:
-    """The last place in a file that an error passed through, as `file:line`."""
+    """Finds the last place in a file that an error passed through, as `file:line`."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f"{file}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -80,10 +80,10 @@ class Picture:
 
 def pictures() -> tuple[Picture, ...]:
     """All figures, in the order of the page."""
-    found = []
+    loaded = []
     for entry in pkgutil.iter_modules(figures.__path__):
         file = importlib.import_module(f"{figures.__name__}.{entry.name}")
-        found.append(
+        loaded.append(
             Picture(
                 name=entry.name,
                 table=file.TABLE,
@@ -95,7 +95,7 @@ def pictures() -> tuple[Picture, ...]:
                 file=str(file.__file__),
             )
         )
-    return tuple(sorted(found, key=lambda picture: (picture.order, picture.name)))
+    return tuple(sorted(loaded, key=lambda picture: (picture.order, picture.name)))
 
 
 def saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:

@@ -33,7 +33,7 @@ Schema = Mapping[str, Any]
 
 
 def designs() -> None:
-    """Every design in the registry, a line each."""
+    """Prints every design in the registry, a line each."""
     from architectures import registry
 
     entries = registry.names().values()
@@ -70,7 +70,7 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
 
 
 def design(name: str, fields: Fields, scale_name: str) -> None:
-    """One design: its fields with their documentation, what it serves, its slots and its cost."""
+    """Prints one design: documented fields, what it serves, its slots and its cost."""
     from architectures import registry
     from architectures.backbone import scale
 
@@ -129,7 +129,7 @@ def counting(what: str) -> AbstractContextManager[object]:
 
 
 def _built(name: str, fields: Fields, backbone: Backbone) -> FusionDesign:
-    """The design on the meta device, with its heads."""
+    """Builds the design on the meta device, with its heads."""
     import torch
 
     from architectures import build
@@ -213,8 +213,8 @@ def _slots(built: FusionDesign) -> None:
 
 
 def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
-    """Slot, source layer, fresh or pretrained: of every part of a design, heads left aside. Fresh
-    parts inside a pretrained slot stand under it.
+    """Lists slot, source layer, and fresh or pretrained, of every part of a design, heads left
+    aside. Fresh parts inside a pretrained slot stand under it.
     """
     from architectures.weights.slots import FRESH
 

@@ -12,12 +12,12 @@ from harness.study import Study
 
 def names(shelf: Path) -> dict[str, str]:
     """Study -> first line of its docstring; read as text, nothing is imported."""
-    found = {}
+    questions = {}
     for file in sorted(shelf.glob("*.py")):
         if file.name != "__init__.py":
-            said = ast.get_docstring(ast.parse(file.read_text())) or ""
-            found[file.stem] = said.partition("\n")[0]
-    return found
+            docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
+            questions[file.stem] = docstring.partition("\n")[0]
+    return questions
 
 
 def load(name: str, shelf: Path) -> Study:
@@ -30,8 +30,8 @@ def load(name: str, shelf: Path) -> Study:
         if not path.is_file():
             raise SettingError(f"study file {name}: there is no such file")
         return _study_in(path).model_copy(update={"file": str(path)})
-    if name not in (known := names(shelf)):
-        raise nearest(name, known, "study")
+    if name not in (known_names := names(shelf)):
+        raise nearest(name, known_names, "study")
     return _study_in(shelf / f"{name}.py")
 
 

@@ -61,10 +61,10 @@ class Workers:
         has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         slots = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
         if not slots:
-            found = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
             raise SettingError(
                 f"a run needs {needs} on one machine (numerics.threads, numerics.device), but "
-                f"there is: {found}"
+                f"there is: {resources}"
             )
         return slots
 

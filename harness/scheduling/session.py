@@ -216,8 +216,8 @@ class Session:
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""
-        found = {key: self._status(key) for key in [*ended, *self._busy.values()]}
-        steps = {key: found[key].step for key in self._busy.values()}
+        statuses = {key: self._status(key) for key in [*ended, *self._busy.values()]}
+        steps = {key: statuses[key].step for key in self._busy.values()}
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
         at_once = min(len(to_go), pool.slots(self._runs[next(iter(to_go))])) if to_go else 1
         lines = [
@@ -226,7 +226,7 @@ class Session:
         ]
         left = self._pace.left(steps, sum(to_go.values()), at_once)
         self._screen.show(collections.Counter(self.states.values()), lines, left)
-        self._tell({k: (self.states[k], s.checkpoint_step) for k, s in found.items()})
+        self._tell({k: (self.states[k], s.checkpoint_step) for k, s in statuses.items()})
 
     def _tell(self, marks: Mapping[str, object]) -> None:
         """Call the hook for what changed. Its failure ends no run: `finish` calls it again."""

@@ -53,11 +53,11 @@ class RunSettings(TrainSettings):
     @field_validator("tasks", mode="before")
     @classmethod
     def _of_known_kinds(cls, tasks: object) -> object:
-        known = ", ".join(kind.__name__ for kind in KINDS)
+        names = ", ".join(kind.__name__ for kind in KINDS)
         for task in tasks if isinstance(tasks, list | tuple) else ():
             if isinstance(task, Frozen) and not isinstance(task, KINDS):
                 raise ValueError(
-                    f"{type(task).__name__} is none of the tasks that a study can have: {known}; "
+                    f"{type(task).__name__} is none of the tasks that a study can have: {names}; "
                     "a task of your own joins TaskSpec in harness/training/settings/tasks.py"
                 )
         return (tasks,) if isinstance(tasks, KINDS) else tasks

@@ -157,7 +157,7 @@ def test_every_field_of_a_task(
         ('tuning.space.seeds={"low": 1, "high": 2}', "may name fields of these"),
         ('tuning.space.optimizer.warmup_share={"low": 0.5, "high": 2}', "less than 1"),
         ('tuning.space.optimizer.eps={"low": 3, "high": 2}', "low must be below high"),
-        ('tasks=[{"name": "retrival"}]', "tasks.0"),
+        ('tasks=[{"name": "retrieve"}]', "tasks.0"),
         ("tasks=retrieval", "tasks: must be a list"),
         ("name=a/b", "must be a word of letters, digits, _ and -"),
         ("name=" + "a" * 300, "at most 100 characters"),
