@@ -42,6 +42,8 @@ class Frozen(BaseModel):
 
     def __init__(self, /, **values: Any) -> None:
         """Checks the values. Raises `SettingError` in words where one does not fit."""
+        if not type(self).__pydantic_complete__:  # its types stand where it is called from
+            type(self).model_rebuild(raise_errors=False, _parent_namespace_depth=3)
         try:
             super().__init__(**values)
         except ValidationError as error:

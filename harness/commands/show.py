@@ -192,7 +192,7 @@ def states(
     store; `failed`: run -> task -> why it could not be scored.
     """
     for note in notes:
-        console.print(f"Data: {note}")
+        console.print(f"Note: {note}")
     for run, tasks in failed.items():
         for task, why in tasks.items():
             console.print(f"{run}: {task} not scored: {why}")

@@ -71,8 +71,8 @@ def _is_straight(net: Net) -> bool:
 
 
 def across(parts: Mapping[str, PlacedPart], nets: Sequence[Net], pills_at: set[int]) -> None:
-    """Returns the x of columns and trunks. A lower source's trunk runs farther out, so that trunks of one
-    side do not cross.
+    """Sets the x of columns and trunks. A lower source's trunk runs farther out, so that trunks of
+    one side do not cross.
     """
     last = max(part.column for part in parts.values())
     edge = 0.0
