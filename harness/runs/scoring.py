@@ -88,7 +88,9 @@ def _reason(error: Exception, file: str | None) -> str:
     """What an error says, and where in the task's file it was raised."""
     if isinstance(error, SettingError) or not file:
         return str(error)
-    return f"{place_of(error, Path(file))}: {type(error).__name__}: {error}"
+    place = place_of(error, Path(file))
+    where = "" if place == file else f" in {place}"
+    return f"{type(error).__name__}{where}: {error}"
 
 
 def write_validation(folder: RunFolder, trainer: Trainer) -> None:
