@@ -1,4 +1,4 @@
-"""Backbone: what every design of a study shares, and the named scales.
+"""Backbone holds what every design of a study shares; the named scales are kept here too.
 
 No torch here: studies are data, and listing them must stay quick.
 """
@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 
 from architectures.frozen import Frozen, nearest
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000)]
+
+Layers = Annotated[int, Field(gt=0, le=1000)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ TEXT_KINDS: dict[TextName, TextKind] = {
 }
 
 
-class Backbone(Frozen):
+class Backbone(Frozen, allow_inf_nan=False):
     """Image tower, text stack, width, heads, sizes and where weights come from."""
 
     scale: str = "custom"
@@ -62,7 +64,7 @@ class Backbone(Frozen):
     """Pixels on a side of a patch."""
     image_width: Positive = 768
     """Hidden size of the image tower."""
-    image_layers: Positive = 12
+    image_layers: Layers = 12
     """Blocks of the image tower."""
     image_heads: Positive = 12
     """Attention heads of the image tower."""
@@ -81,7 +83,7 @@ class Backbone(Frozen):
     in another size, or hold besides ours. Another such role is an error."""
     text_width: Positive = 768
     """Hidden size of text and fusion layers."""
-    text_layers: Positive = 12
+    text_layers: Layers = 12
     """Layers of the BERT stack that a design divides between text and fusion."""
     text_heads: Positive = 12
     """Attention heads of text and fusion layers."""
@@ -112,12 +114,12 @@ class Backbone(Frozen):
 
     @property
     def text_kind(self) -> TextKind:
-        """Constants of the text encoder."""
+        """Returns the constants of the text encoder."""
         return TEXT_KINDS[self.text]
 
     @property
     def patches(self) -> int:
-        """Image tokens without the class token."""
+        """Counts the image tokens, without the class token."""
         return (self.image_size // self.patch_size) ** 2
 
 
@@ -149,7 +151,7 @@ SCALES: dict[str, Backbone] = {
 
 
 def scale(name: str) -> Backbone:
-    """The backbone of a named scale.
+    """Returns the backbone of a named scale.
 
     Raises `SettingError` with the nearest name.
     """

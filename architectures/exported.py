@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from architectures.frozen import F, SettingError, checked
+from architectures.frozen import F, SettingError, checked, path_named
 from architectures.layers.blocks import Embeddings
 from architectures.stacks.image_tower import ImageTower
 from architectures.stacks.towers import TwoTowers
@@ -81,7 +81,7 @@ def load(folder: Path | str) -> FusionDesign:
     A design of a user's own file must be registered before (`registry.load_file`). Raises
     `SettingError` that says what is missing, altered or damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = path_named(folder)
     record = fuselab.check(folder)
     try:
         design = build.construct(

@@ -7,10 +7,14 @@ documentation of a field is the string that stands under it.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from architectures.problems import problem_in_words
 
 
 class SettingError(ValueError):
@@ -30,11 +34,23 @@ def nearest(name: str, names: Iterable[str], what: str) -> SettingError:
 
 
 class Frozen(BaseModel):
-    """A frozen record. Equal by value, hashable where its fields are, JSON in and out."""
+    """A record that is frozen: equal by value, hashable where its fields are, JSON in and out."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
     )
+
+    def __init__(self, /, **values: Any) -> None:
+        """Checks the values. Raises `SettingError` in words where one does not fit."""
+        if not type(self).__pydantic_complete__:  # its types stand where it is called from
+            type(self).model_rebuild(raise_errors=False, _parent_namespace_depth=3)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingError(readable(error, f"{type(self).__name__}.")) from None
+
+    # Records inside a record are checked by pydantic itself, which then knows the whole path.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod
@@ -69,15 +85,24 @@ class Frozen(BaseModel):
                 changed[name] = _plain(value)
         return changed
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy with some fields changed, which are checked as if written so. Raises
+        `SettingError`."""
+        if not update:
+            return super().model_copy(deep=deep)
+        written = {name: getattr(self, name) for name in self.model_fields_set}
+        return checked(type(self), {**written, **update})
+
     def with_field(self, path: str, value: object) -> Self:
-        """A copy with one field changed, named by a dotted path, validated as if written so.
+        """Returns a copy with one field changed, named by a dotted path, checked as if written so.
 
         >>> # study.with_field("optimizer.learning_rate", 3e-4)
         """
         return self.with_fields({path: value})
 
     def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
-        """The same with several, which need only fit together: a queue and what it needs."""
+        """Returns a copy with several changed, which need only fit together: a queue and what it
+        needs."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         inside: dict[str, dict[str, Any]] = {}
         for path, value in changes.items():
@@ -90,18 +115,22 @@ class Frozen(BaseModel):
                 values[head] = value
         for head, its in inside.items():
             inner = values[head]
+            if isinstance(inner, dict) and head in changes:  # a record that is written beside
+                inner = getattr(checked(type(self), values, under), head)
             if isinstance(inner, Frozen):
                 values[head] = inner.with_fields(its, f"{under}{head}.")
             elif isinstance(inner, dict):
                 values[head] = {**inner, **its}
             else:
                 path = f"{under}{head}.{next(iter(its))}"
-                raise SettingError(f"{path}: {head} holds a plain value, it has no fields")
+                what = f"is null: set {under}{head} as a whole too, as {under}{head}={{}}"
+                plain = "holds a plain value, it has no fields"
+                raise SettingError(f"{path}: {under}{head} {what if inner is None else plain}")
         return checked(type(self), values, under)
 
 
 def _plain(value: object) -> Any:
-    """JSON's own values, every record within by its changed fields."""
+    """Returns JSON's own values, every record within by its changed fields."""
     if isinstance(value, Frozen):
         return value.changed_fields()
     if isinstance(value, Mapping):
@@ -118,7 +147,7 @@ def checked(kind: type[F], values: Mapping[str, Any], under: str = "") -> F:
     """Makes a record of these values. Raises `SettingError` in words where they do not fit, with
     the path of each field; `under`: where the record stands, as `objectives.itc.`."""
     try:
-        return kind(**values)
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         raise SettingError(readable(error, under)) from None
 
@@ -131,12 +160,31 @@ def readable(error: ValidationError, under: str = "") -> str:
     lines = []
     for problem in error.errors(include_url=False):
         path = under + ".".join(str(part) for part in problem["loc"])
-        where = path.rstrip(".") or error.title
-        message = problem["msg"].removeprefix("Value error, ")
-        value = problem.get("input")
-        if problem["type"] == "union_tag_not_found":
-            kinds = problem["ctx"]["discriminator"].strip("'")
-            message = f"it needs a {kinds!r}, to tell which of several it is"
-        shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
-        lines.append(f"{where}: {message}{shown}")
-    return "; ".join(lines)
+        words = problem_in_words(problem)
+        where = f"{path.rstrip('.') or error.title}: "
+        itself = not problem["loc"] and words.startswith("unknown field of ")
+        lines.append(words if itself else where + words)
+    return "; ".join(dict.fromkeys(lines))
+
+
+def path_named(name: str | Path) -> Path:
+    """Returns the path that a user named, `~` written out. Raises `SettingError` where it is
+    none."""
+    try:
+        if "\0" in str(name):
+            raise ValueError("it holds a null byte")
+        path = Path(name).expanduser()
+        path.exists()
+    except (ValueError, RuntimeError, OSError) as error:  # no such user, too long
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingError(f"{str(name)[:200]!r} is no path that can be used: {reason}") from None
+    return path
+
+
+def place_of(error: BaseException, file: Path) -> str:
+    """Finds the last place in a file that an error passed through, as `file:line`."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{file}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)

@@ -8,6 +8,7 @@ installed package by entry points of the group `fuselab.designs`, each of which 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,16 +16,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from architectures.frozen import SettingError, nearest, readable
+from architectures.frozen import SettingError, checked, nearest, path_named, place_of
 
 if TYPE_CHECKING:
     from architectures.contract import DesignConfig, FusionDesign
@@ -125,9 +123,24 @@ def config(name: str, fields: Mapping[str, object]) -> DesignConfig:
     Raises `SettingError` that names the design, the field and its value.
     """
     try:
-        return find(name).Config(**fields)
-    except ValidationError as error:
-        raise SettingError(f"{name}: {readable(error)}") from None
+        return checked(find(name).Config, fields)
+    except SettingError as error:
+        raise SettingError(f"{name}: {error}") from None
+
+
+@contextlib.contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """Says with file and line what a design that is not built in raises. Raises `SettingError`."""
+    try:
+        yield
+    except SettingError:
+        raise
+    except Exception as error:
+        record = entry(name)
+        if record.file.parent == DESIGNS:
+            raise
+        where = place_of(error, record.file)
+        raise SettingError(f"{where}: design {name!r}: {_reason(error)}") from error
 
 
 def load_file(path: str | Path) -> ModuleType:
@@ -136,9 +149,11 @@ def load_file(path: str | Path) -> ModuleType:
     A file that was loaded before and has not changed is not run again. Raises `SettingError` with
     the file and line of what went wrong.
     """
-    file = Path(path).expanduser().resolve()
+    file = path_named(path).resolve()
     if not file.is_file():
         raise SettingError(f"{file}: no such file")
+    if file.suffix != ".py":
+        raise SettingError(f"{file} is no Python file; its name must end in .py")
     text = file.read_bytes()
     key = f"fuselab_own_{hashlib.blake2b(str(file).encode() + text, digest_size=8).hexdigest()}"
     if key in sys.modules:
@@ -150,13 +165,18 @@ def load_file(path: str | Path) -> ModuleType:
     sys.modules[key] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[key]
-        raise SettingError(f"{_line(file, error)}: {type(error).__name__}: {error}") from error
+        raise SettingError(f"{place_of(error, file)}: {_reason(error)}") from error
     for stale in [name for name, entry in _own.items() if entry.file == file]:
         del _own[stale]
     _own.update({entry.name: entry for entry in entries})
     return module
+
+
+def _reason(error: BaseException) -> str:
+    """Returns what an error says, its kind first where it is not one of ours."""
+    return str(error) if isinstance(error, SettingError) else f"{type(error).__name__}: {error}"
 
 
 def _checked(file: Path, module: str) -> list[Entry]:
@@ -164,7 +184,8 @@ def _checked(file: Path, module: str) -> list[Entry]:
     try:
         entries = _read(file, module)
     except SyntaxError as error:
-        raise SettingError(f"{file}:{error.lineno}: {error.msg}") from None
+        line = f":{error.lineno}" if error.lineno else ""
+        raise SettingError(f"{file}{line}: {error.msg}") from None
     taken = names()
     for entry in entries:
         other = taken.get(entry.name)
@@ -176,13 +197,6 @@ def _checked(file: Path, module: str) -> list[Entry]:
         if not entry.version:
             raise SettingError(f"{file}:{entry.line}: design {entry.name!r} has no `version`")
     return entries
-
-
-def _line(file: Path, error: Exception) -> str:
-    """Returns `file:line` of the last place in a user's file that an error passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-    return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def _read(file: Path, module: str) -> list[Entry]:

@@ -167,6 +167,7 @@ COLUMNS = {
     "architectures.designs": 2, "architectures.stacks": 1, "architectures.weights": 1,
     "architectures.layers": 1, "architectures.contract": 1, "architectures.states": 2,
     "architectures.backbone": 1, "architectures.layout": 2, "architectures.frozen": 0,
+    "architectures.problems": 0,
 }  # fmt: skip
 """Room -> its column, by hand, so that an arrow has a column free of boxes to run down."""
 WIDTH, HEIGHT, GAP, ROW = 112, 42, 16, 76

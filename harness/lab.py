@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError, checked
+from architectures.frozen import SettingError, checked, path_named
 from harness.outputs.files import State, TrackingError
 from harness.study import Study
 
@@ -39,7 +39,7 @@ class Lab:
     """An outputs folder and a tracking store, and what can be done with studies in them."""
 
     def __init__(self, outputs: Path, tracking: str | None = None) -> None:
-        self.outputs = outputs.expanduser().resolve()
+        self.outputs = path_named(outputs).resolve()
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
@@ -68,7 +68,9 @@ class Lab:
         where a name or a value is wrong.
         """
         options = self._how(how)
+        _ = self.store  # an address that cannot be is said now
         planned = self.plan(study, tuned=tuned)
+        self._check_device(planned, options)
         rows = [row for row in planned.rows if fnmatch.fnmatchcase(row.cell.name, only or "*")]
         if not rows:
             cells = ", ".join(cell.name for cell in study.cells)
@@ -76,9 +78,20 @@ class Lab:
         return self._run(planned, rows, options)
 
     def _how(self, how: dict[str, JsonValue]) -> How:
+        from harness.scheduling.on_ray import reach
         from harness.scheduling.schedule import How
 
-        return checked(How, how)
+        options = checked(How, how)
+        if options.address and not options.local:
+            reach(options.address)
+        return options
+
+    def _check_device(self, planned: Plan, how: How) -> None:
+        """Raises `SettingError` where this machine lacks the device that a run here needs."""
+        from harness.training.loop.numerics import check_device
+
+        for row in planned.rows if not how.address else ():
+            check_device(row.spec.train.numerics)
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
@@ -92,7 +105,8 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
-        notes += [*checks.final_weights(planned), *checks.left_over(planned, self.outputs)]
+        notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
+        notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
         former = checks.former_runs(planned, self.outputs)
         record = write_study(planned, self.outputs, notes, former)
@@ -136,8 +150,8 @@ class Lab:
         from harness.results.folders import study_record
         from harness.results.to_mlflow import Tracker
 
-        tracker = Tracker(self.outputs, self.tracking)
         records = {study: study_record(self.outputs, study)} if study else studies(self.outputs)
+        tracker = Tracker(self.outputs, self.tracking)
         for record in records.values():
             tracker.publish(record)
         return list(records)
@@ -190,7 +204,8 @@ class Lab:
         from harness.tuning import tune
 
         options = self._how(how)
-        self.plan(study)
+        _ = self.store
+        self._check_device(self.plan(study), options)
 
         def runner(planned: Plan) -> dict[str, State]:
             return self._run(planned, planned.rows, options)

@@ -46,6 +46,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Variant(Frozen):
     """A design's name with fields changed: `Variant("split_bert", text_layers=2)`."""
 
@@ -55,7 +58,7 @@ class Variant(Frozen):
     """Fields of the design's config that differ from its defaults."""
 
     def __init__(self, design: str, *, fields: Mapping[str, Any] | None = None, **more: Any):
-        super().__init__(design=design, fields={**(fields or {}), **more})  # type: ignore[call-arg]
+        super().__init__(design=design, fields={**(fields or {}), **more})
 
     @property
     def label(self) -> str:
@@ -81,7 +84,7 @@ class Cell(Frozen):
         return self.label or " ".join([self.variant.label, *changes])
 
 
-class Range(Frozen):
+class Range(Frozen, allow_inf_nan=False):
     """Where a tuned hyper-parameter is drawn from."""
 
     low: float
@@ -107,9 +110,9 @@ class Tuning(Frozen):
         "optimizer.warmup_share": Range(low=0.02, high=0.3),
     }
     """Dotted path of a setting -> its range."""
-    trials: Annotated[int, Field(gt=0)] = 8
+    trials: Annotated[int, Field(gt=0, le=10_000)] = 8
     """Trials of every cell."""
-    seed: int = 10_000
+    seed: Seed = 10_000
     """Training seed of the trials; must not be one of the study's seeds."""
     score: str = "val/loss"
     """Validation curve whose last value is minimised."""
@@ -122,7 +125,7 @@ RUN_SETTINGS = tuple(RunSettings.model_fields)
 class Study(RunSettings):
     """One question: cells x seeds on one data source under one budget."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$", max_length=100)]
     """Letters, digits, `_` and `-`: it names folders."""
     question: str
     """What the report answers."""
@@ -130,7 +133,7 @@ class Study(RunSettings):
     """What is compared."""
     control: str
     """Name of the cell that the others are compared with."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Reporting seeds; the blocks of the analysis."""
     primary: str = "retrieval/mean_recall"
     """The score that verdicts are about."""
@@ -163,10 +166,6 @@ class Study(RunSettings):
             raise ValueError("seeds: name at least one, each once")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
-        recipes = [self.warm_start, *(self.settings_of(cell).warm_start for cell in self.cells)]
-        for recipe in recipes:
-            if recipe and recipe.seed in (*self.seeds, self.tuning.seed):
-                raise ValueError(f"warm_start.seed {recipe.seed} is also a seed of runs")
         titles = [task.title for task in self.tasks]
         if same := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")
@@ -174,8 +173,13 @@ class Study(RunSettings):
             for path in cell.settings:
                 if path.partition(".")[0] not in RUN_SETTINGS:
                     raise nearest(path, RUN_SETTINGS, f"setting of cell {cell.name!r}")
-            if cell.settings:
-                self.settings_of(cell)
+            try:
+                recipe = self.settings_of(cell).warm_start
+            except SettingError as error:
+                raise SettingError(f"cell {cell.name!r}: {error}") from None
+            for its in filter(None, (self.warm_start, recipe)):
+                if its.seed in (*self.seeds, self.tuning.seed):
+                    raise ValueError(f"warm_start.seed {its.seed} is also a seed of runs")
         return self
 
     @property

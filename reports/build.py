@@ -38,6 +38,8 @@ class Report:
     """The comparison table as text."""
     levels: pd.DataFrame
     """What every run got right, its lower bound and chance, as text."""
+    not_drawn: tuple[str, ...] = ()
+    """Why figures are missing, a line each."""
 
     @property
     def folder(self) -> Path:
@@ -58,9 +60,9 @@ def build(
     files: dict[str, bytes | pd.DataFrame] = {
         f"{name}.csv": table for name, table in _csv_tables(results, facts).items()
     }
-    drawn, images = _figures(results, facts.answer)
+    drawn, images, not_drawn = _figures(results, facts.answer)
     files |= images
-    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs)).encode()
+    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
@@ -70,21 +72,29 @@ def build(
         learned_ok=facts.learned_ok,
         comparison=tables.shown(facts.comparison),
         levels=tables.shown(facts.learned),
+        not_drawn=not_drawn,
     )
 
 
-def _figures(results: Results, answer: Answer) -> tuple[list[Drawing], dict[str, bytes]]:
-    """Every figure for the page, and its files by name."""
+def _figures(
+    results: Results, answer: Answer
+) -> tuple[list[Drawing], dict[str, bytes], tuple[str, ...]]:
+    """Every figure for the page, its files by name, and why others are not drawn: one that fails
+    takes nothing else with it."""
     runs = scored_runs(results, answer)
     inputs = {"runs": runs, "curves": coloured_curves(results, runs)}
-    drawn, files = [], dict[str, bytes]()
+    drawn, files, failures = [], dict[str, bytes](), []
     for picture in pictures():
         table = inputs[picture.table]
-        figure = picture.drawn(table)
-        svg = saved(figure, "svg")
-        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(figure, "png")}
-        drawn.append(Drawing(title=picture.title, caption=picture.caption(table), svg=svg))
-    return drawn, files
+        try:
+            figure, caption = picture.drawn(table), picture.caption(table)
+            svg, png = saved(figure, "svg"), saved(figure, "png")
+        except Exception as error:  # a figure of a user's own may raise anything
+            failures.append(picture.failure(error))
+            continue
+        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": png}
+        drawn.append(Drawing(title=picture.title, caption=caption, svg=svg))
+    return drawn, files, tuple(failures)
 
 
 def diagrams(graphs: Mapping[str, Graph]) -> list[Diagram]:

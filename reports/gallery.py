@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import io
 import pkgutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +58,8 @@ class Picture:
     title: str
     caption: Callable[[pd.DataFrame], str]
     draw: Callable[[pd.DataFrame], Figure]
+    file: str
+    """Path of its source."""
 
     def drawn(self, table: pd.DataFrame) -> Figure:
         """The figure in the report's style. Raises ValueError where a column is missing."""
@@ -67,13 +70,20 @@ class Picture:
             figure.set_layout_engine("none")  # laid out once, not again for every file
         return figure
 
+    def failure(self, error: Exception) -> str:
+        """Says in a line why the figure is not drawn, with file and line where it raised."""
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f":{frame.lineno}" for frame in frames if frame.filename == self.file]
+        where = f"{self.file}{''.join(lines[-1:])}"
+        return f"figure {self.name!r} is not drawn: {where}: {type(error).__name__}: {error}"
+
 
 def pictures() -> tuple[Picture, ...]:
     """All figures, in the order of the page."""
-    found = []
+    loaded = []
     for entry in pkgutil.iter_modules(figures.__path__):
         file = importlib.import_module(f"{figures.__name__}.{entry.name}")
-        found.append(
+        loaded.append(
             Picture(
                 name=entry.name,
                 table=file.TABLE,
@@ -82,9 +92,10 @@ def pictures() -> tuple[Picture, ...]:
                 title=file.TITLE,
                 caption=file.caption,
                 draw=file.draw,
+                file=str(file.__file__),
             )
         )
-    return tuple(sorted(found, key=lambda picture: (picture.order, picture.name)))
+    return tuple(sorted(loaded, key=lambda picture: (picture.order, picture.name)))
 
 
 def saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:

@@ -9,7 +9,7 @@ Shape suffixes: B rows, L text positions, R positions read.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -26,8 +26,13 @@ VOCABULARY, LENGTH = 50, 8
 READ_AT = (1, 2)
 
 
-def faults_of_file(module: ModuleType, backbone: Backbone) -> list[str]:
-    """Lists the faults of every design that a user's file defines, as `FILE:LINE: fault`."""
+def faults_of_file(
+    module: ModuleType, backbone: Backbone, wanted: Collection[str] | None = None
+) -> list[str]:
+    """Lists the faults of the designs that a user's file defines, as `FILE:LINE: fault`.
+
+    `wanted`: names of those to look into; None: all, and what is no design yet.
+    """
     entries = {e.cls: e for e in registry.names().values() if e.module == module.__name__}
     own = [
         cls
@@ -41,8 +46,9 @@ def faults_of_file(module: ModuleType, backbone: Backbone) -> list[str]:
         where = f"{module.__file__}:{inspect.getsourcelines(cls)[1]}"
         if cls.__name__ in entries:
             name = entries[cls.__name__].name
-            lines += [f"{where}: {name}: {fault}" for fault in faults(name, backbone)]
-        elif not any(cls in other.__mro__[1:] for other in own):
+            if wanted is None or name in wanted:
+                lines += [f"{where}: {name}: {fault}" for fault in faults(name, backbone)]
+        elif wanted is None and not any(cls in other.__mro__[1:] for other in own):
             missing = [each for each in ("name", "Config") if each not in vars(cls)]
             lacks = " and ".join(f"`{each}`" for each in missing) or "a `name` that is a string"
             lines.append(f"{where}: class {cls.__name__} is no design yet: it has no {lacks}")

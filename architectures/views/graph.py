@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.frozen import path_named
 from architectures.layers.read import CrossingInside, Read
 from architectures.weights import checkpoints
 from architectures.weights.slots import FRESH
@@ -94,7 +95,7 @@ def _changed(design: FusionDesign) -> dict[str, Any]:
 
 def _named(field: str, value: Any) -> object:
     """Returns a value as others may see it: of weights on a disk the name without its path."""
-    here = field.endswith("_weights") and Path(value).expanduser().exists()
+    here = field.endswith("_weights") and path_named(value).exists()
     return Path(value).name if here else value
 
 

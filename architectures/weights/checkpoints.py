@@ -18,7 +18,7 @@ from torch import Tensor
 
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
 from architectures.weights import kinds
 from architectures.weights.fitting import fit
 from architectures.weights.pixels import Pixels, folded, stated
@@ -117,7 +117,7 @@ def read(source: str | Path) -> Published:
     Raises `SettingError` that says what the source seems to be and what to do, where it is torn, of
     an unknown kind, or has layers that are not ours.
     """
-    path = Path(source).expanduser()
+    path = path_named(source)
     if not path.exists():
         raise SettingError(f"{path}: there is no such file or folder")
     return _read(path, state(path))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
-from architectures.frozen import SettingError, checked
+from architectures.frozen import SettingError, checked, path_named
 from architectures.weights import checkpoints
 from architectures.weights.digests import seal
 from architectures.weights.fitting import fit
@@ -119,7 +119,28 @@ def load_tokenizer(name: str) -> Any:
 
     Raises `SettingError` where there is none.
     """
-    return _opened("AutoTokenizer", name, f"tokenizer {name!r} cannot be loaded")
+    wrong = f"data.text.tokenizer {name!r} cannot be loaded"
+    if path_named(name).is_file():
+        raise SettingError(f"{wrong}: name the folder in which its files lie")
+    try:
+        return _opened("AutoTokenizer", name, wrong)
+    except SettingError:
+        if path_named(name).exists():
+            raise
+    return _opened("AutoTokenizer", _fetched(name, wrong), wrong)
+
+
+def _fetched(name: str, wrong: str) -> str:
+    """Returns the local folder of a tokenizer on the hub. Asks once, where transformers would go on
+    asking for a minute."""
+    import huggingface_hub
+
+    try:
+        patterns = ["*.json", "*.txt", "*.model"]
+        return huggingface_hub.snapshot_download(name, allow_patterns=patterns)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise SettingError(f"{wrong}: no such folder, nor on the hub ({first})") from None
 
 
 # ---- out -----------------------------------------------------------------------------------------
@@ -200,7 +221,8 @@ def _config(form: TextFormat, backbone: Backbone, vocabulary: int, tokenizer: An
 
 
 def _opened(reader: str, source: str, subject: str) -> Any:
-    """Returns what a class of transformers opens of a local folder, or by a hub name.
+    """Returns what a class of transformers opens of a local folder, or of what was fetched from the
+    hub before.
 
     Raises `SettingError` that begins with `subject`.
     """
@@ -209,7 +231,9 @@ def _opened(reader: str, source: str, subject: str) -> Any:
     try:
         with quiet():
             return getattr(transformers, reader).from_pretrained(
-                source, local_files_only=Path(source).is_dir(), trust_remote_code=False
+                source, local_files_only=True, trust_remote_code=False
             )
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{subject}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # of files that are none, it raises whatever their content leads to
+        first = (str(error).splitlines() or [""])[0]
+        reason = first if isinstance(error, OSError | ValueError) else "its files cannot be read"
+        raise SettingError(f"{subject}: {reason}") from None

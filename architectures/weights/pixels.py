@@ -93,7 +93,7 @@ def stated(folder: Path) -> Pixels | None:
 
 
 def of(mean: Any, std: Any, by: str, scale: Any = 1 / 255) -> Pixels:
-    """Statistics as a file states them. Raises `SettingError` where they are none."""
+    """Statistics are held here as a file states them. Raises `SettingError` where they are none."""
     try:
         own = Pixels(
             mean=tuple(map(float, mean)), std=tuple(map(float, std)), scale=float(scale), by=by

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
 from architectures.weights import checkpoints
 from architectures.weights.weight_files import CONFIG, PROCESSORS
 
@@ -20,7 +20,7 @@ def published(source: str, field: str) -> checkpoints.Published:
     `field`: the setting that named it. Raises `SettingError` that names it too.
     """
     try:
-        return checkpoints.read(source if Path(source).expanduser().exists() else _hub(source))
+        return checkpoints.read(source if path_named(source).exists() else _hub(source))
     except SettingError as error:
         raise SettingError(f"{field} {source!r}: {error}") from None
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
 from architectures.weights.digests import digest_of, sealed
 
 VERSION = b"2"
@@ -143,7 +143,7 @@ def content(source: str) -> str:
     """Digests a file of weights, or configuration and weights of a folder (16 hex characters);
     empty where there is none of the two, as for a name on a hub.
     """
-    files = state(Path(source).expanduser())
+    files = state(path_named(source))
     digest = hashlib.blake2b(VERSION, digest_size=8)
     for file in files:
         digest.update(_digest_once(*file))
@@ -228,9 +228,10 @@ def _check_archive(path: Path) -> None:
 
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():  # what is wrong is raised, or read all the same
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, since torch takes a file named .safetensors for one whatever is in it.
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # what is wrong is raised, or read all the same
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from architectures.frozen import path_named
 from harness.commands.options import (
     OUTPUTS,
     Outputs,
@@ -43,7 +44,7 @@ def export(
     with plain_errors():
         from harness.export.export import export as exported
 
-        absent = exported(outputs.expanduser().resolve(), run, folder, license_)
+        absent = exported(path_named(outputs).resolve(), run, folder, license_)
         typer.echo(f"{folder}: read its README.md")
         for tower, why in absent.items():
             typer.echo(f"no {tower}: {why}")

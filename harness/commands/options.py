@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
+from harness.words import visible
 
 if TYPE_CHECKING:
     from harness.lab import Lab
@@ -30,9 +31,25 @@ STUDIES = Path(__file__).parents[2] / "studies"
 
 StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own file.")]
 
+
+def _usable(folder: Path) -> Path:
+    try:
+        path = path_named(folder)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
+    above = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise typer.BadParameter(f"{above} is no folder")
+    return path
+
+
 Outputs = Annotated[
     Path,
-    typer.Option(help="Where runs, data cache, tracking and reports go.", envvar="FUSELAB_OUTPUTS"),
+    typer.Option(
+        help="Where runs, data cache, tracking and reports go.",
+        envvar="FUSELAB_OUTPUTS",
+        callback=_usable,
+    ),
 ]
 
 Set = Annotated[
@@ -68,12 +85,14 @@ def plain_errors() -> Iterator[None]:
         yield
     except ValidationError as error:
         fail(readable(error))
-    except (SettingError, OSError, TrackingError, Locked, DamagedFile) as error:
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (SettingError, TrackingError, Locked, DamagedFile) as error:
         fail(str(error))
 
 
 def fail(message: str) -> None:
-    typer.secho(f"fuselab: {message}", fg=typer.colors.RED, err=True)
+    typer.secho(f"fuselab: {visible(message)}", fg=typer.colors.RED, err=True)
     raise typer.Exit(2)
 
 
@@ -97,7 +116,7 @@ def _value(text: str) -> JsonValue:
     """JSON where it is JSON (numbers, lists, true), else the words themselves."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -179,25 +180,30 @@ def _existing(path: Path) -> Path:
 
 
 def states(
-    found: Mapping[str, State],
-    argument: str,
+    ended: Mapping[str, State],
+    study: Sequence[str],
+    store: Sequence[str],
     notes: Iterable[str],
     failed: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """How the runs ended, what is to be known of the data, and what to do next. `failed`: run ->
-    task -> why it could not be scored."""
+    """How the runs ended, what is to be known of the data, and what to do next.
+
+    `study`, `store`: words of the command that name the study with its folder, and the tracking
+    store; `failed`: run -> task -> why it could not be scored.
+    """
     for note in notes:
-        console.print(f"Data: {note}")
+        console.print(f"Note: {note}")
     for run, tasks in failed.items():
         for task, why in tasks.items():
             console.print(f"{run}: {task} not scored: {why}")
-    counts = Counter(found.values())
+    counts = Counter(ended.values())
     console.print(", ".join(f"{n} {state.replace('_', ' ')}" for state, n in counts.items()))
-    if set(found.values()) == {"done"} and not failed:
-        console.print(f"Next: fuselab report {argument}")
+    if set(ended.values()) == {"done"} and not failed:
+        command = shlex.join(["fuselab", "report", *study, *store])
+        console.print(f"Next: {command}", soft_wrap=True)
     else:
-        again = f"See fuselab status {argument}; again with --retry-failed."
-        console.print(again)
+        command = shlex.join(["fuselab", "status", *study])
+        console.print(f"See {command}; again with --retry-failed.", soft_wrap=True)
 
 
 def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
@@ -259,6 +265,8 @@ def report(made: Report, *, levels: bool) -> None:
     console.print()
     for line in made.answer.lines:
         console.print(visible(line), soft_wrap=True)
+    for line in made.not_drawn:
+        console.print(Text(visible(line), "red"), soft_wrap=True)
     if not made.pairing_ok:
         console.print(Text("The runs are not paired as they should be: see the page.", "red"))
     if not made.learned_ok:

@@ -33,7 +33,7 @@ Schema = Mapping[str, Any]
 
 
 def designs() -> None:
-    """Every design in the registry, a line each."""
+    """Prints every design in the registry, a line each."""
     from architectures import registry
 
     entries = registry.names().values()
@@ -136,7 +136,7 @@ def counting(what: str) -> AbstractContextManager[object]:
 
 
 def _built(name: str, fields: Fields, backbone: Backbone) -> FusionDesign:
-    """The design on the meta device, with its heads."""
+    """Builds the design on the meta device, with its heads."""
     import torch
 
     from architectures import build
@@ -220,8 +220,8 @@ def _slots(built: FusionDesign) -> None:
 
 
 def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
-    """Slot, source layer, fresh or pretrained: of every part of a design, heads left aside. Fresh
-    parts inside a pretrained slot stand under it.
+    """Lists slot, source layer, and fresh or pretrained, of every part of a design, heads left
+    aside. Fresh parts inside a pretrained slot stand under it.
     """
     from architectures.weights.slots import FRESH
 

@@ -104,8 +104,10 @@ def run(
             gpu_share=gpu_share,
         )
         failed = lab.failed_scores(states)
-        argument = study if outputs == OUTPUTS else f"{study} --outputs {outputs}"
-        show.states(states, argument, lab.notes(asked.name), failed)
+        again = [study]
+        again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
+        kept = ["--tracking", tracking] if tracking else []
+        show.states(states, again, kept, lab.notes(asked.name), failed)
         _log_answer(lab, lab.results(asked.name))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
@@ -160,9 +162,12 @@ def warm_start(
     """
     with plain_errors():
         from harness.commands import show
+        from harness.outputs.files import free
         from harness.warm_start.make import copied
 
         asked = study_of(study, set_)
+        if to:
+            free(to)
         made = lab_of(outputs, None).warm_start(asked)
         for folder in made:
             show.warm_start(folder)
@@ -217,5 +222,6 @@ def report(
         made = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
         show.report(made, levels=require_learned)
         _log_answer(lab, results, made.folder)
-    if (strict and not made.pairing_ok) or (require_learned and not made.learned_ok):
+    asked_ok = (made.pairing_ok or not strict) and (made.learned_ok or not require_learned)
+    if made.not_drawn or not asked_ok:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from architectures import build, exported, registry
 from architectures.contract import FusionDesign
-from architectures.frozen import SettingError, checked
+from architectures.frozen import SettingError, checked, path_named
 from architectures.weights import remarks
 from architectures.weights.weight_files import content
 from harness.export.model_card import About, Answers, CardFacts, card
@@ -199,7 +199,7 @@ def _started_from(spec: RunSpec) -> dict[str, str]:
     if stage := keys.text_stage(spec):
         warm["text_stage"] = keys.stage_folder(spec, stage)
     return warm | {
-        setting: Path(value).name if Path(value).expanduser().exists() else value
+        setting: Path(value).name if path_named(value).exists() else value
         for setting, value in named.items()
         if setting.endswith("_weights") and value != "random"
     }

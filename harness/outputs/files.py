@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, path_named
 
 State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
 FINISHED: frozenset[State] = frozenset({"done"})
@@ -67,10 +67,7 @@ def exclusive(path: Path, busy: str) -> Iterator[None]:
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
-    folder = folder.expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise SettingError(f"{folder} {what}; name a new folder")
+    folder = free(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
@@ -78,6 +75,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def free(folder: Path) -> Path:
+    """A folder that is to be made, as an absolute path. Raises `SettingError` where something
+    stands there."""
+    folder = path_named(folder).resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise SettingError(f"{folder} {what}; name a new folder")
+    return folder
 
 
 def write_json(path: Path, value: JsonValue) -> None:

@@ -31,7 +31,7 @@ def _run_of_cell(outputs: Path, asked: str) -> str:
         raise SettingError(f"{asked!r}: write it as STUDY/CELL/SEED, for example demo/6+6/0")
     records = studies(outputs)
     if study not in records:
-        raise nearest(study, records, f"study under {outputs / 'studies'}")
+        raise nearest(study, records, f"study under {outputs / 'studies'} (option --outputs)")
     rows = records[study].rows
     if cell not in (cells := list(dict.fromkeys(row.cell for row in rows))):
         raise nearest(cell, cells, f"cell of study {study!r}")

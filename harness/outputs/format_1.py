@@ -70,13 +70,13 @@ def score_of(name: str, value: JsonValue, protocol: str) -> Content:
     """A score whose name alone was kept: losses in nats, all else in percent."""
     loss = name.endswith("loss")
     beside = {"itc": "ITC alone", "reranked": "re-ranked", "every_pair": "every pair by ITM"}
-    said = next((text for end, text in beside.items() if name.endswith(f"recall_{end}")), protocol)
+    way = next((text for end, text in beside.items() if name.endswith(f"recall_{end}")), protocol)
     return {
         "name": name,
         "value": value,
         "unit": "nats" if loss else "percent",
         "higher_is_better": not loss,
-        "protocol": said,
+        "protocol": way,
     }
 
 

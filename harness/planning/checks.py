@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
 from harness.planning.plan import Plan
 from harness.runs import along
+from harness.study import Study
 from harness.training.loop.budget import grid_of, steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings.loop import Final
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
+TUNED = ("optimizer", "objectives")
+"""Settings whose fields may be tuned."""
 
 
 def check(planned: Plan, *, tuned: bool = False) -> None:
@@ -33,6 +37,7 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
         )
     if study.axis not in (axes := axes_of(planned)):
         raise nearest(study.axis, axes, "column (setting axis)")
+    _check_space(study)
     if study.tuning.score not in (curves := set(_curves(planned))):
         raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
     for row in planned.rows:
@@ -44,6 +49,21 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
                 f"cell {row.cell.name!r}: final.measurements is {wanted}, but {steps} steps have "
                 f"{measured} measurements; raise measure.points or lower it"
             )
+
+
+def _check_space(study: Study) -> None:
+    """Raises `SettingError` where a setting to be tuned is none, or cannot have a value of its
+    range in some cell."""
+    for path, span in study.tuning.space.items():
+        if path.partition(".")[0] not in TUNED:
+            raise nearest(path, TUNED, "setting in tuning.space, which may name fields of these,")
+        between = span.low + (span.high - span.low) / math.pi
+        for cell in study.cells:
+            for value in (span.low, between, span.high):
+                try:
+                    study.settings_of(cell).with_field(path, value)
+                except SettingError as error:
+                    raise SettingError(f"tuning.space, cell {cell.name!r}: {error}") from None
 
 
 def scores_of(planned: Plan) -> set[str]:

@@ -59,7 +59,7 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
     Raises `SettingError` naming the cell where a design cannot be built as asked.
     """
     if study.file:
-        registry.load_file(Path(study.file))
+        _check_own_designs(study)
     rows = []
     for cell in study.cells:
         try:
@@ -74,6 +74,18 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
     return Plan(study=study, rows=tuple(rows), tuning=tuning or {})
 
 
+def _check_own_designs(study: Study) -> None:
+    """Raises `SettingError` with every fault of the designs that a study takes from its own
+    file."""
+    from architectures.views.checks import faults_of_file
+
+    module = registry.load_file(Path(study.file))
+    wanted = {cell.variant.design for cell in study.cells}
+    lines = faults_of_file(module, study.backbone, wanted)
+    if lines:
+        raise SettingError("\n".join(lines))
+
+
 def _spec(
     study: Study, cell: Cell, chosen: Mapping[str, float]
 ) -> tuple[RunSpec, Mapping[str, JsonValue]]:
@@ -81,7 +93,8 @@ def _spec(
     name, settings = cell.variant.design, study.settings_of(cell).with_fields(chosen)
     design, backbone = registry.find(name), settings.backbone
     config = registry.config(name, cell.variant.fields)
-    facts = design.facts(config, backbone)
+    with registry.blamed(name):
+        facts = design.facts(config, backbone)
     unused = backbone.text_kind.first_position
     if settings.data.text.max_tokens > backbone.max_positions - unused:
         room = f", of which {backbone.text} leaves the first {unused} empty" if unused else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from architectures import build
+from architectures import build, registry
 from architectures.contract import Facts
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
@@ -57,7 +57,8 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                 )
             with torch.device("meta"):  # no weights are made, but what is asked for must exist
                 parts = (spec.train.design, spec.config, spec.backbone, words, active)
-                design = build.construct(*parts)
+                with registry.blamed(spec.train.design):
+                    design = build.construct(*parts)
             build.start(design)
             try:
                 _check_scores(spec, design.facts(design.config, design.backbone), corpus)

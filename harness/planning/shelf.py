@@ -5,19 +5,19 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from architectures.frozen import SettingError, nearest
+from architectures.frozen import SettingError, nearest, path_named
 from architectures.registry import load_file
 from harness.study import Study
 
 
 def names(shelf: Path) -> dict[str, str]:
     """Study -> first line of its docstring; read as text, nothing is imported."""
-    found = {}
+    questions = {}
     for file in sorted(shelf.glob("*.py")):
         if file.name != "__init__.py":
-            said = ast.get_docstring(ast.parse(file.read_text())) or ""
-            found[file.stem] = said.partition("\n")[0]
-    return found
+            docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
+            questions[file.stem] = docstring.partition("\n")[0]
+    return questions
 
 
 def load(name: str, shelf: Path) -> Study:
@@ -26,12 +26,12 @@ def load(name: str, shelf: Path) -> Study:
     Raises `SettingError`: an unknown name with the nearest, a file that raises with its own line.
     """
     if name.endswith(".py") or "/" in name:
-        path = Path(name).expanduser().resolve()
+        path = path_named(name).resolve()
         if not path.is_file():
             raise SettingError(f"study file {name}: there is no such file")
         return _study_in(path).model_copy(update={"file": str(path)})
-    if name not in (known := names(shelf)):
-        raise nearest(name, known, "study")
+    if name not in (known_names := names(shelf)):
+        raise nearest(name, known_names, "study")
     return _study_in(shelf / f"{name}.py")
 
 

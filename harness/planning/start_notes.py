@@ -38,27 +38,27 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
             stages.setdefault(stage_folder(spec, stage), []).append(cell)
 
     def parts(name: str, cell: str, cost: Callable[..., Mapping[str, Learnt]]) -> str:
-        made = learnt(outputs / "warm_start" / name)
-        told = made or cost(cells[cell], corpora[cell])
-        when = "made before the runs" if made else "to be made before the first run"
-        return f"{when}: " + "; ".join(line(part, known) for part, known in told.items())
+        costs_before = learnt(outputs / "warm_start" / name)
+        costs = costs_before or cost(cells[cell], corpora[cell])
+        when = "made before the runs" if costs_before else "to be made before the first run"
+        return f"{when}: " + "; ".join(line(part, spent) for part, spent in costs.items())
 
-    said = []
+    lines = []
     for name, own in towers.items():
         who = "all designs" if len(own) == len(planned.study.cells) else ", ".join(own)
-        said.append(
+        lines.append(
             f"{who} start from weights trained on the training data, "
             + parts(name, own[0], expected)
         )
     for name, own in stages.items():
-        said.append(
+        lines.append(
             f"text parts of {', '.join(own)} start from training on captions alone over the frozen "
             f"ViT instead of from BERT, {parts(name, own[0], expected_stage)}"
         )
     for row in planned.rows:
-        said += remarks(row.spec.backbone, row.spec.config)
+        lines += remarks(row.spec.backbone, row.spec.config)
     checkpoints.forget()
-    return list(dict.fromkeys(said))
+    return list(dict.fromkeys(lines))
 
 
 def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
@@ -73,7 +73,7 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
     batch, recipe = course.batches.at(0), course.recipe
     with torch.device("meta"):
         bert = MaskedWords(spec.backbone, corpus.tokenizer.vocabulary)
-        asked: dict[str, tuple[Course, int]] = {
+        courses: dict[str, tuple[Course, int]] = {
             "bert": (Words(bert), recipe.bert_samples),
             "distilbert": (Distilled(bert), recipe.distil_samples),
             "vit": (course.vit_course(), recipe.vit_samples),
@@ -83,7 +83,8 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
             both = build.construct(ALIGNED_AS, {}, spec.backbone, words, ("itc",))
             asked[ALIGNED] = (Aligned(both), recipe.align_samples)
     return {
-        name: course.cost(flops_of(what, batch), samples) for name, (what, samples) in asked.items()
+        name: course.cost(flops_of(what, batch), samples)
+        for name, (what, samples) in courses.items()
     }
 
 

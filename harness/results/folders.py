@@ -40,7 +40,9 @@ def study_record(outputs: Path, study: str) -> StudyRecord:
         return StudyRecord.read(study_file(outputs, study))
     except FileNotFoundError:
         names = sorted(path.parent.name for path in outputs.glob("studies/*/study.json"))
-        raise nearest(study, names, f"study under {outputs / 'studies'}") from None
+        raise nearest(
+            study, names, f"study under {outputs / 'studies'} (option --outputs)"
+        ) from None
 
 
 def load(outputs: Path, study: str) -> Results:

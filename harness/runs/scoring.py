@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from architectures.contract import Facts, FusionDesign
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, place_of
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
@@ -87,8 +88,17 @@ def _failed(folder: RunFolder, spec: RunSpec, settings: TaskSpec, error: Excepti
     ScoresRecord(
         task=settings.title,
         score_key=spec.score_key(settings),
-        failure=f"{type(error).__name__}: {error}"[:LONGEST_FAILURE],
+        failure=_reason(error, tasks.find(settings.name).__file__)[:LONGEST_FAILURE],
     ).write(folder.score_file(settings.title))
+
+
+def _reason(error: Exception, file: str | None) -> str:
+    """What an error says, and where in the task's file it was raised."""
+    if isinstance(error, SettingError) or not file:
+        return str(error)
+    place = place_of(error, Path(file))
+    where = "" if place == file else f" in {place}"
+    return f"{type(error).__name__}{where}: {error}"
 
 
 def write_validation(folder: RunFolder, trainer: Trainer) -> None:

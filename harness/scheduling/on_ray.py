@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
 from harness.scheduling.session import OutOfMemory, ProcessDied
 from harness.training.settings.spec import RunSpec
+
+REACHED_WITHIN = 10.0
+"""Seconds in which a cluster must answer."""
 
 _in_doubt = False
 """In a worker: a run began in this process and has not ended well."""
@@ -57,10 +61,10 @@ class Workers:
         has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         slots = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
         if not slots:
-            found = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
             raise SettingError(
                 f"a run needs {needs} on one machine (numerics.threads, numerics.device), but "
-                f"there is: {found}"
+                f"there is: {resources}"
             )
         return slots
 
@@ -128,6 +132,21 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def reach(address: str) -> None:
+    """Raises `SettingError` where nothing answers at a cluster's address: Ray itself goes on trying
+    for seven minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    wanted = "write it as HOST:PORT, as `ray start --head` says it"
+    if not host or not port.isdigit():
+        raise SettingError(f"--address {address!r} is no address of a Ray cluster; {wanted}")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SettingError(f"--address {address!r}: no Ray answers there ({error})") from None
 
 
 @functools.cache

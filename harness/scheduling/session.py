@@ -218,8 +218,8 @@ class Session:
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""
-        found = {key: self._status(key) for key in [*ended, *self._busy.values()]}
-        steps = {key: found[key].step for key in self._busy.values()}
+        statuses = {key: self._status(key) for key in [*ended, *self._busy.values()]}
+        steps = {key: statuses[key].step for key in self._busy.values()}
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
         at_once = min(len(to_go), pool.slots(self._runs[next(iter(to_go))])) if to_go else 1
         lines = [
@@ -228,8 +228,8 @@ class Session:
         ]
         left = self._pace.left(steps, sum(to_go.values()), at_once)
         self._screen.show(collections.Counter(self.states.values()), lines, left)
-        self._mention_silence({key: found[key] for key in steps})
-        self._tell({k: (self.states[k], s.checkpoint_step) for k, s in found.items()})
+        self._mention_silence({key: statuses[key] for key in steps})
+        self._tell({k: (self.states[k], s.checkpoint_step) for k, s in statuses.items()})
 
     def _mention_silence(self, running: Mapping[str, Status]) -> None:
         """Says once of a run that it notes nothing any more, and again when it was heard since."""

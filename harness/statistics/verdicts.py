@@ -55,8 +55,8 @@ def verdict(
     """
     contrast = next((c for c in analysis.contrasts if c.design == design), None)
     if contrast is None:
-        known = ", ".join(c.design for c in analysis.contrasts) or "none"
-        raise ValueError(f"no contrast of {design!r} with {analysis.control!r}; known: {known}")
+        compared = ", ".join(c.design for c in analysis.contrasts) or "none"
+        raise ValueError(f"no contrast of {design!r} with {analysis.control!r}; known: {compared}")
     if not 0 <= region < math.inf:
         raise ValueError(f"the region of equivalence must be finite and not negative, got {region}")
     if not contrast.has_interval:

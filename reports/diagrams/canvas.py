@@ -27,20 +27,20 @@ class Canvas:
     """Collects shapes by their look and paints each look at once, which is quick and small."""
 
     def __init__(self, corner: Point, size: Point) -> None:
-        """In inches: the lower left corner of the picture, its width and height."""
+        """Gives, in inches, the lower left corner of the picture, its width and height."""
         self.corner, self.size = corner, size
         self.shapes: dict[tuple[int, Look], list[Outline]] = {}
         self.texts: list[dict[str, Any]] = []
 
     def box(self, x: float, y: float, size: Point, look: Look) -> None:
-        """A box with round corners around a point."""
+        """Draws a box with round corners around a point."""
         self._add(4 if look[0] == "none" else 3, look, rounded(x, y, *size))
 
     def line(self, points: Sequence[Point], colour: str, width: float) -> None:
         self._add(1, ("none", colour, width, "-"), Outline(points))
 
     def arrow(self, points: Sequence[Point], colour: str, width: float) -> None:
-        """A line with a head at its end."""
+        """Draws a line with a head at its end."""
         start, end = np.array(points[-2]), np.array(points[-1])
         along = (end - start) / np.hypot(*(end - start))
         length = 0.03 + 0.03 * width
@@ -53,7 +53,7 @@ class Canvas:
         self, x: float, y: float, text: str, *, size: float = TEXT, bold: bool = False,
         align: str = "center",
     ) -> None:  # fmt: skip
-        """A line of text, `y` its middle."""
+        """Writes a line of text, `y` its middle."""
         weight = "bold" if bold else "normal"
         more = {"x": x, "y": y, "s": text, "fontsize": size, "weight": weight, "ha": align}
         self.texts.append(more | {"va": "center_baseline", "zorder": 5})

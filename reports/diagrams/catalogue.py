@@ -1,4 +1,4 @@
-"""Pictures of designs as files: one by itself, or a page of many with their pictures beside it."""
+"""Pictures of designs become files here: one by itself, or a page of many, pictures beside it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ fuselab designs {name} --draw {name}.svg
 
 
 def files(target: Path, designs: Sequence[tuple[str, Graph]], scale: str) -> dict[Path, bytes]:
-    """Path -> content. `designs`: a line of words and the graph of each; `scale`: its name.
+    """Returns path -> content. `designs`: a line of words and the graph of each; `scale`: its name.
 
     A target that ends in .svg or .png is the picture of the one design there is; one that ends in
     .md is a page of all, whose pictures lie in a folder of its name.

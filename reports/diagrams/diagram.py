@@ -76,8 +76,8 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
 
 
 def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> bytes:
-    """The file of the picture; the same bytes for the same graph. An SVG holds its words as text,
-    which is a third of the size of their outlines.
+    """Returns the file of the picture; the same bytes for the same graph. An SVG holds its words as
+    text, which is a third of the size of their outlines.
     """
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         file = saved(diagram(graph, title=title), kind)

@@ -1,4 +1,4 @@
-"""The parts of a design's graph (`architectures/views/graph.py`): column and height of each.
+"""The parts of a design's graph (`architectures/views/graph.py`) get a column and a height here.
 
 Image parts stand on the left, text parts on the right, layers that hold both between them. A stack
 that takes up where a whole tower ends stands on that tower; one that begins beside it has a column
@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass
 class PlacedPart:
-    """A node with its place."""
+    """A part is a node with its place."""
 
     name: str
     node: Node
@@ -132,7 +132,7 @@ def _again(edge: Edge, edges: Sequence[Edge]) -> bool:
 
 
 def layers_of(parts: Mapping[str, PlacedPart]) -> list[PlacedPart]:
-    """The layers among them."""
+    """Returns the layers among them."""
     return [part for part in parts.values() if part.node["kind"] == "layer"]
 
 
@@ -242,7 +242,7 @@ def _columns(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
 
 
 def _levels(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
-    """As low as what a part waits for allows; of fusion, right below what it feeds."""
+    """Puts a part as low as what it waits for allows; of fusion, right below what it feeds."""
     placed = set[str]()
     for part in parts.values():
         before = [(parts[a], kind) for a, b, kind in edges if b == part.name and a in placed]

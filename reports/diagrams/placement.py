@@ -42,7 +42,7 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Everything but the legend, with its place."""
+    """Places everything but the legend."""
 
     parts: Mapping[str, PlacedPart]
     wires: Sequence[Wire]
@@ -107,7 +107,7 @@ def _pills(
 
 
 def _captions(parts: Mapping[str, PlacedPart], pills: Sequence[Pill]) -> list[Caption]:
-    """Beside the outer columns with a bracket, below the inner ones."""
+    """Places words beside the outer columns with a bracket, below the inner ones."""
     captions = []
     last = max(part.column for part in parts.values())
     for column in range(last + 1):

@@ -17,7 +17,7 @@ GUTTER, STRAIGHT, TRACK, BESIDE = 0.46, 0.2, 0.09, 0.52
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """A line of straight pieces, with an arrow at its end."""
+    """A wire is a line of straight pieces, with an arrow at its end."""
 
     start: str
     end: str
@@ -71,8 +71,8 @@ def _is_straight(net: Net) -> bool:
 
 
 def across(parts: Mapping[str, PlacedPart], nets: Sequence[Net], pills_at: set[int]) -> None:
-    """x of columns and trunks. A lower source's trunk runs farther out, so that trunks of one side
-    do not cross.
+    """Sets the x of columns and trunks. A lower source's trunk runs farther out, so that trunks of
+    one side do not cross.
     """
     last = max(part.column for part in parts.values())
     edge = 0.0
@@ -129,8 +129,8 @@ def _side(part: PlacedPart, gutter: int) -> str:
 def _path(
     net: Net, target: PlacedPart, ends: set[tuple[str, str, str]]
 ) -> tuple[tuple[float, float], ...]:
-    """Corners from the source to a target. Where wires leave and enter one side of a part, they
-    leave above and enter below.
+    """Returns the corners from the source to a target. Where wires leave and enter one side of a
+    part, they leave above and enter below.
     """
 
     def at(part: PlacedPart, gutter: int, way: str) -> tuple[float, float]:

@@ -52,9 +52,13 @@ class Diagram:
 
 
 def page(
-    results: Results, facts: Facts, figures: Sequence[Drawing], designs: Sequence[Diagram] = ()
+    results: Results,
+    facts: Facts,
+    figures: Sequence[Drawing],
+    designs: Sequence[Diagram] = (),
+    not_drawn: Sequence[str] = (),
 ) -> str:
-    """The HTML.
+    """The HTML; `not_drawn`: why figures are missing.
 
     All text is escaped: what runs and studies say is shown, never interpreted.
     """
@@ -64,6 +68,7 @@ def page(
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         study=study,
+        not_drawn=not_drawn,
         scale=_scale(results.runs),
         answer=sentences(answer, len(study.seeds)),
         score=in_words(answer.primary),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from architectures.frozen import SettingError
+from harness.commands import show
+from harness.commands.show import console
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder
 from harness.planning.checks import left_over, same_runs
 from harness.planning.plan import plan, write_study
+from harness.planning.prepare import prepared
 from harness.runs.kept import read_checkpoint, read_weights, write_checkpoint, write_weights
-from harness.study import Cell, Scenes, Study, WarmStart
+from harness.runs.scoring import _reason
+from harness.study import Budget, Cell, Pictures, Retrieval, Scenes, Study, Text, WarmStart, scale
+from harness.training.tasks import retrieval
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,45 @@ def test_two_names_of_one_run_are_said(tiny: Study, outputs: Path) -> None:
     study = tiny.model_copy(update={"cells": (*tiny.cells, twin)})
     (line,) = same_runs(plan(study, outputs))
     assert line == "k1 and twin are the same run under 2 names: it is made once"
+
+
+def test_a_score_that_would_take_too_long_is_refused_by_the_plan(
+    tiny: Study, outputs: Path
+) -> None:
+    study = tiny.with_fields({"objectives.itc.weight": 0.0, "tasks": (Retrieval(every_pair=9),)})
+    study = study.with_field("cells", tiny.cells[:1])
+    with pytest.raises(SettingError, match=r"cell .k1.: retrieval without ITC scores every .* 9"):
+        prepared(Lab(outputs).plan(study), outputs)
+
+
+def test_a_task_that_raises_is_said_with_file_and_line() -> None:
+    with pytest.raises(AttributeError) as caught:
+        retrieval.refuse(None, None, None, Retrieval())  # type: ignore[arg-type]
+    reason = _reason(caught.value, retrieval.__file__)
+    assert re.match(r"AttributeError in .*/tasks/retrieval\.py:\d+: ", reason)
+    assert _reason(SettingError("raise it"), retrieval.__file__) == "raise it"
+
+
+def test_the_next_command_can_be_pasted() -> None:
+    with console.capture() as capture:
+        words = ["my study.py", "--outputs", "a b"]
+        show.states({"x": "done"}, words, ["--tracking", "x y"], [], {})
+        show.states({"x": "failed"}, words, [], [], {})
+    shown = capture.get()
+    assert "fuselab report 'my study.py' --outputs 'a b' --tracking 'x y'" in shown
+    assert "fuselab status 'my study.py' --outputs 'a b';" in shown
+
+
+def test_a_record_made_in_python_is_checked_in_words() -> None:
+    for make in (
+        lambda: Budget(step=3),  # type: ignore[call-arg]
+        lambda: scale("nano").model_copy(update={"dropout": 7}),
+        lambda: scale("nano").model_copy(update={"dropot": 0.1}),
+    ):
+        with pytest.raises(SettingError, match=r"^unknown field|^dropout: must be less than 1"):
+            make()
+    short = Text().model_copy(update={"max_tokens": 9})
+    assert Pictures(train="x", text=short).text == Text(max_tokens=9, vocabulary=4096)
 
 
 def test_runs_of_other_settings_are_said_with_their_place(tiny: Study, outputs: Path) -> None:

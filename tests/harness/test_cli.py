@@ -187,7 +187,10 @@ def test_a_design_that_a_scale_cannot_build_keeps_its_row(
         (["designs", "--cost", "--scale", "nono"], "did you mean 'nano'"),
         (["designs", "split_bert", "--set", "text_layer=3"], "did you mean 'text_layers'"),
         (["designs", "split_bert", "--cost", "--set", "text_layer=3"], "did you mean"),
-        (["designs", "split_bert", "--set", "text_layers=many"], "valid integer"),
+        (
+            ["designs", "split_bert", "--set", "text_layers=many"],
+            "must be a whole number (given: 'many')",
+        ),
         (["designs", "split_bert", "--set", "fusion_from=[1,2]"], "must name 6 layers"),
         (["designs", "--set", "text_layers=3"], "name the design too"),
         (["designs", "split_bert", "--draw", "x.pdf"], "x.pdf: a picture ends in .svg or .png"),

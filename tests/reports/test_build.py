@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from harness.results.tables import Results
 from reports import build as building
@@ -125,3 +126,24 @@ def test_a_report_loads_neither_torch_nor_ray_nor_mlflow() -> None:
     code = f"import sys, reports.build; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_figure_that_fails_is_said_and_takes_no_other_with_it(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = building.pictures()
+
+    def draw(table: pd.DataFrame) -> Figure:
+        return table["no such column"]
+
+    lacking = dataclasses.replace(first, name="lacking", needs=("config.nothing",))
+    raising = dataclasses.replace(first, name="raising", needs=(), draw=draw, file=__file__)
+    monkeypatch.setattr(building, "pictures", lambda: (lacking, raising, others[0]))
+    made = build(results, tmp_path / "r")
+    lines = made.not_drawn
+    assert len(lines) == 2 and "lacks the column(s) config.nothing; it has: " in lines[0]
+    line = draw.__code__.co_firstlineno + 1
+    assert f"figure 'raising' is not drawn: {__file__}:{line}: KeyError: 'no such" in lines[1]
+    names = {path.name for path in made.files}
+    assert f"{others[0].name}.svg" in names and "lacking.svg" not in names
+    assert "figure &#39;raising&#39; is not drawn" in made.page.read_text()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
+from architectures.frozen import path_named
 from harness.training.data.cache import DataError, stored
 from harness.training.data.pictures import write_pictures
 from harness.training.data.scenes.scenes import version, write_scenes
@@ -174,7 +175,7 @@ def _augment(data: Scenes | Pictures) -> Augment:
 
 def _text(text: Text) -> dict[str, JsonValue]:
     """Dumps the text settings, a tokenizer's folder replaced by what is in it."""
-    folder = Path(text.tokenizer).expanduser()
+    folder = path_named(text.tokenizer)
     if text.tokenizer == "wordpiece" or not folder.is_dir():
         return text.model_dump()
     return text.model_dump() | {"tokenizer": _files_digest(folder, "*.json", "*.txt", "*.model")}

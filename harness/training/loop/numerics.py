@@ -17,9 +17,8 @@ def prepare(numerics: Numerics) -> None:
 
     Raises `SettingError` where the device of the settings is not there.
     """
+    check_device(numerics)
     if numerics.device == "cuda":
-        if not torch.cuda.is_available():
-            raise SettingError("numerics.device is cuda, but torch finds no GPU here")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in the patches too
         torch.cuda.reset_peak_memory_stats()
@@ -31,6 +30,12 @@ def prepare(numerics: Numerics) -> None:
     torch.manual_seed(0)
     _allocator("mallopt", _MMAP_THRESHOLD, _MIB_1024)
     _allocator("mallopt", _TRIM_THRESHOLD, _MIB_1024)
+
+
+def check_device(numerics: Numerics) -> None:
+    """Raises `SettingError` where the device of the settings is not there."""
+    if numerics.device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("numerics.device is cuda, but torch finds no GPU here")
 
 
 def release() -> None:

@@ -11,7 +11,7 @@ from architectures.frozen import Frozen
 from harness.training.settings.data import Data, Scenes
 from harness.training.settings.loop import Budget, Final, Measure, Numerics, Optimizer
 from harness.training.settings.objectives import Objectives
-from harness.training.settings.tasks import Retrieval, TaskSpec
+from harness.training.settings.tasks import KINDS, Retrieval, TaskSpec
 from harness.training.settings.warm_start import WarmStart
 
 
@@ -51,3 +51,15 @@ class RunSettings(TrainSettings):
     """Where pictures and captions come from."""
     tasks: tuple[TaskSpec, ...] = (Retrieval(),)
     """Downstream evaluations."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _of_known_kinds(cls, tasks: object) -> object:
+        names = ", ".join(kind.__name__ for kind in KINDS)
+        for task in tasks if isinstance(tasks, list | tuple) else ():
+            if isinstance(task, Frozen) and not isinstance(task, KINDS):
+                raise ValueError(
+                    f"{type(task).__name__} is none of the tasks that a study can have: {names}; "
+                    "a task of your own joins TaskSpec in harness/training/settings/tasks.py"
+                )
+        return (tasks,) if isinstance(tasks, KINDS) else tasks

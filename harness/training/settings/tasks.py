@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -88,3 +88,6 @@ class Words(TaskSettings, allow_inf_nan=False):
 
 
 TaskSpec = Annotated[Retrieval | Pairs | Words, Field(discriminator="name")]
+
+KINDS: tuple[type[TaskSettings], ...] = get_args(get_args(TaskSpec)[0])
+"""The records that `TaskSpec` is one of."""

@@ -58,6 +58,8 @@ def hub_table(where: str, role: str) -> Table:
     datasets = _datasets()
     name, _, split = where.removeprefix("hub:").partition(":")
     name, _, revision = name.partition("@")
+    if not name:
+        raise DataError(f"{role}={where} names no dataset; write it as hub:NAME or hub:NAME:SPLIT")
     try:
         dataset = datasets.load_dataset(name, split=split or "train", revision=revision or None)
     except Exception as error:  # the library raises many kinds: network, name, split, script
