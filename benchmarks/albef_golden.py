@@ -392,7 +392,10 @@ def retrieval_train(folder: Path, design: FusionDesign, given: dict[str, Any]) -
             numbers |= side_numbers(side, scores, state, batch)
     state.remember(taught, batch.identity)
     after = state.queue.keys_Q3[:, 0][None]
-    return numbers | {"after_idx_queue": after, "after_queue_ptr": torch.tensor([state.queue.place])}
+    return numbers | {
+        "after_idx_queue": after,
+        "after_queue_ptr": torch.tensor([state.queue.place]),
+    }
 
 
 def side_numbers(side: str, scores: Scores, state: ObjectiveState, batch: Batch) -> Numbers:

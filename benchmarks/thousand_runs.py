@@ -30,7 +30,6 @@ from harness.outputs.records import (
     Certificate,
     Environment,
     LedgerRecord,
-    ScoresRecord,
 )
 from harness.planning.plan import plan, write_study
 from harness.study import Budget, Measure, Retrieval, Scenes, Study, Variant, grid, scale

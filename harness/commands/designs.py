@@ -23,7 +23,9 @@ def designs(
         list[str] | None,
         typer.Option("--set", help="Change a field of the design, as `text_layers=3`; repeatable."),
     ] = None,
-    cost: Annotated[bool, typer.Option("--cost", help="Parameters and FLOPs; of one, slots too.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Parameters and FLOPs; of one, slots too.")
+    ] = False,
     scale: Annotated[str, typer.Option(help="Backbone that costs are counted for.")] = "nano",
     file: Annotated[Path | None, typer.Option(help="Your own file with designs.")] = None,
     draw: Annotated[

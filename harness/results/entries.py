@@ -49,9 +49,7 @@ def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Met
     return curves + [Metric(name, value, when, step) for name, value in _final(record)]
 
 
-def history(
-    run_id: str, metrics: Iterable[Metric]
-) -> list[tuple[str, float, int, str, int, bool]]:
+def history(run_id: str, metrics: Iterable[Metric]) -> list[tuple[str, float, int, str, int, bool]]:
     """Metrics as rows of MLflow's table: 0 beside a mark stands for NaN, the largest number for
     infinity."""
     largest = sys.float_info.max

@@ -127,7 +127,10 @@ def add_history(outputs: Path, rows: Iterable[tuple[str, float, int, str, int, b
     transaction. By MLflow's client a value takes a tenth of a millisecond, and a run has thousands;
     newest values go that way, since they stand in a second table. Raises sqlite3.Error where the
     table is another one."""
-    with contextlib.closing(sqlite3.connect(outputs / "mlflow.db", timeout=30)) as database, database:
+    with (
+        contextlib.closing(sqlite3.connect(outputs / "mlflow.db", timeout=30)) as database,
+        database,
+    ):
         database.executemany(
             "INSERT OR IGNORE INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
             "VALUES (?, ?, ?, ?, ?, ?)",
