@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
-from reports.analysis import Answer, coloured_curves, scored_runs
+from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
 from reports.facts import Facts
 from reports.gallery import pictures, saved
@@ -73,16 +74,32 @@ def build(
     )
 
 
-def _figures(results: Results, answer: Answer) -> tuple[list[Drawing], dict[str, bytes]]:
+def figure(results: Results, name: str) -> Figure:
+    """One figure of the report by the name of its file, as `allocation`, to be saved or changed.
+
+    Raises ValueError for an unknown name.
+    """
+    named = {picture.name: picture for picture in pictures()}
+    if name not in named:
+        raise ValueError(f"unknown figure {name!r}; known: {', '.join(named)}")
+    return named[name].drawn(_tables_for(results, answer(results))[named[name].table])
+
+
+def _tables_for(results: Results, answered: Answer) -> dict[str, pd.DataFrame]:
+    """What figures are drawn from, by the name of the table."""
+    runs = scored_runs(results, answered)
+    return {"runs": runs, "curves": coloured_curves(results, runs)}
+
+
+def _figures(results: Results, answered: Answer) -> tuple[list[Drawing], dict[str, bytes]]:
     """Every figure for the page, and its files by name."""
-    runs = scored_runs(results, answer)
-    inputs = {"runs": runs, "curves": coloured_curves(results, runs)}
+    inputs = _tables_for(results, answered)
     drawn, files = [], dict[str, bytes]()
     for picture in pictures():
         table = inputs[picture.table]
-        figure = picture.drawn(table)
-        svg = saved(figure, "svg")
-        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(figure, "png")}
+        sheet = picture.drawn(table)
+        svg = saved(sheet, "svg")
+        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": saved(sheet, "png")}
         drawn.append(Drawing(title=picture.title, caption=picture.caption(table), svg=svg))
     return drawn, files
 
