@@ -123,8 +123,8 @@ def test_the_example_of_the_readme_reads_a_study(
     losses = names["losses"]
     assert isinstance(losses, pd.DataFrame) and set(losses) == {"k1", "k2", "dual_encoder"}
     assert (tmp_path / "allocation.pdf").read_bytes().startswith(b"%PDF")
-    with pytest.raises(ValueError, match="unknown figure 'alocation'; known: allocation, curves"):
-        figure(load(ran, "tiny"), "alocation")
+    with pytest.raises(ValueError, match="unknown figure .allocatoin.; known: allocation, curves"):
+        figure(load(ran, "tiny"), "allocatoin")
 
 
 def test_status_shows_every_run(ran: Path) -> None:
