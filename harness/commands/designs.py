@@ -13,8 +13,8 @@ from harness.commands.options import (
     app,
     changes_of,
     plain_errors,
-    working,
 )
+from harness.scheduling.progress import working
 
 
 @app.command()

@@ -16,8 +16,8 @@ from harness.commands.options import (
     app,
     lab_of,
     plain_errors,
-    working,
 )
+from harness.scheduling.progress import working
 
 
 @app.command()

@@ -72,24 +72,6 @@ def plain_errors() -> Iterator[None]:
         fail(str(error))
 
 
-@contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """A bar on the terminal that moves, and the time, while something goes on that may take long;
-    elsewhere nothing."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(escape(what), total=None)
-        yield
-
-
 def fail(message: str) -> None:
     typer.secho(f"fuselab: {message}", fg=typer.colors.RED, err=True)
     raise typer.Exit(2)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from harness.commands.options import working
 from harness.commands.show import console, table
 from harness.commands.show_fields import as_typed, say, show_fields
+from harness.scheduling.progress import working
 from harness.words import count
 
 if TYPE_CHECKING:

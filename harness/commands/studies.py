@@ -22,8 +22,8 @@ from harness.commands.options import (
     name_of,
     plain_errors,
     study_of,
-    working,
 )
+from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
     from harness.lab import Lab
