@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 METRICS, PARAMETERS = 500, 100
 """Most in one call."""
+FEW = 10
+"""Runs that are looked for one by one; of more, all of the experiment are read."""
 ENDED: Mapping[str, str] = {
     "done": "FINISHED",
     "diverged": "FAILED",
@@ -85,8 +87,9 @@ class Tracker:
         with store.lock(self.outputs), self._explained():
             experiment = self._experiment(study.name)
             parent = self._parent(experiment, study)
-            runs = self._runs(experiment)
-            for key in rows if keys is None else keys:
+            wanted = list(rows if keys is None else keys)
+            runs = self._runs(experiment, wanted)
+            for key in wanted:
                 folder = RunFolder(self.outputs, key)
                 if folder.spec.exists():
                     self._publish(experiment, parent, rows[key], folder, runs.get(key))
@@ -155,9 +158,13 @@ class Tracker:
             return experiment.experiment_id
         return self._client.create_experiment(name, self._files and f"{self._files}/{name}")
 
-    def _runs(self, experiment: str) -> dict[str, Run]:
-        """Train key -> its run in an experiment."""
-        runs = all_runs(self._client, experiment)
+    def _runs(self, experiment: str, keys: Sequence[str] = ()) -> dict[str, Run]:
+        """Train key -> its run in an experiment; of a few keys, without reading all the others."""
+        if 0 < len(keys) <= FEW:
+            where = [f"tags.`fuselab.run` = '{key}'" for key in keys]
+            runs = [run for one in where for run in self._client.search_runs([experiment], one)]
+        else:
+            runs = all_runs(self._client, experiment)
         return {run.data.tags["fuselab.run"]: run for run in runs if "fuselab.run" in run.data.tags}
 
     def _end(self, parent: str, study: StudyRecord) -> None:
