@@ -211,7 +211,6 @@ class Tracker:
         if record.status == "damaged":  # what was published before stays
             self._log(run, [], tags={**tags, "fuselab.digest": told})
             return
-        self._log(run, metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1))))
         self._files_of(run, files_of(record, folder), record.curves)
         end = milliseconds(folder.recovered_status().updated)
         if ended := ENDED.get(record.status):
@@ -226,7 +225,8 @@ class Tracker:
         params = {} if run.data.params else parameters_of(folder)
         if params:
             self._log_data(run, folder)
-        self._log(run, [], params, tags)
+        metrics = metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1)))
+        self._log(run, metrics, params, tags)
 
     def _log_data(self, run: Run, folder: RunFolder) -> None:
         """Names the data that a run was trained on, by the digest of their content."""
@@ -260,13 +260,12 @@ class Tracker:
             with contextlib.suppress(sqlite3.Error):  # then all go by the client
                 store.add_history(self.outputs, history(run_id, earlier))
                 metrics = list(newest.values())
-        for start in range(0, len(metrics), METRICS):
-            self._client.log_batch(run_id, metrics[start : start + METRICS])
         pairs = [entities.Param(*pair) for pair in (params or {}).items()]
-        for start in range(0, len(pairs), PARAMETERS):
-            self._client.log_batch(run_id, params=pairs[start : start + PARAMETERS])
-        if tags:
-            self._client.log_batch(run_id, tags=[entities.RunTag(*pair) for pair in tags.items()])
+        while len(metrics) > METRICS or len(pairs) > PARAMETERS:
+            self._client.log_batch(run_id, metrics[:METRICS], pairs[:PARAMETERS])
+            metrics, pairs = metrics[METRICS:], pairs[PARAMETERS:]
+        marks = [entities.RunTag(*pair) for pair in (tags or {}).items()]  # written last
+        self._client.log_batch(run_id, metrics, pairs, marks)
 
     def _files_of(
         self, run: Run, files: Mapping[str, JsonValue], curves: pd.DataFrame | None = None
