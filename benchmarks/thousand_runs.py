@@ -31,7 +31,6 @@ from harness.outputs.records import (
     Environment,
     LedgerRecord,
 )
-from harness.planning.plan import plan, write_study
 from harness.study import Budget, Measure, Retrieval, Scenes, Study, Variant, grid, scale
 from harness.training.settings.spec import RunSpec
 
@@ -100,6 +99,8 @@ def write(folder: RunFolder, spec: RunSpec, real: RunFolder, names: list[str]) -
 
 def made(outputs: Path, cells: int, seeds: int) -> None:
     """Makes the study's folders."""
+    from harness.planning.plan import plan, write_study  # torch: a child's memory would count it
+
     asked = study(cells, seeds)
     planned = plan(asked, outputs)
     first, *others = planned.specs

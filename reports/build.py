@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
-from reports.analysis import Answer, coloured_curves, scored_runs
+from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
 from reports.facts import Facts
 from reports.gallery import pictures, saved
@@ -76,19 +77,35 @@ def build(
     )
 
 
+def figure(results: Results, name: str) -> Figure:
+    """One figure of the report by the name of its file, as `allocation`, to be saved or changed.
+
+    Raises ValueError for an unknown name.
+    """
+    named = {picture.name: picture for picture in pictures()}
+    if name not in named:
+        raise ValueError(f"unknown figure {name!r}; known: {', '.join(named)}")
+    return named[name].drawn(_tables_for(results, answer(results))[named[name].table])
+
+
+def _tables_for(results: Results, answered: Answer) -> dict[str, pd.DataFrame]:
+    """What figures are drawn from, by the name of the table."""
+    runs = scored_runs(results, answered)
+    return {"runs": runs, "curves": coloured_curves(results, runs)}
+
+
 def _figures(
-    results: Results, answer: Answer
+    results: Results, answered: Answer
 ) -> tuple[list[Drawing], dict[str, bytes], tuple[str, ...]]:
     """Every figure for the page, its files by name, and why others are not drawn: one that fails
     takes nothing else with it."""
-    runs = scored_runs(results, answer)
-    inputs = {"runs": runs, "curves": coloured_curves(results, runs)}
+    inputs = _tables_for(results, answered)
     drawn, files, failures = [], dict[str, bytes](), []
     for picture in pictures():
         table = inputs[picture.table]
         try:
-            figure, caption = picture.drawn(table), picture.caption(table)
-            svg, png = saved(figure, "svg"), saved(figure, "png")
+            sheet, caption = picture.drawn(table), picture.caption(table)
+            svg, png = saved(sheet, "svg"), saved(sheet, "png")
         except Exception as error:  # a figure of a user's own may raise anything
             failures.append(picture.failure(error))
             continue

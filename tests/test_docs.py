@@ -228,7 +228,8 @@ def test_the_figure_of_the_recipe_draws_its_table(
 
 UNRUN = {
     'exported.load("my_model")': "needs an exported run",
-    'Lab(Path("outputs"))': "trains the demo",
+    "lab.run(STUDY)": "trains the demo",
+    'figure(results, "allocation")': "reads a finished study: test_real_results.py runs it",
 }
 """Words of a block -> why a test only resolves its imports."""
 

@@ -103,6 +103,11 @@ class Published:
                     f"{self.source} does not tell how many heads its {part} layers have: "
                     f"backbone.{part}_heads says {heads}, of {width // heads} columns each"
                 )
+        if self.kind == "lxmert":  # padding_idx=0 in its three embeddings
+            notes.append(
+                f"{self.source}: LXMERT's own code never trains the first row of its tables of "
+                "words, positions and types; here they learn like the others"
+            )
         if self.assumed_pixels:
             notes.append(
                 f"{self.source} does not tell what pixels it was fed: {self.pixels} are assumed "

@@ -14,6 +14,7 @@ from harness.commands.options import (
     changes_of,
     plain_errors,
 )
+from harness.scheduling.progress import working
 
 
 @app.command()
@@ -66,9 +67,12 @@ def _draw(target: Path, name: str, fields: dict[str, JsonValue], scale: str) -> 
         )
     from harness.commands.show_designs import graphs
     from harness.outputs.files import atomic_file
-    from reports.diagrams.catalogue import files
 
-    for path, content in files(target, graphs(name, fields, scale), scale).items():
+    with working(f"drawing {name or 'every design'}"):
+        from reports.diagrams.catalogue import files
+
+        drawn = files(target, graphs(name, fields, scale), scale)
+    for path, content in drawn.items():
         with atomic_file(path) as part:
             part.write_bytes(content)
         typer.echo(f"wrote {path}")

@@ -18,6 +18,7 @@ from harness.commands.options import (
     lab_of,
     plain_errors,
 )
+from harness.scheduling.progress import working
 
 
 @app.command()
@@ -42,9 +43,10 @@ def export(
 ) -> None:
     """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
     with plain_errors():
-        from harness.export.export import export as exported
+        with working(f"writing {folder}"):
+            from harness.export.export import export as exported
 
-        absent = exported(path_named(outputs).resolve(), run, folder, license_)
+            absent = exported(path_named(outputs).resolve(), run, folder, license_)
         typer.echo(f"{folder}: read its README.md")
         for tower, why in absent.items():
             typer.echo(f"no {tower}: {why}")
@@ -64,7 +66,9 @@ def clean(
     from harness.outputs.cleaning import clean as cleaned
 
     with plain_errors():
-        for what, mib in cleaned(outputs, weights=weights, cache=cache).items():
+        with working(f"cleaning {outputs}"):
+            freed = cleaned(outputs, weights=weights, cache=cache)
+        for what, mib in freed.items():
             typer.echo(f"{what}: {mib:.1f} MiB freed")
 
 
@@ -76,7 +80,9 @@ def publish(
 ) -> None:
     """Bring the tracking store up to date with the run folders; build it again where it is lost."""
     with plain_errors():
-        for name in lab_of(outputs, tracking).publish(study):
+        with working(f"publishing {study or 'every study'}"):
+            names = lab_of(outputs, tracking).publish(study)
+        for name in names:
             typer.echo(f"published {name}")
 
 
@@ -93,7 +99,8 @@ def ui(
         from harness.results.store import UI_ENVIRONMENT, opened, ui_command
 
         store = lab_of(outputs, tracking)
-        opened(store.outputs, store.store, create=False)  # says at once what is wrong
+        with working("opening the store"):  # says at once what is wrong
+            opened(store.outputs, store.store, create=False)
         os.environ.update(UI_ENVIRONMENT)
         command = ui_command(store.outputs, port, tracking)
         typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
-from rich.console import Console
 
 from harness.commands.show import console, table
 from harness.commands.show_fields import as_typed, say, show_fields
+from harness.scheduling.progress import working
 from harness.words import count
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def check(module: ModuleType, scale_name: str) -> None:
 
 
 def counting(what: str) -> AbstractContextManager[object]:
-    """A line on a terminal that says what takes a second or two, while it does."""
-    return Console(stderr=True).status(f"counting {what}")
+    """A bar that says what takes a second or two, while it does."""
+    return working(f"counting {what}")
 
 
 def _built(name: str, fields: Fields, backbone: Backbone) -> FusionDesign:

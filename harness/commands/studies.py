@@ -23,10 +23,12 @@ from harness.commands.options import (
     plain_errors,
     study_of,
 )
+from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
     from harness.lab import Lab
     from harness.outputs.records import CellChoice
+    from harness.planning.plan import Plan
     from harness.results.tables import Results
 
 
@@ -49,15 +51,15 @@ def plan(
     """Show what would run and what it would cost, before anything runs."""
     with plain_errors():
         from harness.commands import show
+
+        lab = lab_of(outputs, None)
+        planned = _planned(lab, study, set_, tuned)
         from harness.planning import checks
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
         from harness.scheduling.progress import Screen
 
-        asked = study_of(study, set_)
-        lab = lab_of(outputs, None)
-        planned = lab.plan(asked, tuned=tuned)
         screen = Screen()
         corpora = prepared(planned, lab.outputs, screen.note)
         costs = estimates(planned, corpora, screen.note)
@@ -71,6 +73,12 @@ def plan(
                 *checks.left_over(planned, lab.outputs),
             ]
         )
+
+
+def _planned(lab: Lab, study: str, changes: list[str] | None, tuned: bool = False) -> Plan:
+    """The plan of a study, with something on the screen while torch is loaded and data are read."""
+    with working(f"reading {study}"):
+        return lab.plan(study_of(study, changes), tuned=tuned)
 
 
 @app.command()
@@ -92,8 +100,8 @@ def run(
     with plain_errors():
         from harness.commands import show
 
-        asked = study_of(study, set_)
         lab = lab_of(outputs, tracking)
+        asked = _planned(lab, study, set_, tuned).study
         states = lab.run(
             asked,
             tuned=tuned,
@@ -108,7 +116,8 @@ def run(
         again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
         kept = ["--tracking", tracking] if tracking else []
         show.states(states, again, kept, lab.notes(asked.name), failed)
-        _log_answer(lab, lab.results(asked.name))
+        with working("publishing the answer"):
+            _log_answer(lab, lab.results(asked.name))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
 
@@ -141,10 +150,9 @@ def tune(
     with plain_errors():
         from harness.commands import show
 
-        asked = study_of(study, set_)
-        result = lab_of(outputs, tracking).tune(
-            asked, local=local, address=address, gpu_share=gpu_share
-        )
+        lab = lab_of(outputs, tracking)
+        asked = _planned(lab, study, set_).study
+        result = lab.tune(asked, local=local, address=address, gpu_share=gpu_share)
         show.tuning(result)
 
 
@@ -163,12 +171,14 @@ def warm_start(
     with plain_errors():
         from harness.commands import show
         from harness.outputs.files import free
-        from harness.warm_start.make import copied
 
-        asked = study_of(study, set_)
         if to:
             free(to)
-        made = lab_of(outputs, None).warm_start(asked)
+        lab = lab_of(outputs, None)
+        asked = _planned(lab, study, set_).study
+        from harness.warm_start.make import copied
+
+        made = lab.warm_start(asked)
         for folder in made:
             show.warm_start(folder)
             if to:
@@ -193,7 +203,10 @@ def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
         from harness.commands import show
         from harness.results.folders import states_of
 
-        show.status(states_of(outputs, name_of(study)))
+        name = name_of(study)
+        with working(f"reading the runs of {name}"):
+            states = states_of(outputs, name)
+        show.status(states)
 
 
 @app.command()
@@ -214,14 +227,18 @@ def report(
     """Write the report of a study: page, figures and tables; and print the answer."""
     with plain_errors():
         from harness.commands import show
-        from reports.build import build
 
         lab = lab_of(outputs, tracking)
         name = name_of(study)
-        results = lab.results(name, from_tracking=from_tracking)
-        made = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+        with working(f"reading the runs of {name}"):
+            results = lab.results(name, from_tracking=from_tracking)
+        with working(f"writing the report of {name}"):
+            from reports.build import build
+
+            made = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
         show.report(made, levels=require_learned)
-        _log_answer(lab, results, made.folder)
+        with working("publishing the answer"):
+            _log_answer(lab, results, made.folder)
     asked_ok = (made.pairing_ok or not strict) and (made.learned_ok or not require_learned)
     if made.not_drawn or not asked_ok:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from harness.outputs.records import DamagedFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredLine:
-    """One line of `metrics.jsonl`. A plain dataclass, because a study may have a million of them."""
+    """One line of `metrics.jsonl`. A plain dataclass: a study may have a million of them."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

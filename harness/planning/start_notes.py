@@ -81,7 +81,7 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
         if recipe.align_samples:
             words = corpus.tokenizer.vocabulary
             both = build.construct(ALIGNED_AS, {}, spec.backbone, words, ("itc",))
-            asked[ALIGNED] = (Aligned(both), recipe.align_samples)
+            courses[ALIGNED] = (Aligned(both), recipe.align_samples)
     return {
         name: course.cost(flops_of(what, batch), samples)
         for name, (what, samples) in courses.items()

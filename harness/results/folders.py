@@ -22,13 +22,13 @@ from harness.outputs.records import (
     StudyRow,
     read_if_there,
 )
+from harness.results.curves import curves_of
 from harness.results.tables import (
     LONGEST_MESSAGE,
     Graph,
     Results,
     RunRecord,
     assembled,
-    curves_of,
 )
 
 T = TypeVar("T")

@@ -13,16 +13,11 @@ goes on. `SCHEMA`, `SCORES`, `LEVELS`, `CURVES` and `DIGESTS` say what every col
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
 
-from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import CellChoice as CellChoice
 from harness.outputs.records import (
     Certificate,
@@ -31,6 +26,7 @@ from harness.outputs.records import (
     StudyRow,
 )
 from harness.outputs.records import StudyRecord as StudyRecord
+from harness.results.curves import MEASURED, joined
 from harness.training.loop.ledger import Ledger
 
 Graph = Mapping[str, Any]
@@ -95,7 +91,6 @@ DIGESTS = {
     "size": "roles: how many parameters",
     "drawn_as": "roles: what it starts as: itself, its slot's source, or part of a whole model",
 }
-MEASURED = ("step", "samples", "seconds", "name", "value")
 LONGEST_MESSAGE = 500
 
 
@@ -152,30 +147,6 @@ class RunRecord:
     environment: Environment | None = None
     curves: pd.DataFrame = dataclasses.field(default_factory=lambda: no_rows(MEASURED))
     """Columns of MEASURED."""
-
-
-def curves_of(lines: Sequence[MeasuredLine]) -> pd.DataFrame:
-    """Measured lines as a table, a row a value; names are categories, since there are few."""
-    sizes, names = [len(line.values) for line in lines], [tuple(line.values) for line in lines]
-    kind = _category(tuple(dict.fromkeys(itertools.chain.from_iterable(dict.fromkeys(names)))))
-    places = {some: kind.categories.get_indexer(list(some)) for some in dict.fromkeys(names)}
-    values = itertools.chain.from_iterable(line.values.values() for line in lines)
-    columns = {
-        "step": np.repeat(np.array([line.step for line in lines], np.int64), sizes),
-        "samples": np.repeat(np.array([line.samples for line in lines], np.int64), sizes),
-        "seconds": np.repeat(np.array([line.seconds for line in lines], np.float64), sizes),
-        "name": pd.Categorical.from_codes(
-            np.concatenate([places[some] for some in names] or [[]]).astype(np.int32), dtype=kind
-        ),
-        "value": np.fromiter(values, np.float64, sum(sizes)),
-    }
-    return pd.DataFrame(columns, copy=False)
-
-
-@functools.cache
-def _category(names: tuple[str, ...]) -> pd.CategoricalDtype:
-    """One for all runs that measured the same."""
-    return pd.CategoricalDtype(list(names))
 
 
 def assembled(
@@ -266,30 +237,9 @@ def _levels(records: Mapping[str, RunRecord]) -> pd.DataFrame:
 
 
 def _all_curves(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
-    """Every run's curves under each other. Words are categories: a study may have millions of
-    rows."""
-    rows = [row for row in study.rows if len(records[row.run].curves)]
-    if not rows:
-        return no_rows(CURVES)
-    tables = [records[row.run].curves for row in rows]
-    sizes = [len(table) for table in tables]
-
-    def repeated(words: list[str]) -> pd.Categorical:
-        return pd.Categorical(words, categories=list(dict.fromkeys(words))).repeat(sizes)
-
-    columns = {
-        "study": repeated([study.name for _ in rows]),
-        **{
-            name: repeated([getattr(row, name) for row in rows]) for name in ("cell", "role", "run")
-        },
-        "seed": np.repeat([row.seed for row in rows], sizes),
-        "name": union_categoricals([table["name"].astype("category") for table in tables]),
-        **{
-            name: np.concatenate([table[name].to_numpy() for table in tables])
-            for name in ("step", "samples", "seconds", "value")
-        },
-    }
-    return pd.DataFrame({name: columns[name] for name in CURVES}, copy=False)
+    measured = [(row, records[row.run].curves) for row in study.rows]
+    some = [(row, curves) for row, curves in measured if len(curves)]
+    return joined(study.name, some)[list(CURVES)] if some else no_rows(CURVES)
 
 
 def _digests(records: Mapping[str, RunRecord]) -> pd.DataFrame:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 METRICS, PARAMETERS = 500, 100
 """Most in one call."""
+FEW = 10
+"""Runs that are looked for one by one; of more, all of the experiment are read."""
 ENDED: Mapping[str, str] = {
     "done": "FINISHED",
     "diverged": "FAILED",
@@ -85,8 +87,9 @@ class Tracker:
         with store.lock(self.outputs), self._explained():
             experiment = self._experiment(study.name)
             parent = self._parent(experiment, study)
-            runs = self._runs(experiment)
-            for key in rows if keys is None else keys:
+            wanted = list(rows if keys is None else keys)
+            runs = self._runs(experiment, wanted)
+            for key in wanted:
                 folder = RunFolder(self.outputs, key)
                 if folder.spec.exists():
                     self._publish(experiment, parent, rows[key], folder, runs.get(key))
@@ -155,9 +158,13 @@ class Tracker:
             return experiment.experiment_id
         return self._client.create_experiment(name, self._files and f"{self._files}/{name}")
 
-    def _runs(self, experiment: str) -> dict[str, Run]:
-        """Train key -> its run in an experiment."""
-        runs = all_runs(self._client, experiment)
+    def _runs(self, experiment: str, keys: Sequence[str] = ()) -> dict[str, Run]:
+        """Train key -> its run in an experiment; of a few keys, without reading all the others."""
+        if 0 < len(keys) <= FEW:
+            where = [f"tags.`fuselab.run` = '{key}'" for key in keys]
+            runs = [run for one in where for run in self._client.search_runs([experiment], one)]
+        else:
+            runs = all_runs(self._client, experiment)
         return {run.data.tags["fuselab.run"]: run for run in runs if "fuselab.run" in run.data.tags}
 
     def _end(self, parent: str, study: StudyRecord) -> None:
@@ -204,7 +211,6 @@ class Tracker:
         if record.status == "damaged":  # what was published before stays
             self._log(run, [], tags={**tags, "fuselab.digest": told})
             return
-        self._log(run, metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1))))
         self._files_of(run, files_of(record, folder), record.curves)
         end = milliseconds(folder.recovered_status().updated)
         if ended := ENDED.get(record.status):
@@ -219,7 +225,8 @@ class Tracker:
         params = {} if run.data.params else parameters_of(folder)
         if params:
             self._log_data(run, folder)
-        self._log(run, [], params, tags)
+        metrics = metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1)))
+        self._log(run, metrics, params, tags)
 
     def _log_data(self, run: Run, folder: RunFolder) -> None:
         """Names the data that a run was trained on, by the digest of their content."""
@@ -253,13 +260,12 @@ class Tracker:
             with contextlib.suppress(sqlite3.Error):  # then all go by the client
                 store.add_history(self.outputs, history(run_id, earlier))
                 metrics = list(newest.values())
-        for start in range(0, len(metrics), METRICS):
-            self._client.log_batch(run_id, metrics[start : start + METRICS])
         pairs = [entities.Param(*pair) for pair in (params or {}).items()]
-        for start in range(0, len(pairs), PARAMETERS):
-            self._client.log_batch(run_id, params=pairs[start : start + PARAMETERS])
-        if tags:
-            self._client.log_batch(run_id, tags=[entities.RunTag(*pair) for pair in tags.items()])
+        while len(metrics) > METRICS or len(pairs) > PARAMETERS:
+            self._client.log_batch(run_id, metrics[:METRICS], pairs[:PARAMETERS])
+            metrics, pairs = metrics[METRICS:], pairs[PARAMETERS:]
+        marks = [entities.RunTag(*pair) for pair in (tags or {}).items()]  # written last
+        self._client.log_batch(run_id, metrics, pairs, marks)
 
     def _files_of(
         self, run: Run, files: Mapping[str, JsonValue], curves: pd.DataFrame | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from architectures.frozen import SettingError
 from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
+from harness.scheduling.progress import working
 from harness.scheduling.session import OutOfMemory, ProcessDied
 from harness.training.settings.spec import RunSpec
 
@@ -101,24 +102,28 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     else:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_token())
-    import ray
-
+    with working("starting Ray"):
+        import ray
     if ray.is_initialized():
         yield
         return
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     pins = dict.fromkeys(variables, str(threads))
     if address:
-        ray.init(
-            address,
-            runtime_env={"env_vars": pins},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with working(f"connecting to {address}"):
+            ray.init(
+                address,
+                runtime_env={"env_vars": pins},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     else:
         root = str(Path(__file__).resolve().parents[2])  # for a project that is not installed
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        with _environment({**pins, "PYTHONPATH": path}):  # which Ray's processes inherit
+        with (
+            working("starting Ray"),
+            _environment({**pins, "PYTHONPATH": path}),
+        ):  # which Ray's processes inherit
             # "local": never a stray cluster that a file or RAY_ADDRESS points to. Only specs
             # and states travel, so the object store is about the smallest one allowed.
             ray.init(

@@ -6,15 +6,17 @@ a summary at most every half minute.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -116,6 +118,20 @@ class Screen:
         elif time.monotonic() - self._spoke >= QUIET_SECONDS:
             steps = ", ".join(f"{line.label} {line.step}/{line.steps}" for line in lines)
             self.say(f"{_summary(counts)}; {clock(left)} left; {steps}")
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """A bar on the terminal that moves, and the time, while something goes on that may take long;
+    elsewhere nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(escape(what), total=None)
+        yield
 
 
 def _summary(counts: Mapping[str, int]) -> str:

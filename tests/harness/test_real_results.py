@@ -1,6 +1,7 @@
 """Results of a study that really ran: the same from folders and from MLflow, paired, reported."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,7 @@ from harness.results.tables import CURVES, DIGESTS, LEVELS, SCHEMA, SCORES, Resu
 from harness.runs.run import execute
 from harness.study import Study
 from harness.training.loop.trainer import Trainer
-from reports.build import build
+from reports.build import build, figure
 from tests.harness.conftest import TINY
 
 
@@ -105,6 +106,25 @@ def test_a_report_is_built_and_says_the_scores(ran: Path, results: Results, tmp_
         assert table.loc[cell, "score"] == pytest.approx(values[cell])
     page = report.page.read_text()
     assert "Does it run?" in page and "k2 against k1" in page
+
+
+def test_the_example_of_the_readme_reads_a_study(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "README.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = (block for block in blocks if 'figure(results, "allocation")' in block)
+    (tmp_path / "outputs").symlink_to(ran)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(text.replace('"demo"', '"tiny"'), names)
+    shown = capsys.readouterr().out
+    assert "k2 undecided" in shown and "dual_encoder" in shown
+    losses = names["losses"]
+    assert isinstance(losses, pd.DataFrame) and set(losses) == {"k1", "k2", "dual_encoder"}
+    assert (tmp_path / "allocation.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ValueError, match="known: allocation, curves"):
+        figure(load(ran, "tiny"), "allocatoin")
 
 
 def test_status_shows_every_run(ran: Path) -> None:

@@ -15,7 +15,7 @@ from harness.lab import Lab
 from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import StudyRecord
-from harness.results import entries
+from harness.results import entries, to_mlflow
 from harness.results.folders import load
 from harness.results.from_mlflow import all_runs, load_from_mlflow
 from harness.results.store import default_uri, ui_command
@@ -92,7 +92,11 @@ def test_a_damaged_run_is_published_as_such_and_mended_later(
         same(load(outputs, "by_hand"), read_back(outputs))
 
 
-def test_publishing_again_changes_nothing(outputs: Path, by_hand: ByHand) -> None:
+@pytest.mark.parametrize("few", [0, 10])  # all runs are read, or each is looked for
+def test_publishing_again_changes_nothing(
+    outputs: Path, by_hand: ByHand, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_mlflow, "FEW", few)
     study = by_hand(outputs, states=STATES)
     Tracker(outputs).publish(study)
     before = rows_of_store(outputs)

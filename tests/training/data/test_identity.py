@@ -58,10 +58,10 @@ def test_padding_never_matches() -> None:
 
 
 def test_two_ways_to_encode_an_accent_are_one_caption() -> None:
-    for text in ("Un caf\u00e9 blanc", "\u0390", "\ud55c\uae00", "A\u030angstr\u00f6m"):
+    for text in ("\u00c9t\u00e9 blanc", "\u0390", "\ud55c\uae00", "A\u030angstr\u00f6m"):
         forms = {caption_hash(normalize(form, text)) for form in ("NFC", "NFD")}
         assert len(forms) == 1, text
-    assert caption_hash("un caf\u00e9") != caption_hash("un cafe")
+    assert caption_hash("\u00e9t\u00e9") != caption_hash("ete")
     plain = " A  red\tcircle, 3 cm"
     assert caption_hash(plain) == hashed(b"a red circle, 3 cm"), "as before in ASCII"
 
