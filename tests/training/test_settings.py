@@ -82,7 +82,7 @@ def test_a_task_without_sense_is_refused(field: str, value: Any) -> None:
 
 
 def test_a_task_says_which_it_is() -> None:
-    with pytest.raises(SettingError, match=r"^tasks\.0: it needs a 'name'"):
+    with pytest.raises(SettingError, match=r"^tasks\.0: needs a 'name'"):
         study_with(("tasks", [{"rerank": 4}]))
     (task,) = study_with(("tasks", [{"name": "pairs", "count": 4}])).tasks
     assert (task.name, task.title) == ("pairs", "pairs")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from architectures.frozen import Frozen, SettingError, readable
+from architectures.frozen import Frozen, SettingError, checked
 from harness.training.data.cache import DataError, stored, write_array
 from harness.training.data.decoding import Square, decode
 from harness.training.data.files import sha256
@@ -106,12 +106,10 @@ def read_lines(folder: Path) -> list[GroupLine]:
     first: dict[str, int] = {}
     for number, text in enumerate(texts, 1):
         try:
-            line = GroupLine(**_object(text))
+            line = checked(GroupLine, _object(text), "field ")
             problem = line.problem() or _missing(line, folder)
             if not problem and (before := first.setdefault(line.group, number)) != number:
                 problem = f"field 'group': {line.group!r} stands in line {before} already"
-        except ValidationError as error:
-            problem = f"field {readable(error)}".removeprefix(f"field {error.title}: ")
         except (ValueError, SettingError) as error:
             problem = str(error)
         if problem:

@@ -220,7 +220,7 @@ def test_colours_repeat_and_counts_occur_as_often_as_wanted(corpora: dict[str, C
      ({"repeat_colours": 0.5, "objects": (2, 2), "colours": ("red",)}, "needs .* two colours"),
      ({"directions": "two"}, "data.directions='two' needs two of data.objects"),
      ({"directions": "two", "objects": (2, 2), "places": ("top left", "centre")}, "in one row"),
-     ({"grammar": "broad"}, "grammar: Input should be 'plain' or 'wide'")],
+     ({"grammar": "broad"}, "grammar: must be 'plain' or 'wide'")],
 )  # fmt: skip
 def test_scenes_that_cannot_be_drawn_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(SettingError, match=message):
