@@ -17,7 +17,7 @@ from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import DamagedFile
-from harness.results.from_mlflow import ENVIRONMENT_TAG, LEVEL_PARTS, SCORES_TAG
+from harness.results.from_mlflow import ENVIRONMENT_TAG, LEVEL_PARTS, PARTS_TAG, part_tag
 from harness.results.tables import RunRecord
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LONGEST = 500
 """Characters of a parameter; the whole spec is among the files."""
+LONGEST_TAG = 7_000
+"""Characters of a tag: MLflow cuts what is longer than 8,000."""
 POINTS = 100
 """Of a curve, in the store: a picture shows no more, and the store stays small."""
 
@@ -116,7 +118,10 @@ def _environment(record: RunRecord) -> dict[str, str]:
 
 def tags_of(record: RunRecord) -> dict[str, str]:
     """What metrics cannot say, as JSON in tags."""
-    return {SCORES_TAG: json.dumps(_about_scores(record)), **_environment(record)}
+    about = json.dumps(_about_scores(record))
+    parts = [about[start : start + LONGEST_TAG] for start in range(0, len(about), LONGEST_TAG)]
+    numbered = {part_tag(number): part for number, part in enumerate(parts)}
+    return {**numbered, PARTS_TAG: str(len(parts)), **_environment(record)}
 
 
 def described(record: RunRecord) -> dict[str, JsonValue]:

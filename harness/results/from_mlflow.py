@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 SCORES_TAG, ENVIRONMENT_TAG = "fuselab.scores", "fuselab.environment"
 """Tags that hold, as JSON, what the metrics' names do not say of scores, and the environment."""
+PARTS_TAG = f"{SCORES_TAG}.parts"
+"""Over how many tags the first of them is divided, since a tag is short; none: one."""
+
+
+def part_tag(number: int) -> str:
+    """Returns the name of a part's tag, counted from 0."""
+    return f"{SCORES_TAG}.{number}" if number else SCORES_TAG
 
 
 class AboutScores(TypedDict):
@@ -140,7 +147,8 @@ def _certificate(path: Path | None) -> Certificate | None:
 
 def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[ScoresRecord, ...]:
     """Scores whose values are metrics, and whose units and protocols stand in a tag."""
-    about_all = tags.get(SCORES_TAG)  # none of format 1, where names had to say it
+    parts = [tags.get(part_tag(number), "") for number in range(int(tags.get(PARTS_TAG, "1")))]
+    about_all = "".join(parts)  # empty in format 1, where names had to say it
     described = json.loads(about_all) if about_all else _by_names(tags, metrics)
     records = []
     for task, about in described.items():

@@ -14,13 +14,14 @@ from architectures.frozen import SettingError
 from harness.lab import Lab
 from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import StudyRecord
+from harness.outputs.records import ScoresRecord, StudyRecord
 from harness.results import entries, to_mlflow
 from harness.results.folders import load
 from harness.results.from_mlflow import all_runs, load_from_mlflow
 from harness.results.store import default_uri, ui_command
 from harness.results.tables import Results
 from harness.results.to_mlflow import Tracker
+from harness.training.scoring.contract import Score
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",  # mlflow 3.17
@@ -64,6 +65,23 @@ def test_folders_and_store_give_the_same_tables(outputs: Path, by_hand: ByHand) 
     assert set(folders.runs["status"]) == {"waiting", "diverged", "interrupted", "done"}
     assert set(folders.graphs) == {"2 text layers", "6 text layers"}
     same(folders, read_back(outputs))
+
+
+@pytest.mark.parametrize("count", [300, 3])
+def test_many_scores_come_back_whole(outputs: Path, by_hand: ByHand, count: int) -> None:
+    """MLflow cuts a tag after 8,000 characters; fewer scores later leave no old part behind."""
+    study = by_hand(outputs, states={})
+    files = [RunFolder(outputs, row.run).score_file("many") for row in study.rows]
+    for many in dict.fromkeys((300, count)):
+        scores = tuple(
+            Score(name=f"score_{i}", value=i, unit="percent", higher_is_better=True, protocol="p")
+            for i in range(many)
+        )
+        for file in files:
+            ScoresRecord(task="many", scores=scores).write(file)
+        Tracker(outputs).publish(study)
+    same(read_back(outputs), load(outputs, "by_hand"))
+    assert (read_back(outputs).scores["task"] == "many").sum() == count * len(study.rows)
 
 
 def test_a_run_that_was_never_built_has_no_graph(outputs: Path, by_hand: ByHand) -> None:
