@@ -34,7 +34,7 @@ from harness.training.settings.objectives import (
 )
 from harness.training.settings.run import RunSettings
 from harness.training.settings.spec import RunSpec
-from harness.training.settings.tasks import Pairs, Retrieval, Words
+from harness.training.settings.tasks import BESIDE_TASKS, Pairs, Retrieval, Words
 from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
@@ -167,6 +167,10 @@ class Study(RunSettings):
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
         titles = [task.title for task in self.tasks]
+        if taken := sorted(set(titles) & set(BESIDE_TASKS)):
+            raise ValueError(
+                f"tasks: scores of training stand under {taken[0]!r}; give the task another label"
+            )
         if same := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")
         for cell in self.cells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,10 @@ TUNED = ("optimizer", "objectives")
 """Settings whose fields may be tuned."""
 
 
+NOT_IN_PERCENT = re.compile(r"_loss$|^steps_until/|margin|mcnemar_p$")
+"""Scores in nats, steps or logits, by their names."""
+
+
 def check(planned: Plan, *, tuned: bool = False) -> None:
     """Raises `SettingError` for a name in the study that nothing will answer, with the nearest.
 
@@ -30,6 +35,11 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     study = planned.study
     if study.primary not in (names := scores_of(planned)):
         raise nearest(study.primary, names, "score (setting primary)")
+    if study.equal_within is None and NOT_IN_PERCENT.search(study.primary):
+        raise SettingError(
+            f"equal_within is not declared, and its default of {study.margin:g} is meant for "
+            f"percent: say what difference of {study.primary} counts as none, in its units"
+        )
     if tuned and study.primary.startswith(("validation/", f"{along.MEAN}/")):
         raise SettingError(
             f"primary {study.primary!r} is measured on the pictures that tuning minimised "

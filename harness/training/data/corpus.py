@@ -25,6 +25,7 @@ from harness.training.data.splits import (
     NAMES,
     Split,
     read_captions,
+    read_families,
     read_split,
     read_swapped,
     write_ids,
@@ -203,7 +204,9 @@ def _write_swapped(tokenizer: Tokenizer, pictures: Path, folder: Path) -> None:
     arrangement has the caption's own tokens, or is too long.
     """
     captions = read_captions(pictures, "train")
-    swapped = read_swapped(pictures, "train") or swapped_captions(captions)
+    swapped = read_swapped(pictures, "train")
+    if swapped is None:
+        swapped = swapped_captions(captions, read_families(pictures, "train"))
     texts = [text for of_picture in swapped for text in of_picture]
     originals = [text for of_picture in captions for text in of_picture]
     pairs = zip(*(encoded(tokenizer.backend, each) for each in (texts, originals)), strict=True)

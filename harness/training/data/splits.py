@@ -18,6 +18,7 @@ import torch
 from pydantic import JsonValue
 
 from harness.training.data.cache import write_array
+from harness.training.data.holding_out import families
 from harness.training.data.identity import Identity, caption_hash, hashed
 
 NAMES = ("train", "val", "test")
@@ -147,6 +148,12 @@ def read_swapped(folder: Path, name: str) -> tuple[tuple[str, ...], ...] | None:
     """Reads the captions of a stored split in another arrangement, None where it has none."""
     path = folder / f"{name}.swapped.json"
     return tuple(map(tuple, json.loads(path.read_text()))) if path.exists() else None
+
+
+def read_families(folder: Path, name: str) -> list[int]:
+    """Reads a number of each picture of a stored split, equal where pictures are the same thing."""
+    groups = [str(group) for group in _open(folder / f"{name}.group.npy").tolist()]
+    return families(groups, _open(folder / f"{name}.picture.npy")).tolist()
 
 
 def read_captions(folder: Path, name: str) -> tuple[tuple[str, ...], ...]:

@@ -13,6 +13,10 @@ SWAPS = ("colour", "shape", "size", "relation", "place", "count")
 """What a swap group of scenes swaps: its tag."""
 
 
+BESIDE_TASKS = ("validation", "mean_over_training", "steps_until")
+"""What scores of training stand under, and so no task."""
+
+
 class TaskSettings(Frozen, allow_inf_nan=False):
     """What every task has."""
 

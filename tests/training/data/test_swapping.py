@@ -48,5 +48,16 @@ def test_not_another_caption_of_the_picture() -> None:
 
 
 def test_letters_stay_as_they_are_written() -> None:
-    (shown,) = swapped_captions([*CORPUS, ["A red Circle left of a blue square."]])[-1]
-    assert set(shown.split()) == {"A", "red", "Circle", "left", "of", "a", "blue", "square", "."}
+    texts = [[text.capitalize() + "."] for (text,) in CORPUS]
+    (shown,) = swapped_captions([*texts, ["A Red circle  left of a blue square."]])[-1]
+    assert shown == "A Blue circle  left of a red square."
+    dogs = [["Dogs chase big cats."], ["Cats chase big dogs."], ["Dogs chase big cats!"]]
+    assert swapped_captions(dogs)[0] == ("Cats chase big dogs.",)
+
+
+def test_none_is_true_of_the_same_thing_in_another_picture() -> None:
+    both = [["a red circle left of a blue square"], ["a blue circle left of a red square"]]
+    rest = [row for row in CORPUS if row not in both]
+    families = [*range(len(rest)), 99, 99]
+    results = swapped_captions([*rest, *both], families)[-2:]
+    assert not {*both[0], *both[1]} & {text for (text,) in results}
