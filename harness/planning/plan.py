@@ -135,7 +135,7 @@ def _spec(
             **keys.versions(settings.warm_start, design, config),
         },
     )
-    asked = Asked(
+    request = Asked(
         data=settings.data,
         content=content_key(settings.data, backbone.image_size, backbone.image_channels),
         tasks=tuple(scored),
@@ -150,7 +150,7 @@ def _spec(
         not_applicable=reasons,
         design_file=study.file,
     )
-    return RunSpec(train=train, asked=asked), config.model_dump(mode="json")
+    return RunSpec(train=train, asked=request), config.model_dump(mode="json")
 
 
 def _by_digest(fields: Mapping[str, object], digests: Mapping[str, str]) -> dict[str, str]:

@@ -50,10 +50,10 @@ def load(outputs: Path, study: str) -> Results:
 
     A run of which a file is damaged is a row that says so, with the file and what to do.
     """
-    asked = study_record(outputs, study)
-    folders = {key: RunFolder(outputs, key) for key in asked.keys}
-    records = {key: record_of(folder) for key, folder in folders.items()}
-    return assembled(asked, records, lambda key: graph_of(folders[key]))
+    record = study_record(outputs, study)
+    folders = {key: RunFolder(outputs, key) for key in record.keys}
+    run_records = {key: record_of(folder) for key, folder in folders.items()}
+    return assembled(record, run_records, lambda key: graph_of(folders[key]))
 
 
 def record_of(folder: RunFolder) -> RunRecord:
@@ -92,9 +92,9 @@ def record_of(folder: RunFolder) -> RunRecord:
 def states_of(outputs: Path, study: str) -> list[tuple[StudyRow, Status]]:
     """How far every run of a study is, without reading what it measured. Raises SettingError for an
     unknown study. A damaged status is one that says so."""
-    asked = study_record(outputs, study)
-    statuses = {key: RunFolder(outputs, key).recovered_status() for key in asked.keys}
-    return [(row, statuses[row.run]) for row in asked.rows]
+    record = study_record(outputs, study)
+    statuses = {key: RunFolder(outputs, key).recovered_status() for key in record.keys}
+    return [(row, statuses[row.run]) for row in record.rows]
 
 
 def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:

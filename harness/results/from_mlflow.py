@@ -95,7 +95,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
             raise SettingError(
                 f"study {study!r} in {uri} was not published whole: publish it again"
             )
-        asked = StudyRecord.read(fetch(parents[0], "study.json"))
+        study_record = StudyRecord.read(fetch(parents[0], "study.json"))
         children = {run.data.tags.get("fuselab.run"): run for run in runs}
 
         def graph_of(key: str) -> Graph:
@@ -104,9 +104,9 @@ def load_from_mlflow(uri: str, study: str) -> Results:
 
         records = {
             key: _published(children[key], there) if key in children else RunRecord()
-            for key in asked.keys
+            for key in study_record.keys
         }
-        return assembled(asked, records, graph_of)
+        return assembled(study_record, records, graph_of)
 
 
 def all_runs(client: MlflowClient, experiment: str) -> list[Run]:

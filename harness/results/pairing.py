@@ -43,10 +43,10 @@ def pairing(results: Results) -> list[Finding]:
 
 def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
     """Steps or roles are in the order measured, so the first that differs comes first."""
-    found = results.digests[results.digests["kind"] == kind]
+    digests = results.digests[results.digests["kind"] == kind]
     if kind == "roles":
-        found = found.assign(name=_told_apart(found))
-    named = results.runs[["run", "seed", "cell"]].merge(found, on="run")
+        digests = digests.assign(name=_told_apart(digests))
+    named = results.runs[["run", "seed", "cell"]].merge(digests, on="run")
     where, what = ("step ", "batches") if kind == "batches" else ("", "initial weights")
     for seed, runs in named.groupby("seed"):
         cells = runs["cell"].nunique()
@@ -93,8 +93,8 @@ def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:
 
 
 def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
-    known = runs.dropna(subset=["code"])
-    trained = known.groupby("code", sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+    with_code = runs.dropna(subset=["code"])
+    trained = with_code.groupby("code", sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
     if len(trained) > 1:
         groups = "; ".join(f"{code}: {', '.join(cells)}" for code, cells in trained.items())
         yield Finding(False, f"trained by different code: {groups}")
@@ -105,8 +105,8 @@ def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
 def _same_surroundings(runs: pd.DataFrame) -> Iterator[Finding]:
     """Versions and devices of the runs that say them."""
     for column, what in (("libraries", "versions"), ("device", "kind of device")):
-        known = runs.dropna(subset=[column])
-        used = known.groupby(column, sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+        with_value = runs.dropna(subset=[column])
+        used = with_value.groupby(column, sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
         if len(used) > 1:
             groups = "; ".join(f"{text}: {', '.join(cells)}" for text, cells in used.items())
             yield Finding(False, f"trained under different {what}: {groups}")

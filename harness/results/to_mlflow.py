@@ -197,7 +197,7 @@ class Tracker:
     ) -> None:
         """Publishes one run: nothing where nothing changed, else what is new."""
         record, cells = record_of(folder), [row.cell for row in rows]
-        told = digest([cells, described(record)])
+        content_digest = digest([cells, described(record)])
         if run is None:
             seed = rows[0].seed
             tags = {"fuselab.kind": "run", "fuselab.run": folder.key, "mlflow.parentRunId": parent}
@@ -205,11 +205,11 @@ class Tracker:
             run = self._client.create_run(
                 experiment, tags={**tags, "seed": str(seed)}, run_name=name
             )
-        if run.data.tags.get("fuselab.digest") == told:
+        if run.data.tags.get("fuselab.digest") == content_digest:
             return
         tags = {"status": record.status, "message": record.message, "cell": " | ".join(cells)}
         if record.status == "damaged":  # what was published before stays
-            self._log(run, [], tags={**tags, "fuselab.digest": told})
+            self._log(run, [], tags={**tags, "fuselab.digest": content_digest})
             return
         self._files_of(run, files_of(record, folder), record.curves)
         end = milliseconds(folder.recovered_status().updated)
@@ -220,7 +220,7 @@ class Tracker:
         # The tags come last: what they vouch for is there.
         tags |= {
             **tags_of(record),
-            **{"fuselab.digest": told, "fuselab.step": str(last_step(record))},
+            **{"fuselab.digest": content_digest, "fuselab.step": str(last_step(record))},
         }
         params = {} if run.data.params else parameters_of(folder)
         if params:
