@@ -1,4 +1,4 @@
-"""Commands about a study: what it would cost, running it, tuning it, its state and its report."""
+"""These commands price a study, run it, tune it, show its state and write its report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def plan(
 
 
 def _planned(lab: Lab, study: str, changes: list[str] | None, tuned: bool = False) -> Plan:
-    """The plan of a study, with something on the screen while torch is loaded and data are read."""
+    """Plans a study, with something on the screen while torch is loaded and data are read."""
     with working(f"reading {study}"):
         return lab.plan(study_of(study, changes), tuned=tuned)
 
@@ -186,7 +186,7 @@ def warm_start(
 
 
 def _tuning(lab: Lab, study: str) -> dict[str, CellChoice] | None:
-    """What tuning chose; None, and a line, where its record is damaged."""
+    """Returns what tuning chose; None, and a line, where its record is damaged."""
     from harness.outputs.records import DamagedFile
 
     try:
