@@ -1,4 +1,4 @@
-"""What run folders say, into MLflow. The only writer; called by the driver alone.
+"""Writes what run folders say into MLflow. The only writer; called by the driver alone.
 
 One experiment for each study, a parent run for the study, a child run for each of its runs with
 parameters, curves, final values and files. Publishing again changes nothing, and the store can be
@@ -66,7 +66,7 @@ ENDED: Mapping[str, str] = {
 
 
 class Tracker:
-    """The way into one tracking store."""
+    """A tracker is the way into one tracking store."""
 
     def __init__(self, outputs: Path, uri: str | None = None) -> None:
         """Opens the store, and makes that of the outputs folder where there is none: do so before
@@ -159,7 +159,9 @@ class Tracker:
         return self._client.create_experiment(name, self._files and f"{self._files}/{name}")
 
     def _runs(self, experiment: str, keys: Sequence[str] = ()) -> dict[str, Run]:
-        """Train key -> its run in an experiment; of a few keys, without reading all the others."""
+        """Maps train keys to their runs in an experiment; of a few keys, without reading all
+        others.
+        """
         if 0 < len(keys) <= FEW:
             where = [f"tags.`fuselab.run` = '{key}'" for key in keys]
             runs = [run for one in where for run in self._client.search_runs([experiment], one)]
@@ -252,7 +254,7 @@ class Tracker:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Everything in as few calls as MLflow's limits allow."""
+        """Logs everything in as few calls as MLflow's limits allow."""
         entities, run_id = self._mlflow.entities, run.info.run_id
         if self._own and metrics:
             newest = {metric.key: metric for metric in metrics}
