@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Lab:
-    """Lab joins an outputs folder and a tracking store, and does what can be done with studies."""
+    """Lab is an outputs folder and a tracking store, and what can be done with studies in them."""
 
     def __init__(self, outputs: Path, tracking: str | None = None) -> None:
         self.outputs = path_named(outputs).resolve()

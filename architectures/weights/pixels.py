@@ -25,7 +25,7 @@ TABLE = "image.vit.pos_embed"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """Says what a model was trained to get of a byte x of a channel: (x * scale - mean) / std."""
+    """Says how a model was trained to be fed a byte x of a channel: (x * scale - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -39,7 +39,7 @@ def _version(library: str) -> str:
 
 @functools.cache
 def _commit() -> tuple[str, bool]:
-    """Returns the sources' commit, and whether tracked files differ; empty outside a checkout."""
+    """Gives the sources' commit, and if tracked files differ from it; empty outside a checkout."""
     if not (ROOT / ".git").exists():
         return "", False
     git = ["git", "-C", str(ROOT)]

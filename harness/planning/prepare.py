@@ -77,7 +77,8 @@ def _check_scores(spec: RunSpec, facts: Facts, corpus: Corpus) -> None:
 def make_all(
     planned: Plan, corpora: Mapping[str, Corpus], outputs: Path, say: Callable[[str], object] = str
 ) -> list[Path]:
-    """Makes what a plan's runs start from, where it is not there; `corpora`: cell -> corpus.
+    """Makes every folder that the runs of a plan start from, where it is not there; `corpora`: cell
+    -> corpus.
 
     Raises `SettingError` naming the cell where a design cannot start from it.
     """

@@ -51,7 +51,7 @@ STATUS_EVERY = 1.0
 
 
 def execute(spec: RunSpec, outputs: Path) -> State:
-    """Train and score one run in this process, or go on with it; returns its final state.
+    """Trains and scores one run in this process, or goes on with it; returns its final state.
 
     A finished run is not trained again: only scores that are missing are made. Raises `Locked`
     where another process has the run; every other failure is recorded as the run's status.

@@ -1,4 +1,4 @@
-"""Lays wires between the parts of a diagram, and sets the x of its columns, which leaves room.
+"""Lays wires between the parts of a diagram, and sets the x of its columns to leave room for them.
 
 Within a column a wire goes straight up. Between columns it runs in the gutter, as a trunk where it
 has several targets or a long way, so that none crosses a label.
