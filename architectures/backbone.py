@@ -19,7 +19,7 @@ Layers = Annotated[int, Field(gt=0, le=1000)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextKind:
-    """What sets one published text encoder apart from another, sizes aside."""
+    """TextKind holds what sets one published text encoder apart from another, sizes aside."""
 
     eps: float
     """Of every norm."""
@@ -44,7 +44,7 @@ TEXT_KINDS: dict[TextName, TextKind] = {
 
 
 class Backbone(Frozen, allow_inf_nan=False):
-    """Image tower, text stack, width, heads, sizes and where weights come from."""
+    """Backbone holds image tower, text stack, width, heads, sizes and where weights come from."""
 
     scale: str = "custom"
     """Name of the scale these numbers started from; a label, not a setting."""

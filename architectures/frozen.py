@@ -1,4 +1,4 @@
-"""Frozen, keyword-only settings: the one base class of every config, study and run description.
+"""Every config, study and run description has one base class: frozen, keyword-only settings.
 
 Unknown names fail with the nearest known one, nested fields are reached by a dotted path, and the
 documentation of a field is the string that stands under it.
@@ -22,7 +22,7 @@ class SettingError(ValueError):
 
 
 def nearest(name: str, names: Iterable[str], what: str) -> SettingError:
-    """The error for an unknown name: the nearest known one and the whole list.
+    """Returns the error for an unknown name: the nearest known one and the whole list.
 
     >>> print(nearest("split_bret", ["dual_encoder", "split_bert"], "design"))
     unknown design 'split_bret'; did you mean 'split_bert'? Known: dual_encoder, split_bert
@@ -34,7 +34,7 @@ def nearest(name: str, names: Iterable[str], what: str) -> SettingError:
 
 
 class Frozen(BaseModel):
-    """A record that is frozen: equal by value, hashable where its fields are, JSON in and out."""
+    """A record is frozen: equal by value, hashable where its fields are, JSON in and out."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
@@ -62,7 +62,8 @@ class Frozen(BaseModel):
         return values
 
     def changed_fields(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, in records within too, as plain JSON values.
+        """Returns fields that differ from their defaults, in records within too, as plain JSON
+        values.
 
         What a record is known by: a field that is added later, at a default that means what was
         done before it existed, changes nothing here. Whoever changes a default raises the declared

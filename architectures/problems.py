@@ -51,25 +51,25 @@ _PLAIN_NAME = re.compile(r"\^\[A-Za-z0-9_\\?-\][*+]\$")
 
 def problem_in_words(problem: ErrorDetails) -> str:
     """Says what is wrong with one value and, where it is short, what was given."""
-    kind, given = problem["type"], problem.get("input")
+    kind, value = problem["type"], problem.get("input")
     context: dict[str, Any] = problem.get("ctx", {})
     words = WORDS.get(kind)
     if kind in ("value_error", "assertion_error"):
         message = str(context.get("error") or problem["msg"])
-        given = given if isinstance(given, str | int | float) else {}
+        value = value if isinstance(value, str | int | float) else {}
     elif kind in ("too_short", "string_too_short"):
         least = context["min_length"]
         message = "must not be empty" if least == 1 else f"must have at least {least} items"
     elif kind in ("too_long", "string_too_long"):
-        message = f"must have at most {context['max_length']} {_parts(given)}"
+        message = f"must have at most {context['max_length']} {_parts(value)}"
     elif kind == "string_pattern_mismatch" and _PLAIN_NAME.fullmatch(context["pattern"]):
         message = "must be a word of letters, digits, _ and -"
     else:
         message = words.format(**_plain(context)) if words else problem["msg"]
         message = message.replace("Input should be", "must be")
         if kind in ("literal_error", "union_tag_invalid"):
-            message += _nearest(context.get("tag", given), context)
-    return f"{message}{_shown(given)}"
+            message += _nearest(context.get("tag", value), context)
+    return f"{message}{_shown(value)}"
 
 
 def _plain(context: dict[str, Any]) -> dict[str, Any]:
@@ -77,21 +77,21 @@ def _plain(context: dict[str, Any]) -> dict[str, Any]:
     return {k: f"{v:.12g}" if isinstance(v, float) else v for k, v in context.items()}
 
 
-def _parts(given: object) -> str:
-    return "characters" if isinstance(given, str) else "items"
+def _parts(value: object) -> str:
+    return "characters" if isinstance(value, str) else "items"
 
 
-def _nearest(given: object, context: dict[str, Any]) -> str:
+def _nearest(value: object, context: dict[str, Any]) -> str:
     """The nearest of the words that would do, where one is near."""
-    known = re.findall(r"'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
-    close = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close and len(known) > 1 else ""
+    choices = re.findall(r"'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
+    close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close and len(choices) > 1 else ""
 
 
-def _shown(given: object) -> str:
+def _shown(value: object) -> str:
     """What was given, in the end of a message; of a record only its kind."""
-    if isinstance(given, str | int | float | bool | list | tuple) or given is None:
-        text = "null" if given is None else repr(given)
+    if isinstance(value, str | int | float | bool | list | tuple) or value is None:
+        text = "null" if value is None else repr(value)
         cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
         return f" (given: {cut})"
-    return "" if isinstance(given, dict) else f" (given: {type(given).__name__})"
+    return "" if isinstance(value, dict) else f" (given: {type(value).__name__})"

@@ -1,4 +1,4 @@
-"""Plan, run, tune and read a study from Python; the command line says the same with words.
+"""Plans, runs, tunes and reads a study from Python; the command line says the same with words.
 
 from pathlib import Path
 from harness.lab import Lab
@@ -36,14 +36,14 @@ T = TypeVar("T")
 
 
 class Lab:
-    """An outputs folder and a tracking store, and what can be done with studies in them."""
+    """Lab is an outputs folder and a tracking store, and what can be done with studies in them."""
 
     def __init__(self, outputs: Path, tracking: str | None = None) -> None:
         self.outputs = path_named(outputs).resolve()
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
-        """Every run of a study, checked; nothing is trained. See `planning.plan`. Raises
+        """Plans every run of a study, checked; nothing is trained. See `planning.plan`. Raises
         SettingError for all that can be known to be wrong before anything is spent."""
         from harness.planning.checks import check
         from harness.planning.plan import plan
@@ -60,7 +60,7 @@ class Lab:
     def run(
         self, study: Study, *, tuned: bool = False, only: str = "", **how: Any
     ) -> dict[str, State]:
-        """Brings a study's runs to an end and publishes them; train key -> state.
+        """Brings a study's runs to an end and publishes them; returns train key -> state.
 
         `only`: a pattern of cell names, as `6+6` or `split*`; the study itself stays whole. `how`:
         fields of `scheduling.schedule.How`. Finished runs are skipped and interrupted ones go on,
@@ -123,8 +123,8 @@ class Lab:
         return states
 
     def _tracker(self, say: Callable[[str], object]) -> Tracker | None:
-        """The way into the store; None, and a line that says why, where it cannot be used: the run
-        folders hold everything, so it stops no run."""
+        """Returns the way into the store; None, and a line that says why, where it cannot be used:
+        the run folders hold everything, so it stops no run."""
         from harness.results.to_mlflow import Tracker
 
         return self._tried(lambda: Tracker(self.outputs, self.tracking), say)
@@ -138,14 +138,15 @@ class Lab:
 
     @property
     def store(self) -> str:
-        """Address of the tracking store."""
+        """Returns the address of the tracking store."""
         from harness.results.store import default_uri
 
         return self.tracking or default_uri(self.outputs)
 
     def publish(self, study: str = "") -> list[str]:
-        """Brings the tracking store up to date with the run folders; the names of the studies that
-        it then has. Empty: every study. Raises TrackingError where the store cannot be used."""
+        """Brings the tracking store up to date with the run folders; returns the names of the
+        studies that it then has. Empty: every study. Raises TrackingError where the store cannot be
+        used."""
         from harness.outputs.folder import studies
         from harness.results.folders import study_record
         from harness.results.to_mlflow import Tracker
@@ -157,7 +158,7 @@ class Lab:
         return list(records)
 
     def failed_scores(self, states: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Train key -> task -> why it could not be scored, of runs that have such."""
+        """Returns train key -> task -> why it could not be scored, of runs that have such."""
         from harness.outputs.folder import RunFolder
         from harness.runs.missing import failed_scores
 
@@ -165,7 +166,7 @@ class Lab:
         return {key: tasks for key, tasks in failures.items() if tasks}
 
     def warm_start(self, study: Study) -> list[Path]:
-        """Make what a study's runs start from, or find it made: see `warm_start`. A study that
+        """Makes what a study's runs start from, or finds it made: see `warm_start`. A study that
         names no recipe gets the default one.
         """
         from harness.planning import prepare
@@ -180,13 +181,13 @@ class Lab:
         return prepare.make_all(planned, corpora, self.outputs, Screen().say)
 
     def notes(self, study: str) -> list[str]:
-        """What a reader should know of the data of a study that was run."""
+        """Says what a reader should know of the data of a study that was run."""
         from harness.results.folders import study_record
 
         return list(study_record(self.outputs, study).notes)
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
-        """The tables of a study: from the run folders, or from the tracking store."""
+        """Returns the tables of a study: from the run folders, or from the tracking store."""
         if not from_tracking:
             from harness.results.folders import load
 
@@ -218,7 +219,7 @@ class Lab:
         return result
 
     def tuning(self, study: str) -> dict[str, CellChoice] | None:
-        """What tuning chose for each cell of a study, or None where it was not tuned."""
+        """Returns what tuning chose for each cell of a study, or None where it was not tuned."""
         from harness.tuning.choice import choices
 
         return choices(study, self.outputs)

@@ -138,8 +138,8 @@ def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
     table["colour"] = table["cell"].map(colours(table))
     table["is_control"] = table["cell"] == study.control
     for name in ("delta", "lower", "upper"):
-        known = {cell: getattr(contrast, name) for cell, contrast in contrasts.items()}
-        table[name] = table["cell"].map(known).astype(float)
+        by_cell = {cell: getattr(contrast, name) for cell, contrast in contrasts.items()}
+        table[name] = table["cell"].map(by_cell).astype(float)
     kinds = {cell: verdict.kind for cell, verdict in answered.verdicts.items()}
     table["verdict"] = [kinds.get(cell, "") for cell in table["cell"]]
     table["region"] = answered.region

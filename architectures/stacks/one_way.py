@@ -1,4 +1,4 @@
-"""One-way fusion: text states walk through layers that read the image tower's tokens.
+"""One-way fusion leads text states through layers that read the image tower's tokens.
 
 ALBEF's direction (Li et al. 2021): image tokens never change. What a design adds is which layers
 are of text alone, which fuse, and where their weights come from.
@@ -22,7 +22,7 @@ from architectures.weights.slots import FRESH
 
 
 class OneWayConfig(TowersConfig):
-    """How text reads the image."""
+    """OneWayConfig says how text reads the image."""
 
     cross_every: Annotated[int, Field(ge=1)] = 1
     """Cross-attention in every j-th fusion layer, counted from the top; 1: in each."""

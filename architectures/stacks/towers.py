@@ -18,7 +18,7 @@ from architectures.stacks.image_tower import ImageTower
 
 
 class ImageTowerConfig(DesignConfig):
-    """How much of the image tower a design has."""
+    """ImageTowerConfig says how much of the image tower a design has."""
 
     image_layers: Annotated[int, Field(ge=1)] | None = None
     """Blocks of the image tower, the lowest of the backbone's; METER leaves the last one out. None:
@@ -26,7 +26,7 @@ class ImageTowerConfig(DesignConfig):
 
 
 class TowersConfig(ImageTowerConfig):
-    """What the two towers are before they meet."""
+    """TowersConfig says what the two towers are before they meet."""
 
     itc_layer: Annotated[int, Field(ge=0)] | None = None
     """Text layer, counted from 0, whose [CLS] the ITC head reads; None: the last of text alone."""
@@ -46,7 +46,7 @@ class TwoTowers(FusionDesign, ABC):
     def __init__(
         self, config: TowersConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
     ) -> None:
-        """`layers`: the stack named `layers`, of which the lowest are of text alone."""
+        """Builds the towers; of the stack named `layers` the lowest are of text alone."""
         super().__init__(config, backbone, vocabulary)
         facts = self.facts(config, backbone)
         self.text_depth = facts.text_layers

@@ -1,4 +1,4 @@
-"""Two streams of fusion layers, one of text and one of the image, that read each other.
+"""Two streams of fusion layers, one of text and one of the image, read each other.
 
 METER's stack (Dou et al. 2022; zdou0830/METER), on which BridgeTower (Xu et al. 2023) stands too:
 a layer of either stream has cross-attention to what the same layer of the other stream is given.
@@ -40,7 +40,7 @@ CROSSING = ("cross_attention", "cross_norm", "cross_mlp", "cross_mlp_norm")
 
 
 class TwoStreamsConfig(TowersConfig):
-    """What the two streams are, and what is read of them."""
+    """TwoStreamsConfig says what the two streams are, and what is read of them."""
 
     text_layers: Annotated[int, Field(ge=0)] | None = None
     """Layers of text alone, the lowest of the backbone's stack; None: all of them."""
@@ -63,7 +63,7 @@ class TwoStreamsConfig(TowersConfig):
 
 
 def crosses(config: TwoStreamsConfig, place: int) -> bool:
-    """Whether layer `place` of both streams has cross-attention; the last one always has."""
+    """Says whether layer `place` of both streams has cross-attention; the last one always has."""
     return (config.fusion_layers - 1 - place) % config.cross_every == 0
 
 
@@ -107,8 +107,8 @@ class TwoStreams(TwoTowers, ABC):
         order: tuple[Step, ...] = ("self", "cross", "mlp"),
         sequential: bool = False,
     ) -> None:
-        """`order`: steps of a layer. `sequential`: a layer of the image stream reads the text as
-        the same layer of the text stream left it, not as it was given.
+        """Builds both streams; `order`: steps of a layer. `sequential`: a layer of the image stream
+        reads the text as the same layer of the text stream left it, not as it was given.
         """
         depth, width = self.facts(config, backbone).text_layers, backbone.text_width
         layers = nn.ModuleList(Layer(backbone) for _ in range(depth))

@@ -45,7 +45,7 @@ Modality = Literal["text", "image"]
 
 
 class ViTStackConfig(DesignConfig):
-    """What the one stack is."""
+    """ViTStackConfig says what the one stack is."""
 
     layers: Annotated[int, Field(ge=1)] | None = None
     """Blocks; None: as many as the backbone's image tower has. Those above its own start fresh."""

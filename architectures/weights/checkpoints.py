@@ -45,7 +45,7 @@ PATCHES = "image.vit.patch_embed.proj.weight"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a file or folder of published weights holds, by the words of this project."""
+    """Published is what a file or folder of weights holds, by the words of this project."""
 
     source: str
     """Where it was read."""

@@ -75,8 +75,8 @@ def pixels_of(name: str) -> Pixels:
     """Returns what timm says that a ViT's published weights were fed."""
     import timm
 
-    known = timm.get_pretrained_cfg(name)
-    mean, std = (known.mean, known.std) if known else (HALF.mean, HALF.std)
+    published = timm.get_pretrained_cfg(name)
+    mean, std = (published.mean, published.std) if published else (HALF.mean, HALF.std)
     return Pixels(mean=tuple(mean), std=tuple(std), by=f"what timm says of {name}")
 
 

@@ -87,7 +87,7 @@ OTHER_PARTS = (
 
 
 def _is_text(role: str) -> bool:
-    """Whether a role is of a text encoder, or of nothing that is known."""
+    """Says whether a role is of a text encoder, or of nothing that is known."""
     others = ("cross_attention.", "cross_norm.", "for_queries.")
     crossing = role.startswith("layers.") and any(part in role for part in others)
     return not crossing and not role.startswith(OTHER_PARTS)

@@ -25,7 +25,7 @@ TABLE = "image.vit.pos_embed"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """What a model was trained to be fed of a byte x of a channel: (x * scale - mean) / std."""
+    """Says how a model was trained to be fed a byte x of a channel: (x * scale - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -52,7 +52,7 @@ class Pixels:
 
     @property
     def are_ours(self) -> bool:
-        """Whether nothing is to be folded."""
+        """Says whether nothing is to be folded."""
         factors, summands = self.as_ours()
         return all(math.isclose(x, 1, abs_tol=1e-9) for x in factors) and not any(
             abs(x) > 1e-9 for x in summands
@@ -69,7 +69,7 @@ CLIP = Pixels(
 
 
 def stated(folder: Path) -> Pixels | None:
-    """What a folder of transformers says that its model was fed; None: nothing.
+    """Returns what a folder of transformers says that its model was fed; None: nothing.
 
     Raises `SettingError` where that is not to be understood.
     """

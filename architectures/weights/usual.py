@@ -22,8 +22,8 @@ def usual_heads(width: int) -> int:
 
 
 def rounded_up(words: int, rows: int) -> bool:
-    """Whether a word table has more rows than words only because their number was rounded up, as is
-    done for speed (30528 rows for BERT's 30522 words).
+    """Says whether a word table has more rows than words only because their number was rounded up,
+    as is done for speed (30528 rows for BERT's 30522 words).
     """
     return words < rows < words + 128 and rows % 8 == 0
 

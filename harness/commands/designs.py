@@ -1,4 +1,4 @@
-"""`fuselab designs`: list the fusion designs, show one, draw them."""
+"""`fuselab designs` lists the fusion designs, shows one and draws them."""
 
 from __future__ import annotations
 

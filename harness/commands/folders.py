@@ -1,4 +1,4 @@
-"""Commands about the outputs folder: give a run away, free space, open MLflow's page."""
+"""These commands give a run away, free space in the outputs folder, and open MLflow's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, and the composition root: the one room that joins studies, harness and reports.
+"""This is the command line, and the composition root: it alone joins studies, harness and reports.
 
 Every heavy import stands inside a command, so that `--help` answers at once.
 """

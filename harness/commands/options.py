@@ -1,4 +1,4 @@
-"""What all commands share: the application, options, and errors said in a line."""
+"""All commands share the application, options, and errors said in a line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ OUTPUTS = Path("outputs")
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """What a user can mend is said in a line, without a traceback."""
+    """Says in a line, without a traceback, what a user can mend."""
     from pydantic import ValidationError
 
     from architectures.frozen import readable
@@ -97,14 +97,14 @@ def fail(message: str) -> None:
 
 
 def study_of(name: str, changes: list[str] | None) -> Study:
-    """The study of a name or file, with the fields of `--set` changed."""
+    """Returns the study of a name or file, with the fields of `--set` changed."""
     from harness.planning.shelf import load
 
     return load(name, STUDIES).with_fields(dict(changes_of(changes)))
 
 
 def changes_of(changes: list[str] | None) -> Iterator[tuple[str, JsonValue]]:
-    """Field and value of every `--set`."""
+    """Returns field and value of every `--set`."""
     for change in changes or []:
         path, equals, text = change.partition("=")
         if not equals:
@@ -113,7 +113,7 @@ def changes_of(changes: list[str] | None) -> Iterator[tuple[str, JsonValue]]:
 
 
 def _value(text: str) -> JsonValue:
-    """JSON where it is JSON (numbers, lists, true), else the words themselves."""
+    """Reads JSON where it is JSON (numbers, lists, true), else gives the words themselves."""
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -127,8 +127,8 @@ def lab_of(outputs: Path, tracking: str | None) -> Lab:
 
 
 def name_of(study: str) -> str:
-    """The name of a study given by name or by file. Raises `SettingError` where it is neither: it
-    names folders, and none beside those of the outputs."""
+    """Returns the name of a study given by name or by file. Raises `SettingError` where it is
+    neither: it names folders, and none beside those of the outputs."""
     if study.endswith(".py"):
         return study_of(study, None).name
     if not re.fullmatch(r"[A-Za-z0-9_\-]+", study):

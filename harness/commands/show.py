@@ -1,4 +1,4 @@
-"""What the command line prints: tables a person can read. Nothing is computed here."""
+"""Prints what the command line shows, as tables a person can read. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NARROWEST = 30
 
 
 def _columns() -> int | None:
-    """Columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
+    """Counts the columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
     if os.environ.get("COLUMNS", "").isdigit():
         return int(os.environ["COLUMNS"])
     return None if sys.stdout.isatty() else PIPED_COLUMNS
@@ -70,12 +70,12 @@ def table(
 
 
 def _width(cell: Text) -> int:
-    """Columns of the longest line of a cell."""
+    """Counts the columns of the longest line of a cell."""
     return max((line.cell_len for line in cell.split()), default=0)
 
 
 def _stacked(names: list[str], rows: list[list[Text]]) -> None:
-    """A row as its first cell and, below it, what it says under each other column."""
+    """Writes a row as its first cell and, below it, what it says under each other column."""
     longest = max(map(len, names[1:]), default=0)
     for row in rows:
         console.print(Text.assemble((row[0].plain, "bold")))
@@ -86,7 +86,7 @@ def _stacked(names: list[str], rows: list[list[Text]]) -> None:
 
 
 def _cell(value: object) -> Text:
-    """A cell, shown as written."""
+    """Shows a cell as written."""
     return value if isinstance(value, Text) else Text(visible(str(value)))
 
 
@@ -161,13 +161,13 @@ def _sizes(corpus: Corpus) -> str:
 
 
 def lines(texts: Iterable[str]) -> None:
-    """Plain lines, a capital first."""
+    """Prints plain lines, each with a capital first."""
     for text in texts:
         console.print(f"{text[0].upper()}{text[1:]}.")
 
 
 def warm_start(folder: Path) -> None:
-    """Where warm-started weights are, what they cost and what they learnt."""
+    """Prints where warm-started weights are, what they cost and what they learnt."""
     from harness.warm_start.keys import learnt, line
 
     for name, told in learnt(folder).items():
@@ -186,7 +186,7 @@ def states(
     notes: Iterable[str],
     failed: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """How the runs ended, what is to be known of the data, and what to do next.
+    """Prints how the runs ended, what is to be known of the data, and what to do next.
 
     `study`, `store`: words of the command that name the study with its folder, and the tracking
     store; `failed`: run -> task -> why it could not be scored.
@@ -207,7 +207,7 @@ def states(
 
 
 def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
-    """Every run of a study: state, step, message."""
+    """Prints every run of a study: state, step, message."""
     table(
         ("cell", "seed", "state", "step", "run", "message"),
         [
@@ -230,7 +230,7 @@ def _silent(status: Status) -> str:
 
 
 def tuning(result: TuningResult) -> None:
-    """Every trial, and what was chosen."""
+    """Prints every trial, and what was chosen."""
     table(result.columns, result.rows)
 
 

@@ -1,4 +1,4 @@
-"""What `fuselab data` prints: counts, identity, floors and notes of a corpus."""
+"""Prints what `fuselab data` shows: counts, identity, floors and notes of a corpus."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def facts(cells: str, counted: Facts, notes: Sequence[str]) -> None:
 
 
 def _column(split: SplitFacts) -> dict[str, str]:
-    """Label -> cell."""
+    """Returns label -> cell."""
     numbers = {
         "pictures": split.pictures,
         "captions": split.captions,

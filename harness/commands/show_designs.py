@@ -1,5 +1,5 @@
-"""What `fuselab designs` prints: all designs, what they cost, and one design from its fields to its
-parts. torch is imported only where something is counted.
+"""Prints what `fuselab designs` shows: all designs, what they cost, and one design from its fields
+to its parts. torch is imported only where something is counted.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def designs() -> None:
 
 
 def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
-    """Layers, parameters, FLOPs and objectives of designs with some fields changed; what cannot be
-    built at this scale is told below, with its reason.
+    """Prints layers, parameters, FLOPs and objectives of designs with some fields changed; what
+    cannot be built at this scale is told below, with its reason.
     """
     from architectures import registry
     from architectures.backbone import scale
@@ -70,8 +70,8 @@ def costs(variants: Sequence[tuple[str, Fields]], scale_name: str) -> None:
 
 
 def design(name: str, fields: Fields, scale_name: str) -> None:
-    """One design: its fields with their documentation, and what it serves. Nothing is built, which
-    would take timm and seconds."""
+    """Prints one design: its fields with their documentation, and what it serves. Nothing is built,
+    which would take timm and seconds."""
     from architectures import registry
     from architectures.backbone import scale
 
@@ -90,7 +90,7 @@ def design(name: str, fields: Fields, scale_name: str) -> None:
 
 
 def parts(name: str, fields: Fields, scale_name: str) -> None:
-    """One design as it is built: its slots, and its cost by part."""
+    """Prints one design as it is built: its slots, and its cost by part."""
     from architectures.backbone import scale
 
     with counting(name):
@@ -108,7 +108,7 @@ def parts(name: str, fields: Fields, scale_name: str) -> None:
 
 
 def graphs(name: str, fields: Fields, scale_name: str) -> list[tuple[str, Graph]]:
-    """What it is in a line, and the graph, of a design; of every design where `name` is empty."""
+    """Returns what a design is in a line, and its graph; of every design where `name` is empty."""
     from architectures import registry
     from architectures.backbone import scale
     from architectures.views.graph import graph
@@ -131,7 +131,7 @@ def check(module: ModuleType, scale_name: str) -> None:
 
 
 def counting(what: str) -> AbstractContextManager[object]:
-    """A bar that says what takes a second or two, while it does."""
+    """Shows a bar that says what takes a second or two, while it does."""
     return working(f"counting {what}")
 
 
@@ -163,7 +163,7 @@ def _cost_row(label: str, built: FusionDesign) -> tuple[str, ...]:
 
 
 def _label(name: str, fields: Fields) -> str:
-    """The name, and what was changed in lines below it."""
+    """Returns the name, and what was changed in lines below it."""
     return "\n  ".join([name, *(f"{field} = {as_typed(value)}" for field, value in fields.items())])
 
 
@@ -245,6 +245,6 @@ def slot_rows(built: FusionDesign) -> Iterator[tuple[str, str, str]]:
 
 
 def _part(role: str, new: Sequence[str]) -> str:
-    """The part that a role belongs to, as the design names it, else its top module."""
+    """Returns the part that a role belongs to, as the design names it, else its top module."""
     named = next((part.rstrip(".") for part in new if role.startswith(part)), "")
     return named or role.partition(".")[0]

@@ -20,7 +20,7 @@ PARAGRAPH = 100
 
 
 def show_fields(config: DesignConfig) -> None:
-    """Every field, the design's own first: value, what it may be, and its documentation."""
+    """Prints every field, the design's own first: value, what it may be, and its documentation."""
     from architectures.weights import slots
 
     cls, schema = type(config), type(config).model_json_schema()
@@ -50,7 +50,7 @@ def show_fields(config: DesignConfig) -> None:
 
 
 def say(text: str, *, lead: str = "") -> None:
-    """Words as a paragraph, without markup; `lead` stands before it, and as space below."""
+    """Prints words as a paragraph, without markup; `lead` stands before it, and as space below."""
     filled = textwrap.fill(
         text,
         min(console.width, PARAGRAPH),
@@ -62,12 +62,12 @@ def say(text: str, *, lead: str = "") -> None:
 
 
 def as_typed(value: object) -> str:
-    """A value as `--set` takes it: words bare, the rest as JSON."""
+    """Writes a value as `--set` takes it: words bare, the rest as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def words_of(schema: Mapping[str, Any], others: Mapping[str, Any]) -> str:
-    """What a field may be, in words, from its JSON schema.
+    """Says what a field may be, in words, from its JSON schema.
 
     >>> words_of({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, {})
     'whole number from 1, or null'

@@ -1,4 +1,4 @@
-"""Commands about a study: what it would cost, running it, tuning it, its state and its report."""
+"""These commands price a study, run it, tune it, show its state and write its report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def plan(
 
 
 def _planned(lab: Lab, study: str, changes: list[str] | None, tuned: bool = False) -> Plan:
-    """The plan of a study, with something on the screen while torch is loaded and data are read."""
+    """Plans a study, with something on the screen while torch is loaded and data are read."""
     with working(f"reading {study}"):
         return lab.plan(study_of(study, changes), tuned=tuned)
 
@@ -101,9 +101,9 @@ def run(
         from harness.commands import show
 
         lab = lab_of(outputs, tracking)
-        asked = _planned(lab, study, set_, tuned).study
+        planned = _planned(lab, study, set_, tuned)
         states = lab.run(
-            asked,
+            planned.study,
             tuned=tuned,
             only=only,
             local=local,
@@ -115,9 +115,9 @@ def run(
         again = [study]
         again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
         kept = ["--tracking", tracking] if tracking else []
-        show.states(states, again, kept, lab.notes(asked.name), failed)
+        show.states(states, again, kept, lab.notes(planned.study.name), failed)
         with working("publishing the answer"):
-            _log_answer(lab, lab.results(asked.name))
+            _log_answer(lab, lab.results(planned.study.name))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
 
@@ -151,8 +151,8 @@ def tune(
         from harness.commands import show
 
         lab = lab_of(outputs, tracking)
-        asked = _planned(lab, study, set_).study
-        result = lab.tune(asked, local=local, address=address, gpu_share=gpu_share)
+        planned = _planned(lab, study, set_)
+        result = lab.tune(planned.study, local=local, address=address, gpu_share=gpu_share)
         show.tuning(result)
 
 
@@ -175,18 +175,18 @@ def warm_start(
         if to:
             free(to)
         lab = lab_of(outputs, None)
-        asked = _planned(lab, study, set_).study
+        planned = _planned(lab, study, set_)
         from harness.warm_start.make import copied
 
-        made = lab.warm_start(asked)
-        for folder in made:
+        folders = lab.warm_start(planned.study)
+        for folder in folders:
             show.warm_start(folder)
             if to:
-                typer.echo(copied(folder, to / folder.name if len(made) > 1 else to))
+                typer.echo(copied(folder, to / folder.name if len(folders) > 1 else to))
 
 
 def _tuning(lab: Lab, study: str) -> dict[str, CellChoice] | None:
-    """What tuning chose; None, and a line, where its record is damaged."""
+    """Returns what tuning chose; None, and a line, where its record is damaged."""
     from harness.outputs.records import DamagedFile
 
     try:
@@ -235,10 +235,10 @@ def report(
         with working(f"writing the report of {name}"):
             from reports.build import build
 
-            made = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
-        show.report(made, levels=require_learned)
+            written = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+        show.report(written, levels=require_learned)
         with working("publishing the answer"):
-            _log_answer(lab, results, made.folder)
-    asked_ok = (made.pairing_ok or not strict) and (made.learned_ok or not require_learned)
-    if made.not_drawn or not asked_ok:
+            _log_answer(lab, results, written.folder)
+    passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)
+    if written.not_drawn or not passed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Free space under outputs/ without touching a result.
+"""Frees space under outputs/ without touching a result.
 
 Always: checkpoints of runs that ended (done, diverged, out of memory, failed) and what a killed
 process left half-written. Interrupted runs keep theirs, since they go on from it. On request: final
@@ -20,8 +20,8 @@ GOES_ON = frozenset({"running", "interrupted", "waiting"})
 
 
 def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[str, float]:
-    """What was removed -> MiB freed. Runs that train right now are left alone, and runs of which
-    nobody knows how far they are, because their status is damaged."""
+    """Returns what was removed -> MiB freed. Runs that train right now are left alone, and runs of
+    which nobody knows how far they are, because their status is damaged."""
     freed = {"checkpoints": 0.0, "half-written files": 0.0}
     for path in sorted((outputs / "runs").glob("*")):
         folder = RunFolder(outputs, path.name)

@@ -1,4 +1,4 @@
-"""A digest of the sources that train: recorded with every run, so that a study whose cells were
+"""A digest of the sources that train is recorded with every run, so that a study whose cells were
 trained by different code can be told.
 """
 
@@ -17,15 +17,15 @@ its key."""
 
 
 def training_files() -> list[Path]:
-    """Every source that trains, in the order in which it is digested."""
+    """Returns every source that trains, in the order in which it is digested."""
     root = Path(__file__).parents[2]
     return [file for folder in TRAINS for file in sorted((root / folder).rglob("*.py"))]
 
 
 @functools.cache
 def code_digest(design_file: str = "") -> str:
-    """Sixteen hex characters over the training sources' names and bytes, the user's own file where
-    there is one, and the files of designs that installed packages bring.
+    """Returns sixteen hex characters over the training sources' names and bytes, the user's own
+    file where there is one, and the files of designs that installed packages bring.
     """
     root = Path(__file__).parents[2]
     digest = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")

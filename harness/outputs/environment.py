@@ -1,4 +1,4 @@
-"""What a run is trained in: versions, commit, device."""
+"""Describes what a run is trained in: versions, commit, device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(numerics: Numerics) -> Environment:
-    """What this process is, for a run with these numerics."""
+    """Describes what this process is, for a run with these numerics."""
     commit, dirty = _commit()
     return Environment(
         commit=commit,
@@ -39,7 +39,7 @@ def _version(library: str) -> str:
 
 @functools.cache
 def _commit() -> tuple[str, bool]:
-    """Commit of the sources, and whether tracked files differ from it; empty outside a checkout."""
+    """Gives the sources' commit, and if tracked files differ from it; empty outside a checkout."""
     if not (ROOT / ".git").exists():
         return "", False
     git = ["git", "-C", str(ROOT)]

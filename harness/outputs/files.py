@@ -1,4 +1,4 @@
-"""How files are written under the outputs folder: whole or not at all."""
+"""Writes files under the outputs folder whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
 
 
 class Locked(RuntimeError):
-    """Another process trains this run right now."""
+    """Locked says that another process trains this run right now."""
 
 
 class TrackingError(RuntimeError):
@@ -31,7 +31,7 @@ class TrackingError(RuntimeError):
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A temporary file to write; it becomes `path` when the block ends well.
+    """Gives a temporary file to write; it becomes `path` when the block ends well.
 
     `durable` waits for the disk, as a checkpoint must before an older one is given up; progress
     that is noted every second need not survive a power cut.
@@ -66,7 +66,7 @@ def exclusive(path: Path, busy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
+    """Gives a hidden folder to fill; it becomes `folder` when the block ends well, else it goes."""
     folder = free(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
@@ -78,8 +78,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def free(folder: Path) -> Path:
-    """A folder that is to be made, as an absolute path. Raises `SettingError` where something
-    stands there."""
+    """Returns a folder that is to be made, as an absolute path. Raises `SettingError` where
+    something stands there."""
     folder = path_named(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
@@ -88,14 +88,14 @@ def free(folder: Path) -> Path:
 
 
 def write_json(path: Path, value: JsonValue) -> None:
-    """Write JSON atomically."""
+    """Writes JSON atomically."""
     with atomic_file(path) as part:
         part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> dict[str, JsonValue]:
-    """The object in a JSON file; empty where there is no such file. Raises ValueError where the
-    file holds something else."""
+    """Returns the object in a JSON file; empty where there is no such file. Raises ValueError where
+    the file holds something else."""
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Find runs and studies of an outputs folder by what a person calls them."""
+"""Finds runs and studies of an outputs folder by what a person calls them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.outputs.folder import RunFolder, studies
 
 
 def find_run(outputs: Path, asked: str) -> RunFolder:
-    """The run named by its train key, by the beginning of it, or by STUDY/CELL/SEED.
+    """Finds the run named by its train key, by the beginning of it, or by STUDY/CELL/SEED.
 
     Raises `SettingError` where none or several fit.
     """

@@ -1,4 +1,4 @@
-"""Where things lie under the outputs folder. `records.py` says what is in them.
+"""Says where things lie under the outputs folder. `records.py` says what is in them.
 
 outputs/
   cache/                    decoded pictures, by content
@@ -41,12 +41,12 @@ from harness.outputs.records import (
 
 
 def study_file(outputs: Path, study: str) -> Path:
-    """Where a study's record lies."""
+    """Says where a study's record lies."""
     return outputs / "studies" / study / "study.json"
 
 
 def studies(outputs: Path) -> dict[str, StudyRecord]:
-    """Every study that was run, by name; those whose record is damaged are left out."""
+    """Returns every study that was run, by name; those whose record is damaged are left out."""
     records = {}
     for path in sorted(outputs.glob("studies/*/study.json")):
         with contextlib.suppress(DamagedFile):
@@ -55,7 +55,7 @@ def studies(outputs: Path) -> dict[str, StudyRecord]:
 
 
 class RunFolder:
-    """The folder of one run."""
+    """RunFolder is the folder of one run."""
 
     def __init__(self, outputs: Path, key: str) -> None:
         self.key = key
@@ -74,12 +74,12 @@ class RunFolder:
         self.stop_file = self.path / "stop"
 
     def written_status(self) -> Status:
-        """The status as written; one that waits where there is none. Raises `DamagedFile`."""
+        """Reads the status as written; one that waits where there is none. Raises `DamagedFile`."""
         return read_if_there(Status, self.status_file) or Status()
 
     def status(self) -> Status:
-        """The status as it is: `running` without a living owner reads `interrupted`, because its
-        process was killed. Looks for the owner by taking the lock for a moment."""
+        """Returns the status as it is: `running` without a living owner reads `interrupted`,
+        because its process was killed. Looks for the owner by taking the lock for a moment."""
         status = self.written_status()
         if status.state == "running" and not self.is_locked():
             killed = {"state": "interrupted", "message": "its process was killed"}
@@ -87,8 +87,8 @@ class RunFolder:
         return status
 
     def recovered_status(self) -> Status:
-        """The status as it is, for who goes on with the run: what a damaged file said is lost, and
-        whole weights mean trained."""
+        """Returns the status as it is, for who goes on with the run: what a damaged file said is
+        lost, and whole weights mean trained."""
         try:
             return self.status()
         except DamagedFile as error:
@@ -122,24 +122,24 @@ class RunFolder:
             part.write_text("".join(line.as_text() for line in lines))
 
     def metric_lines(self) -> list[MeasuredLine]:
-        """Measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
+        """Reads measurements in order, less a half-written last line. Raises `DamagedFile`."""
         return measured_lines(self.metrics)
 
     def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
-        """Measurements up to the last finished checkpoint, in order."""
+        """Returns measurements up to the last finished checkpoint, in order."""
         covered = (status or self.status()).checkpoint_step
         return [line for line in self.metric_lines() if line.step <= covered]
 
     def score_files(self) -> list[Path]:
-        """One file for each task that was scored, and `validation.json`."""
+        """Lists one file for each task that was scored, and `validation.json`."""
         return sorted(self.scores.glob("*.json"))
 
     def score_file(self, task: str) -> Path:
-        """Where a task's scores lie."""
+        """Says where a task's scores lie."""
         return self.scores / f"{task}.json"
 
     def score_records(self) -> list[ScoresRecord]:
-        """Every task's scores. Raises `DamagedFile`."""
+        """Returns every task's scores. Raises `DamagedFile`."""
         records = [(path.stem, ScoresRecord.read(path)) for path in self.score_files()]
         return [record.model_copy(update={"task": task}) for task, record in records]
 

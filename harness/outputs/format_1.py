@@ -10,7 +10,7 @@ Content = dict[str, JsonValue]
 
 
 def upgraded(kind: str, content: Content) -> Content:
-    """A file's content as format 2; unchanged where it has a format number.
+    """Returns a file's content as format 2; unchanged where it has a format number.
 
     `kind`: name of the record that is asked for. Raises KeyError, TypeError or AttributeError where
     the content is nothing that was ever written.
@@ -67,7 +67,7 @@ def _scores(content: Content) -> Content:
 
 
 def score_of(name: str, value: JsonValue, protocol: str) -> Content:
-    """A score whose name alone was kept: losses in nats, all else in percent."""
+    """Returns a score whose name alone was kept: losses in nats, all else in percent."""
     loss = name.endswith("loss")
     beside = {"itc": "ITC alone", "reranked": "re-ranked", "every_pair": "every pair by ITM"}
     way = next((text for end, text in beside.items() if name.endswith(f"recall_{end}")), protocol)
@@ -99,7 +99,7 @@ NOT_TRAINED_BY = frozenset({"tasks", "not_applicable", "data", "design_file"})
 
 
 def trained_by(spec: Content) -> Content:
-    """The part of a spec, of either format, that shapes the weights."""
+    """Returns the part of a spec, of either format, that shapes the weights."""
     if "train" in spec:
         return _mapping(spec, "train")
     return {name: value for name, value in spec.items() if name not in NOT_TRAINED_BY}

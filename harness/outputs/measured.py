@@ -1,4 +1,4 @@
-"""What a run measured: the lines of `metrics.jsonl`, one for each measurement."""
+"""Holds what a run measured: the lines of `metrics.jsonl`, one for each measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.outputs.records import DamagedFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredLine:
-    """One line of `metrics.jsonl`. A plain dataclass: a study may have a million of them."""
+    """A line of `metrics.jsonl` is a plain dataclass: a study may have a million of them."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class MeasuredLine:
     """Digest chain of all batches fed up to here; empty at the start."""
 
     def as_text(self) -> str:
-        """The line as it stands in the file."""
+        """Returns the line as it stands in the file."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__}) + "\n"
 
 
@@ -36,7 +36,7 @@ _LINE = TypeAdapter(MeasuredLine)
 
 
 def measured_lines(path: Path) -> list[MeasuredLine]:
-    """Measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
+    """Returns measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:

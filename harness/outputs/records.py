@@ -1,4 +1,4 @@
-"""What runs and studies leave on disk, as typed records: one reader and one writer for each file.
+"""Typed records hold what runs and studies leave on disk; a file has one reader and one writer.
 
 Every record has a format number. Files of format 1 (dicts without a number) are read by
 `format_1.py`; a newer format than ours is refused. A file that cannot be read, or is not what it
@@ -37,7 +37,7 @@ class DamagedFile(RuntimeError):
 
 
 class Record(Frozen):
-    """Base of every record: a format number, and how it gets to disk and back."""
+    """Every record has this base: a format number, and how it gets to disk and back."""
 
     format: int = FORMAT
     """Raised when the fields change so that an older reader would misread them."""
@@ -53,7 +53,7 @@ class Record(Frozen):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The record in a file. Raises FileNotFoundError where there is none, and `DamagedFile`."""
+        """Reads a record. Raises FileNotFoundError where there is no file, and `DamagedFile`."""
         try:
             return cls.of(json.loads(path.read_bytes()))
         except (*DAMAGE, RecursionError, NotADirectoryError) as error:
@@ -63,8 +63,8 @@ class Record(Frozen):
 
     @classmethod
     def of(cls, content: JsonValue) -> Self:
-        """The record that a JSON value says, of this format or of format 1. Raises one of `DAMAGE`
-        where it is none."""
+        """Returns the record that a JSON value says, of this format or of format 1. Raises one of
+        `DAMAGE` where it is none."""
         if not isinstance(content, dict):
             raise ValueError(f"{type(content).__name__} where a record should be")
         content = format_1.upgraded(cls.__name__, content)
@@ -74,7 +74,7 @@ class Record(Frozen):
         return cls.model_validate(content)
 
     def as_json(self) -> dict[str, JsonValue]:
-        """The record as JSON values."""
+        """Returns the record as JSON values."""
         return self.model_dump(mode="json")
 
 
@@ -82,7 +82,7 @@ R = TypeVar("R", bound=Record)
 
 
 def read_if_there(kind: type[R], path: Path) -> R | None:
-    """The record in a file, None where there is no such file. Raises `DamagedFile`."""
+    """Returns the record in a file, None where there is no such file. Raises `DamagedFile`."""
     try:
         return kind.read(path)
     except FileNotFoundError:
@@ -90,13 +90,13 @@ def read_if_there(kind: type[R], path: Path) -> R | None:
 
 
 def _reason(error: Exception) -> str:
-    """The first problem of an error, in a few words."""
+    """Returns the first problem of an error, in a few words."""
     text = readable(error) if isinstance(error, ValidationError) else str(error)
     return text.split("; ")[0].splitlines()[0][:160] if text else type(error).__name__
 
 
 class Status(Record):
-    """How far a run is: `status.json`, replaced at every step that is noted."""
+    """Says how far a run is: `status.json`, replaced at every step that is noted."""
 
     remedy: ClassVar[str] = "delete it: the run then goes on from its checkpoint"
     state: State = "waiting"
@@ -110,21 +110,21 @@ class Status(Record):
     """Step of the newest finished checkpoint; what was measured after it is made again."""
 
     def silence(self) -> float:
-        """Seconds since a run that runs noted anything, where that is longer than any step and
-        validation should take; else 0."""
+        """Returns seconds since a run that runs noted anything, where that is longer than any step
+        and validation should take; else 0."""
         seconds = time.time() - self.updated
         return seconds if self.state == "running" and seconds > SILENT_SECONDS else 0.0
 
 
 class LedgerRecord(Record):
-    """What a run spent: `ledger.json`."""
+    """Holds what a run spent: `ledger.json`."""
 
     remedy: ClassVar[str] = "delete it: the run's costs are then unknown, its scores stay"
     spent: Ledger
 
 
 class Role(Frozen):
-    """One parameter's start."""
+    """Holds one parameter's start."""
 
     digest: str
     """Of its initial values."""
@@ -135,7 +135,7 @@ class Role(Frozen):
 
 
 class FactsRecord(Frozen):
-    """What a design says of itself that tables show (`architectures.contract.Facts`)."""
+    """Holds what a design says of itself that tables show (`architectures.contract.Facts`)."""
 
     text_layers: int
     fusion_layers: int
@@ -144,7 +144,7 @@ class FactsRecord(Frozen):
 
 
 class Certificate(Record):
-    """What pairs a run with others, written before its first step: `certificate.json`. Digests of
+    """Pairs a run with others, and is written before its first step: `certificate.json`. Digests of
     the batches it was fed stand in its measured lines."""
 
     remedy: ClassVar[str] = "delete the run's folder to train it again"
@@ -161,14 +161,14 @@ class Certificate(Record):
 
 
 class WeightsRecord(Record):
-    """The digest of final weights (`architectures.weights.digests`): `weights.json`."""
+    """Holds the digest of final weights (`architectures.weights.digests`): `weights.json`."""
 
     remedy: ClassVar[str] = "delete it: the weights are then not compared with what was written"
     digest: str
 
 
 class Environment(Record):
-    """What a run was trained in: `environment.json`."""
+    """Says what a run was trained in: `environment.json`."""
 
     remedy: ClassVar[str] = "delete it: the run's surroundings are then unknown"
     commit: str = ""
@@ -184,7 +184,7 @@ class Environment(Record):
 
 
 class ScoresRecord(Record):
-    """What one task scored: `scores/<task>.json`; its predictions lie beside it (.npz)."""
+    """Holds what one task scored: `scores/<task>.json`; its predictions lie beside it (.npz)."""
 
     remedy: ClassVar[str] = "delete it: `fuselab run` then scores the run again"
     task: str
@@ -199,14 +199,14 @@ class ScoresRecord(Record):
 
 
 class TuningSpent(Frozen):
-    """What a cell's tuning cost."""
+    """Holds what a cell's tuning cost."""
 
     trials: int = 0
     device_seconds: float = 0.0
 
 
 class StudyRow(Frozen):
-    """One cell of a study at one seed, and the run that answers it."""
+    """A study row is one cell of a study at one seed, and the run that answers it."""
 
     cell: str
     role: str
@@ -224,7 +224,7 @@ class StudyRow(Frozen):
 
 
 class StudyRecord(Record):
-    """A study as asked, and which run answers which cell: `studies/<name>/study.json`."""
+    """Holds a study as asked, and which run answers which cell: `studies/<name>/study.json`."""
 
     remedy: ClassVar[str] = "run the study again: finished runs are kept"
     name: str
@@ -252,12 +252,12 @@ class StudyRecord(Record):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Train keys, each once, in order."""
+        """Returns train keys, each once, in order."""
         return tuple(dict.fromkeys(row.run for row in self.rows))
 
 
 class CellChoice(Frozen):
-    """What tuning did for a cell and what it chose."""
+    """Holds what tuning did for a cell and what it chose."""
 
     trials: int
     done: int
@@ -268,7 +268,7 @@ class CellChoice(Frozen):
 
 
 class TrialRecord(Frozen):
-    """One setting tried by one cell."""
+    """Holds one setting tried by one cell."""
 
     cell: str
     number: int
@@ -284,7 +284,7 @@ class TrialRecord(Frozen):
 
 
 class TuningChoice(Record):
-    """What was tried and what was chosen: `studies/<name>/tuning/choice.json`."""
+    """Holds what was tried and what was chosen: `studies/<name>/tuning/choice.json`."""
 
     remedy: ClassVar[str] = "delete it and run `fuselab tune` again: trials that are done are kept"
     score: str

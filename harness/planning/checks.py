@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a study before anything is spent; plan and run ask alike."""
+"""Finds what can be known wrong with a study before anything is spent; plan and run ask alike."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _check_space(study: Study) -> None:
 
 
 def scores_of(planned: Plan) -> set[str]:
-    """Names of all final scores that some run will have, as `retrieval/mean_recall`."""
+    """Returns the names of all final scores that some run will have, as `retrieval/mean_recall`."""
     names = set()
     for row in planned.rows:
         spec = row.spec
@@ -90,14 +90,14 @@ def scores_of(planned: Plan) -> set[str]:
 
 
 def axes_of(planned: Plan) -> set[str]:
-    """Columns that a figure may have on its axis."""
+    """Returns the columns that a figure may have on its axis."""
     fields = {f"config.{field}" for row in planned.rows for field in row.config}
     changed = {f"set.{path}" for row in planned.rows for path in row.cell.settings}
     return {*FACTS, *fields, *changed}
 
 
 def _curves(planned: Plan) -> Iterator[str]:
-    """Validation curves that every cell can minimise."""
+    """Returns the validation curves that every cell can minimise."""
     yield "val/loss"
     specs = [row.spec for row in planned.rows]
     for objective in ("itc", "itm", "mlm"):
@@ -159,7 +159,7 @@ def left_over(planned: Plan, outputs: Path) -> list[str]:
 
 
 def former_runs(planned: Plan, outputs: Path) -> tuple[str, ...]:
-    """Train keys that this study's name once asked for and does not any more."""
+    """Returns train keys that this study's name once asked for and does not any more."""
     try:
         before = read_if_there(StudyRecord, study_file(outputs, planned.study.name))
     except DamagedFile:

@@ -1,4 +1,4 @@
-"""Study -> what will be run: every cell and seed as a RunSpec, checked before anything is spent."""
+"""Makes of a study a RunSpec for every cell and seed, checked before anything is spent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harness.warm_start import keys
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One cell of a study at one seed."""
+    """A planned run is one cell of a study at one seed."""
 
     cell: Cell
     seed: int
@@ -38,7 +38,7 @@ class PlannedRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A study and its runs."""
+    """A plan holds a study and its runs."""
 
     study: Study
     rows: tuple[PlannedRun, ...]
@@ -47,14 +47,14 @@ class Plan:
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
-        """Each run once, seed by seed, so that a study cut short has whole blocks first."""
+        """Returns each run once, seed by seed, so that a study cut short has whole blocks first."""
         ordered = sorted(self.rows, key=lambda row: self.study.seeds.index(row.seed))
         return tuple({row.spec.train_key(): row.spec for row in ordered}.values())
 
 
 def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None = None) -> Plan:
-    """The runs of a study. `tuning`: what `tuning.choice.tuned` gives; the settings that it chose
-    for a cell are put over the study's own.
+    """Returns the runs of a study. `tuning`: what `tuning.choice.tuned` gives; the settings that it
+    chose for a cell are put over the study's own.
 
     Raises `SettingError` naming the cell where a design cannot be built as asked.
     """
@@ -89,7 +89,7 @@ def _check_own_designs(study: Study) -> None:
 def _spec(
     study: Study, cell: Cell, chosen: Mapping[str, float]
 ) -> tuple[RunSpec, Mapping[str, JsonValue]]:
-    """The run of a cell at the study's first seed, and its design's config in full."""
+    """Returns the run of a cell at the study's first seed, and its design's config in full."""
     name, settings = cell.variant.design, study.settings_of(cell).with_fields(chosen)
     design, backbone = registry.find(name), settings.backbone
     config = registry.config(name, cell.variant.fields)
@@ -135,7 +135,7 @@ def _spec(
             **keys.versions(settings.warm_start, design, config),
         },
     )
-    asked = Asked(
+    request = Asked(
         data=settings.data,
         content=content_key(settings.data, backbone.image_size, backbone.image_channels),
         tasks=tuple(scored),
@@ -150,16 +150,16 @@ def _spec(
         not_applicable=reasons,
         design_file=study.file,
     )
-    return RunSpec(train=train, asked=asked), config.model_dump(mode="json")
+    return RunSpec(train=train, asked=request), config.model_dump(mode="json")
 
 
 def _by_digest(fields: Mapping[str, object], digests: Mapping[str, str]) -> dict[str, str]:
-    """Fields that name weights whose content is known -> its digest."""
+    """Returns the fields that name weights whose content is known -> its digest."""
     return {f: digests[v] for f, v in weights_named(fields).items() if v in digests}
 
 
 def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[str, str]]:
-    """The objectives a design can serve, and why it cannot serve the others."""
+    """Returns the objectives a design can serve, and why it cannot serve the others."""
     reasons = {}
     for name in objectives.active():
         if reason := facts.why_not(name):

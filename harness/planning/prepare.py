@@ -1,4 +1,4 @@
-"""What must be there before any worker starts: decoded data, and what runs start from."""
+"""Makes what must be there before any worker starts: decoded data, and what runs start from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:
-    """What a reader should know of the data: captions cut, splits that share something."""
+    """Says what a reader should know of the data: captions cut, splits that share something."""
     return list(dict.fromkeys(note for corpus in corpora.values() for note in corpus.notes))
 
 
 def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -> dict[str, Corpus]:
-    """Decode the data of every cell once, before any worker starts; cell -> corpus.
+    """Decodes the data of every cell once, before any worker starts; returns cell -> corpus.
 
     Raises `SettingError` where a batch is larger than the data, a design cannot be built or a task
     cannot be scored, besides what loading raises.
@@ -77,7 +77,7 @@ def _check_scores(spec: RunSpec, facts: Facts, corpus: Corpus) -> None:
 def make_all(
     planned: Plan, corpora: Mapping[str, Corpus], outputs: Path, say: Callable[[str], object] = str
 ) -> list[Path]:
-    """Every folder that the runs of a plan start from, made where it is not there; `corpora`: cell
+    """Makes every folder that the runs of a plan start from, where it is not there; `corpora`: cell
     -> corpus.
 
     Raises `SettingError` naming the cell where a design cannot start from it.

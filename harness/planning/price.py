@@ -1,4 +1,4 @@
-"""What a plan's runs will cost: counted FLOPs and parameters, a measured step of each cell."""
+"""Prices a plan's runs: counted FLOPs and parameters, a measured step of each cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.training.settings.spec import RunSpec
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What one cell will cost at one seed."""
+    """An estimate says what one cell will cost at one seed."""
 
     cell: str
     parameters: int
@@ -38,7 +38,7 @@ COMFORTABLE_FLOPS = 1e12
 def estimates(
     planned: Plan, corpora: Mapping[str, Corpus], say: Callable[[str], object] = str
 ) -> list[Estimate]:
-    """The cost of every cell: counted FLOPs and parameters, one measured step of each.
+    """Returns the cost of every cell: counted FLOPs and parameters, one measured step of each.
 
     `corpora`: cell -> its data (`prepare.prepared`).
     """

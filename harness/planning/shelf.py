@@ -1,4 +1,4 @@
-"""Study files: found by name on a shelf (a folder), or by the path of the user's own file."""
+"""Study files are found by name on a shelf (a folder), or by the path of the user's own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.study import Study
 
 
 def names(shelf: Path) -> dict[str, str]:
-    """Study -> first line of its docstring; read as text, nothing is imported."""
+    """Returns study -> first line of its docstring; read as text, nothing is imported."""
     questions = {}
     for file in sorted(shelf.glob("*.py")):
         if file.name != "__init__.py":
@@ -21,7 +21,8 @@ def names(shelf: Path) -> dict[str, str]:
 
 
 def load(name: str, shelf: Path) -> Study:
-    """The study; its `file` is the path of the user's own file, empty where it comes with fuselab.
+    """Loads the study; `file` is the path of the user's own file, empty where it comes with
+    fuselab.
 
     Raises `SettingError`: an unknown name with the nearest, a file that raises with its own line.
     """

@@ -1,4 +1,4 @@
-"""What the runs of a plan start from besides random weights, in words, and what that costs."""
+"""Says what the runs of a plan start from besides random weights, and what that costs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[str]:
-    """What the runs of a plan start from and what that cost, or will cost."""
+    """Says what the runs of a plan start from and what that cost, or will cost."""
     cells = {row.cell.name: row.spec for row in planned.rows if row.spec.train.warm_start}
     towers: dict[str, list[str]] = {}
     stages: dict[str, list[str]] = {}
@@ -62,7 +62,7 @@ def notes(planned: Plan, corpora: Mapping[str, Corpus], outputs: Path) -> list[s
 
 
 def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
-    """What each of them will cost, before any is made."""
+    """Says what each model of the warm start will cost, before any is made."""
     import torch
 
     from harness.training.one_modality.courses import Aligned, Course, Distilled, Words, flops_of
@@ -89,7 +89,7 @@ def expected(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
 
 
 def expected_stage(spec: RunSpec, corpus: Corpus) -> dict[str, Learnt]:
-    """What the text stage of a spec will cost, before it is made."""
+    """Says what the text stage of a spec will cost, before it is made."""
     import torch
 
     from harness.training.one_modality.courses import TextAlone, flops_of

@@ -1,5 +1,5 @@
-"""What runs measured, as tables: a row a value. Words are categories, because a study may have
-millions of rows and a few words.
+"""Puts what runs measured into tables: a row a value. Words are categories, because a study may
+have millions of rows and a few words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEASURED = ("step", "samples", "seconds", "name", "value")
 
 
 def curves_of(lines: Sequence[MeasuredLine]) -> pd.DataFrame:
-    """Measured lines as a table, columns of MEASURED."""
+    """Returns measured lines as a table with the columns of MEASURED."""
     sizes, names = [len(line.values) for line in lines], [tuple(line.values) for line in lines]
     kinds = dict.fromkeys(names)  # lines that measure the same are many
     words = tuple(dict.fromkeys(chain.from_iterable(kinds)))
@@ -42,12 +42,12 @@ def curves_of(lines: Sequence[MeasuredLine]) -> pd.DataFrame:
 
 @functools.cache
 def _index(words: tuple[str, ...]) -> pd.Index:
-    """One for all runs that measured the same."""
+    """Returns one index for all runs that measured the same."""
     return pd.Index(words)
 
 
 def joined(study: str, measured: Sequence[tuple[StudyRow, pd.DataFrame]]) -> pd.DataFrame:
-    """The curves of all runs of a study under each other, with what their rows say of them."""
+    """Puts the curves of all runs of a study into one table, with what their rows say of them."""
     sizes = [len(curves) for _, curves in measured]
 
     def repeated(words: list[str]) -> pd.Categorical[str]:

@@ -1,4 +1,4 @@
-"""What is published of a run, as MLflow's metrics, parameters, tags and files."""
+"""Turns what is published of a run into MLflow's metrics, parameters, tags and files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ POINTS = 100
 
 
 def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
-    """Measurements after the step published last, and final values; at the times they were made,
-    because MLflow keeps one of several rows that agree in key, step, time and value. Of more than
-    `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
+    """Returns measurements after the step published last, and final values; at the times they were
+    made, because MLflow keeps one of several rows that agree in key, step, time and value. Of more
+    than `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
     from mlflow.entities import Metric
 
     lines = _lines(folder)
@@ -52,8 +52,8 @@ def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Met
 
 
 def history(run_id: str, metrics: Iterable[Metric]) -> list[tuple[str, float, int, str, int, bool]]:
-    """Metrics as rows of MLflow's table: 0 beside a mark stands for NaN, the largest number for
-    infinity."""
+    """Returns metrics as rows of MLflow's table: 0 beside a mark stands for NaN, the largest number
+    for infinity."""
     largest = sys.float_info.max
     rows = []
     for m in metrics:
@@ -64,7 +64,7 @@ def history(run_id: str, metrics: Iterable[Metric]) -> list[tuple[str, float, in
 
 
 def _lines(folder: RunFolder) -> list[MeasuredLine]:
-    """Measured lines; none where the file is damaged, which the run's row says."""
+    """Returns measured lines; none where the file is damaged, which the run's row says."""
     try:
         return folder.covered_lines()
     except DamagedFile:
@@ -72,12 +72,12 @@ def _lines(folder: RunFolder) -> list[MeasuredLine]:
 
 
 def metric_name(cell: str) -> str:
-    """A cell's name as MLflow takes it in names of tags and metrics."""
+    """Returns a cell's name as MLflow takes it in names of tags and metrics."""
     return re.sub(r"[^\w\-. :/]", "_", cell)
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty where there is none or it is damaged."""
+    """Returns the content of a JSON file; empty where there is none or it is damaged."""
     try:
         return read_json(path)
     except (ValueError, OSError):
@@ -85,7 +85,7 @@ def json_or_empty(path: Path) -> dict[str, Any]:
 
 
 def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
-    """Final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
+    """Returns final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
     for task in record.scores:
         for score in task.scores:
             yield f"final/{task.task}/{score.name}", score.value
@@ -97,7 +97,7 @@ def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
 
 
 def _about_scores(record: RunRecord) -> dict[str, JsonValue]:
-    """What metrics cannot say of scores: task -> protocol, units, directions, names of levels."""
+    """Says of scores what metrics cannot: task -> protocol, units, directions, names of levels."""
     return {
         task.task: {
             "protocol": task.protocol,
@@ -117,7 +117,7 @@ def _environment(record: RunRecord) -> dict[str, str]:
 
 
 def tags_of(record: RunRecord) -> dict[str, str]:
-    """What metrics cannot say, as JSON in tags."""
+    """Returns what metrics cannot say, as JSON in tags."""
     about = json.dumps(_about_scores(record))
     parts = [about[start : start + LONGEST_TAG] for start in range(0, len(about), LONGEST_TAG)]
     numbered = {part_tag(number): part for number, part in enumerate(parts)}
@@ -125,7 +125,7 @@ def tags_of(record: RunRecord) -> dict[str, str]:
 
 
 def described(record: RunRecord) -> dict[str, JsonValue]:
-    """All that is published of a run, to tell whether anything changed."""
+    """Returns all that is published of a run, to tell whether anything changed."""
     return {
         **{"status": record.status, "message": record.message, "ledger": dict(record.ledger)},
         "scores": [task.as_json() for task in record.scores],
@@ -144,7 +144,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def files_of(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
-    """The run's JSON files by name; the certificate with the batches up to the last checkpoint."""
+    """Returns a run's JSON files by name; its certificate has batches up to the last checkpoint."""
     paths = [folder.spec, folder.status_file, folder.ledger, folder.graph, folder.environment]
     files = {path.name: json_or_empty(path) for path in paths if path.exists()}
     scores = {f"scores/{task.task}.json": task.as_json() for task in record.scores}
@@ -157,8 +157,8 @@ def files_of(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
 
 
 def parameters_of(folder: RunFolder) -> dict[str, str]:
-    """What trains the run, flat: `optimizer.learning_rate` and so on. What is asked of it may
-    differ between two studies that share it, and MLflow's parameters cannot be changed."""
+    """Returns what trains the run, flat: `optimizer.learning_rate` and so on. What is asked of it
+    may differ between two studies that share it, and MLflow's parameters cannot be changed."""
     flat = _flat(json_or_empty(folder.spec).get("train", {}))
     return {path: str(value)[:LONGEST] for path, value in flat}
 

@@ -1,4 +1,4 @@
-"""Results read from run folders."""
+"""Reads results from run folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def study_record(outputs: Path, study: str) -> StudyRecord:
-    """A study as it was asked. Raises SettingError for an unknown one, and `DamagedFile`."""
+    """Reads a study as it was asked. Raises SettingError for an unknown one, and `DamagedFile`."""
     try:
         return StudyRecord.read(study_file(outputs, study))
     except FileNotFoundError:
@@ -46,18 +46,18 @@ def study_record(outputs: Path, study: str) -> StudyRecord:
 
 
 def load(outputs: Path, study: str) -> Results:
-    """The results of a study from its run folders. Raises SettingError for an unknown study.
+    """Reads the results of a study from its run folders. Raises SettingError for an unknown study.
 
     A run of which a file is damaged is a row that says so, with the file and what to do.
     """
-    asked = study_record(outputs, study)
-    folders = {key: RunFolder(outputs, key) for key in asked.keys}
-    records = {key: record_of(folder) for key, folder in folders.items()}
-    return assembled(asked, records, lambda key: graph_of(folders[key]))
+    record = study_record(outputs, study)
+    folders = {key: RunFolder(outputs, key) for key in record.keys}
+    run_records = {key: record_of(folder) for key, folder in folders.items()}
+    return assembled(record, run_records, lambda key: graph_of(folders[key]))
 
 
 def record_of(folder: RunFolder) -> RunRecord:
-    """What a run folder says, up to its last checkpoint."""
+    """Returns what a run folder says, up to its last checkpoint."""
     damage: list[str] = []
 
     def read(reader: Callable[[], T], instead: T) -> T:
@@ -90,15 +90,15 @@ def record_of(folder: RunFolder) -> RunRecord:
 
 
 def states_of(outputs: Path, study: str) -> list[tuple[StudyRow, Status]]:
-    """How far every run of a study is, without reading what it measured. Raises SettingError for an
-    unknown study. A damaged status is one that says so."""
-    asked = study_record(outputs, study)
-    statuses = {key: RunFolder(outputs, key).recovered_status() for key in asked.keys}
-    return [(row, statuses[row.run]) for row in asked.rows]
+    """Says how far every run of a study is, without reading what it measured. Raises SettingError
+    for an unknown study. A damaged status is one that says so."""
+    record = study_record(outputs, study)
+    statuses = {key: RunFolder(outputs, key).recovered_status() for key in record.keys}
+    return [(row, statuses[row.run]) for row in record.rows]
 
 
 def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:
-    """Why a run did not end well; of one that is done, which scores failed."""
+    """Says why a run did not end well; of one that is done, which scores failed."""
     failures = [f"{record.task} failed: {record.failure}" for record in scores if record.failure]
     return "; ".join([status.message] * bool(status.message) + failures)
 
@@ -109,7 +109,7 @@ def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
 
 
 def graph_of(folder: RunFolder) -> Graph:
-    """The design of a run as a graph; empty where its file is not there or damaged."""
+    """Returns the design of a run as a graph; empty where its file is not there or damaged."""
     try:
         graph = read_json(folder.graph)
     except (ValueError, OSError):

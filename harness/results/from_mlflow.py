@@ -1,4 +1,4 @@
-"""Results read from MLflow: final values by one search, curves and digests from artifacts."""
+"""Reads results from MLflow: final values by one search, curves and digests from artifacts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def part_tag(number: int) -> str:
 
 
 class AboutScores(TypedDict):
-    """What metrics do not say of a task's scores."""
+    """AboutScores holds what metrics do not say of a task's scores."""
 
     protocol: str
     scores: list[dict[str, JsonValue]]
@@ -52,7 +52,7 @@ class AboutScores(TypedDict):
 
 
 def quiet_mlflow() -> ModuleType:
-    """mlflow, told to send nothing, and to give up on a dead server within seconds."""
+    """Returns mlflow, told to send nothing, and to give up on a dead server within seconds."""
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     quiet = {"LOGGING_LEVEL": "WARNING", "ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     brief = {"HTTP_REQUEST_TIMEOUT": "10", "HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -64,7 +64,7 @@ def quiet_mlflow() -> ModuleType:
 
 
 def load_from_mlflow(uri: str, study: str) -> Results:
-    """The results of a study from a tracking store; the same tables as from its run folders.
+    """Reads the results of a study from a tracking store; the same tables as from its run folders.
 
     Raises SettingError where the store does not hold the study.
     """
@@ -84,7 +84,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
             )
 
         def there(run: Run, name: str) -> Path | None:
-            """The same; None where the run has no such artifact."""
+            """Returns what `fetch` does; None where the run has no such artifact."""
             try:
                 return fetch(run, name)
             except (OSError, mlflow.exceptions.MlflowException):
@@ -95,7 +95,7 @@ def load_from_mlflow(uri: str, study: str) -> Results:
             raise SettingError(
                 f"study {study!r} in {uri} was not published whole: publish it again"
             )
-        asked = StudyRecord.read(fetch(parents[0], "study.json"))
+        study_record = StudyRecord.read(fetch(parents[0], "study.json"))
         children = {run.data.tags.get("fuselab.run"): run for run in runs}
 
         def graph_of(key: str) -> Graph:
@@ -104,13 +104,13 @@ def load_from_mlflow(uri: str, study: str) -> Results:
 
         records = {
             key: _published(children[key], there) if key in children else RunRecord()
-            for key in asked.keys
+            for key in study_record.keys
         }
-        return assembled(asked, records, graph_of)
+        return assembled(study_record, records, graph_of)
 
 
 def all_runs(client: MlflowClient, experiment: str) -> list[Run]:
-    """Every run of an experiment."""
+    """Returns every run of an experiment."""
     page = client.search_runs([experiment], max_results=1000)
     runs = list(page)
     while page.token:
@@ -139,14 +139,14 @@ def _published(run: Run, there: Callable[[Run, str], Path | None]) -> RunRecord:
 
 
 def _certificate(path: Path | None) -> Certificate | None:
-    """None where the run ended before it had one."""
+    """Returns the certificate of a run; None where the run ended before it had one."""
     if path is None or not read_json(path):
         return None
     return Certificate.read(path)
 
 
 def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[ScoresRecord, ...]:
-    """Scores whose values are metrics, and whose units and protocols stand in a tag."""
+    """Returns scores whose values are metrics, and whose units and protocols stand in a tag."""
     parts = [tags.get(part_tag(number), "") for number in range(int(tags.get(PARTS_TAG, "1")))]
     about_all = "".join(parts)  # empty in format 1, where names had to say it
     described = json.loads(about_all) if about_all else _by_names(tags, metrics)

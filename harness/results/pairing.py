@@ -1,4 +1,4 @@
-"""Did the runs that are compared see the same batches, and start from the same weights?
+"""Says whether compared runs saw the same batches, and started from the same weights.
 
 Read by way of `harness.results.tables`.
 """
@@ -20,14 +20,14 @@ LARGEST_DIFFERENCE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One line of the pairing certificate."""
+    """A finding is one line of the pairing certificate."""
 
     ok: bool
     text: str
 
 
 def pairing(results: Results) -> list[Finding]:
-    """What makes the runs of one seed comparable, and what does not, seed by seed.
+    """Says what makes the runs of one seed comparable, and what does not, seed by seed.
 
     Batches are compared over the measured steps that two runs have in common; initial weights
     by where they start, over what they have in common.
@@ -42,11 +42,11 @@ def pairing(results: Results) -> list[Finding]:
 
 
 def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
-    """Steps or roles are in the order measured, so the first that differs comes first."""
-    found = results.digests[results.digests["kind"] == kind]
+    """Compares steps or roles in the order measured, so the first that differs comes first."""
+    digests = results.digests[results.digests["kind"] == kind]
     if kind == "roles":
-        found = found.assign(name=_told_apart(found))
-    named = results.runs[["run", "seed", "cell"]].merge(found, on="run")
+        digests = digests.assign(name=_told_apart(digests))
+    named = results.runs[["run", "seed", "cell"]].merge(digests, on="run")
     where, what = ("step ", "batches") if kind == "batches" else ("", "initial weights")
     for seed, runs in named.groupby("seed"):
         cells = runs["cell"].nunique()
@@ -71,7 +71,7 @@ def _same_digests(results: Results, kind: str) -> Iterator[Finding]:
 
 
 def _told_apart(roles: pd.DataFrame) -> list[str]:
-    """Roles by where they start and the sizes of the module that they belong to: slots of one
+    """Names roles by where they start and the sizes of the module that they belong to: slots of one
     pretrained layer start alike, a fresh one under the same name does not; a head that reads twice
     as wide is another one, and its bias is drawn within other bounds.
     """
@@ -84,7 +84,7 @@ def _told_apart(roles: pd.DataFrame) -> list[str]:
 
 
 def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:
-    """Which share of its parameters a cell has in common with another one, at the least."""
+    """Says which share of its parameters a cell has in common with another one, at the least."""
     sizes = runs.groupby("cell", sort=False)["size"].sum()
     if not sizes.all():
         return ""
@@ -93,8 +93,8 @@ def _shared_sizes(runs: pd.DataFrame, shared: pd.Index) -> str:
 
 
 def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
-    known = runs.dropna(subset=["code"])
-    trained = known.groupby("code", sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+    with_code = runs.dropna(subset=["code"])
+    trained = with_code.groupby("code", sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
     if len(trained) > 1:
         groups = "; ".join(f"{code}: {', '.join(cells)}" for code, cells in trained.items())
         yield Finding(False, f"trained by different code: {groups}")
@@ -103,10 +103,10 @@ def _same_code(runs: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _same_surroundings(runs: pd.DataFrame) -> Iterator[Finding]:
-    """Versions and devices of the runs that say them."""
+    """Compares versions and devices of the runs that say them."""
     for column, what in (("libraries", "versions"), ("device", "kind of device")):
-        known = runs.dropna(subset=[column])
-        used = known.groupby(column, sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
+        with_value = runs.dropna(subset=[column])
+        used = with_value.groupby(column, sort=False)["cell"].agg(lambda cells: sorted(set(cells)))
         if len(used) > 1:
             groups = "; ".join(f"{text}: {', '.join(cells)}" for text, cells in used.items())
             yield Finding(False, f"trained under different {what}: {groups}")
@@ -115,7 +115,7 @@ def _same_surroundings(runs: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _same_budget(results: Results) -> Iterator[Finding]:
-    """The binding unit actually spent by runs that are done, against the control's."""
+    """Compares the binding unit actually spent by runs that are done with the control's."""
     study, runs = results.study, results.runs
     unit = study.budget_unit
     done = runs[(runs["status"] == "done") & (runs["role"] == "compared")]

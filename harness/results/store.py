@@ -1,4 +1,4 @@
-"""The MLflow store of an outputs folder: one sqlite file that moves with the folder.
+"""The MLflow store of an outputs folder is one sqlite file that moves with the folder.
 
 It can be rebuilt from the run folders at any time (`fuselab publish`), so nothing here may stop a
 run: what is wrong is said, with the remedy.
@@ -25,7 +25,7 @@ UNSAFE = "?#%"
 
 
 def default_uri(outputs: Path) -> str:
-    """The store of an outputs folder: sqlite, by an absolute path.
+    """Returns the address of an outputs folder's store: sqlite, by an absolute path.
 
     Raises `SettingError` where the path has a character that an address cannot hold.
     """
@@ -39,8 +39,8 @@ def default_uri(outputs: Path) -> str:
 
 
 def ui_command(outputs: Path, port: int = 5000, uri: str | None = None) -> list[str]:
-    """The command that serves MLflow's page on a store (default: the outputs folder's own), to
-    this machine only."""
+    """Returns the command that serves MLflow's page on a store (default: the outputs folder's own),
+    to this machine only."""
     return [
         sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port),
         "--backend-store-uri", uri or default_uri(outputs), "--workers", "1",
@@ -56,12 +56,12 @@ UI_ENVIRONMENT = {
 
 
 def files_of(outputs: Path) -> str:
-    """Where the store of an outputs folder keeps files, as an address."""
+    """Says where the store of an outputs folder keeps files, as an address."""
     return (outputs.resolve() / "mlartifacts").as_uri()
 
 
 def opened(outputs: Path, uri: str, *, create: bool) -> Any:
-    """MLflow's client of a store whose schema is there.
+    """Returns MLflow's client of a store whose schema is there.
 
     `create`: makes the store of the outputs folder where there is none. Raises `TrackingError`,
     within seconds, where the store is not there or cannot be used.

@@ -1,4 +1,4 @@
-"""A study's results as tidy tables, wherever they were read from; no torch.
+"""These tidy tables hold a study's results, wherever they were read from; no torch.
 
 Only what a finished checkpoint covers is there: measurements after it are made again when the run
 goes on. `SCHEMA`, `SCORES`, `LEVELS`, `CURVES` and `DIGESTS` say what every column means.
@@ -95,13 +95,13 @@ LONGEST_MESSAGE = 500
 
 
 def no_rows(columns: Iterable[str]) -> pd.DataFrame:
-    """An empty table of these columns."""
+    """Returns an empty table of these columns."""
     return pd.DataFrame(columns=list(columns))
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A study and what became of it."""
+    """Results hold a study and what became of it."""
 
     study: StudyRecord
     """The study as asked, its cells and seeds under `rows`."""
@@ -119,14 +119,14 @@ class Results:
     """Cell -> its design as a graph, of cells of which a run was built."""
 
     def higher_is_better(self, name: str) -> bool:
-        """Whether more of a score is better; so it is of one that no run has."""
+        """Says whether more of a score is better; so it is of one that no run has."""
         task, _, score = name.partition("/")
         own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
         return bool(own["higher_is_better"].iloc[0]) if len(own) else True
 
     def values(self, name: str) -> pd.Series:
-        """One final score of every row of `runs`, named as `retrieval/mean_recall`; nan where a run
-        has none."""
+        """Returns one final score of every row of `runs`, named as `retrieval/mean_recall`; nan
+        where a run has none."""
         task, _, score = name.partition("/")
         own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
         by_run = own.drop_duplicates("run").set_index("run")["value"].astype(float)
@@ -135,7 +135,7 @@ class Results:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What one run has to say, wherever it was read."""
+    """A run record holds what one run has to say, wherever it was read."""
 
     status: str = "waiting"
     message: str = ""
@@ -152,7 +152,7 @@ class RunRecord:
 def assembled(
     study: StudyRecord, records: Mapping[str, RunRecord], graph_of: Callable[[str], Graph]
 ) -> Results:
-    """The tables of a study.
+    """Returns the tables of a study.
 
     `records`: train key -> what the run says; `graph_of`: train key -> its design's graph, empty
     where there is none.
@@ -173,7 +173,7 @@ def assembled(
 
 
 def _graphs(rows: Iterable[StudyRow], graph_of: Callable[[str], Graph]) -> dict[str, Graph]:
-    """Of every cell the first graph that there is: its seeds have the same."""
+    """Returns of every cell the first graph that there is: its seeds have the same."""
     graphs: dict[str, Graph] = {}
     for row in rows:
         if row.cell not in graphs and (graph := graph_of(row.run)):

@@ -1,4 +1,4 @@
-"""What run folders say, into MLflow. The only writer; called by the driver alone.
+"""Writes what run folders say into MLflow. The only writer; called by the driver alone.
 
 One experiment for each study, a parent run for the study, a child run for each of its runs with
 parameters, curves, final values and files. Publishing again changes nothing, and the store can be
@@ -66,7 +66,7 @@ ENDED: Mapping[str, str] = {
 
 
 class Tracker:
-    """The way into one tracking store."""
+    """A tracker is the way into one tracking store."""
 
     def __init__(self, outputs: Path, uri: str | None = None) -> None:
         """Opens the store, and makes that of the outputs folder where there is none: do so before
@@ -159,7 +159,9 @@ class Tracker:
         return self._client.create_experiment(name, self._files and f"{self._files}/{name}")
 
     def _runs(self, experiment: str, keys: Sequence[str] = ()) -> dict[str, Run]:
-        """Train key -> its run in an experiment; of a few keys, without reading all the others."""
+        """Maps train keys to their runs in an experiment; of a few keys, without reading all
+        others.
+        """
         if 0 < len(keys) <= FEW:
             where = [f"tags.`fuselab.run` = '{key}'" for key in keys]
             runs = [run for one in where for run in self._client.search_runs([experiment], one)]
@@ -197,7 +199,7 @@ class Tracker:
     ) -> None:
         """Publishes one run: nothing where nothing changed, else what is new."""
         record, cells = record_of(folder), [row.cell for row in rows]
-        told = digest([cells, described(record)])
+        content_digest = digest([cells, described(record)])
         if run is None:
             seed = rows[0].seed
             tags = {"fuselab.kind": "run", "fuselab.run": folder.key, "mlflow.parentRunId": parent}
@@ -205,11 +207,11 @@ class Tracker:
             run = self._client.create_run(
                 experiment, tags={**tags, "seed": str(seed)}, run_name=name
             )
-        if run.data.tags.get("fuselab.digest") == told:
+        if run.data.tags.get("fuselab.digest") == content_digest:
             return
         tags = {"status": record.status, "message": record.message, "cell": " | ".join(cells)}
         if record.status == "damaged":  # what was published before stays
-            self._log(run, [], tags={**tags, "fuselab.digest": told})
+            self._log(run, [], tags={**tags, "fuselab.digest": content_digest})
             return
         self._files_of(run, files_of(record, folder), record.curves)
         end = milliseconds(folder.recovered_status().updated)
@@ -220,7 +222,7 @@ class Tracker:
         # The tags come last: what they vouch for is there.
         tags |= {
             **tags_of(record),
-            **{"fuselab.digest": told, "fuselab.step": str(last_step(record))},
+            **{"fuselab.digest": content_digest, "fuselab.step": str(last_step(record))},
         }
         params = {} if run.data.params else parameters_of(folder)
         if params:
@@ -252,7 +254,7 @@ class Tracker:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Everything in as few calls as MLflow's limits allow."""
+        """Logs everything in as few calls as MLflow's limits allow."""
         entities, run_id = self._mlflow.entities, run.info.run_id
         if self._own and metrics:
             newest = {metric.key: metric for metric in metrics}

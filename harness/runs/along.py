@@ -1,4 +1,4 @@
-"""Scores of whole curves: what a run measured along training, and not only at its end.
+"""Scores whole curves: what a run measured along training, and not only at its end.
 
 The last measurement is one moment; a mean over all of them holds how fast a loss fell too, and its
 noise between seeds is smaller. Both kinds of scores are of the weights in training.

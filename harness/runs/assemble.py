@@ -1,4 +1,4 @@
-"""A RunSpec -> the parts of its run: corpus, batches, design, counted cost, graph."""
+"""Turns a RunSpec into the parts of its run: corpus, batches, design, counted cost, graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.warm_start import make as warm_start
 
 
 def load_data(spec: RunSpec, outputs: Path) -> Corpus:
-    """The corpus of a run, from the shared cache."""
+    """Loads the corpus of a run from the shared cache."""
     backbone = spec.backbone
     return load_corpus(
         spec.asked.data,
@@ -37,7 +37,7 @@ def load_data(spec: RunSpec, outputs: Path) -> Corpus:
 
 
 def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
-    """The batches of a run: a function of data and seed, never of the design."""
+    """Returns the batches of a run: a function of data and seed, never of the design."""
     return Batches(
         corpus.train,
         corpus.tokenizer,
@@ -50,8 +50,8 @@ def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
 
 
 def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> FusionDesign:
-    """The design of a spec with its initial weights, drawn by seed and role; `start`: the folder of
-    its warm start.
+    """Builds the design of a spec with its initial weights, drawn by seed and role; `start`: the
+    folder of its warm start.
     """
     if spec.asked.design_file:
         registry.load_file(Path(spec.asked.design_file))
@@ -70,14 +70,14 @@ def build_design(spec: RunSpec, vocabulary: int, start: Path | None = None) -> F
 
 
 def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
-    """Parameters and FLOPs of a run's design, with the heads of its objectives."""
+    """Counts parameters and FLOPs of a run's design, with the heads of its objectives."""
     words = corpus.tokenizer
     parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
     return _cost(*parts, words.length, spec.train.objectives.active())
 
 
 def counted_flops(spec: RunSpec, corpus: Corpus) -> float:
-    """FLOPs of one training sample, forward and backward, all objectives, teacher included."""
+    """Counts FLOPs of a training sample, forward and backward, all objectives, teacher included."""
     words = corpus.tokenizer
     parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
     hidden = float(words.is_word_V[corpus.train.ids_KL].sum(axis=1).mean())

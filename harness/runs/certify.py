@@ -1,4 +1,4 @@
-"""What a run writes before its first step: what pairs it with others, and what it runs in."""
+"""Writes, before a run's first step, what pairs it with others and what it runs in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def certify(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corp
 
 
 def _codes(folder: RunFolder, spec: RunSpec) -> tuple[str, ...]:
-    """Digests of the sources that train this run: those that began it too, where it goes on."""
+    """Digests the sources that train this run: those that began it too, where it goes on."""
     now = code_digest(spec.asked.design_file)
     before = read_if_there(Certificate, folder.certificate)
     if before is None or not folder.checkpoint.exists():

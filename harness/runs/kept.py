@@ -1,4 +1,4 @@
-"""What a run keeps to go on from or to be scored by: checkpoint and final weights, with a digest.
+"""Keeps what a run goes on from or is scored by: checkpoint and final weights, with a digest.
 
 A byte that a disk changed is noticed when they are read: tensors are compared with the digest of
 what was written.
@@ -61,7 +61,7 @@ def read_weights(folder: RunFolder) -> dict[str, Tensor]:
 
 
 def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested mappings and lists, by the path to it."""
+    """Yields every tensor in nested mappings and lists, by the path to it."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, Mapping):

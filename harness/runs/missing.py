@@ -1,4 +1,4 @@
-"""Which scores a run still lacks or failed to make; without torch, so that a driver can ask."""
+"""Says which scores a run lacks or failed to make; without torch, so that a driver can ask."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.training.settings.tasks import TaskSpec
 
 
 def missing_scores(folder: RunFolder, spec: RunSpec) -> list[TaskSpec]:
-    """The tasks that a spec asks for and whose scores are not there, are of other settings, or
-    cannot be read: a damaged file is made again."""
+    """Returns the tasks that a spec asks for and whose scores are not there, are of other settings,
+    or cannot be read: a damaged file is made again."""
     return [task for task in spec.asked.tasks if _key(folder, task) != spec.score_key(task)]
 
 
 def failed_scores(folder: RunFolder) -> dict[str, str]:
-    """Task -> why its scores could not be made. Damaged files are no failures."""
+    """Returns task -> why its scores could not be made. Damaged files are no failures."""
     failures = {}
     for path in folder.score_files():
         with contextlib.suppress(DamagedFile):

@@ -1,4 +1,4 @@
-"""One RunSpec -> one finished run. Read this first.
+"""Turns one RunSpec into one finished run. Read this first.
 
     data -> design -> trainer (budget) -> tasks -> run folder
 
@@ -51,7 +51,7 @@ STATUS_EVERY = 1.0
 
 
 def execute(spec: RunSpec, outputs: Path) -> State:
-    """Train and score one run in this process, or go on with it; returns its final state.
+    """Trains and scores one run in this process, or goes on with it; returns its final state.
 
     A finished run is not trained again: only scores that are missing are made. Raises `Locked`
     where another process has the run; every other failure is recorded as the run's status.
@@ -79,12 +79,12 @@ def execute(spec: RunSpec, outputs: Path) -> State:
 
 
 def _no_memory(error: Exception) -> bool:
-    """Whether torch could not get memory on the CPU, which it says by a plain RuntimeError."""
+    """Says whether torch could not get memory on the CPU, which it says by a plain RuntimeError."""
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 class _Run:
-    """The steps of one run, in the order they happen."""
+    """_Run takes the steps of one run, in the order they happen."""
 
     def __init__(self, spec: RunSpec, folder: RunFolder, outputs: Path) -> None:
         self.spec, self.folder, self.outputs = spec, folder, outputs
@@ -131,8 +131,8 @@ class _Run:
         return "done"
 
     def trained(self) -> bool:
-        """Whether the run needs no training: its weights are whole, or it was done and they were
-        cleaned away."""
+        """Says whether the run needs no training: its weights are whole, or it was done and they
+        were cleaned away."""
         return self.folder.weights.exists() or self.folder.recovered_status().state == "done"
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
@@ -225,7 +225,7 @@ class _Run:
 
 
 class _Stop:
-    """Asked before every step: was a stop requested? Notes the progress now and then."""
+    """Says before every step whether a stop was requested. Notes the progress now and then."""
 
     def __init__(self, folder: RunFolder, trainer: Trainer) -> None:
         self.folder, self.trainer = folder, trainer

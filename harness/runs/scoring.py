@@ -1,4 +1,4 @@
-"""The scores of a trained run: the last validation, and the downstream tasks it is asked for."""
+"""Scores a trained run: the last validation, and the downstream tasks it is asked for."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _failed(folder: RunFolder, spec: RunSpec, settings: TaskSpec, error: Excepti
 
 
 def _reason(error: Exception, file: str | None) -> str:
-    """What an error says, and where in the task's file it was raised."""
+    """Tells what an error says, and where in the task's file it was raised."""
     if isinstance(error, SettingError) or not file:
         return str(error)
     place = place_of(error, Path(file))

@@ -135,8 +135,8 @@ def before_alignment(spec: RunSpec) -> RunSpec:
 
 def learnt(folder: Path) -> Mapping[str, Learnt]:
     """What the ledger in a folder says of each model made there; empty where there is none."""
-    made = read_json(folder / LEDGER).get("made")
-    models = made if isinstance(made, dict) else {}
+    entries = read_json(folder / LEDGER).get("made")
+    models = entries if isinstance(entries, dict) else {}
     ordered = {name: models.get(name) for name in NAMES}  # as they were made
     return {name: model for name, model in ordered.items() if isinstance(model, dict)}
 

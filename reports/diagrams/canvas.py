@@ -1,4 +1,4 @@
-"""The sheet that a diagram is painted on: boxes, wires and words in inches."""
+"""A diagram is painted on this sheet: boxes, wires and words in inches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Canvas:
     """Collects shapes by their look and paints each look at once, which is quick and small."""
 
     def __init__(self, corner: Point, size: Point) -> None:
-        """Gives, in inches, the lower left corner of the picture, its width and height."""
+        """Takes, in inches, the lower left corner of the picture, its width and height."""
         self.corner, self.size = corner, size
         self.shapes: dict[tuple[int, Look], list[Outline]] = {}
         self.texts: list[dict[str, Any]] = []

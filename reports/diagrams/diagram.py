@@ -1,4 +1,4 @@
-"""A design as a picture, from its graph (`architectures/views/graph.py`): who reads whom.
+"""Draws a design as a picture, from its graph (`architectures/views/graph.py`): who reads whom.
 
 A slab is a layer; its fill says which model's weights it would start from, its number which layer
 of that, the strip at its end where the rest of it would. Experts and crossings stand in its row. A
@@ -46,7 +46,7 @@ FONTS = b"'DejaVu Sans', Verdana, sans-serif"
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
-    """The picture of a design; `title`: name it and the fields that were changed."""
+    """Draws the picture of a design; `title`: name it and the fields that were changed."""
     placed = place(graph)
     left, right, low, high = placed.box
     width = max(right - left, NARROWEST)
@@ -85,7 +85,7 @@ def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> b
 
 
 def shape(graph: Graph) -> str:
-    """What a picture depends on, its title aside: graphs that share it look the same."""
+    """Returns what a picture depends on, its title aside: graphs that share it look the same."""
     drawn = {key: graph.get(key) for key in ("nodes", "edges", "lacks")}
     return json.dumps(drawn, sort_keys=True)
 
@@ -114,7 +114,7 @@ def _paint(canvas: Canvas, placed: Placement) -> None:
 
 
 def _paint_row(canvas: Canvas, part: PlacedPart, field: str) -> None:
-    """A part, and what stands beside it."""
+    """Paints a part, and what stands beside it."""
     rest, (width, height) = origin(part.node, f"{field}_rest"), part.size
     canvas.box(part.x, part.y, part.size, _look(part.node, field))
     shift = STRIP / 2 * part.looks if rest else 0.0
@@ -136,7 +136,7 @@ def _paint_row(canvas: Canvas, part: PlacedPart, field: str) -> None:
 
 
 def _branches(wires: Sequence[Wire]) -> Iterator[tuple[Wire, Sequence[Point]]]:
-    """Every wire without the piece of trunk that a longer one from the same part shows already."""
+    """Yields each wire without the piece of trunk that a longer one of the same part shows."""
     trunks: dict[tuple[str, str], list[tuple[Point, Point]]] = {}
     for wire in sorted(wires, key=lambda wire: -_length(wire.points)):
         shown = trunks.setdefault((wire.start, wire.kind), [])
@@ -152,7 +152,7 @@ def _length(points: Sequence[Point]) -> float:
 
 
 def _within(piece: Sequence[Point], trunk: tuple[Point, Point]) -> bool:
-    """Whether an upright or level piece lies on another."""
+    """Says whether an upright or level piece lies on another."""
     spans = [sorted(ends) for ends in zip(*trunk, strict=True)]
     level = any(low == high for low, high in spans)
     return level and all(
@@ -181,7 +181,7 @@ def _entry(canvas: Canvas, at: Point, key: str, text: str) -> None:
 
 
 def label(part: PlacedPart, field: str = "slot") -> str:
-    """What stands on a slab; `field`: see `origin`."""
+    """Returns what stands on a slab; `field`: see `origin`."""
     node, (name, again) = part.node, part.name.partition("#")[::2]
     if node["kind"] == "bridge":
         return "bridge" if part.inputs > 1 else "norm"
@@ -198,9 +198,9 @@ def label(part: PlacedPart, field: str = "slot") -> str:
 
 
 def origin(node: Node, field: str = "slot") -> str:
-    """Whose weights a node has: image, text, other (a second text model), whole (a checkpoint of
-    the whole design) or fresh. `field`: `slot`, where it would start, `source`, where it does, or
-    of either with `_rest` those of its weights that start elsewhere; empty: none do.
+    """Says whose weights a node has: image, text, other (a second text model), whole (a checkpoint
+    of the whole design) or fresh. `field`: `slot`, where it would start, `source`, where it does,
+    or of either with `_rest` those of its weights that start elsewhere; empty: none do.
     """
     start = node.get(field, "")
     if start in ("", "fresh", "whole"):
@@ -216,7 +216,7 @@ def _number(name: str) -> str:
 
 
 def _changed(graph: Graph, width: float) -> list[str]:
-    """The fields that differ from their defaults, in lines that fit."""
+    """Returns the fields that differ from their defaults, in lines that fit."""
     changed: Mapping[str, object] = graph.get("changed", {})
     fields = [f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items()]
     return _wrapped(", ".join(fields), width)
@@ -227,7 +227,7 @@ def _wrapped(text: str, width: float) -> list[str]:
 
 
 def _legend(placed: Placement) -> list[tuple[str, str]]:
-    """Key and what it means, of those that are there."""
+    """Returns each key and what it means, of those that are there."""
     parts, field = placed.parts.values(), placed.field
     nodes = [node for part in parts for node in (part.node, *part.guests)]
     nodes += [pill.node for pill in placed.pills if placed.whole]

@@ -30,7 +30,7 @@ IMAGE, IMAGE_STREAM, JOINT, TEXT_STREAM, TEXT = range(5)
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What a layer has in its row beside its slab: an expert, or a crossing."""
+    """A piece is what a layer has in its row beside its slab: an expert, or a crossing."""
 
     name: str
     node: Node
@@ -70,7 +70,7 @@ class PlacedPart:
 
     @property
     def follows(self) -> bool:
-        """Whether it stands where the layer that it feeds stands."""
+        """Says whether it stands where the layer that it feeds stands."""
         return self.node["kind"] in ("bridge", "queries")
 
     @property
@@ -79,18 +79,18 @@ class PlacedPart:
 
     @property
     def stack(self) -> tuple[str, frozenset[str]]:
-        """Layers of one list that work on one modality."""
+        """Names its stack: layers of one list that work on one modality."""
         return role(self.name).rpartition(".")[0], self.sides
 
     @property
     def number(self) -> int:
-        """Its place in its stack; -1: it has none."""
+        """Returns its place in its stack; -1: it has none."""
         digits = role(self.name).rpartition(".")[2]
         return int(digits) if digits.isdigit() else -1
 
     @property
     def band(self) -> tuple[str, frozenset[str], bool]:
-        """What is counted together: layers of a stack, before fusion or in it."""
+        """Says what is counted together: layers of a stack, before fusion or in it."""
         return (*self.stack, self.node["phase"] in ("fusion", "heads"))
 
     @property
@@ -111,7 +111,7 @@ class PlacedPart:
 
 
 def stand(graph: Graph) -> tuple[dict[str, PlacedPart], list[Edge], list[Edge]]:
-    """The parts in columns and rows, and the edges between them and to heads; x comes later."""
+    """Returns parts in columns and rows, with edges between them and to heads; x comes later."""
     edges = [(edge["from"], edge["to"], edge["as"]) for edge in graph["edges"]]
     hosts = _hosts(graph["nodes"], edges)
     edges = list(dict.fromkeys((hosts.get(a, a), hosts.get(b, b), kind) for a, b, kind in edges))
@@ -137,12 +137,12 @@ def layers_of(parts: Mapping[str, PlacedPart]) -> list[PlacedPart]:
 
 
 def role(name: str) -> str:
-    """The part itself, whichever of its calls: `fusion.1` of `fusion.1#2`."""
+    """Returns the part itself, whichever of its calls: `fusion.1` of `fusion.1#2`."""
     return name.partition("#")[0]
 
 
 def _hosts(nodes: Iterable[Node], edges: Sequence[Edge]) -> dict[str, str]:
-    """Expert or crossing -> the layer in whose row it stands."""
+    """Returns expert or crossing -> the layer in whose row it stands."""
     nodes = list(nodes)
     experts = {node["id"] for node in nodes if node["kind"] == "expert"}
     inside = {node["id"]: node["inside"] for node in nodes if node.get("inside")}
@@ -152,8 +152,8 @@ def _hosts(nodes: Iterable[Node], edges: Sequence[Edge]) -> dict[str, str]:
 def _pieces(
     part: PlacedPart, parts: Mapping[str, PlacedPart], edges: Sequence[Edge]
 ) -> list[Piece]:
-    """What stands beside a part's slab: on the side where it reads the crossing, else experts, of
-    which the layer's own MLP is one where there are others; those of fusion come first.
+    """Returns what stands beside a part's slab: on the side where it reads the crossing, else
+    experts, of which the layer's own MLP is one where there are others; those of fusion come first.
     """
     read = [parts[a] for a, b, kind in edges if b == part.name and kind == "reads"]
     part.looks = -1 if any(other.column < part.column for other in read) else 1
@@ -176,7 +176,9 @@ def _pieces(
 
 
 def _of_role(name: str) -> str:
-    """`text_experts.3` is a "text expert"; that of fusion has both modalities (VLMo's words)."""
+    """Names an expert by its role: `text_experts.3` is a "text expert"; that of fusion has both
+    modalities (VLMo's words).
+    """
     words = name.rpartition(".")[0].removesuffix("s").replace("_", " ")
     return words.replace("fusion", "VL")
 
@@ -184,7 +186,7 @@ def _of_role(name: str) -> str:
 def _parts(
     nodes: Iterable[Node], edges: Sequence[Edge], hosts: Mapping[str, str]
 ) -> dict[str, PlacedPart]:
-    """By name, each after all that it depends on."""
+    """Returns the parts by name, each after all that it depends on."""
     nodes = [node for node in nodes if node["kind"] != "head"]
     shown = {node["id"]: node for node in nodes if node["id"] not in hosts}
     parts: dict[str, PlacedPart] = {}
@@ -207,7 +209,7 @@ def _parts(
 
 
 def _columns(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
-    """Image tower, image stream, joint layers, text stream, text tower: those that are there."""
+    """Sets columns: image tower, image stream, joint layers, text stream, text tower, if there."""
     below: dict[str, set[str]] = {}
     for name in parts:
         inputs = [a for a, b, kind in edges if b == name and kind == "input"]
@@ -257,7 +259,7 @@ def _levels(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> None:
 
 
 def _step(below: PlacedPart, above: PlacedPart, kind: str) -> float:
-    """How much higher a part stands than what it depends on."""
+    """Says how much higher a part stands than what it depends on."""
     if below.small or above.small:
         return 0.5
     # Two streams that read each other: the same layers of both in one row.
@@ -266,7 +268,7 @@ def _step(below: PlacedPart, above: PlacedPart, kind: str) -> float:
 
 
 def _heights(parts: Mapping[str, PlacedPart]) -> None:
-    """Rows at even distances, more where a stack ends in some column."""
+    """Sets rows at even distances, more where a stack ends in some column."""
     levels = sorted({part.level for part in parts.values()})
     small = {part.level for part in parts.values() if part.small}
     breaks = set()

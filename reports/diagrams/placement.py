@@ -1,5 +1,5 @@
-"""Where everything of a design's diagram stands, before anything is painted: the parts, the wires
-between them, heads beside what they read, and how many layers of what each column has.
+"""Places everything of a design's diagram before anything is painted: the parts, the wires between
+them, heads beside what they read, and how many layers of what each column has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LINE, LETTER = 0.125, 0.066
 
 @dataclass(frozen=True, kw_only=True)
 class Pill:
-    """A head beside or above the part that it reads; one that reads several stands at each."""
+    """A pill is a head beside or above the part it reads; one that reads several stands at each."""
 
     head: str
     node: Node
@@ -29,7 +29,7 @@ class Pill:
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """How many layers of what, and how wide; `span`: the heights that it speaks of."""
+    """Says how many layers of what, and how wide; `span`: the heights that it speaks of."""
 
     lines: tuple[str, ...]
     x: float
@@ -57,7 +57,7 @@ class Placement:
 
 
 def place(graph: Graph) -> Placement:
-    """The places of all parts."""
+    """Returns the places of all parts."""
     parts, edges, heads = stand(graph)
     nets = nets_of(parts, edges)
     beside = {parts[a].column for a, _, _ in heads if not _is_top(parts[a], parts)}
@@ -88,7 +88,7 @@ def _is_top(part: PlacedPart, parts: Mapping[str, PlacedPart]) -> bool:
 def _pills(
     parts: Mapping[str, PlacedPart], name: str, heads: Sequence[Node]
 ) -> tuple[list[Pill], list[Wire]]:
-    """The heads that read a part: above it where it is the highest of its column, else outside."""
+    """Places heads that read a part: above it where it is highest in its column, else outside."""
     part, (width, height), pills, wires = parts[name], PILL, list[Pill](), list[Wire]()
     for i, head in enumerate(heads):
         points: tuple[tuple[float, float], ...]
@@ -143,7 +143,7 @@ def _captions(parts: Mapping[str, PlacedPart], pills: Sequence[Pill]) -> list[Ca
 
 
 def _counted(band: Sequence[PlacedPart]) -> tuple[str, ...]:
-    """What a stack is, how many layers it has, and how wide it is."""
+    """Says what a stack is, how many layers it has, and how wide it is."""
     node, count = band[0].node, len(band)
     what = "fusion" if band[0].band[-1] else node["phase"]
     lines = [what, f"{count} layer{'s' * (count > 1)}", f"{node['width']} wide"]

@@ -1,4 +1,4 @@
-"""Wires between the parts of a diagram, and the x of its columns, which leaves room for them.
+"""Lays wires between the parts of a diagram, and sets the x of its columns to leave room for them.
 
 Within a column a wire goes straight up. Between columns it runs in the gutter, as a trunk where it
 has several targets or a long way, so that none crosses a label.
@@ -28,7 +28,7 @@ class Wire:
 
 @dataclass
 class Net:
-    """What leaves one part for one gutter: a trunk with a branch to each target."""
+    """A net is what leaves one part for one gutter: a trunk with a branch to each target."""
 
     source: PlacedPart
     kind: str
@@ -56,7 +56,7 @@ def nets_of(parts: Mapping[str, PlacedPart], edges: Sequence[Edge]) -> list[Net]
 
 
 def _upright(source: PlacedPart, target: PlacedPart, parts: Mapping[str, PlacedPart]) -> bool:
-    """Whether nothing stands between two parts of one column."""
+    """Says whether nothing stands between two parts of one column."""
     levels = (source.level, target.level)
     return source.column == target.column and not any(
         part.column == source.column and min(levels) < part.level < max(levels)
@@ -116,7 +116,7 @@ def wires_of(
 
 
 def _entry(net: Net, target: PlacedPart) -> int:
-    """The gutter from which a wire comes to its target."""
+    """Returns the gutter from which a wire comes to its target."""
     if net.gutter in (target.column - 1, target.column):
         return net.gutter
     return target.column - 1 if target.column > net.gutter else target.column

@@ -1,6 +1,6 @@
-"""The format of salesforce/ALBEF's checkpoints (Li et al. 2021), read by the roles of `split_bert`:
-those of pre-training, and as far as names tell the fine-tuned ones (retrieval, SNLI-VE, VQA,
-NLVR2).
+"""The format of salesforce/ALBEF's checkpoints (Li et al. 2021) is read by the roles of
+`split_bert`: those of pre-training, and as far as names tell the fine-tuned ones (retrieval,
+SNLI-VE, VQA, NLVR2).
 
 A file says no number of heads: where nothing else does, 64 columns make a head, as in every ViT
 and BERT that ALBEF was published with.
@@ -79,8 +79,8 @@ def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
 
 
 def _check_not_blip(roles: Roles) -> None:
-    """BLIP (Li et al. 2022): text layers all cross, and are passed with and without crossing; its
-    captioners hold an answer decoder and no text encoder.
+    """Refuses BLIP (Li et al. 2022): text layers all cross, and are passed with and without
+    crossing; its captioners hold an answer decoder and no text encoder.
     """
     crosses = any(role.startswith("layers.0.cross") for role in roles)
     if crosses or not any(role.startswith("layers.") for role in roles):

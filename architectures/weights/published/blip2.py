@@ -1,5 +1,5 @@
-"""The format of BLIP-2's first stage (Li et al. 2023, as transformers names it), read by the roles
-of `query_bottleneck`.
+"""The format of BLIP-2's first stage (Li et al. 2023, as transformers names it) is read by the
+roles of `query_bottleneck`.
 
 BLIP-2 took BERT's token types out: their rows become zeros. Of its second stage, which generates
 text, the image tower can be taken.

@@ -1,5 +1,5 @@
-"""The format of BridgeTower's checkpoints (Xu et al. 2023, as transformers names them), read by the
-roles of `bridge`.
+"""The format of BridgeTower's checkpoints (Xu et al. 2023, as transformers names them) is read by
+the roles of `bridge`.
 
 The text tower's pooler, which nothing reads, is left out, and so are the ITC heads, which read
 projected tokens and the fused ones; the one table of types becomes a row of text and a row of the

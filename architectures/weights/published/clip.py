@@ -1,4 +1,4 @@
-"""The format of CLIP's checkpoints (Radford et al. 2021, as transformers names them), read by the
+"""The format of CLIP's checkpoints (Radford et al. 2021, as transformers names them) is read by the
 roles of `dual_encoder`.
 
 CLIP projects without a bias, our ITC head with one: its bias is zero here. The class token, kept as

@@ -1,4 +1,4 @@
-"""The format of DistilBERT's checkpoints (Sanh et al. 2019, as transformers names them)."""
+"""This is the format of DistilBERT's checkpoints (Sanh et al. 2019, as transformers names them)."""
 
 from __future__ import annotations
 

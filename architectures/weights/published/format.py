@@ -37,7 +37,7 @@ LEFT_OUT: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
-    """How one kind of published model is read."""
+    """A format says how one kind of published model is read."""
 
     kind: str
     """Its name, and what a message calls it."""

@@ -1,6 +1,4 @@
-"""The format of folders of `fuselab export`: names are roles already, and digests show that nothing
-was altered.
-"""
+"""In folders of `fuselab export` names are roles, and digests show that nothing was altered."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The format of LXMERT's checkpoints (Tan and Bansal 2019, as transformers names them), read by the
-roles of `co_attention`: language layers as the text tower, cross layers as the two streams.
+"""The format of LXMERT's checkpoints (Tan and Bansal 2019, as transformers names them) is read by
+the roles of `co_attention`: language layers as the text tower, cross layers as the two streams.
 
 Its image side begins with the regions of a detector, so no image tower comes with it; the image
 stream's last layer, which nothing reads, is left out.

@@ -1,4 +1,4 @@
-"""The format of RoBERTa's checkpoints (Liu et al. 2019, as transformers names them).
+"""This is the format of RoBERTa's checkpoints (Liu et al. 2019, as transformers names them).
 
 Layers are BERT's. The position table has two rows that no word takes: words count from the row
 after padding's, which is 1.

@@ -23,7 +23,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFormat:
-    """How a folder (or hub name) of one kind is read and written."""
+    """A text format says how a folder (or hub name) of one kind is read and written."""
 
     model_type: str
     """What the configuration says it is."""

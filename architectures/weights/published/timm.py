@@ -1,4 +1,4 @@
-"""The format of timm's ViTs, DeiT's among them (their files have timm's names)."""
+"""This is the format of timm's ViTs, DeiT's among them (their files have timm's names)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
 
 
 def _stated(config: Config) -> Mapping[str, Any]:
-    """What a folder says of the pictures; hubs keep it under `pretrained_cfg`, some files bare."""
+    """Reads what a folder says of images: hubs keep it under `pretrained_cfg`, some files bare."""
     return config.get("pretrained_cfg") or config
 
 

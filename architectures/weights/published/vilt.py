@@ -1,5 +1,5 @@
-"""The format of ViLT's checkpoints (Kim et al. 2021, as transformers names them), read by the roles
-of `single_stream`.
+"""The format of ViLT's checkpoints (Kim et al. 2021, as transformers names them) is read by the
+roles of `single_stream`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The format of VisualBERT's checkpoints (Li et al. 2019, as transformers names them), read by the
-roles of `merged_attention` over patches.
+"""The format of VisualBERT's checkpoints (Li et al. 2019, as transformers names them) is read by
+the roles of `merged_attention` over patches.
 
 They hold no image tower: VisualBERT reads the regions of a detector, so the weights of the patch
 embedding come from elsewhere.

@@ -60,7 +60,7 @@ def masked_kinds(
            at one word the one of most words wins, then the kind that is named first; what is of
            the kind "" is never masked
     """
-    found: dict[str, list[tuple[int, list[int], list[int]]]] = {kind: [] for kind in kinds if kind}
+    masked: dict[str, list[tuple[int, list[int], list[int]]]] = {kind: [] for kind in kinds if kind}
     entries = _entries(kinds)
     longest = max((len(entry) for entry in entries), default=1)
     for row, captions in enumerate(split.captions):
@@ -70,8 +70,8 @@ def masked_kinds(
             for at, (_, pieces) in enumerate(places):
                 kind = _kind(words[at : at + longest], entries)
                 if kind and pieces[-1] < tokenizer.length - 1:  # the last place is [SEP]'s
-                    found[kind].append((row, ids, pieces))
-    return {kind: _kept(its, tokenizer, items) for kind, its in found.items() if its}
+                    masked[kind].append((row, ids, pieces))
+    return {kind: _kept(its, tokenizer, items) for kind, its in masked.items() if its}
 
 
 def _entries(kinds: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], str]:
@@ -102,11 +102,11 @@ def _words(caption: str, tokenizer: Tokenizer) -> tuple[list[int], list[tuple[st
 
 
 def _kept(
-    found: list[tuple[int, list[int], list[int]]], tokenizer: Tokenizer, items: int
+    captions: list[tuple[int, list[int], list[int]]], tokenizer: Tokenizer, items: int
 ) -> MaskedKind:
-    if len(found) > items:
-        found = [found[i * len(found) // items] for i in range(items)]
-    rows, ids, pieces = zip(*found, strict=True)
+    if len(captions) > items:
+        captions = [captions[i * len(captions) // items] for i in range(items)]
+    rows, ids, pieces = zip(*captions, strict=True)
     ids_NL = tokenizer.padded(ids).astype(np.int64)
     positions_NR = np.zeros((len(rows), max(map(len, pieces))), dtype=np.int64)
     labels_NR = np.full(positions_NR.shape, -100)

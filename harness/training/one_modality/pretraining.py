@@ -224,9 +224,9 @@ class Pretraining:
     def _measured_pairs(self, course: Aligned, words: MaskedWords) -> dict[str, JsonValue]:
         checked = self._validation()
         guess = sum(float(batch.match_BB.double().mean()) for batch in checked) / len(checked)
-        told = _accuracy(self._measure(course, checked), guess, "validation")
+        accuracy = _accuracy(self._measure(course, checked), guess, "validation")
         after = self._measured_words(Words(words.to(self.device)))
-        return told | {"words_accuracy": after["accuracy"]}
+        return accuracy | {"words_accuracy": after["accuracy"]}
 
     def _measured_patches(self, course: Patches) -> dict[str, JsonValue]:
         term = self._measure(course, self._validation())

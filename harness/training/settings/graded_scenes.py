@@ -49,6 +49,6 @@ def graded_scenes(difficulty: int | str) -> Scenes:
     if isinstance(difficulty, int) and 0 <= difficulty < len(names):
         name = names[difficulty]
     if name not in DIFFICULTIES:
-        known = [*names, *map(str, range(len(names)))]
-        raise nearest(str(name), known, "difficulty of scenes")
+        choices = [*names, *map(str, range(len(names)))]
+        raise nearest(str(name), choices, "difficulty of scenes")
     return DIFFICULTIES[str(name)]

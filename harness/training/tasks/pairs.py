@@ -74,8 +74,8 @@ def names(task: Pairs) -> tuple[str, ...]:
     """Returns the names of the scores that some design gets, so that a study may ask for one; those
     of the tags that the task names, or of all swaps of scenes.
     """
-    known = task.tags or (() if task.groups else SWAPS)
-    tags = ("", *(f"{name_of(tag)}_" for tag in known))
+    tag_names = task.tags or (() if task.groups else SWAPS)
+    tags = ("", *(f"{name_of(tag)}_" for tag in tag_names))
     suffixes = ("", *(f"_{name}" for name in PROTOCOLS))
     return (
         *(f"{t}{rule}{s}" for t in tags for rule in (*RULES, "margin") for s in suffixes),

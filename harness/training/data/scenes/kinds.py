@@ -27,7 +27,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
 
 
 def _said(words: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    return tuple(said for word in words for said in (word, *SYNONYMS.get(word, ())))
+    return tuple(spelling for word in words for spelling in (word, *SYNONYMS.get(word, ())))
 
 
 def _plural(word: str) -> str:
