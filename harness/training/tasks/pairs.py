@@ -29,7 +29,7 @@ import torch
 from architectures.contract import Facts, FusionDesign
 from harness.training.data.corpus import Corpus
 from harness.training.data.group_files import read_lines
-from harness.training.data.group_sets import groups_of
+from harness.training.data.group_sets import check_tags, groups_of
 from harness.training.data.groups import Group, Groups, tag_name
 from harness.training.data.scenes.swaps import swap_tags
 from harness.training.objectives.compared import group_tables
@@ -75,7 +75,7 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Pairs) ->
 def names(task: Pairs, data: Data) -> tuple[str, ...]:
     """Returns the names of the scores that some design gets, so that a study may ask for one: those
     of the groups in the folder, or of what can be swapped in the scenes. Raises `DataError` as
-    `read_lines` does.
+    `read_lines` does, and `SettingError` as `check_tags`.
     """
     sizes = set(_sizes(task, data))
     of_tags = {(t, k, count) for tag, k, count in sizes for t in {"", tag and f"{tag_name(tag)}_"}}
@@ -93,7 +93,9 @@ def names(task: Pairs, data: Data) -> tuple[str, ...]:
 def _sizes(task: Pairs, data: Data) -> Iterator[tuple[str, int, int]]:
     """Yields tag, pictures and captions of the groups; of scenes, of a group of each tag."""
     if task.groups:
-        for line in read_lines(Path(task.groups).expanduser()):
+        lines = read_lines(Path(task.groups).expanduser())
+        check_tags(task, {line.tag for line in lines})
+        for line in lines:
             if not task.tags or line.tag in task.tags:
                 yield line.tag, len(line.images), len(line.captions)
     elif isinstance(data, Scenes):

@@ -133,6 +133,8 @@ def test_a_study_may_name_the_scores_that_scenes_or_a_folder_have(tmp_path: Path
     assert {"adjective_noun_margin_itc", "caption_blind_floor", "swap_caption"} <= set(every)
     assert not {"swap_margin", "swap_group_match", "statement", "colour_margin"} & set(every)
     apart = names(task.with_fields({"tags": ("swap",), "floors": False}), scenes)
+    with pytest.raises(SettingError, match=r"unknown tag .*'swop'; did you mean 'swap'\?"):
+        names(task.with_field("tags", ("swop",)), scenes)
     assert "group_match" not in apart and "caption" in apart and "caption_blind_floor" not in apart
 
 
