@@ -15,7 +15,9 @@ from harness.runs import along
 from harness.study import Study
 from harness.training.loop.budget import grid_of, steps_of
 from harness.training.scoring import registry as tasks
+from harness.training.settings.data import Data
 from harness.training.settings.loop import Final
+from harness.training.settings.tasks import TaskSpec
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
@@ -77,15 +79,19 @@ def _check_space(study: Study) -> None:
 
 
 def scores_of(planned: Plan) -> set[str]:
-    """Returns the names of all final scores that some run will have, as `retrieval/mean_recall`."""
-    names = set()
+    """Names of all final scores that some run will have, as `retrieval/mean_recall`."""
+    names: set[str] = set()
+    named: list[tuple[TaskSpec, Data]] = []
     for row in planned.rows:
-        spec = row.spec
+        spec, data = row.spec, row.spec.asked.data
         for task in spec.asked.tasks:
-            names |= {f"{task.title}/{score}" for score in tasks.find(task.name).names(task)}
+            if (task, data) not in named:  # a folder of groups is read once for all rows
+                named.append((task, data))
+                scores = tasks.find(task.name).names(task, data)
+                names |= {f"{task.title}/{score}" for score in scores}
         for objective in spec.train.objectives.active():
             names |= {f"validation/{objective}_{what}" for what in ("loss", "accuracy")}
-        names |= along.names(spec.train.objectives.active(), spec.train.measure)
+        names |= along.names(spec.train.objectives.active(), spec.train.measure, data)
     return names
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import ScoresRecord
 from harness.training.loop.budget import grid_of, steps_of
-from harness.training.objectives.binding import curve_names
+from harness.training.objectives.binding import CURVES, curve_names
 from harness.training.scoring.contract import Score
+from harness.training.settings.data import Data
 from harness.training.settings.loop import Measure
 from harness.training.settings.spec import TrainSpec
 
@@ -68,7 +69,7 @@ def _arrivals(curves: Curves, train: TrainSpec) -> list[Score]:
     """
     never = _after_the_last(train)
     scores = []
-    for name in sorted(set(curve_names(train.measure)) & curves.keys()):
+    for name in sorted(name for name in curves if name.startswith(CURVES)):
         there = [step for step, value in curves[name].items() if value >= ARRIVED]
         step = min(there, default=never)
         scores.append(
@@ -89,7 +90,7 @@ def _after_the_last(train: TrainSpec) -> int:
     return steps + steps // (len(grid_of(steps, train.measure.points)) - 1)
 
 
-def names(objectives: tuple[str, ...], measure: Measure) -> set[str]:
-    """Returns the names of these scores that a run with such objectives will have."""
+def names(objectives: tuple[str, ...], measure: Measure, data: Data) -> set[str]:
+    """Returns the names of these scores that a run with such objectives on such data will have."""
     means = {f"{MEAN}/{name}_{what}" for name in objectives for what in ("loss", "accuracy")}
-    return means | {f"{ARRIVAL}/{curve.replace('/', '_')}" for curve in curve_names(measure)}
+    return means | {f"{ARRIVAL}/{curve.replace('/', '_')}" for curve in curve_names(measure, data)}

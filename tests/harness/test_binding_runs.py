@@ -114,8 +114,9 @@ def test_the_mean_over_training_leaves_out_the_start(binding: Study, outputs: Pa
 def test_a_study_may_ask_for_these_scores(binding: Study, outputs: Path) -> None:
     names = scores_of(plan(binding, outputs))
     asked = ("pairs/relation_margin_itm", "pairs/mcnemar_p", "words/direction",
-             "steps_until/pairs_colour", "steps_until/words_place")  # fmt: skip
+             "steps_until/pairs_colour", "steps_until/words_direction")  # fmt: skip
     assert {"mean_over_training/itm_loss", *asked} <= names
+    assert "steps_until/words_place" not in names
     quiet = binding.with_fields({"measure.pairs": 0, "measure.words": 0})
     assert not [name for name in scores_of(plan(quiet, outputs)) if name.startswith("steps_until")]
 

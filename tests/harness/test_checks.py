@@ -19,7 +19,11 @@ from harness.planning.prepare import prepared
 from harness.runs.kept import read_checkpoint, read_weights, write_checkpoint, write_weights
 from harness.runs.scoring import _reason
 from harness.study import Budget, Cell, Pictures, Retrieval, Scenes, Study, Text, WarmStart, scale
+from harness.training.settings.graded_scenes import graded_scenes
+from harness.training.settings.loop import Measure
+from harness.training.settings.tasks import Pairs, Words
 from harness.training.tasks import retrieval
+from tests.training.data.conftest import png
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,33 @@ def test_a_name_that_nothing_answers(
         with pytest.raises(SettingError, match=message):
             ask(tiny.with_fields(changes))
     assert not (outputs / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "primary",
+    ["steps_until/pairs_count", "steps_until/words_size", "pairs/count_margin", "words/size",
+     "pairs/caption_blind_floor", "pairs/statement"],
+)  # fmt: skip
+def test_a_score_that_these_scenes_cannot_have(primary: str, tiny: Study, outputs: Path) -> None:
+    scenes = graded_scenes("binding").with_fields({"train": 48, "val": 24, "test": 24})
+    study = tiny.with_fields(
+        {"data": scenes, "tasks": (Pairs(count=6), Words()), "measure": Measure(pairs=6, words=6)}
+    )
+    with pytest.raises(SettingError, match=rf"score \(setting primary\) '{primary}'"):
+        Lab(outputs).plan(study.with_field("primary", primary))
+    Lab(outputs).plan(study.with_field("primary", "steps_until/pairs_relation_itc"))
+
+
+def test_a_score_that_groups_of_one_picture_cannot_have(
+    tiny: Study, outputs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(0))
+    line = '{"group": "x", "images": ["a.png"], "captions": ["a", "b"], "match": [[1, 0]]}\n'
+    (tmp_path / "groups.jsonl").write_text(line)
+    study = tiny.with_field("tasks", (Pairs(groups=str(tmp_path)),))
+    with pytest.raises(SettingError, match=r"score \(setting primary\) 'pairs/group_match'"):
+        Lab(outputs).plan(study.with_field("primary", "pairs/group_match"))
+    Lab(outputs).plan(study.with_field("primary", "pairs/caption_blind_floor"))
 
 
 def test_a_loss_may_be_primary_and_an_axis_a_setting(tiny: Study, outputs: Path) -> None:

@@ -1,6 +1,7 @@
 """Copies of published sets in the layouts of their repositories, tiny ones, become groups."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -257,4 +258,80 @@ def test_a_field_that_cannot_be_read_is_named(
 def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "swap_obj.json").write_text("{")
     code, output = said("sugarcrepe", tmp_path / "swap_obj.json", tmp_path / "t")
-    assert code == 2 and "swap_obj.json is no JSON" in output
+    assert code == 2 and "swap_obj.json: no JSON" in output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bbox_w": 0}, "item 0, field 'bbox_w': 0 is less than a pixel"),
+        ({"bbox_h": 0.3}, "item 0, field 'bbox_h': 0.3 is less than a pixel"),
+        ({"bbox_h": -4}, "item 0, field 'bbox_h': -4 is less than a pixel"),
+        ({"bbox_x": math.nan}, "item 0, field 'bbox_x': nan is no number that can be used"),
+        ({"bbox_y": math.inf}, "item 0, field 'bbox_y': inf is no number that can be used"),
+        ({"bbox_x": 10**400}, "(401 characters) is no number that can be used"),
+        ({"bbox_x": 12}, "item 0: the box (12, 2, 17, 6) of the fields 'bbox_x' to 'bbox_h' lies"),
+        ({"bbox_y": -4}, "item 0: the box (3, -4, 8, 0) of the fields 'bbox_x' to 'bbox_h' lies"),
+    ],
+)
+def test_a_box_that_holds_nothing_is_refused(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    source, _ = aro(tmp_path / "copy")
+    (file,) = source.glob("*.json") if source.is_dir() else [source]
+    write(file, [{**row, **changes} for row in json.loads(file.read_text())])
+    code, output = said("aro", source, tmp_path / "groups")
+    assert code == 2 and f"{file}, item 0" in output and message in output, output
+
+
+def test_a_name_of_one_thing_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "mug.jpeg")
+    row = {"image_path": "mug.jpeg", "caption_options": ["a mug"]}
+    source = write(tmp_path / "controlled.json", [row])
+    code, output = said("whats_up", source, tmp_path / "groups")
+    assert code == 2 and f"{source}, item 0, field 'image_path': 'mug.jpeg' does not" in output
+
+
+def row_of(**fields: object) -> dict[str, object]:
+    return {"id": 1, "image_1": "a.png", "image_2": "b.png", "caption_1": "x\u2028y",
+            "caption_2": "y\x85x", **fields}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row_of(), row_of()], "item 1: the group '1' is that of {source}, item 0 too"),
+        ([row_of(id="")], "item 0: GroupLine.group: must not be empty"),
+        ([row_of(image_2="a.png")], "item 0, field 'images': the same image twice"),
+        ([row_of(caption_2="X y")], "{source}: no group left; 1 left out: captions are equal"),
+        ([], "{source}: no group left; it holds none"),
+    ],
+)
+def test_faults_are_those_of_the_source(rows: list[object], message: str, tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "b.png")
+    source = write(tmp_path / "test.json", rows)
+    code, output = said("colorswap", source, tmp_path / "groups")
+    assert code == 2 and message.format(source=source) in output, output
+    assert str(source) in output and ".part" not in output
+
+
+def test_statements_that_are_all_right_are_said_of_the_source(tmp_path: Path) -> None:
+    source, images = vsr(tmp_path / "copy")
+    source.write_text(source.read_text().replace('"label": 0', '"label": 1'))
+    code, output = said("vsr", source, tmp_path / "groups", *with_images(images))
+    assert code == 2 and f"{source}, field 'match': every group of one caption is right" in output
+    assert ".part" not in output
+
+
+def test_lines_of_a_source_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    source, images = vsr(tmp_path / "copy")
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row in rows:
+        row["caption"] += "\u2028\x85."
+    content = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    source.write_text(f"\ufeff{content}", encoding="utf-8")
+    code, output = said("vsr", source, tmp_path / "groups", *with_images(images))
+    assert code == 0, output
+    assert [line.captions[0] for line in read_lines(tmp_path / "groups")] == [
+        row["caption"] for row in rows
+    ]

@@ -1,14 +1,17 @@
-"""Digests of files are made once a process, for as long as a file stays as it was."""
+"""Files are read here as lines of JSON, and digested once a process, for as long as they stay."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic import JsonValue
 
 T = TypeVar("T")
 
@@ -59,3 +62,23 @@ def crc32(path: Path) -> int:
         while piece := file.read(_PIECE):
             total = zlib.crc32(piece, total)
     return total
+
+
+def lines_of(content: str) -> Iterator[tuple[int, str]]:
+    """Yields number and text of every line that is not blank. Only a line feed ends one: texts in
+    JSON may hold other separators as they are, as U+2028.
+    """
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            yield number, line
+
+
+def json_of(text: str) -> JsonValue:
+    """Reads JSON. Raises ValueError with the reason, also where it is nested too deep."""
+    try:
+        value: JsonValue = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON ({error.msg} at character {error.pos})") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+    return value

@@ -14,7 +14,8 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +26,8 @@ from pydantic import BeforeValidator, Field
 from architectures.frozen import Frozen, SettingError, checked
 from harness.training.data.cache import DataError, stored, write_array
 from harness.training.data.decoding import Square, decode
-from harness.training.data.files import sha256
-from harness.training.data.groups import Group, Groups
+from harness.training.data.files import json_of, lines_of, sha256
+from harness.training.data.groups import Group, Groups, TagNames
 from harness.training.data.identity import caption_hash
 from harness.training.data.sources.cells import picture_file
 from harness.training.settings.data import Name
@@ -34,6 +35,8 @@ from harness.training.settings.data import Name
 FILE = "groups.jsonl"
 MOST = 8
 """Pictures or captions of one group: their orders are counted out."""
+LONGEST_TAG = 100
+"""Characters of a tag, which is a part of its scores' names: MLflow's end at 250."""
 _SHOWN = 5
 """Bad lines that a message shows; the others are counted."""
 _FORMAT = "1"
@@ -53,7 +56,7 @@ class GroupLine(Frozen):
     """Its l captions."""
     match: tuple[tuple[bool, ...], ...]
     """k rows of l values: the caption is right for the picture."""
-    tag: str = ""
+    tag: Annotated[str, Field(max_length=LONGEST_TAG)] = ""
     """What was swapped, or another kind that is scored apart."""
 
     @property
@@ -77,7 +80,9 @@ class GroupLine(Frozen):
             )
         if len({caption_hash(caption) for caption in self.captions}) < count:
             return "field 'captions': two of them are equal but for case and spacing"
-        if len(set(self.images)) < k:
+        if not all(caption.strip() for caption in self.captions):
+            return "field 'captions': one of them is blank"
+        if len({posixpath.normpath(image) for image in self.images}) < k:
             return "field 'images': the same image twice"
         if k > 1 and not ((self.match_kl.sum(0) == 1) & (self.match_kl.sum(1) == 1)).all():
             return "field 'match': every image needs exactly one right caption of its own"
@@ -95,7 +100,7 @@ def read_lines(folder: Path) -> list[GroupLine]:
     """
     path = folder / FILE
     try:
-        texts = path.read_text("utf-8").splitlines()
+        texts = list(lines_of(path.read_text("utf-8-sig")))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); `fuselab convert` writes such "
                         "folders") from error  # fmt: skip
@@ -104,12 +109,15 @@ def read_lines(folder: Path) -> list[GroupLine]:
     lines: list[GroupLine] = []
     bad: list[str] = []
     first: dict[str, int] = {}
-    for number, text in enumerate(texts, 1):
+    tags = TagNames()
+    for number, text in texts:
         try:
             line = checked(GroupLine, _object(text), "field ")
             problem = line.problem() or _missing(line, folder)
             if not problem and (before := first.setdefault(line.group, number)) != number:
                 problem = f"field 'group': {line.group!r} stands in line {before} already"
+            if not problem and (why := tags.problem(line.tag, f"line {number}")):
+                problem = f"field 'tag': {why}"
         except (ValueError, SettingError) as error:
             problem = str(error)
         if problem:
@@ -117,15 +125,13 @@ def read_lines(folder: Path) -> list[GroupLine]:
         else:
             lines.append(line)
     _complain(path, bad, len(texts))
-    _check_statements(path, lines)
+    if problem := statements_problem(lines):
+        raise DataError(f"{path}, {problem}")
     return lines
 
 
-def _object(text: str) -> dict[str, object]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON ({error.msg} at character {error.pos})") from None
+def _object(text: str) -> Mapping[str, object]:
+    value = json_of(text)
     if not isinstance(value, dict):
         raise ValueError(f"{type(value).__name__} where an object with 'group' should be")
     return value
@@ -134,7 +140,7 @@ def _object(text: str) -> dict[str, object]:
 def _missing(line: GroupLine, folder: Path) -> str:
     for image in line.images:
         try:
-            picture_file(image, folder, named=False)
+            picture_file(image, folder, named=False, hint="put it into the folder")
         except ValueError as error:
             return f"field 'images': {error}"
     return ""
@@ -149,15 +155,16 @@ def _complain(path: Path, bad: Sequence[str], lines: int) -> None:
         raise DataError(f"{path}: no groups")
 
 
-def _check_statements(path: Path, lines: Sequence[GroupLine]) -> None:
-    """Raises DataError where all groups of one caption are right, or all wrong."""
+def statements_problem(lines: Sequence[GroupLine]) -> str:
+    """Says so where all groups of one caption are right, or all wrong; empty: they are not."""
     statements = {line.match[0][0] for line in lines if len(line.captions) == 1}
     if len(statements) == 1:
         only = "right" if statements.pop() else "wrong"
-        raise DataError(
-            f"{path}, field 'match': every group of one caption is {only}, so there is no "
+        return (
+            f"field 'match': every group of one caption is {only}, so there is no "
             f"{'negative' if only == 'right' else 'positive'} to tell apart"
         )
+    return ""
 
 
 def folder_digest(where: str) -> str:
@@ -209,11 +216,13 @@ def _decode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = pool.map(functools.partial(decode, folder=folder, square=square), images)
         problems: dict[str, str] = {}
+        hashes: dict[str, int] = {}
 
         def pixels(image: str) -> np.ndarray:
             picture = next(decoded)
             if picture.problem:
                 problems[image] = picture.problem
+            hashes[image] = picture.picture_hash
             return picture.image_SSC[None]
 
         shape = (len(images), square.side, square.side, square.channels)
@@ -223,5 +232,11 @@ def _decode(
         for number, line in enumerate(lines, 1)
         for image in line.images
         if image in problems
+    ]
+    bad += [
+        f"line {number}, field 'images': two of them show the same picture"
+        for number, line in enumerate(lines, 1)
+        if len({hashes[image] for image in line.images}) < len(line.images)
+        and not problems.keys() & set(line.images)
     ]
     _complain(folder / FILE, bad, len(lines))

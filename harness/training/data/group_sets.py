@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from architectures.frozen import SettingError, nearest
@@ -30,9 +31,13 @@ def groups_of(corpus: Corpus, task: Pairs) -> Groups:
         raise SettingError(
             "pairs: only scenes have swap groups; name a folder of groups in the task's `groups`"
         )
-    tags = {group.tag for group in groups.groups}
+    check_tags(task, {group.tag for group in groups.groups})
+    kept = tuple(group for group in groups.groups if not task.tags or group.tag in task.tags)
+    return replace(groups, groups=kept)
+
+
+def check_tags(task: Pairs, tags: Collection[str]) -> None:
+    """Raises `SettingError` with the nearest one where the task names a tag that no group has."""
     for tag in task.tags:
         if tag not in tags:
             raise nearest(tag, tags, "tag of groups (setting tags of the task pairs)")
-    kept = tuple(group for group in groups.groups if not task.tags or group.tag in task.tags)
-    return replace(groups, groups=kept)

@@ -7,6 +7,7 @@ group.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,3 +39,27 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+
+def tag_name(tag: str) -> str:
+    """Returns a tag as a part of a score's name: small letters, digits and `_`."""
+    return re.sub(r"[^a-z0-9]+", "_", tag.casefold()).strip("_")
+
+
+class TagNames:
+    """Sees to it that each tag of a set has a name of its own, under which it is scored."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, str]] = {}
+
+    def problem(self, tag: str, where: str) -> str:
+        """Says why a tag cannot be scored beside those before it; empty: it can. `where`: what
+        names its place.
+        """
+        name = tag_name(tag)
+        if tag and not name:
+            return f"{tag!r} has no letter a-z and no digit, which the name of its scores needs"
+        first, place = self._first.setdefault(name, (tag, where))
+        if first != tag:
+            return f"{tag!r} and {first!r} ({place}) both have scores called {name!r}"
+        return ""

@@ -19,14 +19,17 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.group_sets import groups_of
 from harness.training.data.groups import Groups
 from harness.training.data.masked_kinds import MaskedKind, masked_kinds
-from harness.training.data.scenes.kinds import kinds
+from harness.training.data.scenes.kinds import kinds, kinds_in
+from harness.training.data.scenes.swaps import swap_tags
 from harness.training.data.tokenizer import Tokenizer
 from harness.training.objectives.compared import group_tables, words_right
 from harness.training.scoring.groups import MATCH, shares_of
-from harness.training.settings.data import Scenes
+from harness.training.settings.data import Data, Scenes
 from harness.training.settings.loop import Measure
-from harness.training.settings.tasks import SWAPS, Pairs
+from harness.training.settings.tasks import Pairs
 
+CURVES = ("pairs/", "words/")
+"""With what the names of these curves begin."""
 EVERY = "all"
 """What stands in the place of a tag for all groups."""
 
@@ -100,8 +103,11 @@ def binding_of(measure: Measure, corpus: Corpus) -> Binding:
     )
 
 
-def curve_names(measure: Measure) -> tuple[str, ...]:
-    """Returns the names of the curves that some design on some scenes gets."""
-    pairs = [f"pairs/{tag}{by}" for tag in (*SWAPS, EVERY) for by in ("", "_itc")]
-    words = [f"words/{kind}" for kind in filter(None, kinds())]
+def curve_names(measure: Measure, data: Data) -> tuple[str, ...]:
+    """Returns the names of the curves that some design gets on these data."""
+    if not isinstance(data, Scenes):
+        return ()
+    tags = (*swap_tags(data)[: measure.pairs], EVERY)
+    pairs = [f"pairs/{tag}{by}" for tag in tags for by in ("", "_itc")]
+    words = [f"words/{kind}" for kind in kinds_in(data)]
     return (*(pairs if measure.pairs else ()), *(words if measure.words else ()))

@@ -42,6 +42,13 @@ RULES = (MATCH, TEXT, PICTURE, GROUP, CAPTION, STATEMENT)
 """In the order of importance: a set's main score is the first that it has."""
 
 
+def rules_of(k: int, captions: int) -> tuple[str, ...]:
+    """Lists the rules that score a group of k pictures and so many captions."""
+    if k > 1:
+        return (MATCH, TEXT, PICTURE, GROUP, CAPTION)
+    return (CAPTION,) if captions > 1 else (STATEMENT,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shares:
     """What one rule gives for N items."""
@@ -65,7 +72,8 @@ class Shares:
 def shares_of(tables: Sequence[np.ndarray], matches: Sequence[np.ndarray]) -> dict[str, Shares]:
     """Returns rule of `RULES` -> what it gives, for the rules that some group has.
 
-    tables:  of each group its scores (k, l), float, higher is better; NaN is never right
+    tables:  of each group its scores (k, l), float, higher is better; NaN is never right, nor is
+             the assignment of a group with an infinite one
     matches: of each group bool (k, l): the caption is right for the picture
     """
     rows: dict[str, list[tuple[float, float, int]]] = {rule: [] for rule in RULES}
@@ -73,6 +81,9 @@ def shares_of(tables: Sequence[np.ndarray], matches: Sequence[np.ndarray]) -> di
         k, captions = match_kl.shape
         if k == captions == 1:
             continue
+        if k > 1:  # right pairs in the diagonal: which comparisons there are depends on k alone
+            order = match_kl.argmax(axis=1)
+            score_kl, match_kl = score_kl[:, order], match_kl[:, order]
         for picture in range(k):
             own = compared(match_kl, rows=(picture,), columns=())
             rows[CAPTION].append((kept(score_kl, own), orders(own), group))
@@ -155,8 +166,10 @@ def orders(wanted: Comparisons) -> float:
 
 def matched(score_kk: np.ndarray, match_kk: np.ndarray) -> float:
     """Returns the chance that the right assignment is drawn among the best ones; sums closer than
-    rounding of the scores can make them are equal.
+    rounding of the scores can make them are equal. 0 where a score is NaN or infinite.
     """
+    if not np.isfinite(score_kk).all():
+        return 0.0
     sums = {
         order: math.fsum(score_kk[row, column] for row, column in enumerate(order))
         for order in _assignments(len(score_kk))
@@ -164,7 +177,7 @@ def matched(score_kk: np.ndarray, match_kk: np.ndarray) -> float:
     right = sums[tuple(match_kk.argmax(axis=1).tolist())]
     near = _rounding(score_kk)
     best = max(sums.values())
-    if not best - right <= near:  # NaN neither
+    if best - right > near:
         return 0.0
     return 1 / sum(best - value <= near for value in sums.values())
 
@@ -173,8 +186,10 @@ def margin(score_kk: np.ndarray, match_kk: np.ndarray) -> float:
     """Returns s00 + s11 - s01 - s10 of two pictures and two captions, the right pairs first.
 
     A scorer f(picture) + g(caption) has margin 0 to the last bit: the sum is exact, and what
-    rounding its four scores can make counts as 0.
+    rounding its four scores can make counts as 0. NaN where a score is NaN or infinite.
     """
+    if not np.isfinite(score_kk).all():
+        return math.nan
     signed = np.where(match_kk, score_kk, -score_kk)
     value = math.fsum(signed.ravel().tolist())
     return 0.0 if abs(value) <= _rounding(score_kk) else value

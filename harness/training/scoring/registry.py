@@ -20,7 +20,7 @@ def find(name: str) -> ModuleType:
     """Returns the module of a task. It has `VERSION`; `why_not(facts, objectives)`, which the plan
     calls; `refuse(facts, objectives, corpus, settings)`, which raises while a study is prepared and
     before a run trains; `score(design, corpus, settings, device)`, which returns `TaskScores`; and
-    `names(settings)` of the scores that some design gets.
+    `names(settings, data)` of the scores that some design gets on such data.
 
     Raises `SettingError` with the nearest name where there is no such task.
     """

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from architectures.frozen import Frozen
 from harness.training.settings.data import Name, Positive
 
-SWAPS = ("colour", "shape", "size", "relation", "place", "count")
-"""What a swap group of scenes swaps: its tag."""
+
+def _not_mean(kind: str) -> str:
+    if kind == "mean":
+        raise ValueError("is the name of the mean of all kinds; name the kind otherwise")
+    return kind
+
+
+Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$"), AfterValidator(_not_mean)]
 
 
 BESIDE_TASKS = ("validation", "mean_over_training", "steps_until")
@@ -84,7 +90,7 @@ class Words(TaskSettings, allow_inf_nan=False):
     """Which split is scored."""
     captions: Literal["first", "all"] = "first"
     """Captions of a picture in which words are masked."""
-    words: dict[Name, tuple[Name, ...]] = {}
+    words: dict[Kind, tuple[Name, ...]] = {}
     """Kind -> its words; `left of` is the word `left` where `of` follows, and wins over `left`.
     Empty: those of the scenes."""
     items: Positive = 512

@@ -19,31 +19,33 @@ Letters: N items.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from architectures.contract import Facts, FusionDesign
 from harness.training.data.corpus import Corpus
-from harness.training.data.group_sets import groups_of
-from harness.training.data.groups import Group, Groups
+from harness.training.data.group_files import read_lines
+from harness.training.data.group_sets import check_tags, groups_of
+from harness.training.data.groups import Group, Groups, tag_name
+from harness.training.data.scenes.swaps import swap_tags
 from harness.training.objectives.compared import group_tables
 from harness.training.scoring.blind import words_alone
 from harness.training.scoring.contract import Level, Score, TaskScores, percent
 from harness.training.scoring.groups import (
-    CAPTION,
     RULES,
-    STATEMENT,
     Shares,
     margins,
     paired,
+    rules_of,
     shares_of,
 )
+from harness.training.settings.data import Data, Scenes
 from harness.training.settings.objectives import Objectives
-from harness.training.settings.tasks import SWAPS, Pairs
+from harness.training.settings.tasks import Pairs
 
 VERSION = "1"
 """Raised when the same weights score differently than before."""
@@ -70,23 +72,35 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Pairs) ->
     groups_of(corpus, task)
 
 
-def names(task: Pairs) -> tuple[str, ...]:
-    """Returns the names of the scores that some design gets, so that a study may ask for one; those
-    of the tags that the task names, or of all swaps of scenes.
+def names(task: Pairs, data: Data) -> tuple[str, ...]:
+    """Returns the names of the scores that some design gets, so that a study may ask for one: those
+    of the groups in the folder, or of what can be swapped in the scenes. Raises `DataError` as
+    `read_lines` does, and `SettingError` as `check_tags`.
     """
-    tag_names = task.tags or (() if task.groups else SWAPS)
-    tags = ("", *(f"{name_of(tag)}_" for tag in tag_names))
+    sizes = set(_sizes(task, data))
+    of_tags = {(t, k, count) for tag, k, count in sizes for t in {"", tag and f"{tag_name(tag)}_"}}
+    some = {(t, rule) for t, k, count in of_tags for rule in rules_of(k, count)}
+    some |= {(t, "margin") for t, k, count in of_tags if k == count == 2}
     suffixes = ("", *(f"_{name}" for name in PROTOCOLS))
+    blind = {rule for _, k, count in sizes if k == 1 and task.floors for rule in rules_of(k, count)}
     return (
-        *(f"{t}{rule}{s}" for t in tags for rule in (*RULES, "margin") for s in suffixes),
+        *(f"{t}{rule}{suffix}" for t, rule in sorted(some) for suffix in suffixes),
         *("itm_only", "itc_only", "mcnemar_p"),
-        *(f"{rule}_{floor}" for rule in (CAPTION, STATEMENT) for floor in (*FLOORS, BLIND)),
+        *(f"{rule}_{floor}" for rule in sorted(blind) for floor in (*FLOORS, BLIND)),
     )
 
 
-def name_of(tag: str) -> str:
-    """Returns a tag as a part of a score's name: small letters, digits and `_`."""
-    return re.sub(r"[^a-z0-9]+", "_", tag.casefold()).strip("_")
+def _sizes(task: Pairs, data: Data) -> Iterator[tuple[str, int, int]]:
+    """Yields tag, pictures and captions of the groups; of scenes, of a group of each tag."""
+    if task.groups:
+        lines = read_lines(Path(task.groups).expanduser())
+        check_tags(task, {line.tag for line in lines})
+        for line in lines:
+            if not task.tags or line.tag in task.tags:
+                yield line.tag, len(line.images), len(line.captions)
+    elif isinstance(data, Scenes):
+        for tag in (task.tags or swap_tags(data))[: task.count]:
+            yield tag, 2, 2
 
 
 def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.device) -> TaskScores:
@@ -131,7 +145,7 @@ def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.devic
 
 def _tags(groups: tuple[Group, ...]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields "" with all groups, then every tag with its groups: bool (G,)."""
-    names_G = np.array([name_of(group.tag) for group in groups])
+    names_G = np.array([tag_name(group.tag) for group in groups])
     yield "", np.ones(len(groups), dtype=bool)
     for tag in sorted({*names_G.tolist()} - {""}):
         yield f"{tag}_", names_G == tag

@@ -37,6 +37,7 @@ from harness.training.scoring.ranking import (
     mean_percent,
     reranked_hits_at,
 )
+from harness.training.settings.data import Data
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import Retrieval
 
@@ -65,7 +66,7 @@ def _every_pair(facts: Facts, objectives: Objectives) -> bool:
     return bool(facts.no_align) or not objectives.itc.weight
 
 
-def names(task: Retrieval) -> tuple[str, ...]:
+def names(task: Retrieval, data: Data) -> tuple[str, ...]:
     """Returns the names of the scores that some design gets, so that a study may ask for one."""
     ways = tuple(f"{way}_r_at_{k}" for k in CUTOFFS for way in ("i2t", "t2i"))
     return ("mean_recall", *(f"mean_recall_{name}" for name in PROTOCOLS), *ways)

@@ -14,11 +14,11 @@ from architectures.contract import Facts, FusionDesign
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
 from harness.training.data.masked_kinds import MaskedKind, masked_kinds
-from harness.training.data.scenes.kinds import kinds
+from harness.training.data.scenes.kinds import kinds, kinds_in
 from harness.training.data.splits import Split
 from harness.training.objectives.compared import words_right
 from harness.training.scoring.contract import Level, TaskScores, percent
-from harness.training.settings.data import Scenes
+from harness.training.settings.data import Data, Scenes
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import Words
 
@@ -42,9 +42,11 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Words) ->
     _masked(corpus, task)
 
 
-def names(task: Words) -> tuple[str, ...]:
-    """Returns the names of its scores: the kinds, and their mean."""
-    return (*filter(None, task.words or kinds()), "mean")
+def names(task: Words, data: Data) -> tuple[str, ...]:
+    """Returns the names of its scores: the kinds, of scenes those that captions say, and their
+    mean.
+    """
+    return (*(task.words or (kinds_in(data) if isinstance(data, Scenes) else ())), "mean")
 
 
 def score(design: FusionDesign, corpus: Corpus, task: Words, device: torch.device) -> TaskScores:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from harness.training.data.cache import DataError
 from harness.training.data.decoding import Square
-from harness.training.data.group_files import folder_digest, read_groups
+from harness.training.data.group_files import folder_digest, read_groups, read_lines
 from tests.training.data.conftest import png
 
 SQUARE = Square(side=8, channels=3, fit="squash")
@@ -36,7 +37,7 @@ def write(tmp_path: Path) -> Write:
         for seed, name in enumerate(("a.png", "b.png", "c.png", "deep/d.png")):
             (folder / name).write_bytes(png(seed))
         texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-        (folder / "groups.jsonl").write_text("".join(f"{text}\n" for text in texts))
+        (folder / "groups.jsonl").write_text("".join(f"{text}\n" for text in texts), newline="\n")
         return folder
 
     return written
@@ -129,6 +130,18 @@ BAD = {
         [{**ONE, "captions": list("abcdefghi"), "match": [[1] + [0] * 8]}],
         "line 1, field captions: ",
     ),
+    "a blank caption": ([changed(captions=[" ", "b"])], "line 1, field 'captions': one of them is"),
+    "one image by two paths": (
+        [changed(images=["a.png", "./a.png"])],
+        "line 1, field 'images': the same image twice",
+    ),
+    "JSON that is too deep": (["", "[" * 10**5], "1 of 1 groups cannot be used:\n  line 2, JSON"),
+    "a tag without a name": ([changed(tag="颜色")], "line 1, field 'tag': '颜色' has no letter"),
+    "two tags of one name": (
+        [changed(tag="form-a"), changed(group="2", tag="form a")],
+        "line 2, field 'tag': 'form a' and 'form-a' (line 1) both have scores called 'form_a'",
+    ),
+    "a tag that is too long": ([changed(tag="x" * 101)], "line 1, field tag: "),
 }  # fmt: skip
 
 
@@ -156,6 +169,28 @@ def test_a_picture_that_is_none_is_named_before_anything_is_kept(
     with pytest.raises(DataError, match=r"line 2, field 'images': 'c.png' is not a picture"):
         read_groups(str(folder), SQUARE, tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_only_line_feeds_end_a_line(start: str, write: Write) -> None:
+    captions = ["a\u2028b", "c\x85d"]
+    raw = json.dumps(changed(captions=captions), ensure_ascii=False)
+    folder = write(f"{start}{raw}\r", " ", raw.replace('"one"', '"two"'))
+    lines = read_lines(folder)
+    assert [list(line.captions) for line in lines] == [captions] * 2
+
+
+def test_pictures_of_a_group_that_look_alike_are_refused(write: Write, tmp_path: Path) -> None:
+    folder = write(GOOD, changed(group="2", images=["c.png", "b.png"]))
+    shutil.copy(folder / "b.png", folder / "c.png")
+    with pytest.raises(DataError, match=r"line 2, field 'images': two of them show the same pic"):
+        read_groups(str(folder), SQUARE, tmp_path / "cache")
+
+
+def test_a_picture_outside_belongs_into_the_folder(write: Write) -> None:
+    folder = write(changed(images=["a.png", "../outside.png"]))
+    with pytest.raises(DataError, match=r"lies outside .*; put it into the folder"):
+        folder_digest(str(folder))
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

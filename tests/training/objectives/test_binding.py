@@ -12,6 +12,7 @@ from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
 from harness.training.objectives.binding import binding_of, curve_names
 from harness.training.settings.data import Pictures
+from harness.training.settings.graded_scenes import graded_scenes
 from harness.training.settings.loop import Measure
 from harness.training.settings.tasks import Pairs, Words
 from harness.training.tasks import pairs, words
@@ -28,7 +29,7 @@ def test_curves_are_the_scores_of_the_tasks(
     design = small("split_bert", two_objects.tokenizer.vocabulary, ("itc", "itm", "mlm")).train()
     curves = binding_of(MEASURE, two_objects).curves(design, CPU, contextlib.nullcontext)
     assert design.training
-    assert set(curves) <= set(curve_names(MEASURE))
+    assert set(curves) <= set(curve_names(MEASURE, two_objects.data))
     design.eval()
     of_pairs = pairs.score(design, two_objects, Pairs(split="val", count=30), CPU)
     values = {score.name: score.value / 100 for score in of_pairs.scores}
@@ -53,9 +54,17 @@ def test_a_design_has_the_curves_that_its_heads_allow(
 
 
 def test_nothing_is_measured_unless_asked(two_objects: Corpus) -> None:
-    assert curve_names(Measure()) == ()
+    assert curve_names(Measure(), two_objects.data) == ()
     off = binding_of(Measure(), two_objects)
     assert off.groups is None and not off.words
+
+
+def test_only_curves_that_scenes_have_are_named() -> None:
+    scenes = graded_scenes("binding")
+    every = curve_names(MEASURE, scenes)
+    assert {"pairs/colour", "pairs/all_itc", "words/direction"} <= set(every)
+    assert not {"pairs/count", "pairs/size", "words/size", "words/number"} & set(every)
+    assert "pairs/relation" not in curve_names(Measure(pairs=2), scenes)
 
 
 def test_pictures_are_refused(two_objects: Corpus) -> None:

@@ -13,6 +13,7 @@ from harness.training.scoring.groups import (
     margins,
     orders,
     paired,
+    rules_of,
     shares_of,
 )
 
@@ -166,3 +167,29 @@ def test_the_comparison_of_two_scorers_is_mcnemars() -> None:
     assert (more, less) == (5 / 8, 1 / 8)
     assert p == pytest.approx(2 * (math.comb(6, 0) + math.comb(6, 1)) / 2**6)
     assert paired(one, one) == (0, 0, 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_have_no_margin_and_no_right_assignment(value: float) -> None:
+    tables = [np.array([[value, 0.0], [0.0, 1.0]]), np.full((2, 2), value)]
+    assert all(math.isnan(margin(table, PAIR)) for table in tables)
+    assert shares_of(tables, [PAIR, PAIR])["group_match"].share_N.tolist() == [0.0, 0.0]
+
+
+def test_orders_are_counted_once_for_groups_of_one_size() -> None:
+    orders.cache_clear()
+    turned = [np.roll(np.eye(5, dtype=bool), by, axis=0) for by in range(5)]
+    tables = [RNG.normal(size=(5, 5)) for _ in turned]
+    whole = shares_of(tables, turned)
+    counted = orders.cache_info().misses
+    apart = [shares_of([table[:, its.argmax(1)]], [turned[0]]) for table, its in zip(
+        tables, turned, strict=True)]  # fmt: skip
+    assert orders.cache_info().misses == counted
+    for rule, its in whole.items():
+        assert its.share_N.tolist() == [v for one in apart for v in one[rule].share_N.tolist()]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_group_has_the_rules_of_its_size(shape: str) -> None:
+    match = SHAPES[shape]
+    assert set(shares_of([np.zeros(match.shape)], [match])) == set(rules_of(*match.shape))

@@ -18,8 +18,9 @@ from harness.training.data.group_sets import groups_of
 from harness.training.data.transforms import normalised
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.data import Pictures, Scenes
+from harness.training.settings.graded_scenes import graded_scenes
 from harness.training.settings.objectives import ITC, ITM, Objectives
-from harness.training.settings.tasks import SWAPS, Pairs
+from harness.training.settings.tasks import Pairs
 from harness.training.tasks.pairs import names, refuse, score, why_not
 from tests.training.data.conftest import png
 from tests.training.tasks.conftest import BACKBONE
@@ -54,7 +55,7 @@ def test_every_design_has_a_protocol_or_a_reason(
     scores = score(design, two_objects, TASK, CPU)
     own = "every pair by ITM" if "itm" in objectives else "ITC alone"
     assert scores.protocol == own == scores.scores[0].protocol
-    assert {s.name for s in scores.scores} <= set(names(TASK))
+    assert {s.name for s in scores.scores} <= set(names(TASK, two_objects.data))
     assert {s.protocol for s in scores.scores if s.name.endswith("_itc")} <= {"ITC alone"}
     both = {"itc", "itm"} <= set(objectives)
     assert both == ("mcnemar_p" in {s.name for s in scores.scores})
@@ -112,15 +113,29 @@ def test_tags_are_scored_apart_and_chance_stands_beside(two_objects: Corpus, sma
     assert chances["text_score"] == chances["picture_score"] == (40, 0.25)
     assert chances["group_score"] == (40, 0.1667) and chances["caption"] == (80, 0.5)
     assert chances["colour_group_match"] == (20, 0.5) and "colour_text_score" not in chances
-    assert {score.name for score in scores.scores} <= set(names(task))
+    assert {score.name for score in scores.scores} <= set(names(task, two_objects.data))
     (level,) = [level for level in scores.levels if level.name == "relation_group_match"]
     assert level.successes == math.floor(matched[~is_colour].sum())
 
 
-def test_a_study_may_name_the_scores_of_a_tag_of_scenes_or_of_one_that_it_names() -> None:
-    assert {f"{tag}_group_match" for tag in SWAPS} <= set(names(Pairs()))
-    assert "adjective_noun_margin_itc" in names(Pairs(groups="x", tags=("Adjective-Noun",)))
-    assert "colour_margin" not in names(Pairs(groups="x"))
+def test_a_study_may_name_the_scores_that_scenes_or_a_folder_have(tmp_path: Path) -> None:
+    scenes = graded_scenes("binding")
+    every = names(Pairs(), scenes)
+    assert {"colour_group_match", "margin_itc", "shape_caption_itm", "mcnemar_p"} <= set(every)
+    assert not [n for n in every if n.startswith(("size", "count", "place")) or "blind" in n]
+    assert "statement" not in every
+    assert "relation_margin" not in names(Pairs(tags=("colour",)), scenes)
+    assert "relation_margin" not in names(Pairs(count=2), scenes)
+    two: dict[str, object] = {"group": "two", "images": ["0.png", "1.png"], "tag": "Adjective-Noun",
+           "captions": ["a b", "b a"], "match": [[1, 0], [0, 1]]}  # fmt: skip
+    task = Pairs(groups=folder_of([*one_sided(2), two], tmp_path))
+    every = names(task, scenes)
+    assert {"adjective_noun_margin_itc", "caption_blind_floor", "swap_caption"} <= set(every)
+    assert not {"swap_margin", "swap_group_match", "statement", "colour_margin"} & set(every)
+    apart = names(task.with_fields({"tags": ("swap",), "floors": False}), scenes)
+    with pytest.raises(SettingError, match=r"unknown tag .*'swop'; did you mean 'swap'\?"):
+        names(task.with_field("tags", ("swop",)), scenes)
+    assert "group_match" not in apart and "caption" in apart and "caption_blind_floor" not in apart
 
 
 @pytest.mark.parametrize("objectives", [("itc",), ("itm",), ("itc", "itm")])
@@ -195,9 +210,7 @@ def test_a_set_that_words_give_away_is_no_evidence(
     (own,) = [level for level in scores.levels if level.name == "caption"]
     assert level.chance == 1.0 and (level.successes, level.items) == (own.successes, own.items)
     assert own.chance == 0.5 and own.items == 48
-    assert {s.name for s in scores.scores} <= set(
-        names(Pairs(groups="x", tags=("swap", "replace")))
-    )
+    assert {s.name for s in scores.scores} <= set(names(task, two_objects.data))
     unlit = score(design, two_objects, task.with_field("floors", False), CPU)
     assert not [s for s in unlit.scores if "blind" in s.name]
 

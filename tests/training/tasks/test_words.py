@@ -13,8 +13,11 @@ from architectures.contract import Fused, FusionDesign
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
 from harness.training.data.masked_kinds import masked_kinds
-from harness.training.data.scenes.kinds import kinds
+from harness.training.data.scenes.arranging import draw_scenes
+from harness.training.data.scenes.kinds import kinds, kinds_in
+from harness.training.data.scenes.swaps import captions_and_swaps
 from harness.training.settings.data import Pictures
+from harness.training.settings.graded_scenes import graded_scenes
 from harness.training.settings.objectives import MLM, Objectives
 from harness.training.settings.tasks import Words
 from harness.training.tasks.words import names, refuse, score, why_not
@@ -39,7 +42,9 @@ def test_every_word_of_a_kind_is_masked_once(two_objects: Corpus) -> None:
         found = Counter(spelled(two_objects, labels) for labels in its.labels_NR)
         single = {word for entry in kinds()[kind] for word in (entry.split()[0],)}
         assert found == {word: told[word] for word in single if told[word]}, kind
-    assert set(masked) == {"colour", "shape", "size", "direction"}
+    assert (
+        set(masked) == {"colour", "shape", "size", "direction"} == set(kinds_in(two_objects.data))
+    )
 
 
 def test_a_masked_caption_is_the_caption_but_for_its_word(two_objects: Corpus) -> None:
@@ -112,7 +117,7 @@ def test_a_perfect_reader_is_always_right_and_a_constant_one_earns_chance(
     assert [s.name for s in scores.scores] == [*masked, "mean"]
     if knows == "all":
         assert {s.value for s in scores.scores} == {100.0}
-    assert {s.name for s in scores.scores} <= set(names(TASK))
+    assert {s.name for s in scores.scores} <= set(names(TASK, two_objects.data))
 
 
 @torch.no_grad()
@@ -136,7 +141,7 @@ def test_a_word_is_read_beside_its_own_picture(two_objects: Corpus, small: Build
 
 def test_own_lists_are_read_and_what_has_no_word_is_refused(two_objects: Corpus) -> None:
     own = Words(words={"warm": ("red", "orange", "yellow")})
-    assert names(own) == ("warm", "mean")
+    assert names(own, two_objects.data) == ("warm", "mean")
     refuse(FACTS, Objectives(), two_objects, own)
     with pytest.raises(SettingError, match="no caption of test has a word of 'animals'"):
         refuse(FACTS, Objectives(), two_objects, Words(words={"animals": ("dog",)}))
@@ -144,6 +149,31 @@ def test_own_lists_are_read_and_what_has_no_word_is_refused(two_objects: Corpus)
     with pytest.raises(SettingError, match="list them in the task's `words`"):
         refuse(FACTS, Objectives(), pictures, Words())
     refuse(FACTS, Objectives(), pictures, own)
+
+
+def test_kinds_have_names_that_a_score_can_have() -> None:
+    for kind, message in (("mean", "the mean of all kinds"), ("a/b", "pattern|letters"), ("", "")):
+        with pytest.raises(SettingError, match=rf"^Words\.words\.{kind}.*({message})"):
+            Words(words={kind: ("red",)})
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"objects": (1, 2)}, {"objects": (1, 1), "distractors": (1, 1)}, {"counting": 0.5},
+    {"counting": 1.0}, {"grammar": "wide"}, {"grammar": "wide", "sizes": ("large", "small")},
+])  # fmt: skip
+def test_no_caption_says_a_kind_that_scenes_do_not_have(changes: dict[str, object]) -> None:
+    scenes = graded_scenes("binding").with_fields(changes)
+    drawn = draw_scenes(scenes, "train", 100)
+    captions, _ = captions_and_swaps(scenes, drawn, np.random.default_rng(0))
+    words = {word for its in captions for caption in its for word in caption.split()}
+    own = set(kinds_in(scenes))
+    for kind, entries in kinds().items():
+        if kind and kind not in own:
+            others = {w for k in own for entry in kinds()[k] for w in entry.split()} | {"one", "no"}
+            assert not words & ({w for entry in entries for w in entry.split()} - others), kind
+    if scenes.counting < 1:
+        for kind in own:
+            assert words & {entry.split()[0] for entry in kinds()[kind]}, kind
 
 
 def test_every_design_that_fuses_words_is_scored_and_the_others_say_why() -> None:

@@ -33,6 +33,7 @@ def winoground(source: Path, images: Path | None) -> Items:
         names = [text(row, f"image_{side}", where) for side in (0, 1)]
         files = [name if Path(name).suffix else f"{name}.png" for name in names]
         yield Found(
+            where=where,
             name=str(row.get("id", where)),
             pictures=tuple(Picture(path=find(name, where)) for name in files),
             captions=(text(row, "caption_0", where), text(row, "caption_1", where)),
@@ -47,6 +48,7 @@ def colorswap(source: Path, images: Path | None) -> Items:
     find = Finder(images, path.parent)
     for where, row in rows_of(path):
         yield Found(
+            where=where,
             name=str(row.get("id", where)),
             pictures=tuple(
                 Picture(path=find(text(row, f"image_{n}", where), where)) for n in (1, 2)
@@ -72,6 +74,7 @@ def bivlc(source: Path, images: Path | None) -> Items:
                 row = dict(zip(fields, cells, strict=True))
                 where = f"{table.name}, row {place}"
                 yield Found(
+                    where=where,
                     name=f"{Path(table.name).stem} {place}",
                     pictures=tuple(_encoded(row[field], field, where) for field in fields[:2]),
                     captions=(text(row, "caption", where), text(row, "negative_caption", where)),
@@ -99,6 +102,7 @@ def whats_up(source: Path, images: Path | None) -> Items:
     find = Finder(images, path.parent)
     tag = path.stem.removesuffix("_dataset")
     sets: dict[tuple[str, str], list[tuple[Path, str]]] = {}
+    places: dict[tuple[str, str], str] = {}
     for number, (where, value) in enumerate(values_of(path)):
         if isinstance(value, list):
             yield _question(value, find, where, tag, number)
@@ -108,13 +112,21 @@ def whats_up(source: Path, images: Path | None) -> Items:
         options = row.get("caption_options")
         if not isinstance(options, list) or not options or not isinstance(options[0], str):
             raise DataError(f"{where}, field 'caption_options': no list of captions")
-        first, *_, last = file.stem.split("_")
-        sets.setdefault((first, last), []).append((file, options[0].strip()))
+        first, *between = file.stem.split("_")
+        if not between:
+            raise DataError(
+                f"{where}, field 'image_path': {file.name!r} does not name two things, as "
+                "mug_left_of_plate.jpeg does"
+            )
+        pair = (first, between[-1])
+        places.setdefault(pair, where)
+        sets.setdefault(pair, []).append((file, options[0].strip()))
     for pair, its in sets.items():
         if len(its) != 4:
             yield LeftOut("not four pictures of its pair of things")
             continue
         yield Found(
+            where=places[pair],
             name=" ".join(pair),
             pictures=tuple(Picture(path=file) for file, _ in its),
             captions=tuple(caption for _, caption in its),
@@ -130,6 +142,7 @@ def _question(value: list[object], find: Finder, where: str, tag: str, number: i
     name = f"{str(image).zfill(12)}.jpg" if tag.startswith("coco") else f"{image}.jpg"
     row = {"1": value[1], "2": value[2]}
     return Found(
+        where=where,
         name=f"{tag} {number}",
         pictures=(Picture(path=find(name, where, "val2017", "vg_images")),),
         captions=(text(row, "1", where), text(row, "2", where)),

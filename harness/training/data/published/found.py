@@ -5,14 +5,15 @@ Nothing is downloaded: a converter reads the copy that a user has.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.training.data.cache import DataError
+from harness.training.data.files import json_of, lines_of
 from harness.training.data.identity import hashed
+from harness.training.data.sources.cells import shortened
 
 Row = Mapping[str, object]
 Box = tuple[float, float, float, float]
@@ -39,6 +40,8 @@ class Picture:
 class Found:
     """One group of a published set."""
 
+    where: str
+    """File and item, for messages."""
     name: str
     pictures: tuple[Picture, ...]
     captions: tuple[str, ...]
@@ -57,6 +60,8 @@ Items = Iterator[Found | LeftOut]
 
 FIRST_RIGHT = ((True, False),)
 """One picture, its right caption and a wrong one."""
+_MOST = 2**53
+"""Numbers beyond it have no place behind the point, and no pixel or label has one."""
 IN_ORDER = ((True, False), (False, True))
 """Two pictures and their captions in the same order."""
 
@@ -112,11 +117,13 @@ def text(row: Row, field: str, where: str) -> str:
 
 
 def number(row: Row, field: str, where: str) -> float:
-    """Reads a field that holds a number. Raises DataError as `text` does."""
+    """Reads a field that holds a number, not infinite and not NaN. Raises DataError as `text`."""
     value = row.get(field)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST:
         return value
-    raise DataError(f"{where}, field {field!r}: {value!r} is no number")
+    raise DataError(
+        f"{where}, field {field!r}: {shortened(repr(value))} is no number that can be used"
+    )
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Row]]:
@@ -132,24 +139,30 @@ def rows_of(path: Path) -> Iterator[tuple[str, Row]]:
 def values_of(path: Path) -> Iterator[tuple[str, object]]:
     """Yields where it stands, and the value, of every item of a JSON list, object or JSON lines."""
     try:
-        content = path.read_text("utf-8")
-        if path.suffix == ".jsonl":
-            lines = enumerate(content.splitlines(), 1)
-            yield from (
-                (f"{path}, line {number}", json.loads(line)) for number, line in lines if line
-            )
-            return
-        whole = json.loads(content)
+        content = path.read_text("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); write it anew") from error
+    if path.suffix == ".jsonl":
+        for number, line in lines_of(content):
+            where = f"{path}, line {number}"
+            yield where, _json(line, where)
+        return
+    whole = _json(content, str(path))
     if isinstance(whole, dict):
         yield from ((f"{path}, item {key!r}", value) for key, value in whole.items())
     elif isinstance(whole, list):
         yield from ((f"{path}, item {place}", value) for place, value in enumerate(whole))
     else:
         raise DataError(f"{path}: {type(whole).__name__} where a list or an object should be")
+
+
+def _json(text: str, where: str) -> object:
+    try:
+        return json_of(text)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def files_of(source: Path, pattern: str) -> list[Path]:

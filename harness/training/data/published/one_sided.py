@@ -7,11 +7,13 @@ from pathlib import Path
 from harness.training.data.cache import DataError
 from harness.training.data.published.found import (
     FIRST_RIGHT,
+    Box,
     Finder,
     Found,
     Items,
     LeftOut,
     Picture,
+    Row,
     file_of,
     files_of,
     number,
@@ -31,6 +33,7 @@ def sugarcrepe(source: Path, images: Path | None) -> Items:
     for path in files_of(source, "*.json"):
         for place, (where, row) in enumerate(rows_of(path)):
             yield Found(
+                where=where,
                 name=f"{path.stem} {place}",
                 pictures=(Picture(path=find(text(row, "filename", where), where)),),
                 captions=(text(row, "caption", where), text(row, "negative_caption", where)),
@@ -48,6 +51,7 @@ def sugarcrepe_pp(source: Path, images: Path | None) -> Items:
         for place, (where, row) in enumerate(rows_of(path)):
             fields = ("caption", "caption2", "negative_caption")
             yield Found(
+                where=where,
                 name=f"{path.stem} {place}",
                 pictures=(Picture(path=find(text(row, "filename", where), where)),),
                 captions=tuple(text(row, field, where) for field in fields),
@@ -72,6 +76,7 @@ def valse(source: Path, images: Path | None) -> Items:
                 continue
             inside = str(row.get("dataset", ""))
             yield Found(
+                where=where,
                 name=f"{path.stem} {place}",
                 pictures=(Picture(path=find(text(row, "image_file", where), where, inside)),),
                 captions=(text(row, "caption", where), text(row, "foil", where)),
@@ -91,12 +96,23 @@ def vsr(source: Path, images: Path | None) -> Items:
         if label not in (0, 1):
             raise DataError(f"{where}, field 'label': {label} is neither 0 nor 1")
         yield Found(
+            where=where,
             name=str(place),
             pictures=(Picture(path=find(text(row, "image", where), where)),),
             captions=(text(row, "caption", where),),
             match=((label == 1,),),
             tag=text(row, "relation", where),
         )
+
+
+def _box(row: Row, where: str) -> Box:
+    """Reads the box of ARO. Raises DataError where it holds no pixel."""
+    left, top = (number(row, f"bbox_{side}", where) for side in "xy")
+    width, high = (number(row, f"bbox_{side}", where) for side in "wh")
+    for side, start, size in (("w", left, width), ("h", top, high)):
+        if size < 1 or round(start + size) <= round(start):  # as Pillow cuts it
+            raise DataError(f"{where}, field 'bbox_{side}': {size} is less than a pixel")
+    return (left, top, left + width, top + high)
 
 
 def aro(source: Path, images: Path | None) -> Items:
@@ -107,12 +123,13 @@ def aro(source: Path, images: Path | None) -> Items:
     for path in files_of(source, "visual_genome_*.json"):
         find = Finder(images, path.parent / "images", path.parent)
         for place, (where, row) in enumerate(rows_of(path)):
-            left, top, width, high = (number(row, f"bbox_{side}", where) for side in "xywh")
+            box = _box(row, where)
             file = find(text(row, "image_path", where), where)
             kind = "attribute" if "attributes" in row else "relation"
             yield Found(
+                where=where,
                 name=f"{path.stem} {place}",
-                pictures=(Picture(path=file, box=(left, top, left + width, top + high)),),
+                pictures=(Picture(path=file, box=box),),
                 captions=(text(row, "true_caption", where), text(row, "false_caption", where)),
                 match=FIRST_RIGHT,
                 tag=f"hackable {kind}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.training.data.scenes.draft import COLOURS, DIRECTIONS, PLACES, SHAPES, SIZES
 from harness.training.data.scenes.words import SYNONYMS
+from harness.training.settings.data import Scenes
 
 NUMBERS = ("no", "one", "two", "three", "four")
 
@@ -24,6 +25,18 @@ def kinds() -> dict[str, tuple[str, ...]]:
         "number": NUMBERS,
         "": ("one can",),
     }
+
+
+def kinds_in(data: Scenes) -> tuple[str, ...]:
+    """Lists the kinds whose words captions of these scenes may say."""
+    only_counts = data.counting == 1
+    possible = {
+        "size": len(data.names("sizes")) > 1,
+        "place": not only_counts and (data.objects[0] < 2 or data.grammar == "wide"),
+        "direction": not only_counts and data.objects[1] > 1,
+        "number": data.counting > 0,
+    }
+    return tuple(kind for kind in kinds() if kind and possible.get(kind, True))
 
 
 def _said(words: tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -19,6 +19,9 @@ _BASE64 = re.compile(r"data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 """How base64 of a picture begins: a data address, JPEG, PNG, GIF, WebP."""
 
 
+_ROOT = "name the folder of the pictures in data.root"
+
+
 class Unreadable(NamedTuple):
     """Text in a cell that is no text, and why."""
 
@@ -52,11 +55,11 @@ def path_text(cell: object) -> str | None:
     return cell if isinstance(cell, str) and cell else None
 
 
-def picture_file(text: str, folder: Path, *, named: bool) -> Path:
+def picture_file(text: str, folder: Path, *, named: bool, hint: str = _ROOT) -> Path:
     """Finds the file that a cell names: a regular one below `folder`, where relative paths start.
 
     Links are followed before that is asked, but not where the study itself has `named` the folder.
-    Raises `ValueError` with the reason.
+    Raises `ValueError` with the reason; `hint`: what to do with one that lies outside.
     """
     if _BASE64.match(text) and not (folder / text[:200]).is_file():
         raise ValueError(
@@ -67,10 +70,7 @@ def picture_file(text: str, folder: Path, *, named: bool) -> Path:
         joined = start / text
         path = Path(os.path.normpath(joined)) if named else joined.resolve()
         if not path.is_relative_to(start):
-            raise ValueError(
-                f"{shortened(text)!r} lies outside {start}; name the folder of the pictures in "
-                "data.root"
-            )
+            raise ValueError(f"{shortened(text)!r} lies outside {start}; {hint}")
         state = path.stat()
     except OSError as error:
         raise ValueError(f"{shortened(text)!r}: {error.strerror or error}") from None
