@@ -59,7 +59,8 @@ def test_a_score_that_these_scenes_cannot_have(primary: str, tiny: Study, output
     )
     with pytest.raises(SettingError, match=rf"score \(setting primary\) '{primary}'"):
         Lab(outputs).plan(study.with_field("primary", primary))
-    Lab(outputs).plan(study.with_field("primary", "steps_until/pairs_relation_itc"))
+    arrival = {"primary": "steps_until/pairs_relation_itc", "equal_within": 2.0}
+    Lab(outputs).plan(study.with_fields(arrival))
 
 
 def test_a_score_that_groups_of_one_picture_cannot_have(
@@ -76,7 +77,15 @@ def test_a_score_that_groups_of_one_picture_cannot_have(
 
 def test_a_loss_may_be_primary_and_an_axis_a_setting(tiny: Study, outputs: Path) -> None:
     changes = {"primary": "validation/itc_loss", "axis": "config.text_layers"}
-    Lab(outputs).plan(tiny.with_fields(changes))
+    Lab(outputs).plan(tiny.with_fields({**changes, "equal_within": 0.1}))
+
+
+def test_the_margin_of_a_loss_is_declared(tiny: Study, outputs: Path) -> None:
+    """One nat would call nearly everything equal; one percent is a default that can be shown."""
+    for primary in ("validation/itc_loss", "mean_over_training/itm_loss"):
+        with pytest.raises(SettingError, match="equal_within is not declared, and its default of"):
+            Lab(outputs).plan(tiny.with_field("primary", primary))
+    Lab(outputs).plan(tiny.with_field("primary", "validation/itm_accuracy"))
 
 
 def test_what_tuning_minimised_is_not_reported(tiny: Study, outputs: Path) -> None:
