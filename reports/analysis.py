@@ -38,6 +38,8 @@ class Answer:
     """Smallest difference found with 80 % chance at these seeds; nan where it cannot be known."""
     missing: tuple[str, ...]
     """Runs without a score: cell, seed, status and message."""
+    higher_is_better: bool = True
+    """Direction of the primary score."""
 
     @property
     def means(self) -> dict[str, float]:
@@ -83,6 +85,7 @@ def answer(results: Results) -> Answer:
         floors={cell: float(scored.loc[scored["cell"] == cell, "score"].mean()) for cell in floors},
         detectable=_detectable(analysis),
         missing=tuple(_missing(runs.drop(scored.index))),
+        higher_is_better=results.higher_is_better(primary),
     )
 
 

@@ -17,7 +17,7 @@ from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
 from reports.facts import Facts
 from reports.gallery import pictures, saved
-from reports.page.page import Diagram, Drawing, page
+from reports.page.page import Diagram, Drawing, page, sentences
 
 PAGE = "page.html"
 
@@ -27,6 +27,8 @@ class Report:
     """A finished report."""
 
     page: Path
+    sentence: str
+    """What the study answers, first of all."""
     files: tuple[Path, ...]
     """Every file of the report, the page among them."""
     answer: Answer
@@ -67,6 +69,7 @@ def build(
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
+        sentence=sentences(facts.answer, len(results.study.seeds))[0],
         files=tuple(folder / name for name in sorted(files)),
         answer=facts.answer,
         pairing_ok=all(finding.ok for finding in facts.findings),

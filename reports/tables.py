@@ -155,11 +155,15 @@ def tuning_choices(tuning: Mapping[str, CellChoice]) -> pd.DataFrame:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """A table of this room as text under headings: mean ± SD and interval in one column each."""
     texts: dict[str, list[str]] = {}
+    variants = [
+        name for name in map(str, table) if name.startswith("score_") and name != "score_sd"
+    ]
+    headings = HEADINGS if variants else {**HEADINGS, "score": "score"}
     for column in table.columns:
         if column in JOINED or (column.endswith("_sd") and column[:-3] in table):
             continue
         cells = [_text(row, column) for row in table.to_dict("records")]
-        texts[HEADINGS.get(column, in_words(column))] = cells
+        texts[headings.get(column, in_words(column))] = cells
     return pd.DataFrame(texts)
 
 
@@ -176,14 +180,23 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
         more = f" ({row['not_done']})" if row["not_done"] else ""
         return f"{value} of {row['seeds_asked']}{more}"
     if column == "delta":
-        interval = f" [{row['lower']:+.2f}, {row['upper']:+.2f}]"
-        return f"{value:+.2f}" + (interval if math.isfinite(row["lower"]) else "")
+        places = _places(row["upper"] - row["lower"])
+        interval = f" [{row['lower']:+.{places}f}, {row['upper']:+.{places}f}]"
+        return f"{value:+.{places}f}" + (interval if math.isfinite(row["lower"]) else "")
     if f"{column}_sd" in row:
         sd = row[f"{column}_sd"]
-        return f"{value:.2f} ± {sd:.2f}" if math.isfinite(sd) else f"{value:.2f}"
+        places = _places(sd)
+        return f"{value:.{places}f}" + (f" ± {sd:.{places}f}" if math.isfinite(sd) else "")
     text = FORMATS.get(column, _number)(value)
     ratio = row.get(f"{column}_ratio", math.nan)
     return f"{text} (×{ratio:.2f})" if math.isfinite(ratio) else text
+
+
+def _places(spread: float) -> int:
+    """Returns how many decimals show a spread by two digits; two at least."""
+    if not math.isfinite(spread) or spread <= 0:
+        return 2
+    return max(2, 1 - math.floor(math.log10(spread)))
 
 
 def _number(value: float) -> str:

@@ -237,6 +237,7 @@ def tuning(result: TuningResult) -> None:
 COMPARED = {
     "cell": "cell",
     "own protocol": "own protocol",
+    "score": "score",
     "difference to control": "against control",
     "adjusted p": "p",
     "verdict": "verdict",
@@ -253,6 +254,8 @@ def report(made: Report, *, levels: bool) -> None:
     if levels:
         table(made.levels.columns, made.levels.itertuples(index=False))
         console.print()
+    console.print(Text(visible(made.sentence), "bold"), soft_wrap=True)
+    console.print()
     short = made.comparison[[name for name in COMPARED if name in made.comparison]]
     kinds = {cell: verdict.kind for cell, verdict in made.answer.verdicts.items()}
     verdicts = zip(short["cell"], short["verdict"], strict=True)

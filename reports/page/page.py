@@ -97,6 +97,7 @@ def page(
 def sentences(answer: Answer, seeds_asked: int) -> list[str]:
     """The answer, no stronger than its verdicts."""
     control, score = answer.analysis.control, in_words(answer.primary)
+    score += "" if answer.higher_is_better else " (lower is better)"
     if not answer.verdicts:
         who = "no other cell has a" if answer.analysis.seeds[control] else "it has no"
         why = f"the control is {control}, and {who} score to compare"
