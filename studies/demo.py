@@ -7,7 +7,7 @@ fusion does: to say whether a caption is true of a picture. Swap groups say whet
 which colour goes with which shape.
 
 Guess: two fusion layers learn to match more slowly than six; ten do it no faster.
-Cost: about six minutes on two cores.
+Cost: about seven minutes on two cores, the warm start a minute and a half of it.
 Command: make demo, or fuselab run demo && fuselab report demo
 """
 

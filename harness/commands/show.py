@@ -18,6 +18,8 @@ from rich.text import Text
 from harness.words import count, duration, visible
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.outputs.files import State
     from harness.outputs.records import Status, StudyRow
     from harness.planning.plan import Plan
@@ -246,14 +248,21 @@ COMPARED = {
 has all."""
 
 
+def _levels(levels: pd.DataFrame) -> None:
+    """Prints the levels that are not above chance, with how many there are in all."""
+    at_chance = levels[levels["above chance"] != "yes"]
+    console.print()
+    if len(at_chance):
+        table(levels.columns, at_chance.itertuples(index=False))
+    above = len(levels) - len(at_chance)
+    console.print(f"{above} of {len(levels)} levels are above chance; the page has all.")
+
+
 def report(made: Report, *, levels: bool) -> None:
     """Prints the comparison, the verdicts and where the page is.
 
-    `levels`: also what every run got right, beside chance.
+    `levels`: also what runs got right that is not shown to be above chance, or that all of it is.
     """
-    if levels:
-        table(made.levels.columns, made.levels.itertuples(index=False))
-        console.print()
     console.print(Text(visible(made.sentence), "bold"), soft_wrap=True)
     console.print()
     short = made.comparison[[name for name in COMPARED if name in made.comparison]]
@@ -270,6 +279,8 @@ def report(made: Report, *, levels: bool) -> None:
         console.print(visible(line), soft_wrap=True)
     for line in made.not_drawn:
         console.print(Text(visible(line), "red"), soft_wrap=True)
+    if levels:
+        _levels(made.levels)
     if not made.pairing_ok:
         console.print(Text("The runs are not paired as they should be: see the page.", "red"))
     if not made.learned_ok:
