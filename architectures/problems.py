@@ -89,7 +89,7 @@ def _nearest(value: object, context: dict[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """What was given, in the end of a message; of a record only its kind."""
+    """Says what was given, at the end of a message; of a record only its kind."""
     if isinstance(value, str | int | float | bool | list | tuple) or value is None:
         text = "null" if value is None else repr(value)
         cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"

@@ -17,14 +17,12 @@ from harness.training.loop.budget import grid_of, steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings.data import Data
 from harness.training.settings.loop import Final
-from harness.training.settings.tasks import TaskSpec
+from harness.training.settings.tasks import MEAN, VALIDATION, TaskSpec
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
 TUNED = ("optimizer", "objectives")
 """Settings whose fields may be tuned."""
-
-
 NOT_IN_PERCENT = re.compile(r"_loss$|^steps_until/|margin|mcnemar_p$")
 """Scores in nats, steps or logits, by their names."""
 
@@ -42,7 +40,7 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
             f"equal_within is not declared, and its default of {study.margin:g} is meant for "
             f"percent: say what difference of {study.primary} counts as none, in its units"
         )
-    if tuned and study.primary.startswith(("validation/", f"{along.MEAN}/")):
+    if tuned and study.primary.startswith((f"{VALIDATION}/", f"{MEAN}/")):
         raise SettingError(
             f"primary {study.primary!r} is measured on the pictures that tuning minimised "
             f"{study.tuning.score!r} on, so --tuned would flatter it; name a score of a task"
@@ -90,7 +88,7 @@ def scores_of(planned: Plan) -> set[str]:
                 scores = tasks.find(task.name).names(task, data)
                 names |= {f"{task.title}/{score}" for score in scores}
         for objective in spec.train.objectives.active():
-            names |= {f"validation/{objective}_{what}" for what in ("loss", "accuracy")}
+            names |= {f"{VALIDATION}/{objective}_{what}" for what in ("loss", "accuracy")}
         names |= along.names(spec.train.objectives.active(), spec.train.measure, data)
     return names
 

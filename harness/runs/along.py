@@ -16,11 +16,8 @@ from harness.training.scoring.contract import Score
 from harness.training.settings.data import Data
 from harness.training.settings.loop import Measure
 from harness.training.settings.spec import TrainSpec
+from harness.training.settings.tasks import ARRIVAL, MEAN
 
-MEAN = "mean_over_training"
-"""Under which the means of the validation curves stand among the tasks."""
-ARRIVAL = "steps_until"
-"""Under which it stands when the curves of binding arrived."""
 ARRIVED = 0.75
 """The share at which a curve of binding has arrived: half way from chance, of two, to all."""
 

@@ -22,11 +22,9 @@ from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
 from harness.training.scoring.contract import Level, Score
 from harness.training.settings.spec import RunSpec
-from harness.training.settings.tasks import TaskSpec
+from harness.training.settings.tasks import VALIDATION, TaskSpec
 
 LONGEST_FAILURE = 500
-VALIDATION = "validation"
-"""Under which the last validation stands among the tasks."""
 
 
 def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus) -> None:

@@ -19,7 +19,10 @@ def _not_mean(kind: str) -> str:
 Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$"), AfterValidator(_not_mean)]
 
 
-BESIDE_TASKS = ("validation", "mean_over_training", "steps_until")
+VALIDATION, MEAN, ARRIVAL = "validation", "mean_over_training", "steps_until"
+"""What the last validation stands under, the means of its curves, and when those of binding came to
+.75."""
+BESIDE_TASKS = (VALIDATION, MEAN, ARRIVAL)
 """What scores of training stand under, and so no task."""
 
 
