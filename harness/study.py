@@ -34,15 +34,28 @@ from harness.training.settings.objectives import (
 )
 from harness.training.settings.run import RunSettings
 from harness.training.settings.spec import RunSpec
-from harness.training.settings.tasks import BESIDE_TASKS, Pairs, Retrieval, Words
+from harness.training.settings.task import FineTune
+from harness.training.settings.tasks import (
+    BESIDE_TASKS,
+    NLVR2,
+    VQA,
+    Entailment,
+    Grounding,
+    ImageProbe,
+    Pairs,
+    Retrieval,
+    Sentences,
+    Words,
+)
 from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
-    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "SCALES", "SHORT_OBJECTIVES",
-    "SHORT_OPTIMIZER", "SHORT_START", "Backbone", "Budget", "Cell", "Final", "Measure", "Numerics",
+    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
+    "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone", "Budget", "Cell",
+    "Entailment", "Final", "FineTune", "Grounding", "ImageProbe", "Measure", "Numerics",
     "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words",
-    "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
+    "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart",
+    "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
 ]  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from architectures.frozen import Frozen
 from harness.training.settings.data import Name, Positive
+from harness.training.settings.task import FineTune, Learnt, TaskSettings
 
 
 def _not_mean(kind: str) -> str:
@@ -26,22 +26,6 @@ BESIDE_TASKS = (VALIDATION, MEAN, ARRIVAL)
 """What scores of training stand under, and so no task."""
 
 
-class TaskSettings(Frozen, allow_inf_nan=False):
-    """What every task has."""
-
-    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
-    """What its scores stand under; empty: the task's name. Two settings of one task in one study
-    need one."""
-
-    paths: ClassVar[tuple[str, ...]] = ()
-    """Fields that name a folder, empty for none: scores are known by its content, not its place."""
-
-    @property
-    def title(self) -> str:
-        """What its scores stand under."""
-        return self.label or str(getattr(self, "name"))  # noqa: B009  a field of every kind
-
-
 class Retrieval(TaskSettings, allow_inf_nan=False):
     """Image-text retrieval: ITC alone, the top k re-ranked by the ITM head, or by ITM alone."""
 
@@ -57,6 +41,11 @@ class Retrieval(TaskSettings, allow_inf_nan=False):
     """Which split is scored."""
     captions: Literal["first", "all"] = "first"
     """Captions of a picture that are queries and candidates."""
+    finetune: FineTune | None = None
+    """Learn ITC and ITM on the training captions first, as ALBEF's retrieval fine-tuning; null: the
+    trained design is scored as it is."""
+
+    asked: ClassVar[tuple[str, ...]] = ("label", "rerank", "every_pair", "split", "captions")
 
 
 class Pairs(TaskSettings, allow_inf_nan=False):
@@ -100,7 +89,125 @@ class Words(TaskSettings, allow_inf_nan=False):
     """Most masked words of a kind, spread evenly over the split."""
 
 
-TaskSpec = Annotated[Retrieval | Pairs | Words, Field(discriminator="name")]
+class Entailment(Learnt, allow_inf_nan=False):
+    """Does a sentence follow from a picture? As SNLI-VE: a head of a class each on the fused
+    [CLS]. Lines of a folder: `{"image": ..., "sentence": ..., "label": ...}`."""
+
+    name: Literal["entailment"] = "entailment"
+    """Which task file scores it."""
+    head: Literal["albef", "meter"] = "albef"
+    """`albef`: linear, ReLU, linear; `meter`: linear to twice the width, norm, GELU, linear."""
+
+
+class VQA(Learnt, allow_inf_nan=False):
+    """Questions about a picture. Lines of a folder: `{"image": ..., "question": ..., "answers":
+    [...]}`, the answers of several people, or an object of answers with their weights."""
+
+    name: Literal["vqa"] = "vqa"
+    """Which task file scores it."""
+    form: Literal["classifier", "decoder"] = "classifier"
+    """`classifier`: one logit an answer, binary cross-entropy (METER, BridgeTower); `decoder`: a
+    causal decoder over the fused question, that ranks the answers (ALBEF)."""
+    head: Literal["albef", "meter"] = "meter"
+    """The classifier's head."""
+    answers: Positive = 3_129
+    """The most common answers of the training questions, which can be given."""
+    rank: Positive = 128
+    """Of the decoder: answers that are ranked, the best by their first token."""
+    first_token_twice: bool = False
+    """Of the decoder: count the first token's probability twice, as published."""
+
+    asked: ClassVar[tuple[str, ...]] = (*Learnt.asked, "rank", "first_token_twice")
+
+
+class NLVR2(Learnt, allow_inf_nan=False):
+    """Is a sentence true of two (or n) pictures? Lines of a folder: `{"images": [...], "sentence":
+    ..., "label": true}`."""
+
+    name: Literal["nlvr2"] = "nlvr2"
+    """Which task file scores it."""
+    form: Literal["pair", "duplicated"] = "pair"
+    """`pair`: the sentence is fused with each picture, one head reads all (BridgeTower);
+    `duplicated`: every fusion layer becomes one for each picture, which share keys and values of
+    cross-attention (ALBEF)."""
+    head: Literal["albef", "meter"] = "albef"
+    """See `Entailment.head`."""
+
+
+class Grounding(TaskSettings, allow_inf_nan=False):
+    """Where in the picture is what an expression names? Grad-CAM of the match on attention maps
+    (ALBEF on RefCOCO+). Lines of a folder: `{"image": ..., "expression": ..., "box": [left, top,
+    right, bottom], "proposals": [[...], ...]}`, in pixels."""
+
+    name: Literal["grounding"] = "grounding"
+    """Which task file scores it."""
+    source: str = ""
+    """Folder of `test.jsonl` (or `val.jsonl`) with its pictures; empty: expressions of the
+    scenes."""
+    items: Positive = 1_000
+    """Of scenes: expressions that are scored. A folder is taken whole."""
+    split: Literal["val", "test"] = "test"
+    """Which split is scored."""
+    fit: Literal["squash", "pad"] = "squash"
+    """How a picture of a folder becomes square."""
+    by: Literal["itm", "itc"] = "itm"
+    """`itm`: cross-attention maps, weighed by the gradient of the match logit; `itc`: the image
+    tower's attention of its [CLS], weighed by that of the cosine. A design without ITM, or without
+    attention from words to image tokens, is asked by ITC."""
+    layer: int | None = None
+    """Which map: of ITM the number of the crossing, from 0; of ITC the image block. Negative: from
+    the end. null: the middle one, as ALBEF's third of six fusion layers."""
+    places: bool = False
+    """Of scenes: expressions may also say where the thing stands."""
+
+    paths: ClassVar[tuple[str, ...]] = ("source",)
+
+
+class ImageProbe(TaskSettings, allow_inf_nan=False):
+    """What a linear classifier reads off the frozen image tower alone: what fusion did to it."""
+
+    name: Literal["image_probe"] = "image_probe"
+    """Which task file scores it."""
+    source: str = ""
+    """Folder of `train/CLASS/*.png` and `test/CLASS/*.png` (any format that is read, `val` where
+    there is no `test`); empty: what a thing of the scenes looks like."""
+    split: Literal["val", "test"] = "test"
+    """Which split is scored."""
+    train_items: Positive = 5_000
+    """Of scenes: pictures that the classifier is trained on."""
+    items: Positive = 2_000
+    """Of scenes: pictures that are scored."""
+    of: Literal["colour", "shape", "place", "size", "number"] = "colour"
+    """Of scenes: what is read, of the largest thing, or how many things there are."""
+    reads: Literal["pooled", "class_token", "mean"] = "class_token"
+    """Features: what ITC reads, the tower's class token, or the mean of its other tokens."""
+    decay: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight of the squared weights in the loss."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How a picture of a folder becomes square."""
+
+    paths: ClassVar[tuple[str, ...]] = ("source",)
+
+
+class Sentences(Learnt, allow_inf_nan=False):
+    """Sentence classification by the text stack alone, fine-tuned: what fusion did to it. Of a
+    folder `train.tsv` and `dev.tsv` (GLUE's), and `test.tsv` where it has labels."""
+
+    name: Literal["sentences"] = "sentences"
+    """Which task file scores it."""
+    text: tuple[Name, ...] = ("sentence",)
+    """Columns of the text; of two, the second stands behind [SEP]. A file without a header has
+    columns `0`, `1`, ..."""
+    column: Name = "label"
+    """Column of the label."""
+    head: Literal["albef", "meter"] = "albef"
+    """See `Entailment.head`."""
+
+
+TaskSpec = Annotated[
+    Retrieval | Pairs | Words | Entailment | VQA | NLVR2 | Grounding | ImageProbe | Sentences,
+    Field(discriminator="name"),
+]
 
 KINDS: tuple[type[TaskSettings], ...] = get_args(get_args(TaskSpec)[0])
 """The records that `TaskSpec` is one of."""
