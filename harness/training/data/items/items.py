@@ -1,4 +1,4 @@
-"""Items are what a downstream task asks of pictures: sentences, questions, expressions, with answers.
+"""Items are what a downstream task asks of pictures: sentences, questions, with answers and boxes.
 
 Letters: N items, P different pictures, I pictures of an item, H W C height, width, channels.
 """
