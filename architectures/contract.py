@@ -64,6 +64,12 @@ class Facts:
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
     fusion_reads: str = ""
     """Which layers of the towers each fusion layer reads, in words; empty: their last."""
+    no_images: str = "no pass of its layers reads several images"
+    """Why it fuses no text with several images at once (`ReasonsOverImages`), beside `no_fuse`;
+    empty: it can."""
+    no_decoder: str = "its layers have no cross-attention in which answers could read a question"
+    """Why no decoder of answers is made of its fusion layers (`DecodesAnswers`), beside `no_fuse`;
+    empty: one is."""
     text_layers: int
     """Layers of text alone."""
     fusion_layers: int
@@ -248,10 +254,13 @@ class DrawsWeights(Protocol):
 
 @runtime_checkable
 class ReasonsOverImages(Protocol):
-    """A design with this optional ability fuses one text with several images (NLVR2)."""
+    """A design with this optional ability fuses one text with several images (NLVR2). Its facts
+    then give no `no_images`."""
 
     def for_images(self, count: int) -> Self:
-        """Returns a design of the same weights that fuses image states of B x count rows."""
+        """Returns a copy that starts from the same weights and fuses B rows of text states with
+        B x count rows of image states: those of row 0, then those of row 1, ...
+        """
         ...
 
 
@@ -282,12 +291,29 @@ class LearnsFromText(Protocol):
         ...
 
 
+class AnswerDecoding(nn.Module, ABC):
+    """An answer decoder says token after token what may follow, reading a question's states."""
+
+    fresh: tuple[str, ...] = ()
+    """Name prefixes of its parts that start from no weight of the design."""
+
+    @abstractmethod
+    def forward(self, ids_AL: Tensor, is_real_AL: Tensor, question: TextStates) -> Tensor:
+        """Returns logits (A, L, V); those at position p are of token p + 1.
+
+        ids_AL: (A, L) int64 token ids of answers, [CLS] first
+        is_real_AL: (A, L) bool
+        question: states of the question that each of the A rows answers
+        """
+
+
 @runtime_checkable
 class DecodesAnswers(Protocol):
-    """A design with this optional ability has a causal decoder over fused states (VQA)."""
+    """A design with this optional ability has a causal decoder over fused states (VQA). Its facts
+    then give no `no_decoder`."""
 
-    def answer_decoder(self) -> nn.Module:
-        """Returns a decoder that starts from the weights of the fusion layers."""
+    def answer_decoder(self) -> AnswerDecoding:
+        """Returns a decoder of its own weights, which start from those of the fusion layers."""
         ...
 
 
