@@ -16,13 +16,13 @@ def outside(box: Box, size: tuple[int, int]) -> str:
     does."""
     width, height = size
     left, top, right, bottom = box
-    if min(left, top) > -SLACK and right < width + SLACK and bottom < height + SLACK:
-        if left < width and top < height and right > 0 and bottom > 0:
-            return ""
+    within = min(left, top) > -SLACK and right < width + SLACK and bottom < height + SLACK
+    if within and left < width and top < height and right > 0 and bottom > 0:
+        return ""
     edges = ", ".join(f"{edge:g}" for edge in box)
     return (
-        f"the box ({edges}) lies outside its picture of {width} x {height} pixels; it is left, top, "
-        "right and bottom, in pixels of the picture as it is in the file, turned upright"
+        f"the box ({edges}) lies outside its picture of {width} x {height} pixels; it is left, "
+        "top, right and bottom, in pixels of the picture in the file, turned upright"
     )
 
 

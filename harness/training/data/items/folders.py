@@ -77,10 +77,11 @@ def _check_labels(listed: Mapping[str, Listed], task: ItemTask) -> None:
     shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
     if len(labels) < 2:
         raise DataError(f"{train.path}: every item has the {train.label} {shown!r}; two are needed")
+    allowed = set(labels)
     for of_split in listed.values():
         bad = BadLines(of_split.path, "items")
         for row in of_split.rows:
-            if row.label not in labels:
+            if row.label not in allowed:
                 bad.add(
                     f"{row.where}, {of_split.label}: {row.label!r} is no label of "
                     f"{train.path.name}, which has {shown}"

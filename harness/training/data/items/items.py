@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -45,13 +46,16 @@ class Items:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Items:
         """Returns some of the items, in the order named, of the same pictures."""
-        columns = {
-            name: tuple(column[row] for row in rows)
-            for name in ("texts", "labels", "answers", "box", "proposals")
-            if (column := getattr(self, name))
-        }
         rows_n = np.asarray(rows, dtype=np.int64)
-        return replace(self, picture_NI=self.picture_NI[rows_n], **columns)
+        return Items(
+            images_PHWC=self.images_PHWC,
+            picture_NI=self.picture_NI[rows_n],
+            texts=_taken(self.texts, rows_n),
+            labels=_taken(self.labels, rows_n),
+            answers=_taken(self.answers, rows_n),
+            box=_taken(self.box, rows_n),
+            proposals=_taken(self.proposals, rows_n),
+        )
 
     def at_most(self, count: int) -> Items:
         """Returns so many of the items, spread evenly; all where there are no more."""
@@ -80,7 +84,12 @@ class ItemSets:
         return tuple(sorted(labels, key=lambda label: (_ORDER.get(label, 0), label)))
 
 
+T = TypeVar("T")
 _ORDER = {"contradiction": -3, "neutral": -2, "entailment": -1}
+
+
+def _taken(column: tuple[T, ...], rows_n: np.ndarray) -> tuple[T, ...]:
+    return tuple(column[row] for row in rows_n) if column else ()
 
 
 def no_items(images_PHWC: np.ndarray) -> Items:

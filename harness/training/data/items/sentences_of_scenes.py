@@ -20,7 +20,12 @@ from harness.training.data.scenes.wording import chosen, phrase, worded
 from harness.training.randomness import stream
 
 _OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-_PLACE = {"left": "on the left", "right": "on the right", "above": "on top", "below": "at the bottom"}
+_PLACE = {
+    "left": "on the left",
+    "right": "on the right",
+    "above": "on top",
+    "below": "at the bottom",
+}
 _TRIES = 20
 """Scenes drawn for each four sentences that are wanted."""
 _FIELDS = ("colour", "shape", "size")
@@ -64,7 +69,9 @@ def _four(scene: Scene, varied: Sequence[str], rng: np.random.Generator) -> list
     claimed = side if rng.random() < 0.5 else _OPPOSITE[side]
     return [
         (
-            SECOND.join((_statement(*pair, rng), f"{_one(thing, field, rng)} is {_PLACE[claimed]}")),
+            SECOND.join(
+                (_statement(*pair, rng), f"{_one(thing, field, rng)} is {_PLACE[claimed]}")
+            ),
             str((thing is things[0]) == (claimed == side)).lower(),
         )
         for pair in (
