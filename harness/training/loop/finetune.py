@@ -9,34 +9,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from architectures.contract import FusionDesign, undecayed
+from architectures.contract import undecayed
+from architectures.downstream.model import TaskModel
 from harness.training.data.items.batches import ItemBatch, ItemBatches, ReadyItems
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
-from harness.training.objectives.teacher import follow
 from harness.training.objectives.term import Losses, Term
+from harness.training.objectives.twin import follow
 from harness.training.randomness import torch_seed
 from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
 from harness.training.settings.task import FineTune
 
 HEAD = "heads.task."
 """What parameters beside the design's own count as, for gradients by part."""
-
-
-class TaskModel(Protocol):
-    """A design with what a task adds to it; a module whose `design` holds the design's weights."""
-
-    design: FusionDesign
-
-    def rates(self, head_rate: float) -> Mapping[str, float]:
-        """Returns role prefix -> multiple of the learning rate, as `FusionDesign.rates`."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +54,21 @@ class FineTuneSpec:
         return self.settings.measure
 
 
+Loss = Callable[[TaskModel, ItemBatch, TaskModel | None, bool], Term]
+"""(model, batch on the device, twin or None, packed) -> the loss, its target softened by the twin
+where there is one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """What a task teaches."""
 
-    model: nn.Module
-    """A `TaskModel`, its new parts drawn."""
+    model: TaskModel
+    """Its new parts are drawn."""
     train: ReadyItems
     val: ReadyItems
     """Its items give the curves."""
-    loss: Callable[[nn.Module, ItemBatch, nn.Module | None, bool], Term]
-    """(model, batch on the device, twin or None, packed) -> the mean loss with its target softened
-    by the twin, where there is one."""
+    loss: Loss
 
 
 class FineTuner(Loop):
@@ -87,7 +80,7 @@ class FineTuner(Loop):
         super().__init__(spec, ItemBatches(lesson.train, settings.batch_size, spec.seed))
         self.spec, self.loss = spec, lesson.loss
         self.model = lesson.model.to(self.device).train()
-        self.design: FusionDesign = self.model.design
+        self.design = self.model.design
         self.twin = copy.deepcopy(self.model).requires_grad_(False) if settings.distil else None
         named = list(self.model.named_parameters())
         rates = self.model.rates(settings.head_rate)
