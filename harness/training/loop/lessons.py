@@ -28,8 +28,8 @@ from harness.training.randomness import stream
 from harness.training.scoring.contract import TaskScores
 from harness.training.scoring.labels import label_scores
 from harness.training.settings.spec import TrainSpec
-from harness.training.settings.task import FineTune, Learnt
-from harness.training.settings.tasks import NLVR2, Entailment, Sentences
+from harness.training.settings.task import FineTune
+from harness.training.settings.tasks import NLVR2, VQA, Entailment, Sentences
 
 BATCH = 256
 """Items scored at once."""
@@ -150,9 +150,8 @@ def score_labels(
     return label_scores(right_N, sets.test.labels, floors, predictions)
 
 
-def refuse_items(corpus: Corpus, task: Learnt) -> None:
+def refuse_items(corpus: Corpus, task: Labelled | VQA) -> None:
     """Raises `SettingError` or `DataError` where the items cannot be used, before a run trains."""
-    assert isinstance(task, Labelled)
     sets = item_sets(corpus, task)
     if task.finetune.batch_size > len(sets.train):
         raise SettingError(

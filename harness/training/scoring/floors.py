@@ -61,6 +61,7 @@ def floors(
     )
 
 
+@torch.enable_grad()  # scores are made without
 def text_only_accuracy(
     train_texts: Sequence[str],
     train_labels: Sequence[Hashable],
@@ -119,6 +120,7 @@ def k_fold_text_only_accuracy(
     return right / len(texts)
 
 
+@torch.enable_grad()  # scores are made without
 def picture_only_accuracy(
     train_images_NHWC: np.ndarray,
     train_labels: Sequence[Hashable],
