@@ -5,8 +5,9 @@ gave for them. Guess: float64 agrees to 1e-12, float32 to 1e-5. Cost: seconds.
 
     python benchmarks/albef_golden.py FOLDER
 
-One line per stored number: file, name, largest absolute error in float64 and in float32 (`-` where
-none is stored), or NOT COVERED where the product cannot compute it yet; totals on the last line.
+One line per stored number: file, name, largest error in float64 and in float32 (`-` where none is
+stored; absolute, relative beyond 1), or NOT COVERED where the product cannot compute it yet; totals
+on the last line.
 Exits 1 where an error is above 1e-8 (float64) or 2e-5 (float32), a shape differs, or a number is
 not covered; 2, with the reason, where a folder lacks what is needed.
 """
@@ -463,7 +464,9 @@ def filled(model: TaskModel, weights: Mapping[str, Tensor], prefix: str = "") ->
             continue
         if prefix + role not in weights:
             raise LackingError(f"the stored state lacks {prefix}{role}")
-        value = weights[prefix + role]
+        value = weights[prefix + role].to(parameter)
+        if role.endswith("pos_embed"):
+            value = resize_positions(value, parameter.shape[1] - 1, prefix=1)
         parameter.copy_(value if value.shape == parameter.shape else torch.cat([value] * 2)[:2])
 
 
@@ -598,7 +601,9 @@ COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
 
 
 def error(ours: Any, stored: Any) -> float:
-    """Largest absolute difference; infinite where shapes differ."""
+    """Largest difference, absolute or, of numbers beyond 1 (sums over tokens), as a share of the
+    stored one; infinite where shapes differ.
+    """
     if isinstance(ours, dict):
         if not isinstance(stored, dict) or not stored:
             return float("inf")
@@ -606,7 +611,8 @@ def error(ours: Any, stored: Any) -> float:
         return float(torch.tensor(errors).max())  # NaN stays, unlike with Python's max
     if not isinstance(ours, Tensor) or not isinstance(stored, Tensor) or ours.shape != stored.shape:
         return float("inf")
-    return float((ours.detach() - stored).abs().max()) if stored.numel() else 0.0
+    difference = (ours.detach() - stored).abs() / stored.abs().clamp(min=1)
+    return float(difference.max()) if stored.numel() else 0.0
 
 
 def outputs(folder: Path) -> Iterator[Line]:

@@ -18,7 +18,14 @@ import torch
 
 from architectures import build, registry
 from architectures.backbone import Backbone
-from architectures.contract import DesignConfig, Facts, Fused, FusionDesign
+from architectures.contract import (
+    DecodesAnswers,
+    DesignConfig,
+    Facts,
+    Fused,
+    FusionDesign,
+    ReasonsOverImages,
+)
 from architectures.frozen import SettingError
 from architectures.weights import slots
 
@@ -144,6 +151,12 @@ def _wrong_facts(design: FusionDesign, facts: Facts) -> Iterator[str]:
     image, text = states["encode_image"], states["encode_text"]
     width = design.word_embedding().weight.shape[1]
     if facts.can_fuse:
+        for field, method, ability in (
+            ("no_images", "for_images", ReasonsOverImages),
+            ("no_decoder", "answer_decoder", DecodesAnswers),
+        ):
+            if not getattr(facts, field) and not isinstance(design, ability):
+                yield f"facts give no {field!r}, but it has no method `{method}`"
         for positions, read_at_BR in ((LENGTH, None), (len(READ_AT), at_BR)):
             called = f"fuse with read_at_BR {'None' if read_at_BR is None else list(READ_AT)}"
             try:

@@ -74,6 +74,11 @@ FRAMED = {
         "facts say that it fuses, but fuse with read_at_BR None fails: ValueError: not yet",
     ),
     "constructor": ({"constructor": "self.x = backbone.depth"}, "cannot be built: AttributeError"),
+    "images": (
+        {"methods": "for_images = None"},
+        "facts give no 'no_images'.*no method `for_images",
+    ),
+    "decoder": ({"methods": "answer_decoder = None"}, "no method `answer_decoder`"),
     "undecayed": ({"methods": "undecayed = ('y',)"}, "`undecayed` of the design names 'y'"),
 }
 
