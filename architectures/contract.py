@@ -1,4 +1,4 @@
-"""The contract says what a design is: its configuration, its facts, its class and its abilities.
+"""The contract says what a design is: its configuration, its class and its abilities.
 
 Shape suffixes: B batch rows, P image tokens, L text positions, R positions read, D width, H heads,
 C channels, I images of one row.
@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
+from architectures.facts import Facts as Facts
 from architectures.frozen import Frozen
 from architectures.states import Fused as Fused
 from architectures.states import ImageStates as ImageStates
@@ -40,52 +41,6 @@ class DesignConfig(Frozen):
     whole_allow: tuple[str, ...] = ()
     """Patterns of roles, as `heads.itc.*`, that whole_weights may lack, hold in another size, or
     hold besides the design's; what it lacks starts as without it. Another is an error."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Facts say what a design with its configuration can do, before it is built."""
-
-    no_align: str = ""
-    """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
-    no_fuse: str = ""
-    """Why ITM and MLM do not apply; empty: it can fuse."""
-    no_words: str = ""
-    """Why MLM alone does not apply, where words do not read the image; empty: they do."""
-    itc_reads: str = ""
-    """Which states the ITC heads read, in words."""
-    itc_widths: tuple[int, int] | None = None
-    """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
-    itc_own_pass: bool = False
-    """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
-    first read. Rows that ITC does not read (captions with hidden words) are then encoded apart.
-    """
-    image_vectors: int = 0
-    """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
-    fusion_reads: str = ""
-    """Which layers of the towers each fusion layer reads, in words; empty: their last."""
-    text_layers: int
-    """Layers of text alone."""
-    fusion_layers: int
-    """Layers in which the modalities meet."""
-    image_layers: int
-    """Layers of image alone."""
-    pooled_width: int
-    """Width of `Fused.pooled_BD`."""
-
-    @property
-    def can_align(self) -> bool:
-        return not self.no_align
-
-    @property
-    def can_fuse(self) -> bool:
-        return not self.no_fuse
-
-    def why_not(self, objective: str) -> str:
-        """Says why an objective does not apply; empty: it does."""
-        if objective == "itc":
-            return self.no_align
-        return self.no_fuse or (self.no_words if objective == "mlm" else "")
 
 
 def undecayed(model: nn.Module) -> frozenset[str]:
@@ -248,10 +203,13 @@ class DrawsWeights(Protocol):
 
 @runtime_checkable
 class ReasonsOverImages(Protocol):
-    """A design with this optional ability fuses one text with several images (NLVR2)."""
+    """A design with this optional ability fuses one text with several images (NLVR2). Its facts
+    then give no `no_images`."""
 
     def for_images(self, count: int) -> Self:
-        """Returns a design of the same weights that fuses image states of B x count rows."""
+        """Returns a copy that starts from the same weights and fuses B rows of text states with
+        B x count rows of image states: those of row 0, then those of row 1, ...
+        """
         ...
 
 
@@ -282,12 +240,29 @@ class LearnsFromText(Protocol):
         ...
 
 
+class AnswerDecoding(nn.Module, ABC):
+    """An answer decoder says token after token what may follow, reading a question's states."""
+
+    fresh: tuple[str, ...] = ()
+    """Name prefixes of its parts that start from no weight of the design."""
+
+    @abstractmethod
+    def forward(self, ids_AL: Tensor, is_real_AL: Tensor, question: TextStates) -> Tensor:
+        """Returns logits (A, L, V); those at position p are of token p + 1.
+
+        ids_AL: (A, L) int64 token ids of answers, [CLS] first
+        is_real_AL: (A, L) bool
+        question: states of the question that each of the A rows answers
+        """
+
+
 @runtime_checkable
 class DecodesAnswers(Protocol):
-    """A design with this optional ability has a causal decoder over fused states (VQA)."""
+    """A design with this optional ability has a causal decoder over fused states (VQA). Its facts
+    then give no `no_decoder`."""
 
-    def answer_decoder(self) -> nn.Module:
-        """Returns a decoder that starts from the weights of the fusion layers."""
+    def answer_decoder(self) -> AnswerDecoding:
+        """Returns a decoder of its own weights, which start from those of the fusion layers."""
         ...
 
 

@@ -81,6 +81,8 @@ class DistilbertFusion(OneWay):
         k, m = _depth(config, backbone, "text_layers"), _depth(config, backbone, "fusion_layers")
         return Facts(
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
+            no_images="",
+            no_decoder="",
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=m,

@@ -63,6 +63,8 @@ class FullTextDeepFusion(OneWay):
         k, m = text_layers(cls.name, config.text_layers, backbone), config.fusion_layers
         return Facts(
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
+            no_images="",
+            no_decoder="",
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=m,

@@ -131,6 +131,8 @@ class InBackbone(FusionDesign):
         last = [each - 1 for each in (alone if below else (depth, blocks))]
         return Facts(
             no_fuse="" if count else "fusion_layers = 0 leaves no layer that reads the other tower",
+            no_images="a fused layer belongs to its tower and reads one picture through one gate",
+            no_decoder="its cross-attention stands inside the layers of a tower, none above it",
             no_words="" if text or not count else "with readers 'image' no word reads the image",
             itc_reads=f"[CLS] after text layer {last[0]} and the class token after image block "
             f"{last[1]}, without cross-attention",

@@ -92,6 +92,8 @@ class QueryBottleneck(FusionDesign):
         return Facts(
             no_fuse="" if config.queries_read_text else alone,
             no_words=alone,
+            no_images="its queries are of one picture, and words read theirs alone",
+            no_decoder="its words read queries beside themselves, and have no cross-attention",
             itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
             itc_widths=(backbone.text_width, backbone.text_width),
             itc_own_pass=True,

@@ -103,6 +103,8 @@ class ShallowFusion(TwoTowers):
         return Facts(
             no_fuse="" if config.mlp_layers or config.combine == "product" else ADDS_UP,
             no_words=NO_WORDS,
+            no_images="one vector of a picture meets one of the text; the form pair does no less",
+            no_decoder=NO_WORDS,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             fusion_reads="the MLP reads one vector of each tower, after its last layer",
             text_layers=depth,

@@ -55,6 +55,8 @@ class SplitBert(OneWay):
         n = backbone.text_layers
         return Facts(
             no_fuse="" if k < n else f"text_layers = {k} leaves no fusion layer",
+            no_images="",
+            no_decoder="",
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=n - k,

@@ -6,10 +6,13 @@ are of text alone, which fuse, and where their weights come from.
 
 from __future__ import annotations
 
+import copy
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -17,6 +20,7 @@ from architectures.backbone import Backbone
 from architectures.contract import Fused, ImageStates, TextStates
 from architectures.layers.blocks import Layer, Pooler, text_read, with_first
 from architectures.layers.read import Read
+from architectures.stacks.answer_decoder import AnswerDecoder
 from architectures.stacks.towers import TowersConfig, TwoTowers, Types
 from architectures.weights.slots import FRESH
 
@@ -41,10 +45,13 @@ def fusion_layers(config: OneWayConfig, backbone: Backbone, count: int) -> list[
 class OneWay(TwoTowers, ABC):
     """Text states read image tokens in the layers of `fusion_stack`.
 
-    Roles: those of `TwoTowers`, `types`, `pooler`, and the fusion layers as the design names them.
+    Roles: those of `TwoTowers`, `types`, `pooler`, and the fusion layers as the design names them;
+    for several images (`for_images`) layer `layers.j` is `layers.j.i` of image i.
     """
 
     config: OneWayConfig
+    images: int = 1
+    """Images that one text is fused with."""
 
     def __init__(
         self, config: OneWayConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
@@ -61,8 +68,13 @@ class OneWay(TwoTowers, ABC):
 
     def stack(self, name: str) -> list[tuple[str, Layer]]:
         """Returns role and module of every layer of the list of layers that has this name."""
-        layers = cast(Iterable[Layer], getattr(self, name))
-        return [(f"{name}.{j}", layer) for j, layer in enumerate(layers)]
+        layers: list[tuple[str, Layer]] = []
+        for j, layer in enumerate(cast(Iterable[Layer | nn.ModuleList], getattr(self, name))):
+            of_images = isinstance(layer, nn.ModuleList)
+            copies = cast(Iterable[Layer], layer) if of_images else ()
+            layers += [(f"{name}.{j}.{i}", each) for i, each in enumerate(copies)]
+            layers += [] if of_images else [(f"{name}.{j}", cast(Layer, layer))]
+        return layers
 
     def crossings(self) -> tuple[str, ...]:
         return tuple(name for name, layer in self.fusion_stack() if layer.crosses)
@@ -78,21 +90,54 @@ class OneWay(TwoTowers, ABC):
         stack = self.fusion_stack()
         if not stack:
             raise self.cannot_fuse()
-        x_TD, layout, read = text.tokens_TD, text.layout, Read.of_image(image)
+        x_TD, layout, tokens_UPE = text.tokens_TD, text.layout, None
         if self.types is not None:
             x_TD = x_TD + self.types.text_D
-            read = Read.of_image(image, image.distinct_UPD + self.types.image_D)
+            tokens_UPE = image.distinct_UPD + self.types.image_D
+        turns = itertools.cycle(
+            Read.of_image(each, tokens_UPE) for each in self._of_each_place(image)
+        )
         at_BR = with_first(read_at_BR)
         attention: dict[str, Tensor] = {}
         for name, layer in stack:
             kept: list[Tensor] | None = [] if name in keep_attention else None
-            last = layer is stack[-1][1]
+            last, read = layer is stack[-1][1], next(turns) if layer.crosses else None
             x_TD = layer(x_TD, layout, read, read_at_BR=at_BR if last else None, keep=kept)
             if kept and layer.crosses:
                 attention[name] = kept[0]
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)
         pooled_BD = first_BD if self.pooler is None else self.pooler(first_BD)
         return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=pooled_BD, attention=attention)
+
+    def _of_each_place(self, image: ImageStates) -> list[ImageStates]:
+        """Returns the images that stand first for their row of text, then the second ones, ..."""
+        if self.images == 1:
+            return [image]
+        tokens_UPD = image.distinct_UPD
+        rows = len(tokens_UPD if image.rows_B is None else image.rows_B)
+        places = torch.arange(rows, device=tokens_UPD.device).view(-1, self.images)
+        return [image.take(place_B) for place_B in places.unbind(1)]
+
+    def for_images(self, count: int) -> Self:
+        """Returns a copy in which `count` layers follow one another in place of each that reads the
+        image, the i-th of which reads image i (salesforce/ALBEF, models/model_nlvr.py). They start
+        alike, and share the keys and values of cross-attention, one parameter each; a layer without
+        cross-attention stays one. Raises `TypeError` where the design cannot fuse.
+        """
+        if not self.fusion_stack():
+            raise self.cannot_fuse()
+        if self.images != 1:
+            raise ValueError(f"this copy fuses {self.images} images already; take the design")
+        design = copy.deepcopy(self)
+        for name in self.crossings():
+            stack, _, place = name.rpartition(".")
+            layers = cast(nn.ModuleList, design.get_submodule(stack))
+            layers[int(place)] = _of_images(cast(Layer, layers[int(place)]), count)
+        design.images = count
+        return design
+
+    def answer_decoder(self) -> AnswerDecoder:
+        return AnswerDecoder(self, [layer for _, layer in self.fusion_stack()])
 
     def new_parts(self) -> frozenset[str]:
         crossing = (
@@ -103,3 +148,12 @@ class OneWay(TwoTowers, ABC):
         table = self.slots(self.config, self.backbone)
         fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
         return frozenset({*crossing, *fresh, "types.", "pooler."})
+
+
+def _of_images(layer: Layer, count: int) -> nn.ModuleList:
+    """Returns a layer and its copies, which share keys and values of cross-attention with it."""
+    copies = [copy.deepcopy(layer) for _ in range(count - 1)]
+    for each in copies:
+        each.cross_attention.key = layer.cross_attention.key
+        each.cross_attention.value = layer.cross_attention.value
+    return nn.ModuleList([layer, *copies])

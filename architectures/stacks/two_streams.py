@@ -11,7 +11,7 @@ width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal, cast
 
 import torch
@@ -23,6 +23,7 @@ from architectures.contract import DesignConfig, Facts, Fused, ImageStates, Text
 from architectures.layers.blocks import Layer, Pooler, Step, text_read, with_first
 from architectures.layers.read import Read
 from architectures.layout import Layout
+from architectures.stacks.answer_decoder import AnswerDecoder
 from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
@@ -37,6 +38,11 @@ from architectures.weights.slots import FRESH, Rule, choose, named
 
 CROSSING = ("cross_attention", "cross_norm", "cross_mlp", "cross_mlp_norm")
 """Names of the parts of a layer that no pretrained text encoder has."""
+
+NO_IMAGES = (
+    "its image stream reads the words: each picture would need a stream of its own, and words a "
+    "rule by which they read several"
+)
 
 
 class TwoStreamsConfig(TowersConfig):
@@ -80,6 +86,8 @@ def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Fac
     depth = text_layers(name, config.text_layers, backbone)
     return Facts(
         no_fuse="" if config.fusion_layers else "fusion_layers = 0 leaves no fusion layer",
+        no_images=NO_IMAGES,
+        no_decoder="",
         itc_reads=itc_reads(name, config, backbone, depth),
         text_layers=depth,
         fusion_layers=config.fusion_layers,
@@ -175,6 +183,12 @@ class TwoStreams(TwoTowers, ABC):
             pooled_BD=self._pool(first_BD, image_BPD[:, 0]),
             attention=attention,
         )
+
+    def answer_decoder(self) -> AnswerDecoder:
+        """Returns a decoder of copies of the text stream, without what is brought to it (bridges,
+        projections, type rows).
+        """
+        return AnswerDecoder(self, cast(Iterable[Layer], self.text_fusion))
 
     def _layer(
         self,

@@ -39,6 +39,9 @@ NO_ALIGN = (
     "words and patches meet in the first layer; separate_passes gives each modality a pass of its "
     "own"
 )
+NO_IMAGES = (
+    "words and image tokens share one softmax, and two pictures in it could not be told apart"
+)
 BY_ITSELF = "[CLS] and the class token, each after a pass of its modality by itself"
 """What ITC reads where `separate_passes` is on, for `Facts.itc_reads`."""
 Modality = Literal["text", "image"]
@@ -196,6 +199,7 @@ def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Fa
     not_causal(name, backbone)
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
+        no_images=NO_IMAGES,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(backbone.image_width, backbone.image_width),

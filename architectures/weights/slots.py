@@ -88,12 +88,18 @@ def named(
 
 @torch.no_grad()
 def redraw(
-    model: nn.Module, draw: Draw, *, std: float, source_of: Callable[[str], str] = str
+    model: nn.Module,
+    draw: Draw,
+    *,
+    std: float,
+    source_of: Callable[[str], str] = str,
+    only: tuple[str, ...] = ("",),
 ) -> None:
     """Draws every weight of a model anew, in float32, tied weights once.
 
     `source_of`: role -> the role by whose name it is drawn. Two slots that start from the same
-    pretrained layer start alike without pretrained weights too.
+    pretrained layer start alike without pretrained weights too. `only`: prefixes of the roles that
+    are drawn; the others stay.
 
     Matrices and embeddings N(0, std), biases 0, norms 1 and 0, patch embedding N(0, 1/fan_in) in
     variance, tables of the image tower N(0, 0.02), ITC and ITM heads uniform(+-1/sqrt(fan_in)) as
@@ -102,7 +108,8 @@ def redraw(
     from the global generator.
     """
     for role, parameter in model.named_parameters():
-        draw_into(model, role, parameter, functools.partial(draw, source_of(role)), std=std)
+        if role.startswith(only):
+            draw_into(model, role, parameter, functools.partial(draw, source_of(role)), std=std)
 
 
 def draw_into(

@@ -13,6 +13,7 @@ outputs/
     checkpoint.pt           newest state, replaced atomically
     weights.pt, weights.json    final weights, and their digest
     scores/<task>.json      final values with chance levels; predictions beside it (.npz)
+    finetune/<key>/         what a task taught: metrics, ledger, checkpoint, weights, as of a run
     lock                    held by the process that trains this run
   warm_start/<key>/         what runs start from, where a study asks for it
   studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
@@ -24,6 +25,7 @@ outputs/
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -54,22 +56,48 @@ def studies(outputs: Path) -> dict[str, StudyRecord]:
     return records
 
 
-class RunFolder:
+class LoopFolder:
+    """LoopFolder is where one loop keeps what it measured, spent and goes on from."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.ledger = path / "ledger.json"
+        self.checkpoint = path / "checkpoint.pt"
+        self.weights = path / "weights.pt"
+        self.weights_digest = path / "weights.json"
+
+    def append_metrics(self, line: MeasuredLine) -> None:
+        """Adds a measurement."""
+        with self.metrics.open("a") as file:
+            file.write(line.as_text())
+
+    def sync_metrics(self) -> None:
+        """Waits until the disk has every measurement, as a checkpoint that covers them must."""
+        with contextlib.suppress(FileNotFoundError), self.metrics.open("a") as file:
+            os.fsync(file.fileno())
+
+    def rewrite_metrics(self, lines: Iterable[MeasuredLine]) -> None:
+        """Keeps only these measurements."""
+        with atomic_file(self.metrics, durable=True) as part:
+            part.write_text("".join(line.as_text() for line in lines))
+
+    def metric_lines(self) -> list[MeasuredLine]:
+        """Reads measurements in order, less a half-written last line. Raises `DamagedFile`."""
+        return measured_lines(self.metrics)
+
+
+class RunFolder(LoopFolder):
     """RunFolder is the folder of one run."""
 
     def __init__(self, outputs: Path, key: str) -> None:
+        super().__init__(outputs / "runs" / key)
         self.key = key
-        self.path = outputs / "runs" / key
         self.spec = self.path / "spec.json"
         self.status_file = self.path / "status.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.ledger = self.path / "ledger.json"
         self.certificate = self.path / "certificate.json"
         self.environment = self.path / "environment.json"
         self.graph = self.path / "graph.json"
-        self.checkpoint = self.path / "checkpoint.pt"
-        self.weights = self.path / "weights.pt"
-        self.weights_digest = self.path / "weights.json"
         self.scores = self.path / "scores"
         self.stop_file = self.path / "stop"
 
@@ -106,25 +134,6 @@ class RunFolder:
         changed = {"state": state, "message": message, "updated": time.time(), **more}
         before.model_copy(update=changed).write(self.status_file, durable=durable)
 
-    def append_metrics(self, line: MeasuredLine) -> None:
-        """Adds a measurement."""
-        with self.metrics.open("a") as file:
-            file.write(line.as_text())
-
-    def sync_metrics(self) -> None:
-        """Waits until the disk has every measurement, as a checkpoint that covers them must."""
-        with contextlib.suppress(FileNotFoundError), self.metrics.open("a") as file:
-            os.fsync(file.fileno())
-
-    def rewrite_metrics(self, lines: Iterable[MeasuredLine]) -> None:
-        """Keeps only these measurements."""
-        with atomic_file(self.metrics, durable=True) as part:
-            part.write_text("".join(line.as_text() for line in lines))
-
-    def metric_lines(self) -> list[MeasuredLine]:
-        """Reads measurements in order, less a half-written last line. Raises `DamagedFile`."""
-        return measured_lines(self.metrics)
-
     def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
         """Returns measurements up to the last finished checkpoint, in order."""
         covered = (status or self.status()).checkpoint_step
@@ -142,6 +151,22 @@ class RunFolder:
         """Returns every task's scores. Raises `DamagedFile`."""
         records = [(path.stem, ScoresRecord.read(path)) for path in self.score_files()]
         return [record.model_copy(update={"task": task}) for task, record in records]
+
+    def finetuning(self, key: str) -> LoopFolder:
+        """Says where a fine-tuning of this run lies; `key`: of its settings and data."""
+        return LoopFolder(self.path / "finetune" / key)
+
+    def finetuned_lines(self, records: Iterable[ScoresRecord]) -> list[MeasuredLine]:
+        """Reads what was measured in the fine-tuning of these scores, the curves of each named
+        after its task: `vqa/val/task_loss`. Raises `DamagedFile`."""
+        return [
+            dataclasses.replace(
+                line, values={f"{record.task}/{name}": x for name, x in line.values.items()}
+            )
+            for record in records
+            if record.finetuning
+            for line in self.finetuning(record.finetuning).metric_lines()
+        ]
 
     def is_locked(self) -> bool:
         try:

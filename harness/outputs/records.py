@@ -194,6 +194,8 @@ class ScoresRecord(Record):
     """How the task was answered."""
     scores: tuple[Score, ...] = ()
     levels: tuple[Level, ...] = ()
+    finetuning: str = ""
+    """Key of the fine-tuning that was scored, and name of its folder; empty: the trained design."""
     failure: str = ""
     """Why there are none: the task was tried and failed. `--retry-failed` tries again."""
 

@@ -107,8 +107,8 @@ def _spec(
         raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
     scored = []
     for task in settings.tasks:
-        if reason := tasks.find(task.name).why_not(facts, objectives):
-            reasons[task.name] = reason
+        if reason := tasks.find(task.name).why_not(facts, objectives, task):
+            reasons[task.title] = reason
         else:
             scored.append(task)
     keys.check(settings.warm_start, backbone, config)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,23 +31,19 @@ POINTS = 100
 """Of a curve, in the store: a picture shows no more, and the store stays small."""
 
 
-def metrics_of(record: RunRecord, folder: RunFolder, published: int) -> list[Metric]:
-    """Returns measurements after the step published last, and final values; at the times they were
-    made, because MLflow keeps one of several rows that agree in key, step, time and value. Of more
-    than `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
+def metrics_of(
+    record: RunRecord, folder: RunFolder, published: int, finetuned: Collection[str] = ()
+) -> list[Metric]:
+    """Returns measurements after the step published last, those of fine-tuning that were not
+    published (`finetuned`: keys of those that were), and final values; at the times they were made,
+    because MLflow keeps one of several rows that agree in key, step, time and value. Of more than
+    `POINTS` every so many, and the newest of each curve: `curves.parquet` has all."""
     from mlflow.entities import Metric
 
-    lines = _lines(folder)
-    stride = -(-len(lines) // POINTS)
-    newest = {name: line for line in lines for name in line.values}
-    curves = [
-        Metric(name, value, milliseconds(line.time), line.step)
-        for place, line in enumerate(lines)
-        if line.step > published
-        for name, value in line.values.items()
-        if place % stride == 0 or newest[name] is line
-    ]
-    when, step = milliseconds(folder.recovered_status().updated), max(last_step(record), 0)
+    new = [scores for scores in record.scores if scores.finetuning not in finetuned]
+    curves = _curves(_lines(folder.covered_lines), published)
+    curves += _curves(_lines(lambda: folder.finetuned_lines(new)), -1)
+    when, step = milliseconds(folder.recovered_status().updated), max(record.last_step, 0)
     return curves + [Metric(name, value, when, step) for name, value in _final(record)]
 
 
@@ -63,10 +59,29 @@ def history(run_id: str, metrics: Iterable[Metric]) -> list[tuple[str, float, in
     return rows
 
 
-def _lines(folder: RunFolder) -> list[MeasuredLine]:
+def finetunings_of(record: RunRecord) -> str:
+    """Returns the keys of a run's fine-tunings, as a tag says which are published."""
+    return " ".join(sorted({scores.finetuning for scores in record.scores} - {""}))
+
+
+def _curves(lines: Sequence[MeasuredLine], published: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    stride = -(-len(lines) // POINTS)
+    newest = {name: line for line in lines for name in line.values}
+    return [
+        Metric(name, value, milliseconds(line.time), line.step)
+        for place, line in enumerate(lines)
+        if line.step > published
+        for name, value in line.values.items()
+        if place % stride == 0 or newest[name] is line
+    ]
+
+
+def _lines(read: Callable[[], list[MeasuredLine]]) -> list[MeasuredLine]:
     """Returns measured lines; none where the file is damaged, which the run's row says."""
     try:
-        return folder.covered_lines()
+        return read()
     except DamagedFile:
         return []
 
@@ -133,10 +148,6 @@ def described(record: RunRecord) -> dict[str, JsonValue]:
         "environment": record.environment.as_json() if record.environment else None,
         "curves": len(record.curves),
     }
-
-
-def last_step(record: RunRecord) -> int:
-    return int(record.curves["step"].max()) if len(record.curves) else -1
 
 
 def milliseconds(seconds: float) -> int:

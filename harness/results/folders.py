@@ -72,6 +72,7 @@ def record_of(folder: RunFolder) -> RunRecord:
     certificate = read(lambda: read_if_there(Certificate, folder.certificate), None)
     ledger = read(lambda: read_if_there(LedgerRecord, folder.ledger), None)
     scores = read(folder.score_records, list[ScoresRecord]())
+    finetuned = read(lambda: folder.finetuned_lines(scores), list[MeasuredLine]())
     environment = read(lambda: read_if_there(Environment, folder.environment), None)
     if certificate:
         chain = {line.step: line.chain for line in lines} if any(x.chain for x in lines) else {}
@@ -85,7 +86,8 @@ def record_of(folder: RunFolder) -> RunRecord:
         scores=tuple(scores),
         certificate=certificate,
         environment=environment,
-        curves=curves_of(lines),
+        curves=curves_of([*lines, *finetuned]),
+        last_step=max((line.step for line in lines), default=-1),
     )
 
 

@@ -24,7 +24,8 @@ from harness.outputs.records import (
     ScoresRecord,
     StudyRecord,
 )
-from harness.results.tables import Graph, Results, RunRecord, assembled
+from harness.results.curves import MEASURED
+from harness.results.tables import Graph, Results, RunRecord, assembled, no_rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -134,7 +135,7 @@ def _published(run: Run, there: Callable[[Run, str], Path | None]) -> RunRecord:
         scores=_scores(tags, metrics),
         certificate=_certificate(there(run, "certificate.json")),
         environment=Environment.of(json.loads(environment)) if environment else None,
-        **({"curves": pd.read_parquet(curves)} if curves else {}),
+        curves=pd.read_parquet(curves) if curves else no_rows(MEASURED),
     )
 
 

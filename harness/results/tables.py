@@ -147,6 +147,8 @@ class RunRecord:
     environment: Environment | None = None
     curves: pd.DataFrame = dataclasses.field(default_factory=lambda: no_rows(MEASURED))
     """Columns of MEASURED."""
+    last_step: int = -1
+    """Of training, that a checkpoint covers; -1: none."""
 
 
 def assembled(

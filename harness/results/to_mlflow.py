@@ -32,9 +32,9 @@ from harness.results import store
 from harness.results.entries import (
     described,
     files_of,
+    finetunings_of,
     history,
     json_or_empty,
-    last_step,
     metric_name,
     metrics_of,
     milliseconds,
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 METRICS, PARAMETERS = 500, 100
 """Most in one call."""
+FINETUNED = "fuselab.finetuned"
+"""Tag that lists the fine-tunings whose curves are published."""
 FEW = 10
 """Runs that are looked for one by one; of more, all of the experiment are read."""
 ENDED: Mapping[str, str] = {
@@ -222,12 +224,18 @@ class Tracker:
         # The tags come last: what they vouch for is there.
         tags |= {
             **tags_of(record),
-            **{"fuselab.digest": content_digest, "fuselab.step": str(last_step(record))},
+            **{
+                "fuselab.digest": content_digest,
+                "fuselab.step": str(record.last_step),
+                FINETUNED: finetunings_of(record),
+            },
         }
         params = {} if run.data.params else parameters_of(folder)
         if params:
             self._log_data(run, folder)
-        metrics = metrics_of(record, folder, int(run.data.tags.get("fuselab.step", -1)))
+        published = int(run.data.tags.get("fuselab.step", -1))
+        finetuned = run.data.tags.get(FINETUNED, "").split()
+        metrics = metrics_of(record, folder, published, finetuned)
         self._log(run, metrics, params, tags)
 
     def _log_data(self, run: Run, folder: RunFolder) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from architectures.weights.digests import digest_of
 from harness.outputs.files import atomic_file
-from harness.outputs.folder import RunFolder
+from harness.outputs.folder import LoopFolder
 from harness.outputs.records import WeightsRecord, read_if_there
 
 RETRAIN = "delete the run's folder to train it again"
@@ -25,14 +25,14 @@ DIGEST = "digest"
 """Under which a checkpoint holds its own digest."""
 
 
-def write_checkpoint(folder: RunFolder, snapshot: Mapping[str, object]) -> None:
+def write_checkpoint(folder: LoopFolder, snapshot: Mapping[str, object]) -> None:
     """Writes a checkpoint, whole or not at all, and waits for the disk."""
     sealed = {**snapshot, DIGEST: digest_of(dict(_tensors(snapshot)))}
     with atomic_file(folder.checkpoint, durable=True) as part:
         torch.save(sealed, part)
 
 
-def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
+def read_checkpoint(folder: LoopFolder) -> dict[str, Any]:
     """Reads the newest checkpoint. Raises ValueError where it cannot be read or was changed."""
     snapshot = _opened(folder.checkpoint, RESTART)
     digest = snapshot.pop(DIGEST, None)
@@ -41,14 +41,14 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     return snapshot
 
 
-def write_weights(folder: RunFolder, weights: Mapping[str, Tensor]) -> None:
+def write_weights(folder: LoopFolder, weights: Mapping[str, Tensor]) -> None:
     """Writes the final weights of a run, their digest first: weights that stand are whole."""
     WeightsRecord(digest=digest_of(weights)).write(folder.weights_digest)
     with atomic_file(folder.weights, durable=True) as part:
         torch.save(dict(weights), part)
 
 
-def read_weights(folder: RunFolder) -> dict[str, Tensor]:
+def read_weights(folder: LoopFolder) -> dict[str, Tensor]:
     """Reads the final weights of a run. Raises FileNotFoundError where they were cleaned away, and
     ValueError where the file cannot be read or was changed."""
     if not folder.weights.exists():

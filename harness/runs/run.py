@@ -20,8 +20,6 @@ import torch
 from architectures.contract import FusionDesign
 from harness.outputs.files import State, write_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.measured import MeasuredLine
-from harness.outputs.records import DamagedFile, LedgerRecord
 from harness.runs.along import write_along
 from harness.runs.assemble import (
     build_design,
@@ -31,17 +29,19 @@ from harness.runs.assemble import (
     training_batches,
 )
 from harness.runs.certify import certify
-from harness.runs.kept import RETRAIN, read_checkpoint, write_checkpoint, write_weights
+from harness.runs.kept import write_weights
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
     refuse_scores,
     score,
     write_validation,
 )
+from harness.runs.spending import note, resume, write_ledger
 from harness.training.data.batches import validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
-from harness.training.loop.trainer import DivergedError, Measurement, Trainer
+from harness.training.loop.loop import DivergedError
+from harness.training.loop.trainer import Trainer
 from harness.training.objectives.binding import binding_of
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
@@ -99,7 +99,7 @@ class _Run:
             if self.trained():
                 state = "done"
             elif self.trainer:
-                self._write_ledger(self.trainer)
+                write_ledger(self.trainer, self.folder)
             if trace:
                 (self.folder.path / "traceback.txt").write_text(trace)
             self.folder.set_status(state, message)
@@ -127,7 +127,12 @@ class _Run:
         # that is stopped is made by the next command.
         folder.set_status("done")
         folder.checkpoint.unlink(missing_ok=True)
-        score(folder, spec, design, corpus, load=trained or spec.train.final.kind != "last")
+        load = trained or spec.train.final.kind != "last"
+        stop = folder.stop_file.exists
+        if not score(folder, spec, design, corpus, load=load, should_stop=stop):
+            folder.set_status("done", "stopped while it learnt a task; the next run goes on")
+            return "interrupted"
+        folder.set_status("done")
         return "done"
 
     def trained(self) -> bool:
@@ -153,44 +158,25 @@ class _Run:
             trained_on=fixed(corpus.train, items=train.measure.gap_items),
             binding=binding_of(train.measure, corpus),
         )
-        self._resume(trainer)
+        resume(trainer, folder)
+        folder.set_status(
+            "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
+        )
         self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)
         seconds_before, started = trainer.ledger.device_seconds, self.started
         for measurement in trainer.train(stop):
             trainer.ledger.device_seconds = seconds_before + time.time() - started
-            self._note(trainer, measurement)
+            note(trainer, folder, measurement)
+            if measurement.checkpoint:
+                folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
             if measurement.stopped:
                 return False
         write_validation(folder, trainer)
         write_along(folder, train)
-        self._write_ledger(trainer)
-        write_weights(folder, trainer.final_design().state_dict())
+        write_ledger(trainer, folder)
+        write_weights(folder, trainer.final().state_dict())
         return True
-
-    def _resume(self, trainer: Trainer) -> None:
-        """Goes on from the checkpoint; measurements after it are forgotten and made again."""
-        folder = self.folder
-        if folder.checkpoint.exists():
-            try:
-                trainer.restore(read_checkpoint(folder))
-            except KeyError as lacking:
-                raise ValueError(
-                    f"checkpoint.pt lacks {lacking}, so other code wrote it; delete it to start "
-                    "this run again"
-                ) from lacking
-        trainer.ledger.attempts += 1
-        kept = [line for line in folder.metric_lines() if line.step <= trainer.step]
-        if trainer.step == 0:
-            kept = []
-        measured = {step for step in trainer.measured if step <= trainer.step}
-        if trainer.step and (gaps := measured - {line.step for line in kept}):
-            steps = ", ".join(map(str, sorted(gaps)))
-            raise DamagedFile(folder.metrics, f"lacks what was measured at steps {steps}", RETRAIN)
-        folder.rewrite_metrics(kept)
-        folder.set_status(
-            "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
-        )
 
     def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
         counted = counted_cost(self.spec, corpus)
@@ -198,30 +184,6 @@ class _Run:
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
         ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
-
-    def _note(self, trainer: Trainer, measurement: Measurement) -> None:
-        """Writes a measurement into the folder, and a checkpoint where one is due."""
-        folder, ledger = self.folder, trainer.ledger
-        ledger.flops = ledger.flops_per_sample * ledger.samples
-        if measurement.values:
-            folder.append_metrics(
-                MeasuredLine(
-                    step=measurement.step,
-                    samples=ledger.samples,
-                    seconds=round(ledger.train_seconds, 4),
-                    time=time.time(),
-                    values=measurement.values,
-                    chain=trainer.chain,
-                )
-            )
-        if measurement.checkpoint:
-            folder.sync_metrics()  # what a checkpoint covers is never measured again
-            write_checkpoint(folder, trainer.snapshot())
-            self._write_ledger(trainer)
-            folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
-
-    def _write_ledger(self, trainer: Trainer) -> None:
-        LedgerRecord(spent=trainer.ledger).write(self.folder.ledger)
 
 
 class _Stop:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from architectures.contract import Facts, FusionDesign
 from architectures.frozen import SettingError, place_of
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
+from harness.runs.finetuning import finetuned, learns
 from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
@@ -48,10 +51,17 @@ def _folders(task: TaskSpec) -> set[str]:
 
 
 def score(
-    folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus: Corpus, *, load: bool
-) -> None:
+    folder: RunFolder,
+    spec: RunSpec,
+    design: FusionDesign,
+    corpus: Corpus,
+    *,
+    load: bool,
+    should_stop: Callable[[], bool] = bool,
+) -> bool:
     """Makes every score that is missing, and writes it with its predictions. One that fails is
-    written as failed, with the reason; the others go on.
+    written as failed, with the reason; the others go on. Returns False where fine-tuning was
+    stopped on request.
 
     `load`: whether the design gets its final weights first.
     """
@@ -63,14 +73,19 @@ def score(
     except (OSError, ValueError, RuntimeError, DamagedFile) as error:
         for settings in wanted:
             _failed(folder, spec, settings, error)
-        return
+        return True
     design.to(device).eval()
     facts = design.facts(design.config, design.backbone)
     for settings in wanted:
         task = tasks.find(settings.name)
         try:
             _refuse(facts, spec, corpus, settings)
-            result = task.score(design, corpus, settings, device)
+            model: nn.Module | None = design
+            if learns(settings):
+                model = finetuned(folder, spec, design, corpus, settings, should_stop)
+            if model is None:
+                return False
+            result = task.score(model, corpus, settings, device)
         except Exception as error:
             (folder.path / "traceback.txt").write_text(traceback.format_exc())
             _failed(folder, spec, settings, error)
@@ -85,7 +100,9 @@ def score(
             protocol=result.protocol,
             scores=result.scores,
             levels=result.levels,
+            finetuning=spec.finetune_key(settings) if learns(settings) else "",
         ).write(folder.score_file(settings.title))
+    return True
 
 
 def _failed(folder: RunFolder, spec: RunSpec, settings: TaskSpec, error: Exception) -> None:
@@ -110,7 +127,7 @@ def write_validation(folder: RunFolder, trainer: Trainer) -> None:
     by items, what the most frequent answer would earn. A study may name one as its primary score,
     for instance `validation/mlm_accuracy`.
     """
-    terms = trainer.validated or trainer.validate(trainer.final_design())
+    terms = trainer.validated or trainer.validate(trainer.final())
     labels = torch.cat([batch.mask_labels_BR.flatten() for batch in trainer.validation])
     chances = {"mlm": majority_level(labels[labels != -100].tolist())}
     if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds

@@ -22,11 +22,12 @@ from architectures.frozen import Frozen
 from harness.planning.plan import plan
 from harness.planning.shelf import load, names
 from harness.study import RunSettings
-from harness.training.settings import data, loop, objectives, tasks, versions, warm_start
+from harness.training.settings import data, loop, objectives, task, tasks, versions, warm_start
 
 FILE = Path(__file__).with_name("golden.json")
 SHELF = Path(studies.__file__).parent
-VERSIONS = ("KEYS", "SETTINGS", "OBJECTIVES", "TRAINER", "WARM_START", "ALIGNMENT", "TEXT_STAGE")
+VERSIONS = ("KEYS", "SETTINGS", "OBJECTIVES", "TRAINER", "WARM_START", "ALIGNMENT", "TEXT_STAGE",
+            "FINETUNE")  # fmt: skip
 
 Defaults = dict[str, Any]
 """Name of a field -> its default as JSON; `required` where it has none."""
@@ -60,7 +61,7 @@ class Golden(TypedDict):
 def kinds() -> dict[str, type[Frozen]]:
     """Every record of settings that a key depends on, by name."""
     found = {"Backbone": Backbone, "RunSettings": RunSettings}
-    for module in (data, loop, objectives, tasks, warm_start):
+    for module in (data, loop, objectives, task, tasks, warm_start):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, Frozen) and kind is not Frozen:
                 found[name] = kind
@@ -141,6 +142,8 @@ def _same(old: Any, new: Any) -> bool:
     """Equal, but for fields of records within that came later."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(name in new and _same(value, new[name]) for name, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same, old, new))
     return old == new
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,21 @@ def part_of(role: str, crossings: Collection[str]) -> str:
 
 
 class Gradients:
-    """The gradients of the trainable parameters of a design and of the objectives' state."""
+    """The gradients of all trainable parameters of a model."""
 
-    def __init__(self, design: FusionDesign, state: nn.Module) -> None:
-        named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], crossings: Collection[str]
+    ) -> None:
+        """`named`: role and parameter, as `part_of` reads roles; `crossings`: see there."""
         trained = [(role, p) for role, p in named if p.requires_grad]
-        crossings = design.crossings()
         self._parameters = [p for _, p in trained]
         self._parts = [part_of(role, crossings) for role, _ in trained]
+
+    @classmethod
+    def of_design(cls, design: FusionDesign, state: nn.Module) -> Gradients:
+        """Takes those of a design and of its objectives' state."""
+        named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+        return cls(named, design.crossings())
 
     def _with_part(self) -> list[tuple[str, Tensor]]:
         """Returns part and gradient of every parameter that has a gradient."""

@@ -19,6 +19,7 @@ from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch
 from harness.training.objectives.captions import captions
 from harness.training.objectives.mlm import hidden_words
+from harness.training.objectives.twin import follow
 from harness.training.settings.objectives import Teacher
 
 
@@ -47,14 +48,9 @@ class Twin(nn.Module):
         for name in set(self.design.heads) - set(taught):
             del self.design.heads[name]
 
-    @torch.no_grad()
     def follow(self, design: FusionDesign) -> None:
         """Moves every weight: it keeps `momentum` of itself and takes the rest from the design."""
-        theirs = dict(design.named_parameters())
-        ours = dict(self.design.named_parameters())
-        torch._foreach_lerp_(
-            list(ours.values()), [theirs[role] for role in ours], 1 - self.settings.momentum
-        )
+        follow(self.design, design, self.settings.momentum)
 
     @torch.no_grad()
     def ask(self, design: FusionDesign, batch: Batch, *, packed: bool) -> Taught:

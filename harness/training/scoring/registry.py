@@ -17,10 +17,16 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModuleType:
-    """Returns the module of a task. It has `VERSION`; `why_not(facts, objectives)`, which the plan
-    calls; `refuse(facts, objectives, corpus, settings)`, which raises while a study is prepared and
-    before a run trains; `score(design, corpus, settings, device)`, which returns `TaskScores`; and
-    `names(settings, data)` of the scores that some design gets on such data.
+    """Returns the module of a task. It has
+
+    - `VERSION`, raised when the same weights score differently than before;
+    - `why_not(facts, objectives, settings)`, which the plan calls;
+    - `refuse(facts, objectives, corpus, settings)`, which raises while a study is prepared and
+      before a run trains;
+    - `names(settings, data)` of the scores that some design gets on such data;
+    - `loop(design, corpus, settings, train)`, where a design learns the task first: a `Loop` whose
+      `final()` is scored in the design's place;
+    - `score(design, corpus, settings, device)`, which returns `TaskScores`.
 
     Raises `SettingError` with the nearest name where there is no such task.
     """

@@ -76,10 +76,22 @@ class RunSpec(Frozen):
     def score_key(self, task: TaskSpec) -> str:
         """Digest of the trained weights, the data of all splits, a task's settings and version."""
         version = self.asked.task_versions.get(task.name, "")
-        settings = {k: v for k, v in task.changed_fields().items() if k != "label"}
+        settings = {k: v for k, v in self._of_task(task).items() if k != "label"}
+        return digest([self.train_key(), self.asked.content, settings, version])
+
+    def finetune_key(self, task: TaskSpec) -> str:
+        """Digest of all that a task's fine-tuning depends on: tasks that differ only in what they
+        score have one."""
+        version = [self.asked.task_versions.get(task.name, ""), versions.FINETUNE]
+        settings = {k: v for k, v in self._of_task(task).items() if k not in task.asked}
+        return digest([self.train_key(), self.asked.content, settings, version])
+
+    def _of_task(self, task: TaskSpec) -> dict[str, JsonValue]:
+        """Returns a task's changed settings, every folder as the digest of what lies there."""
+        settings = task.changed_fields()
         for field in settings.keys() & set(task.paths):
             settings[field] = self.asked.task_sources.get(settings[field], settings[field])
-        return digest([self.train_key(), self.asked.content, settings, version])
+        return settings
 
     @property
     def backbone(self) -> Backbone:

@@ -58,7 +58,7 @@ FLOORS = ("mean_picture", "words_alone")
 BLIND = "blind_floor"
 
 
-def why_not(facts: Facts, objectives: Objectives) -> str:
+def why_not(facts: Facts, objectives: Objectives, task: Pairs) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """

@@ -16,16 +16,21 @@ Letters: I images, T texts, Q queries (the one or the other), C candidates, N pa
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import numpy as np
 import torch
 
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.heads import cosines
+from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
+from harness.training.loop.trainer import Trainer
 from harness.training.objectives.compared import BATCH, match_logits
 from harness.training.objectives.term import full
 from harness.training.randomness import stream
@@ -38,7 +43,9 @@ from harness.training.scoring.ranking import (
     reranked_hits_at,
 )
 from harness.training.settings.data import Data
+from harness.training.settings.loop import Final
 from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import TrainSpec
 from harness.training.settings.tasks import Retrieval
 
 VERSION = "2"
@@ -49,7 +56,7 @@ PROTOCOLS = {"reranked": "re-ranked", "itc": "ITC alone", "every_pair": "every p
 """Protocol -> what the report calls it; a design's own is the first of those that it can serve."""
 
 
-def why_not(facts: Facts, objectives: Objectives) -> str:
+def why_not(facts: Facts, objectives: Objectives, task: Retrieval) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """
@@ -76,12 +83,47 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Retrieval
     """Raises `SettingError` where scoring would take too long, before a run trains."""
     split: Split = getattr(corpus, task.split)
     pairs = len(split) * len(split.texts(task.captions)[0])
+    if task.finetune and task.finetune.batch_size > len(corpus.train):
+        raise SettingError(
+            f"{task.title}: finetune.batch_size {task.finetune.batch_size} is more than the "
+            f"{len(corpus.train)} training pictures"
+        )
     if _every_pair(facts, objectives) and pairs > task.every_pair:
         raise SettingError(
             f"retrieval without ITC scores every picture with every caption, here {pairs:,} pairs "
             f"of {task.split}, and the task's every_pair is {task.every_pair:,}: raise it, take a "
             "smaller split, or leave the task out for such designs"
         )
+
+
+def loop(design: FusionDesign, corpus: Corpus, task: Retrieval, train: TrainSpec) -> Trainer:
+    """Makes the loop that fine-tunes ITC and ITM on the training captions, identity by identity."""
+    assert task.finetune is not None
+    spec = train.model_copy(
+        update={
+            **{name: getattr(task.finetune, name) for name in ("budget", "batch_size", "measure")},
+            "optimizer": task.finetune.optimizer,
+            "objectives": train.objectives.with_field("mlm.weight", 0.0),
+            "final": Final(),
+        }
+    )
+    fixed = functools.partial(
+        validation_batches,
+        tokenizer=corpus.tokenizer,
+        batch_size=spec.batch_size,
+        mlm=spec.objectives.mlm,
+    )
+    batches = Batches(
+        corpus.train,
+        corpus.tokenizer,
+        spec.batch_size,
+        spec.seed,
+        spec.objectives.mlm,
+        corpus.augment,
+        swap_share=spec.objectives.itm.swap_share,
+    )
+    validation = fixed(corpus.val, items=spec.measure.items)
+    return Trainer(spec, copy.deepcopy(design), batches, validation)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ VERSION = "1"
 PROTOCOL = "masked, beside the own picture"
 
 
-def why_not(facts: Facts, objectives: Objectives) -> str:
+def why_not(facts: Facts, objectives: Objectives, task: Words) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """

@@ -97,7 +97,7 @@ def test_parts_sum_to_the_whole_norm(name: str, make) -> None:
     for role, parameter in learning:
         parameter.grad = torch.randn(parameter.shape, generator=drawing)
         squares[part_of(role, design.crossings())] += float(parameter.grad.square().sum())
-    gradients = Gradients(design, state)
+    gradients = Gradients.of_design(design, state)
     norms = {part: float(norm) for part, norm in gradients.norms().items()}
     there = [part for part in PARTS if squares[part]]
     assert list(norms) == ["grad_norm", *(f"grad_norm_{part}" for part in there)]
@@ -127,7 +127,7 @@ def test_a_gpu_would_not_wait_for_the_norms(make) -> None:
     """Neither a number is asked for, nor is a tensor made of numbers of Python."""
     objectives = for_design("split_bert")
     design = make("split_bert", objectives)
-    gradients = Gradients(design, ObjectiveState(objectives, design))
+    gradients = Gradients.of_design(design, ObjectiveState(objectives, design))
     for parameter in design.parameters():
         parameter.grad = torch.ones_like(parameter)
     with Seen() as seen:

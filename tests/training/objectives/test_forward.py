@@ -49,7 +49,7 @@ def test_packed_and_padded_are_the_same(name: str, make, batches: Batches) -> No
         found.append(numbers(losses))
         design.zero_grad()
         total(losses.terms, objectives).backward()
-        norms = Gradients(design, state).norms()
+        norms = Gradients.of_design(design, state).norms()
         found[-1] |= {norm: float(value) for norm, value in norms.items()}
         if state.queue is not None:
             found[-1]["queue"] = float(state.queue.image_QE[:BATCH][..., 0].square().sum())

@@ -99,7 +99,7 @@ def test_the_teacher_draws_other_dropout_than_the_design(trainer) -> None:
 
     for design in (run.design, run.state.twin.design):
         design.heads["itc"].register_forward_hook(note)
-    run._forward(run.batches.at(0), 1)
+    run.forward(run.batches.at(0), 1)
     assert len(seen) == 2 and not torch.equal(*seen)
 
 
@@ -107,10 +107,10 @@ def test_the_queue_takes_what_the_teacher_said_after_the_loss(trainer) -> None:
     """The own batch is in the queue from the next step on, oldest first."""
     run = trainer("multiway", FULL.with_field("itc.queue_start", "empty"))
     batches = [run.batches.at(step) for step in range(2)]
-    run._forward(batches[0], 1)
+    run.forward(batches[0], 1)
     assert run.state.queue.filled == 5
     assert torch.equal(run.state.queue.kept().identity.picture_B, batches[0].identity.picture_B)
-    run._forward(batches[1], 2)  # 8 places: the fourth and fifth of the first batch are left
+    run.forward(batches[1], 2)  # 8 places: the fourth and fifth of the first batch are left
     pictures = torch.cat([batch.identity.picture_B for batch in batches])
     assert set(run.state.queue.kept().identity.picture_B.tolist()) == set(pictures[2:].tolist())
 

@@ -48,7 +48,7 @@ def test_every_design_has_a_protocol_or_a_reason(
 ) -> None:
     objectives = served(name)
     facts = registry.find(name).facts(registry.config(name, {}), BACKBONE)
-    if why_not(facts, Objectives()):
+    if why_not(facts, Objectives(), Pairs()):
         assert not {"itc", "itm"} & set(objectives)
         return
     design = small(name, two_objects.tokenizer.vocabulary, objectives)
@@ -274,11 +274,11 @@ def test_what_cannot_be_scored_is_refused_before_training(
 def test_a_run_without_itc_and_itm_is_not_scored() -> None:
     facts = registry.find("split_bert").facts(registry.config("split_bert", {}), BACKBONE)
     neither = Objectives(itc=ITC(weight=0), itm=ITM(weight=0))
-    assert why_not(facts, neither) == "pairs compares by ITC or ITM, and neither is on"
-    assert why_not(facts, Objectives(itc=ITC(weight=0))) == ""
+    assert why_not(facts, neither, Pairs()) == "pairs compares by ITC or ITM, and neither is on"
+    assert why_not(facts, Objectives(itc=ITC(weight=0)), Pairs()) == ""
     alone = registry.find("dual_encoder").facts(registry.config("dual_encoder", {}), BACKBONE)
-    assert why_not(alone, Objectives()) == ""
-    assert why_not(alone, Objectives(itc=ITC(weight=0)))
+    assert why_not(alone, Objectives(), Pairs()) == ""
+    assert why_not(alone, Objectives(itc=ITC(weight=0)), Pairs())
 
 
 def test_groups_have_the_size_and_channels_of_the_corpus(tmp_path: Path) -> None:

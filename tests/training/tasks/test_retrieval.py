@@ -158,7 +158,7 @@ def test_scores_say_their_unit_and_how_they_came_about(corpus: Corpus) -> None:
 def test_too_many_pairs_are_refused_before_training(corpus: Corpus) -> None:
     facts = registry.find("split_bert").facts(SplitBertConfig(), scale("nano"))
     task, alone = Retrieval(every_pair=500), Objectives(itc=ITC(weight=0))
-    assert why_not(facts, alone) == ""
+    assert why_not(facts, alone, Retrieval()) == ""
     with pytest.raises(SettingError, match="576 pairs of test, and the task's every_pair is 500"):
         refuse(facts, alone, corpus, task)
     refuse(facts, Objectives(), corpus, task)
@@ -168,4 +168,6 @@ def test_too_many_pairs_are_refused_before_training(corpus: Corpus) -> None:
 def test_a_design_that_only_masks_words_is_not_scored() -> None:
     facts = registry.find("split_bert").facts(SplitBertConfig(), scale("nano"))
     neither = Objectives(itc=ITC(weight=0), itm=ITM(weight=0))
-    assert why_not(facts, neither) == "retrieval ranks by ITC or ITM, and neither is on"
+    assert (
+        why_not(facts, neither, Retrieval()) == "retrieval ranks by ITC or ITM, and neither is on"
+    )

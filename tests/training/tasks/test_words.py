@@ -179,5 +179,5 @@ def test_no_caption_says_a_kind_that_scenes_do_not_have(changes: dict[str, objec
 def test_every_design_that_fuses_words_is_scored_and_the_others_say_why() -> None:
     for name in registry.names():
         facts = registry.find(name).facts(registry.config(name, {}), BACKBONE)
-        assert bool(why_not(facts, Objectives())) == bool(facts.why_not("mlm")), name
-    assert "MLM is off" in why_not(FACTS, Objectives(mlm=MLM(weight=0)))
+        assert bool(why_not(facts, Objectives(), Words())) == bool(facts.why_not("mlm")), name
+    assert "MLM is off" in why_not(FACTS, Objectives(mlm=MLM(weight=0)), Words())

@@ -1,0 +1,57 @@
+"""Facts tell a plan what a design can do, without its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Facts say what a design with its configuration can do, before it is built."""
+
+    no_align: str = ""
+    """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
+    no_fuse: str = ""
+    """Why ITM and MLM do not apply; empty: it can fuse."""
+    no_words: str = ""
+    """Why MLM alone does not apply, where words do not read the image; empty: they do."""
+    itc_reads: str = ""
+    """Which states the ITC heads read, in words."""
+    itc_widths: tuple[int, int] | None = None
+    """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    itc_own_pass: bool = False
+    """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
+    first read. Rows that ITC does not read (captions with hidden words) are then encoded apart.
+    """
+    image_vectors: int = 0
+    """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
+    fusion_reads: str = ""
+    """Which layers of the towers each fusion layer reads, in words; empty: their last."""
+    no_images: str = "no pass of its layers reads several images"
+    """Why it fuses no text with several images at once (`ReasonsOverImages`), beside `no_fuse`;
+    empty: it can."""
+    no_decoder: str = "its layers have no cross-attention in which answers could read a question"
+    """Why no decoder of answers is made of its fusion layers (`DecodesAnswers`), beside `no_fuse`;
+    empty: one is."""
+    text_layers: int
+    """Layers of text alone."""
+    fusion_layers: int
+    """Layers in which the modalities meet."""
+    image_layers: int
+    """Layers of image alone."""
+    pooled_width: int
+    """Width of `Fused.pooled_BD`."""
+
+    @property
+    def can_align(self) -> bool:
+        return not self.no_align
+
+    @property
+    def can_fuse(self) -> bool:
+        return not self.no_fuse
+
+    def why_not(self, objective: str) -> str:
+        """Says why an objective does not apply; empty: it does."""
+        if objective == "itc":
+            return self.no_align
+        return self.no_fuse or (self.no_words if objective == "mlm" else "")

@@ -1,0 +1,139 @@
+"""The fine-tuner teaches a trained design one task: a head of its own, a budget of its own.
+
+One loop for all tasks. A task brings a `Lesson`: the model, the items with their targets, and the
+loss; the loop, its order of items, its schedule and its measurements are the same for every design.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from architectures.contract import undecayed
+from architectures.downstream.model import TaskModel
+from harness.training.data.items.batches import ItemBatch, ItemBatches, ReadyItems
+from harness.training.loop import optimizer as adamw
+from harness.training.loop.gradients import Gradients
+from harness.training.loop.loop import Loop
+from harness.training.objectives.term import Losses, Term
+from harness.training.objectives.twin import follow
+from harness.training.randomness import torch_seed
+from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
+from harness.training.settings.task import FineTune
+
+HEAD = "heads.task."
+"""What parameters beside the design's own count as, for gradients by part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuneSpec:
+    """What the loop reads: the task's settings, and seed and numerics of the run."""
+
+    settings: FineTune
+    seed: int
+    numerics: Numerics
+
+    @property
+    def budget(self) -> Budget:
+        return self.settings.budget
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.batch_size
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.settings.optimizer
+
+    @property
+    def measure(self) -> Measure:
+        return self.settings.measure
+
+
+Loss = Callable[[TaskModel, ItemBatch, TaskModel | None, bool], Term]
+"""(model, batch on the device, twin or None, packed) -> the loss, its target softened by the twin
+where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a task teaches."""
+
+    model: TaskModel
+    """Its new parts are drawn."""
+    train: ReadyItems
+    val: ReadyItems
+    """Its items give the curves."""
+    loss: Loss
+
+
+class FineTuner(Loop):
+    """A task's model, and its momentum twin where the target is softened by one."""
+
+    def __init__(self, spec: FineTuneSpec, lesson: Lesson) -> None:
+        """Prepares fine-tuning from its first step."""
+        settings = spec.settings
+        super().__init__(spec, ItemBatches(lesson.train, settings.batch_size, spec.seed))
+        self.spec, self.loss = spec, lesson.loss
+        self.model = lesson.model.to(self.device).train()
+        self.design = self.model.design
+        self.twin = copy.deepcopy(self.model).requires_grad_(False) if settings.distil else None
+        named = list(self.model.named_parameters())
+        rates = self.model.rates(settings.head_rate)
+        self.optimizer = adamw.over(
+            settings.optimizer, named, rates, undecayed(self.model), fused=True
+        )
+        self.gradients = Gradients(map(_as_of_design, named), self.design.crossings())
+        pieces = lesson.val.pieces(settings.batch_size, settings.measure.items)
+        self.validation = [batch.to(self.device) for batch in pieces]
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        twin = {} if self.twin is None else {"twin": self.twin}
+        return {"model": self.model, **twin}
+
+    def final(self) -> nn.Module:
+        return self.model
+
+    def before_step(self) -> None:
+        if self.twin is not None:
+            follow(self.twin, self.model, self.spec.settings.momentum)
+
+    def after_step(self) -> None:
+        """Does nothing more: the twin follows before it is asked, as in ALBEF."""
+
+    def forward(self, batch: ItemBatch, step: int) -> tuple[Losses, Tensor]:
+        torch.manual_seed(torch_seed(self.spec.seed, "fine-tuning dropout", step))
+        with self.precision():
+            term = self.loss(self.model, batch, self.twin, self.packed)
+        return Losses(terms={"task": term}, notes={}), term.loss
+
+    def image_tokens(self, batch: ItemBatch) -> int:
+        return batch.image_BICHW.shape[:2].numel() * (self.design.backbone.patches + 1)
+
+    def measure(self) -> dict[str, float]:
+        values = self.sums["task"].values("train/task") if self.sums else {}
+        values |= self.means_since()
+        if self.validation:
+            values |= self.validate().values("val/task")
+        return values
+
+    @torch.no_grad()
+    def validate(self) -> Term:
+        """Returns the loss and how often the model is right on the validation items."""
+        self.model.eval()
+        with self.precision():
+            terms = [self.loss(self.model, batch, None, False) for batch in self.validation]
+        self.model.train()
+        first, *others = terms
+        return sum(others, start=first)
+
+
+def _as_of_design(named: tuple[str, nn.Parameter]) -> tuple[str, nn.Parameter]:
+    """Names a parameter as the design does; those that the task adds are the head's."""
+    role, parameter = named
+    inside = role.removeprefix("design.")
+    return (inside if inside != role else f"{HEAD}{role}"), parameter

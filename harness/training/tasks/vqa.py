@@ -1,0 +1,167 @@
+"""Visual question answering, by a classifier of answers or a decoder that ranks them.
+
+`classifier`: a logit for each of the commonest training answers, binary cross-entropy with soft
+targets (METER, BridgeTower). `decoder`: a causal decoder over the fused question learns every
+answer by its weight, and ranks the answers (ALBEF, Li et al. 2021, model_vqa.py in
+salesforce/ALBEF). Accuracy is VQA's (Antol et al. 2015): an answer that three of ten people give is
+right. Equal answers earn their mean, so a constant model earns what an answer earns on average.
+
+Letters: N questions, K answers that can be given, M answers of one question, A answers of a batch,
+S tokens of an answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from architectures.contract import Facts, FusionDesign
+from architectures.downstream import answers as decoding
+from architectures.downstream import classifier
+from architectures.downstream.answers import AnswerModel
+from architectures.downstream.classifier import Classifier
+from architectures.downstream.model import TaskModel
+from harness.training.data.corpus import Corpus
+from harness.training.data.items.answers import answer_list, targets_of
+from harness.training.data.items.batches import ItemBatch, ReadyItems
+from harness.training.data.items.item_floors import item_floors
+from harness.training.data.items.item_sets import item_sets
+from harness.training.data.items.items import Items
+from harness.training.data.items.tokens import tokens_of
+from harness.training.loop import lessons
+from harness.training.loop.finetune import FineTuner, Lesson, Loss
+from harness.training.objectives.labels import answered, expected_worth, multi_labelled
+from harness.training.objectives.term import Term
+from harness.training.scoring import labels
+from harness.training.scoring.contract import TaskScores
+from harness.training.settings.data import Data
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import TrainSpec
+from harness.training.settings.tasks import VQA
+
+VERSION = "1"
+"""Raised when the same weights score differently than before."""
+
+
+def why_not(facts: Facts, objectives: Objectives, task: VQA) -> str:
+    """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
+    it can.
+    """
+    if task.form == "decoder":
+        return decoding.why_not(facts)
+    return classifier.why_not(facts)
+
+
+def names(task: VQA, data: Data) -> tuple[str, ...]:
+    """Returns the names of the scores."""
+    return labels.names(task.floors)
+
+
+def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: VQA) -> None:
+    """Raises `SettingError` or `DataError` where the items cannot be used, before a run trains."""
+    lessons.refuse_items(corpus, task)
+
+
+def loop(design: FusionDesign, corpus: Corpus, task: VQA, train: TrainSpec) -> FineTuner:
+    """Makes the loop that teaches the task."""
+    sets = item_sets(corpus, task)
+    answers = answer_list(sets.train, task.answers)
+    copy = lessons.own_copy(design)
+    model: TaskModel
+    if task.form == "decoder":
+        model = AnswerModel(copy)
+        right, loss = _to_decode, _decoded(task.finetune.distil)
+    else:
+        model = Classifier(copy, len(answers), head=task.head)
+        right, loss = _to_choose, _chosen
+    lesson = Lesson(
+        model=lessons.started(model, train),
+        train=right(sets.train, corpus, design, answers),
+        val=right(sets.val, corpus, design, answers),
+        loss=loss,
+    )
+    return lessons.loop_of(lesson, task.finetune, train)
+
+
+def _to_choose(
+    items: Items, corpus: Corpus, design: FusionDesign, answers: tuple[str, ...]
+) -> ReadyItems:
+    return lessons.ready(items, corpus, design, worth=targets_of(items, answers))
+
+
+def _chosen(model: TaskModel, batch: ItemBatch, twin: TaskModel | None, packed: bool) -> Term:
+    return multi_labelled(lessons.logits_of(model, batch, packed=packed), batch.right["worth"])
+
+
+def _to_decode(
+    items: Items, corpus: Corpus, design: FusionDesign, answers: tuple[str, ...]
+) -> ReadyItems:
+    """Makes every answer of a question a target, with the share of people who give it."""
+    most = max(len(of_item) for of_item in items.answers) if len(items) else 0
+    words = dict.fromkeys(answer for of_item in items.answers for answer, _ in of_item)
+    ids_WS = tokens_of(corpus.tokenizer, tuple(words), lessons.positions(design))
+    place = {answer: number for number, answer in enumerate(words)}
+    ids_NMS = np.full((len(items), most, ids_WS.shape[1]), corpus.tokenizer.pad_id, dtype=np.int64)
+    weight_NM = np.zeros((len(items), most), dtype=np.float32)
+    for row, of_item in enumerate(items.answers):
+        for number, (answer, share) in enumerate(of_item):
+            ids_NMS[row, number], weight_NM[row, number] = ids_WS[place[answer]], share
+    is_real_NMS = ids_NMS != corpus.tokenizer.pad_id
+    return lessons.ready(
+        items, corpus, design, answers=ids_NMS, is_real=is_real_NMS, weight=weight_NM
+    )
+
+
+def _decoded(distil: float) -> Loss:
+    def loss(model: TaskModel, batch: ItemBatch, twin: TaskModel | None, packed: bool) -> Term:
+        weight_BM = batch.right["weight"]
+        question_A, place_A = weight_BM.nonzero(as_tuple=True)
+        ids_AS, is_real_AS = (
+            batch.right[name][question_A, place_A] for name in ("answers", "is_real")
+        )
+        given = (
+            batch.pixels()[:, 0], batch.ids_BL, batch.text_is_real_BL,
+            ids_AS, is_real_AS, question_A,
+        )  # fmt: skip
+        taught_ASV = None
+        if twin is not None:
+            with torch.no_grad():
+                taught_ASV = twin(*given, packed=packed)
+        logits_ASV = model(*given, packed=packed)
+        weight_A = weight_BM[question_A, place_A]
+        return answered(logits_ASV, ids_AS, is_real_AS, weight_A, len(batch), taught_ASV, distil)
+
+    return loss
+
+
+@torch.no_grad()
+def score(model: TaskModel, corpus: Corpus, task: VQA, device: torch.device) -> TaskScores:
+    """Scores what was fine-tuned: the worth of the answer that it gives to each question."""
+    sets = item_sets(corpus, task)
+    answers = answer_list(sets.train, task.answers)
+    items = _to_choose(sets.test, corpus, model.design, answers)
+    worth_N = np.zeros(len(sets.test), dtype=np.float64)
+    given_N = np.zeros(len(sets.test), dtype=np.int64)
+    candidates = corpus.tokenizer.with_length(lessons.positions(model.design))
+    ids_KS = torch.from_numpy(tokens_of(candidates, answers, candidates.length)).to(device).long()
+    for batch, rows_B in lessons.scored(model, items, device):
+        worth_BK = batch.right["worth"].double()
+        if isinstance(model, AnswerModel):
+            question = model.question_states(
+                batch.pixels()[:, 0], batch.ids_BL, batch.text_is_real_BL
+            )
+            ranked = model.rank(
+                question,
+                ids_KS,
+                ids_KS != corpus.tokenizer.pad_id,
+                task.rank,
+                first_token_twice=task.first_token_twice,
+            )
+            worth_B, given_B = ranked.worth(worth_BK), ranked.best()[0][:, 0]
+        else:
+            logits_BK: Tensor = lessons.logits_of(model, batch)
+            worth_B, given_B = expected_worth(logits_BK.double(), worth_BK), logits_BK.argmax(1)
+        worth_N[rows_B], given_N[rows_B] = worth_B.cpu().numpy(), given_B.cpu().numpy()
+    floors = item_floors(sets, corpus.cache) if task.floors else None
+    return labels.label_scores(worth_N, sets.test.labels, floors, {"given": given_N})
