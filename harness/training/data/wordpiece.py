@@ -19,8 +19,8 @@ def train_wordpiece(
 ) -> Tokenizer:
     """Trains a WordPiece with BERT's rules; the same captions give the same vocabulary.
 
-    `normaliser`, `alphabet`: see `settings.Text`. Raises `SettingError` where letters alone are more
-    than `vocabulary`.
+    `normaliser`, `alphabet`: see `settings.Text`. Raises `SettingError` where letters alone are
+    more than `vocabulary`.
 
     The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
     ties between merges, so two trainings differ. Naming them first, as if special, fixes

@@ -166,11 +166,12 @@ LATER_FIELDS = {
 
 
 class Pictures(Frozen):
-    """Image-caption rows in parquet files, a Hugging Face `datasets` folder or a hub dataset."""
+    """Image-caption rows in parquet files, JSON lists, a Hugging Face `datasets` folder or a hub
+    dataset."""
 
     kind: Literal["pictures"] = "pictures"
     train: Name
-    """Parquet file, several by a glob, a folder saved by `datasets`, or
+    """Parquet file or JSON list (`.json`), several by a glob, a folder saved by `datasets`, or
     `hub:NAME[@REVISION][:SPLIT]`."""
     val: str = ""
     """The same for validation; empty: `val_share` of the training groups is held out."""

@@ -31,6 +31,10 @@ from harness.training.settings.tasks import (
 
 Truths = Sequence[Mapping[str, JsonValue]]
 
+_KEPT: dict[str, ItemSets] = {}
+"""The items of the last tasks: every design is asked the same, several times in a process."""
+_MOST_KEPT = 8
+
 
 class _Columns(TypedDict, total=False):
     texts: tuple[str, ...]
@@ -45,6 +49,15 @@ def scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
 
     Raises DataError where the scenes do not allow the task.
     """
+    key = f"{corpus.content} {task.model_dump_json()}"
+    if key not in _KEPT:
+        if len(_KEPT) == _MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[key] = _scene_sets(corpus, task)
+    return _KEPT[key]
+
+
+def _scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
     none = no_items(corpus.train.images_NHWC)
     train_count = task.items if isinstance(task, Grounding) else task.train_items
     val = none
