@@ -21,9 +21,18 @@ MOST_PICTURES = 16
 
 
 def _worded(text: str) -> str:
-    if is_blank(text):
-        raise ValueError("must not be blank")
+    if problem := _wrong(text):
+        raise ValueError(problem)
     return text.strip()
+
+
+def _wrong(text: str) -> str:
+    """Says why a text cannot be read; empty: it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be text that can be written as UTF-8"
+    return "must not be blank" if is_blank(text) else ""
 
 
 def normalised_answer(text: str) -> str:
@@ -44,8 +53,8 @@ def _weighted(answers: object) -> object:
     for answer, weight in pairs:
         if not isinstance(answer, str):
             raise ValueError(f"an answer is text, not {type(answer).__name__}")
-        if is_blank(answer):
-            raise ValueError("an answer is blank")
+        if problem := _wrong(answer):
+            raise ValueError(f"an answer {problem}")
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ValueError(f"the weight of {shortened(answer)!r} is no number")
         if not 0 < weight <= 1e9:
