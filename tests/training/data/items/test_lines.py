@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from architectures.frozen import SettingError
 from harness.training.data.cache import DataError
@@ -66,8 +67,6 @@ def test_claims_come_in_with_each_picture_once(write: Write) -> None:
 
 def test_the_same_pixels_in_another_file_are_one_picture(write: Write) -> None:
     folder = write(train=[claim(0), claim(1, image="other.bmp")], val=[claim(0)], test=[claim(1)])
-    from PIL import Image
-
     Image.open(folder / "0.png").save(folder / "other.bmp")
     sets = opened(Entailment(source=str(folder)))
     assert sets.train.picture_NI[0] == sets.train.picture_NI[1] != sets.test.picture_NI[0]
@@ -130,7 +129,7 @@ BAD = {
     "no weights": ("vqa", question(0, answers={}), "line 1, field answers: a question needs at l"),
     "answers of one text": ("vqa", question(0, answers="yes"), "field answers: must be a list of"),
     "an answer that is a number": ("vqa", question(0, answers=[1]), "an answer is text, not int"),
-    "a blank answer": ("vqa", question(0, answers=["a", " "]), "field answers: an answer must not be b"),
+    "a blank answer": ("vqa", question(0, answers=["a", " "]), "an answer must not be blank"),
     "a weight of nothing": ("vqa", question(0, answers={"a": 0}), "the weight of 'a' is 0; it mu"),
     "a weight that is none": ("vqa", question(0, answers={"a": None}), "weight of 'a' is no numb"),
     "a weight that is not finite": (
@@ -279,6 +278,8 @@ def test_damaged_lines_are_refused_in_words(name: str, write: Write) -> None:
         except SettingError as error:
             assert str(folder) in str(error)
         else:
-            assert np.isfinite([edge for row in listed["test"].rows for edge in row.box or ()]).all()
+            assert np.isfinite(
+                [edge for row in listed["test"].rows for edge in row.box or ()]
+            ).all()
 
     check()

@@ -13,7 +13,7 @@ from harness.training.settings.tasks import ImageProbe, Sentences
 from tests.training.data.conftest import png
 from tests.training.data.items.conftest import Write, opened
 
-SST = ["sentence\tlabel", *(f"it's {number} \"good\"\t{number % 2}" for number in range(20))]
+SST = ["sentence\tlabel", *(f'it\'s {number} "good"\t{number % 2}' for number in range(20))]
 COLA = [f"gj04\t{number % 2}\t*\tsentence {number}" for number in range(20)]
 MRPC = ["Quality\t#1 ID\tone\ttwo", *(f"{n % 2}\t{n}\tfirst {n}\tsecond {n}" for n in range(20))]
 
@@ -51,7 +51,7 @@ BAD_TABLES: dict[str, tuple[list[str], str]] = {
     "a blank label": ([SST[0], "a\t"], "line 2, column 'label': must not be blank"),
     "another label": ([SST[0], "a\t2"], "line 2, column 'label': '2' is no label of train.tsv"),
     "a column misspelt": (
-        ["sentense\tlabel", "a\t1"], "unknown column of", 
+        ["sentences\tlabel", "a\t1"], "unknown column of",
     ),
     "two columns of one name": (["sentence\tlabel\tlabel", "a\t1\t1"], "has two columns 'label'"),
     "no line": ([SST[0]], "test.tsv: no lines"),
