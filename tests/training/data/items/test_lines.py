@@ -208,7 +208,7 @@ def test_many_bad_lines_are_counted(write: Write) -> None:
 def test_all_items_have_equally_many_pictures(write: Write) -> None:
     three = pair(1, images=["0.png", "1.png", "2.png"])
     folder = write(train=[pair(0), three], test=[pair(0)])
-    with pytest.raises(DataError, match=r"line 2, field 'images': 3 images, where the lines befor"):
+    with pytest.raises(DataError, match=r"line 2, field 'images': 3 images, where the lines"):
         opened(NLVR2(source=str(folder)))
     folder = write(train=[pair(0), pair(1)], val=[pair(0)], test=[three])
     with pytest.raises(DataError, match=r"test.jsonl: items of 3 images, where train.jsonl has 2"):
