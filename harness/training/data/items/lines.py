@@ -161,7 +161,7 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
     Raises DataError that names file, line and field of the first bad lines, and how many there are.
     """
     bad, rows, count = BadLines(path, "items"), [], 0
-    images = 0
+    images, problems = 0, dict[str, str]()
     for number, text in numbered_lines(path):
         count += 1
         where = f"line {number}"
@@ -169,8 +169,10 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
             line = checked(LINES[task], object_of(text, EXAMPLES[task]), "field ")
             row = line.row(where)
             images = images or len(row.images)
-            problem = next(filter(None, (missing(image, folder) for image in row.images)), "")
-            if problem:
+            for image in row.images:
+                if image not in problems:
+                    problems[image] = missing(image, folder)
+            if problem := next(filter(None, map(problems.__getitem__, row.images)), ""):
                 problem = f"field {line.pictures_field!r}: {problem}"
             elif len(row.images) != images:
                 problem = (

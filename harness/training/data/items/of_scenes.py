@@ -34,6 +34,8 @@ Truths = Sequence[Mapping[str, JsonValue]]
 _KEPT: dict[str, ItemSets] = {}
 """The items of the last tasks: every design is asked the same, several times in a process."""
 _MOST_KEPT = 8
+_LEAST = 36
+"""Items that are made at once, of which fewer may be taken: they come in fours and nines."""
 
 
 class _Columns(TypedDict, total=False):
@@ -78,11 +80,12 @@ def _scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
 
 def _items(corpus: Corpus, split: Split, task: ItemTask, count: int) -> Items:
     try:
-        rows, columns = _made(split.truth or (), corpus.data.seed, count, task)
+        rows, columns = _made(split.truth or (), corpus.data.seed, max(count, _LEAST), task)
     except DataError as error:
         raise DataError(f"{task.name} on the scenes of {split.name}: {error}") from error
     picture_NI = np.array(rows, dtype=np.int64).reshape(len(rows), -1)
-    return Items(images_PHWC=split.images_NHWC, picture_NI=picture_NI, **columns)
+    items = Items(images_PHWC=split.images_NHWC, picture_NI=picture_NI, **columns)
+    return items.at_most(count)
 
 
 def _made(

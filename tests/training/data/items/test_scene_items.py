@@ -61,9 +61,13 @@ def test_every_task_has_items_of_scenes(
     assert val.test.labels != sets.test.labels
 
 
-def test_curves_are_measured_on_as_many_as_the_task_says(two_things: Corpus) -> None:
-    task = TASKS["vqa"].with_field("finetune.measure.items", 40)
-    assert len(item_sets(two_things, task).val) == 40
+@pytest.mark.parametrize("name", ["entailment", "vqa", "nlvr2", "sentences"])
+@pytest.mark.parametrize("count", [1, 40])
+def test_curves_are_measured_on_as_many_as_the_task_says(
+    name: str, count: int, two_things: Corpus
+) -> None:
+    task = TASKS[name].with_field("finetune.measure.items", count)
+    assert count - 4 <= len(item_sets(two_things, task).val) <= count
 
 
 @pytest.mark.parametrize("of", ["colour", "shape", "place"])
