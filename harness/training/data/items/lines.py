@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from architectures.frozen import Frozen, SettingError, checked
+from harness.training.data.files import json_of
 from harness.training.data.folder_pictures import missing
 from harness.training.data.items.rows import Listed, Row
 from harness.training.data.json_lines import BadLines, numbered_lines, object_of
@@ -187,3 +189,16 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
             rows.append(row)
     bad.complain(count)
     return Listed(path=path, rows=rows, label="field 'label'")
+
+
+def named_images(path: Path) -> Iterator[str]:
+    """Yields every picture that a file of lines names; lines that cannot be read name none."""
+    for _, text in numbered_lines(path):
+        try:
+            fields = json_of(text or "")
+        except ValueError:
+            continue
+        if isinstance(fields, dict):
+            several = fields.get("images")
+            images = [fields.get("image"), *(several if isinstance(several, list) else [])]
+            yield from (image for image in images if isinstance(image, str))

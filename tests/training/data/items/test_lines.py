@@ -248,6 +248,16 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(write: Write, tmp_pat
     assert item_folder_digest(task) != changed
 
 
+def test_another_split_of_a_folder_has_the_same_digest(write: Write) -> None:
+    unlabelled = {"image": "1.png", "sentence": "a test that nobody has labelled"}
+    folder = write(train=GOOD["entailment"], val=GOOD["entailment"], test=[claim(1)])
+    tasks = [Entailment(source=str(folder), split=split) for split in ("val", "test")]
+    val, test = map(item_folder_digest, tasks)
+    assert val == test
+    write(test=[unlabelled, "{", claim(1, image="no.png")])
+    assert item_folder_digest(tasks[0]) != val and len(opened(tasks[0]).test) == 6
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_damaged_lines_are_refused_in_words(name: str, write: Write) -> None:
     folder = write(train=GOOD[name], val=GOOD[name])
