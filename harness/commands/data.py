@@ -35,7 +35,8 @@ def data(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A study's name or file, `scenes`, or a parquet file or folder of your own.",
+            help="A study's name or file, `scenes` or `scenes:DIFFICULTY`, or a file or folder of "
+            "your own.",
         ),
     ],
     set_: Set = None,
@@ -82,12 +83,13 @@ def _sources(
     size they are decoded.
     """
     from harness.planning.shelf import names
-    from harness.training.settings.data import Pictures, Scenes
+    from harness.training.settings.data import Pictures
+    from harness.training.settings.graded_scenes import graded_scenes
     from harness.training.settings.run import RunSettings
 
     alone: Scenes | Pictures | None = None
-    if source == "scenes":
-        alone = Scenes()
+    if source.partition(":")[0] == "scenes":
+        alone = graded_scenes(source.partition(":")[2] or "one")
     elif not source.endswith(".py") and source not in (studies := names(STUDIES)):
         if not _is_place(source):
             raise nearest(source, [*studies, "scenes"], "source")
@@ -132,7 +134,7 @@ def _splits(source: str) -> dict[str, str]:
 def _file_name(source: str) -> str:
     """Turns a source into the name of a file."""
     path = Path(source)
-    stem = path.stem if path.suffix in (".py", ".parquet") else path.name
+    stem = path.stem if path.suffix in (".py", ".parquet", ".json") else path.name
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in stem) or "data"
 
 

@@ -16,7 +16,7 @@ from harness.outputs.folder import study_file
 from harness.outputs.records import CellChoice, StudyRecord, StudyRow, TuningSpent
 from harness.study import Cell, Study
 from harness.training.data.corpus import content_key, training_key
-from harness.training.data.group_files import folder_digest
+from harness.training.data.task_folders import task_folder_digests
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
 from harness.training.settings.objectives import Objectives
@@ -140,12 +140,7 @@ def _spec(
         content=content_key(settings.data, backbone.image_size, backbone.image_channels),
         tasks=tuple(scored),
         task_versions={task.name: tasks.find(task.name).VERSION for task in scored},
-        task_sources={
-            where: folder_digest(where)
-            for task in scored
-            for where in (getattr(task, field) for field in task.paths)
-            if where
-        },
+        task_sources=task_folder_digests(scored),
         sources={digest: source for source, digest in digests.items()},
         not_applicable=reasons,
         design_file=study.file,

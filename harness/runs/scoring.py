@@ -19,7 +19,7 @@ from harness.runs.finetuning import finetuned, learns
 from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
-from harness.training.data.group_files import folder_digest
+from harness.training.data.task_folders import task_folder_digests
 from harness.training.loop.trainer import Trainer
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.chance import majority_level
@@ -38,10 +38,16 @@ def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus
 
 
 def _refuse(facts: Facts, spec: RunSpec, corpus: Corpus, task: TaskSpec) -> None:
-    for where in (getattr(task, field) for field in task.paths):
-        if where and folder_digest(where) != spec.asked.task_sources.get(where):
-            raise SettingError(f"the groups in {where} have changed since the run was planned")
+    named = _folders(task)
+    readers = [other for other in spec.asked.tasks if named & _folders(other)]
+    for where, digest in task_folder_digests(readers).items():
+        if where in named and digest != spec.asked.task_sources.get(where):
+            raise SettingError(f"the folder {where} has changed since the run was planned")
     tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+
+
+def _folders(task: TaskSpec) -> set[str]:
+    return {getattr(task, field) for field in task.paths} - {""}
 
 
 def score(

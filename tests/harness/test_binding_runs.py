@@ -144,7 +144,7 @@ def test_groups_that_changed_since_the_plan_are_no_score(
     (tmp_path / "groups" / "a.png").write_bytes(png(7))
     assert execute(spec, outputs) == "failed"
     message = RunFolder(outputs, spec.train_key()).status().message
-    assert f"the groups in {where} have changed since the run was planned" in message
+    assert f"the folder {where} has changed since the run was planned" in message
 
 
 def test_bad_groups_are_said_while_planning(binding: Study, outputs: Path, tmp_path: Path) -> None:

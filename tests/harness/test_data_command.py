@@ -114,3 +114,10 @@ def test_scenes_too_few_for_a_task_say_which(outputs: Path) -> None:
     text = said("scenes", "--set", "data.train=24", "--set", "data.val=2", "--set", "data.test=2")
     assert "No entailment: 2 scenes are too few" in text
     assert "No expressions (which box): expressions tell things of one picture apart" in text
+
+
+def test_scenes_of_a_difficulty(outputs: Path) -> None:
+    text = said("scenes:binding", *SMALL, "--no-floors")
+    assert cells(text, "pictures") == ["60", "40", "8"]
+    assert (outputs / "data" / "scenes_binding.png").exists()
+    assert "did you mean 'binding'" in said("scenes:bindings", code=2)

@@ -177,9 +177,12 @@ def _augment(data: Scenes | Pictures) -> Augment:
 def _text(text: Text) -> dict[str, JsonValue]:
     """Dumps the text settings, a tokenizer's folder replaced by what is in it."""
     folder = path_named(text.tokenizer)
+    settings = text.model_dump()
+    if text.alphabet == "captions":  # entries of before there was the field stay good
+        del settings["alphabet"]
     if text.tokenizer == "wordpiece" or not folder.is_dir():
-        return text.model_dump()
-    return text.model_dump() | {"tokenizer": _files_digest(folder, "*.json", "*.txt", "*.model")}
+        return settings
+    return settings | {"tokenizer": _files_digest(folder, "*.json", "*.txt", "*.model")}
 
 
 def _write_text(text: Text, pictures: Path, folder: Path, swaps: bool) -> None:

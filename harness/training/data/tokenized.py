@@ -28,7 +28,8 @@ def tokenized(
     for a tokenizer that cannot serve and `DataError` for a caption without a token.
     """
     if text.tokenizer == "wordpiece":
-        tokenizer = train_wordpiece(captions["train"], text.vocabulary, text.normaliser)
+        kind = (text.normaliser, text.alphabet)
+        tokenizer = train_wordpiece(captions["train"], text.vocabulary, *kind)
     else:
         tokenizer = _pretrained(text.tokenizer)
     rows = {name: encoded(tokenizer.backend, texts) for name, texts in captions.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 import tokenizers
@@ -10,14 +11,16 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from architectures.frozen import SettingError
 from harness.training.data.tokenizer import SPECIAL, Tokenizer, words_of
 
+_LATIN = string.ascii_letters + string.digits
+
 
 def train_wordpiece(
-    captions: Sequence[str], vocabulary: int, normaliser: str = "bert"
+    captions: Sequence[str], vocabulary: int, normaliser: str = "bert", alphabet: str = "captions"
 ) -> Tokenizer:
     """Trains a WordPiece with BERT's rules; the same captions give the same vocabulary.
 
-    `normaliser`: see `settings.Text`. Raises `SettingError` where letters alone are more than
-    `vocabulary`.
+    `normaliser`, `alphabet`: see `settings.Text`. Raises `SettingError` where letters alone are
+    more than `vocabulary`.
 
     The library numbers letters inside words (`##a`) in the order of a hash table, which also breaks
     ties between merges, so two trainings differ. Naming them first, as if special, fixes
@@ -25,8 +28,9 @@ def train_wordpiece(
     """
     blank = wordpiece(dict(zip(SPECIAL, range(len(SPECIAL)), strict=True)), normaliser)
     words = words_of(blank, list(dict.fromkeys(captions)))
-    letters = sorted({letter for word in words for letter in word})
-    inside = sorted({letter for word in words for letter in word[1:]})
+    more = set(blank.normalizer.normalize_str(_LATIN)) if alphabet == "latin" else set[str]()
+    letters = sorted({letter for word in words for letter in word} | more)
+    inside = sorted({letter for word in words for letter in word[1:]} | more)
     first = [*SPECIAL, *letters, *(f"##{letter}" for letter in inside)]
     if len(first) > vocabulary:
         raise SettingError(

@@ -36,16 +36,21 @@ class Text(Frozen):
     max_tokens: Annotated[int, Field(ge=3, le=100_000)] = 16
     """Longest caption in tokens, [CLS] and [SEP] included; longer ones are cut, and in val and test
     also what is longer than the longest training caption."""
+    alphabet: Literal["captions", "latin"] = "captions"
+    """Letters that a trained WordPiece can spell with: those of the training captions, or `latin`,
+    also a to z, A to Z and 0 to 9, so that no word of a downstream task becomes [UNK]."""
     normaliser: Literal["bert", "lower", "none"] = "bert"
     """What a trained WordPiece does to letters: `bert` makes them small and takes marks off, also
     those that are letters of their own (Hindi, Thai); `lower` makes them small; `none` neither."""
 
     @model_validator(mode="after")
     def _only_of_wordpiece(self) -> Text:
-        if self.tokenizer != "wordpiece" and self.normaliser != "bert":
-            raise ValueError(
-                "text.normaliser is for a trained wordpiece; another tokenizer has its own"
-            )
+        for field in ("alphabet", "normaliser"):
+            default = type(self).model_fields[field].default
+            if self.tokenizer != "wordpiece" and getattr(self, field) != default:
+                raise ValueError(
+                    f"text.{field} is for a trained wordpiece; another tokenizer has its own"
+                )
         return self
 
 
@@ -161,11 +166,12 @@ LATER_FIELDS = {
 
 
 class Pictures(Frozen):
-    """Image-caption rows in parquet files, a Hugging Face `datasets` folder or a hub dataset."""
+    """Image-caption rows in parquet files, JSON lists, a Hugging Face `datasets` folder or a hub
+    dataset."""
 
     kind: Literal["pictures"] = "pictures"
     train: Name
-    """Parquet file, several by a glob, a folder saved by `datasets`, or
+    """Parquet file or JSON list (`.json`), several by a glob, a folder saved by `datasets`, or
     `hub:NAME[@REVISION][:SPLIT]`."""
     val: str = ""
     """The same for validation; empty: `val_share` of the training groups is held out."""

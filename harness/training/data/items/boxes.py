@@ -40,8 +40,8 @@ def share_of_square(
     width, height = size
     x_side, y_side = side, side
     if fit == "pad":  # rounded as Pillow rounds the picture that it puts on white
-        x_side = side if width >= height else round(width / height * side)
-        y_side = side if height >= width else round(height / width * side)
+        x_side = side if width >= height else max(round(width / height * side), 1)
+        y_side = side if height >= width else max(round(height / width * side), 1)
     x_start, y_start = round((side - x_side) / 2), round((side - y_side) / 2)
 
     def share(pixel: float, length: int, start: int, of_side: int) -> float:

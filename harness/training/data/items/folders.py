@@ -34,11 +34,16 @@ def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSe
     """
     listed = listed_of(task)
     _check_labels(listed, task)
+    _check_pictures(listed)
     square = Square(side=side, channels=channels, fit=getattr(task, "fit", "squash"))
     pictures = _pictures(listed, path_named(task.source), square, cache)
     splits = {name: _items(of_split, pictures, task, side) for name, of_split in listed.items()}
     if isinstance(task, Learnt) and "val" not in splits:
-        splits |= _held_out(splits["train"], task.val_share)
+        try:
+            splits |= _held_out(splits["train"], task.val_share)
+        except DataError as error:
+            where = listed["train"].path
+            raise DataError(f"{where}: {error}; or put a validation file beside it") from error
     if isinstance(task, VQA):
         _check_answers(splits, task, listed["train"].path)
     none = no_items(pictures.images_PHWC)
@@ -87,6 +92,18 @@ def _check_labels(listed: Mapping[str, Listed], task: ItemTask) -> None:
                     f"{train.path.name}, which has {shown}"
                 )
         bad.complain(len(of_split.rows))
+
+
+def _check_pictures(listed: Mapping[str, Listed]) -> None:
+    """Raises DataError where the items of two files have different numbers of pictures."""
+    first, *others = listed.values()
+    for other in others:
+        counts = [len(of_split.rows[0].images) for of_split in (other, first)]
+        if counts[0] != counts[1]:
+            raise DataError(
+                f"{other.path}: items of {counts[0]} images, where {first.path.name} has "
+                f"{counts[1]}; all items of a folder have equally many"
+            )
 
 
 def _check_answers(splits: Mapping[str, Items], task: VQA, train: Path) -> None:
@@ -144,8 +161,5 @@ def _held_out(items: Items, share: float) -> dict[str, Items]:
         groups, picture_K = row_K.astype(str).tolist(), items.picture_NI.ravel()
     else:
         groups, picture_K = [text.casefold() for text in items.texts], row_K
-    try:
-        held = hold_out(groups, picture_K, {"val": share}, 0)
-    except DataError as error:
-        raise DataError(f"{error}; or put a validation file beside train") from error
+    held = hold_out(groups, picture_K, {"val": share}, 0)
     return {name: items.take(np.unique(row_K[places_K])) for name, places_K in held.items()}

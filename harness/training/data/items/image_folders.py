@@ -16,14 +16,7 @@ def read_classes(path: Path, folder: Path) -> Listed:
 
     Raises DataError where there is no class, or one without a picture.
     """
-    try:
-        classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-        files = {
-            its: sorted(file for file in its.rglob("*") if _may_be_picture(file, path))
-            for its in classes
-        }
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+    files = classes_of(path)
     bad, rows = BadLines(path, "pictures"), []
     for its, of_class in files.items():
         if not of_class:
@@ -35,6 +28,19 @@ def read_classes(path: Path, folder: Path) -> Listed:
             rows.append(Row(file.relative_to(path).as_posix(), (image,), label=its.name))
     bad.complain(len(rows))
     return Listed(path=path, rows=rows, label="folder")
+
+
+def classes_of(path: Path) -> dict[Path, list[Path]]:
+    """Lists the folders of a folder, and the files below each. Raises DataError where it cannot be
+    read."""
+    try:
+        classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return {
+            its: sorted(file for file in its.rglob("*") if _may_be_picture(file, path))
+            for its in classes
+        }
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _may_be_picture(file: Path, below: Path) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from architectures.frozen import Frozen, SettingError, checked
+from harness.training.data.files import json_of
 from harness.training.data.folder_pictures import missing
 from harness.training.data.items.rows import Listed, Row
 from harness.training.data.json_lines import BadLines, numbered_lines, object_of
@@ -21,9 +23,18 @@ MOST_PICTURES = 16
 
 
 def _worded(text: str) -> str:
-    if is_blank(text):
-        raise ValueError("must not be blank")
+    if problem := _wrong(text):
+        raise ValueError(problem)
     return text.strip()
+
+
+def _wrong(text: str) -> str:
+    """Says why a text cannot be read; empty: it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be text that can be written as UTF-8"
+    return "must not be blank" if is_blank(text) else ""
 
 
 def normalised_answer(text: str) -> str:
@@ -44,8 +55,8 @@ def _weighted(answers: object) -> object:
     for answer, weight in pairs:
         if not isinstance(answer, str):
             raise ValueError(f"an answer is text, not {type(answer).__name__}")
-        if is_blank(answer):
-            raise ValueError("an answer is blank")
+        if problem := _wrong(answer):
+            raise ValueError(f"an answer {problem}")
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ValueError(f"the weight of {shortened(answer)!r} is no number")
         if not 0 < weight <= 1e9:
@@ -152,7 +163,7 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
     Raises DataError that names file, line and field of the first bad lines, and how many there are.
     """
     bad, rows, count = BadLines(path, "items"), [], 0
-    images = 0
+    images, problems = 0, dict[str, str]()
     for number, text in numbered_lines(path):
         count += 1
         where = f"line {number}"
@@ -160,8 +171,10 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
             line = checked(LINES[task], object_of(text, EXAMPLES[task]), "field ")
             row = line.row(where)
             images = images or len(row.images)
-            problem = next(filter(None, (missing(image, folder) for image in row.images)), "")
-            if problem:
+            for image in row.images:
+                if image not in problems:
+                    problems[image] = missing(image, folder)
+            if problem := next(filter(None, map(problems.__getitem__, row.images)), ""):
                 problem = f"field {line.pictures_field!r}: {problem}"
             elif len(row.images) != images:
                 problem = (
@@ -176,3 +189,16 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
             rows.append(row)
     bad.complain(count)
     return Listed(path=path, rows=rows, label="field 'label'")
+
+
+def named_images(path: Path) -> Iterator[str]:
+    """Yields every picture that a file of lines names; lines that cannot be read name none."""
+    for _, text in numbered_lines(path):
+        try:
+            fields = json_of(text or "")
+        except ValueError:
+            continue
+        if isinstance(fields, dict):
+            several = fields.get("images")
+            images = [fields.get("image"), *(several if isinstance(several, list) else [])]
+            yield from (image for image in images if isinstance(image, str))

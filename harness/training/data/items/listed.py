@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from architectures.frozen import path_named
 from harness.training.data.cache import DataError
 from harness.training.data.files import sha256
-from harness.training.data.items.image_folders import read_classes
-from harness.training.data.items.lines import read_lines
+from harness.training.data.folder_pictures import missing
+from harness.training.data.items.image_folders import classes_of, read_classes
+from harness.training.data.items.lines import named_images, read_lines
 from harness.training.data.items.rows import Listed
 from harness.training.data.items.tables import read_table
 from harness.training.settings.tasks import (
@@ -38,11 +40,16 @@ def listed_of(task: ItemTask) -> dict[str, Listed]:
     return {split: _read(task, folder, path) for split, path in _paths(task, folder).items()}
 
 
-def _paths(task: ItemTask, folder: Path) -> dict[str, Path]:
-    """Names the file, or the folder of classes, of each split that is read."""
+def _every_path(task: ItemTask, folder: Path) -> dict[str, Path]:
+    """Names the file, or the folder of classes, of each split, whether it is there or not."""
     ending = {"sentences": ".tsv", "image_probe": ""}.get(task.name, ".jsonl")
     names = {"train": "train", "val": "dev" if task.name == "sentences" else "val", "test": "test"}
-    every = {split: folder / f"{name}{ending}" for split, name in names.items()}
+    return {split: folder / f"{name}{ending}" for split, name in names.items()}
+
+
+def _paths(task: ItemTask, folder: Path) -> dict[str, Path]:
+    """Names those that are read."""
+    every = _every_path(task, folder)
     needed = [task.split] if isinstance(task, Grounding) else ["train", task.split]
     learnt = not isinstance(task, Grounding | ImageProbe)
     if learnt:
@@ -66,15 +73,31 @@ def _read(task: ItemTask, folder: Path, path: Path) -> Listed:
 
 
 def item_folder_digest(task: ItemTask) -> str:
-    """Digests what the task reads of its folder: the content of its files and of the pictures that
-    they name, or paths and content of the pictures of each class. Raises as `listed_of` does.
+    """Digests the folder of a task: the content of its files and of the pictures that they name, or
+    paths and content of the pictures of each class. A split that is not scored counts too, so that
+    a task that differs in the split alone finds what it had learnt. Raises as `listed_of` does.
     """
+    listed_of(task)
     folder = path_named(task.source)
     content = hashlib.sha256()
-    for split, listed in listed_of(task).items():
+    for split, path in _every_path(task, folder).items():
+        if not path.exists():
+            continue
         content.update(split.encode() + b"\0")
-        if listed.path.is_file():
-            content.update(sha256(listed.path))
-        for image in dict.fromkeys(image for row in listed.rows for image in row.images):
+        if path.is_file():
+            content.update(sha256(path))
+        for image in _images(path, folder):
             content.update(image.encode() + b"\0" + sha256(folder / image))
     return content.hexdigest()
+
+
+def _images(path: Path, folder: Path) -> list[str]:
+    """Lists the pictures that a file or folder of classes names, each once, as far as they are
+    there: what is wrong with a split that is read has been said."""
+    if path.is_dir():
+        named: Iterable[str] = (
+            file.relative_to(folder).as_posix() for its in classes_of(path).values() for file in its
+        )
+    else:
+        named = named_images(path) if path.suffix == ".jsonl" else ()
+    return [image for image in dict.fromkeys(named) if not missing(image, folder)]

@@ -6,10 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 from typing_extensions import TypedDict
 
 from harness.training.data.cache import DataError, stored
@@ -38,6 +37,9 @@ _FORMAT = "1"
 _FILE = "items.json"
 Truths = Sequence[Mapping[str, JsonValue]]
 
+_LEAST = 36
+"""Items that are made at once, of which fewer may be taken: they come in fours and nines."""
+
 
 class _Columns(TypedDict, total=False):
     texts: tuple[str, ...]
@@ -45,6 +47,9 @@ class _Columns(TypedDict, total=False):
     answers: tuple[tuple[tuple[str, float], ...], ...]
     box: tuple[Box, ...]
     proposals: tuple[tuple[Box, ...], ...]
+
+
+_KEPT = TypeAdapter(tuple[list[list[int]], _Columns])
 
 
 def scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
@@ -77,23 +82,19 @@ def _items(corpus: Corpus, split: Split, task: ItemTask, count: int) -> Items:
 
     def write(into: Path) -> None:
         try:
-            rows, columns = _made(split.truth or (), corpus.data.seed, count, task)
+            rows, columns = _made(split.truth or (), corpus.data.seed, max(count, _LEAST), task)
         except DataError as error:
             raise DataError(f"{task.name} on the scenes of {split.name}: {error}") from error
-        (into / _FILE).write_text(json.dumps([[list(row) for row in rows], columns]))
+        (into / _FILE).write_bytes(_KEPT.dump_json(([list(row) for row in rows], columns)))
 
     drawn_by = {name: getattr(task, name, None) for name in ("name", "places", "of")}
     named = json.dumps([_FORMAT, corpus.content, split.name, count, drawn_by])
     key = hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
     entry = stored(corpus.cache, key, write)
-    rows, columns = json.loads((entry / _FILE).read_text())
+    rows, columns = _KEPT.validate_json((entry / _FILE).read_bytes())
     picture_NI = np.array(rows, dtype=np.int64).reshape(len(rows), -1)
-    tuples = {name: _tuples(column) for name, column in columns.items()}
-    return Items(images_PHWC=split.images_NHWC, picture_NI=picture_NI, **tuples)
-
-
-def _tuples(value: JsonValue) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    items = Items(images_PHWC=split.images_NHWC, picture_NI=picture_NI, **columns)
+    return items.at_most(count)
 
 
 def _made(

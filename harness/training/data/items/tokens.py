@@ -23,6 +23,17 @@ class TokenFacts:
     longest: int
     """Tokens of the longest text, before it is cut."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says what a reader of the scores should know; nothing where nothing was lost."""
+        unknown = (
+            f"{self.unknown:,} of {self.texts:,} texts have a word that the tokenizer cannot spell "
+            "([UNK]); a WordPiece can with data.text.alphabet='latin'"
+        )
+        cut = f"{self.cut:,} of {self.texts:,} texts are cut to the model's positions"
+        counted = ((self.unknown, unknown), (self.cut, cut))
+        return tuple(note for count, note in counted if count)
+
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarray:
     """Returns ids, int32 (N, L), padded to the longest text, or cut before [SEP] to `most` tokens.
@@ -38,7 +49,7 @@ def token_facts(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> TokenF
     rows = _rows(tokenizer, texts)
     return TokenFacts(
         texts=len(rows),
-        unknown=sum(tokenizer.unknown_id in ids for ids in rows) if rows else 0,
+        unknown=sum(tokenizer.unknown_id in ids for ids in rows),
         cut=sum(len(ids) > most for ids in rows),
         longest=max(map(len, rows), default=0),
     )

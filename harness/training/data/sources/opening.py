@@ -1,4 +1,5 @@
-"""Tables of pictures and captions are opened here: parquet files, a `datasets` folder, the hub.
+"""Tables of pictures and captions are opened here: parquet files, JSON lists, a `datasets` folder,
+the hub.
 
 Every table can say where a row is, so that what is wrong with it can be named.
 """
@@ -14,12 +15,13 @@ from harness.training.data.cache import DataError
 from harness.training.data.files import sha256
 from harness.training.data.sources.cells import kind_of, path_text, picture_file, values
 from harness.training.data.sources.huggingface import folder_files, folder_table, hub_table
+from harness.training.data.sources.json_lists import json_table
 from harness.training.data.sources.parquet import parquet_paths, parquet_table
 from harness.training.data.sources.table import Table, check_column
 
 
 def open_tables(where: str, role: str, root: str = "") -> list[Table]:
-    """Opens a source: a parquet path or glob, a `datasets` folder, `hub:NAME[:SPLIT]`.
+    """Opens a source: a path or glob of parquet or .json, a `datasets` folder, `hub:NAME[:SPLIT]`.
 
     `role` (train, val, test) is the setting to name in messages; `root`: the folder of pictures
     that are named by path, if not the table's. Raises DataError for a missing or unreadable path
@@ -30,7 +32,7 @@ def open_tables(where: str, role: str, root: str = "") -> list[Table]:
     elif _is_folder(where):
         tables = [folder_table(Path(where).expanduser(), role)]
     else:
-        tables = [parquet_table(path, role) for path in parquet_paths(where, role)]
+        tables = [_file_table(path, role) for path in parquet_paths(where, role)]
     if sum(table.rows for table in tables) == 0:
         raise DataError(f"{role}={where}: no rows")
     if not root:
@@ -61,6 +63,10 @@ def source_digest(where: str, role: str, image: str, root: str = "") -> str:
         for named in _named_files(table, image):
             content.update(_file_digest(named, role))
     return content.hexdigest()
+
+
+def _file_table(path: Path, role: str) -> Table:
+    return json_table(path, role) if path.suffix == ".json" else parquet_table(path, role)
 
 
 def _is_folder(where: str) -> bool:

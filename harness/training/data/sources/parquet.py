@@ -31,7 +31,9 @@ def parquet_paths(where: str, role: str) -> list[Path]:
         raise DataError(f"{role}={where} {what}")
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{role}={where}: {path} is not a regular file; name parquet files")
+            raise DataError(
+                f"{role}={where}: {path} is not a regular file; name parquet files or JSON lists"
+            )
     return paths
 
 
