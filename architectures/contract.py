@@ -52,6 +52,9 @@ class Facts:
     """Why ITM and MLM do not apply; empty: it can fuse."""
     no_words: str = ""
     """Why MLM alone does not apply, where words do not read the image; empty: they do."""
+    no_map: str = ""
+    """Why no attention from words to image tokens can be shown, where words read the image by
+    another way; empty: see `FusionDesign.crossings`."""
     itc_reads: str = ""
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
@@ -216,6 +219,12 @@ class FusionDesign(nn.Module, ABC):
         """Returns the names of the layers in which text reads image tokens, lowest first."""
         return ()
 
+    def image_pass(self) -> tuple[str, ...]:
+        """Returns the names of the layers that an image goes through, by itself, before ITC reads
+        it, lowest first; `layers.kept` keeps their attention.
+        """
+        return ()
+
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         """Returns slot -> source: the name of a module of the design -> the layer of the pretrained
@@ -288,13 +297,4 @@ class DecodesAnswers(Protocol):
 
     def answer_decoder(self) -> nn.Module:
         """Returns a decoder that starts from the weights of the fusion layers."""
-        ...
-
-
-@runtime_checkable
-class ShowsAttention(Protocol):
-    """A design with this optional ability keeps attention maps with gradients (grounding)."""
-
-    def attention_map(self, layer: str) -> Tensor:
-        """Returns the probabilities (B, H, L, P) that the last `fuse` kept of a layer."""
         ...

@@ -30,6 +30,7 @@ from torch import Tensor
 from architectures import build
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import FusionDesign
+from architectures.downstream import gradcam
 from architectures.frozen import SettingError
 from architectures.weights.checkpoints import load_whole
 from architectures.weights.positions import resize_positions
@@ -414,10 +415,43 @@ def side_numbers(side: str, scores: Scores, state: ObjectiveState, batch: Batch)
     }
 
 
+def grounding(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
+    """Grad-CAM maps by ITM and by ITC, by the code of the task, with their ingredients."""
+    config, real = read_config(folder), given["attention_mask"].bool()
+    pixels = given["images"].to(next(design.parameters()).dtype)
+    blocks = config["gradcam"]
+    by_itm = gradcam.maps(
+        design,
+        pixels,
+        given["input_ids"],
+        real,
+        by="itm",
+        layer=blocks["itm_block"] - config["bert"]["fusion_layer"],
+    )
+    by_itc = gradcam.maps(
+        design,
+        pixels,
+        given["input_ids"],
+        real,
+        by="itc",
+        layer=blocks["itc_block"],
+        temperature=float(checkpoint(folder)["temp"]),
+    )
+    return {
+        "itm_map": by_itm.map_Bhw,
+        "itm_logits": by_itm.score,
+        "itm_cross_attention": by_itm.attention,
+        "itm_cross_attention_grad": by_itm.gradient,
+        "itc_map": by_itc.map_Bhw,
+        "itc_sim": by_itc.score,
+    }
+
+
 COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
     "pretrain": pretrain,
     "retrieval": retrieval,
     "retrieval_train": retrieval_train,
+    "gradcam": grounding,
 }
 
 
