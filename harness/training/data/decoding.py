@@ -31,6 +31,8 @@ class Decoded:
     """uint8; zeros where there is a problem."""
     picture_hash: int = 0
     """Hash of the picture before it was resized: it does not depend on the size chosen."""
+    size: tuple[int, int] = (0, 0)
+    """Its width and height before that, upright, in pixels."""
     problem: str = ""
 
 
@@ -42,7 +44,8 @@ def decode(cell: object, folder: Path, square: Square, *, named: bool = False) -
     try:
         picture = upright_rgb(_content(cell, folder, named=named))
         picture_hash = hashed(repr(picture.size).encode() + picture.tobytes())
-        return Decoded(image_SSC=fitted(picture, square), picture_hash=picture_hash)
+        image_SSC = fitted(picture, square)
+        return Decoded(image_SSC=image_SSC, picture_hash=picture_hash, size=picture.size)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
         empty = np.zeros((square.side, square.side, square.channels), dtype=np.uint8)
         reason = shortened(str(error).strip() or type(error).__name__, 300)

@@ -73,12 +73,24 @@ def lines_of(content: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def json_of(text: str) -> JsonValue:
-    """Reads JSON. Raises ValueError with the reason, also where it is nested too deep."""
+def json_of(text: str, *, fields_once: bool = False) -> JsonValue:
+    """Reads JSON. Raises ValueError with the reason, also where it is nested too deep.
+
+    `fields_once`: refuse an object in which a field stands twice, of which the last would count.
+    """
     try:
-        value: JsonValue = json.loads(text)
+        value: JsonValue = json.loads(text, object_pairs_hook=_once_each if fields_once else None)
     except json.JSONDecodeError as error:
         raise ValueError(f"no JSON ({error.msg} at character {error.pos})") from None
     except RecursionError:
         raise ValueError("JSON that is nested too deep") from None
     return value
+
+
+def _once_each(fields: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    values = dict(fields)
+    if len(values) < len(fields):
+        names = [name for name, _ in fields]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice[:80]!r} stands twice; keep one of them")
+    return values

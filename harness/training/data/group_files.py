@@ -10,13 +10,10 @@ Paths begin at the folder, and nothing outside it is read.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import os
 import posixpath
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +21,13 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from architectures.frozen import Frozen, SettingError, checked
-from harness.training.data.cache import DataError, stored, write_array
-from harness.training.data.decoding import Square, decode
-from harness.training.data.files import json_of, lines_of, sha256
+from harness.training.data.cache import DataError, stored
+from harness.training.data.decoding import Square
+from harness.training.data.files import sha256
+from harness.training.data.folder_pictures import missing, write_pictures
 from harness.training.data.groups import Group, Groups, TagNames
 from harness.training.data.identity import caption_hash
-from harness.training.data.sources.cells import picture_file
+from harness.training.data.json_lines import BadLines, numbered_lines, object_of
 from harness.training.settings.data import Name
 
 FILE = "groups.jsonl"
@@ -37,8 +35,6 @@ MOST = 8
 """Pictures or captions of one group: their orders are counted out."""
 LONGEST_TAG = 100
 """Characters of a tag, which is a part of its scores' names: MLflow's end at 250."""
-_SHOWN = 5
-"""Bad lines that a message shows; the others are counted."""
 _FORMAT = "1"
 """Raised when the same folder and sizes give another cache entry."""
 
@@ -99,20 +95,14 @@ def read_lines(folder: Path) -> list[GroupLine]:
     Raises DataError that names file, line and field of the first bad lines, and how many there are.
     """
     path = folder / FILE
-    try:
-        texts = list(lines_of(path.read_text("utf-8-sig")))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); `fuselab convert` writes such "
-                        "folders") from error  # fmt: skip
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); write it anew") from error
+    bad, count = BadLines(path, "groups"), 0
     lines: list[GroupLine] = []
-    bad: list[str] = []
     first: dict[str, int] = {}
     tags = TagNames()
-    for number, text in texts:
+    for number, text in numbered_lines(path, "; `fuselab convert` writes such folders"):
+        count += 1
         try:
-            line = checked(GroupLine, _object(text), "field ")
+            line = checked(GroupLine, object_of(text, "group"), "field ")
             problem = line.problem() or _missing(line, folder)
             if not problem and (before := first.setdefault(line.group, number)) != number:
                 problem = f"field 'group': {line.group!r} stands in line {before} already"
@@ -121,38 +111,20 @@ def read_lines(folder: Path) -> list[GroupLine]:
         except (ValueError, SettingError) as error:
             problem = str(error)
         if problem:
-            bad.append(f"line {number}, {problem}")
+            bad.add(f"line {number}, {problem}")
         else:
             lines.append(line)
-    _complain(path, bad, len(texts))
+    bad.complain(count)
     if problem := statements_problem(lines):
         raise DataError(f"{path}, {problem}")
     return lines
 
 
-def _object(text: str) -> Mapping[str, object]:
-    value = json_of(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"{type(value).__name__} where an object with 'group' should be")
-    return value
-
-
 def _missing(line: GroupLine, folder: Path) -> str:
     for image in line.images:
-        try:
-            picture_file(image, folder, named=False, hint="put it into the folder")
-        except ValueError as error:
-            return f"field 'images': {error}"
+        if problem := missing(image, folder):
+            return f"field 'images': {problem}"
     return ""
-
-
-def _complain(path: Path, bad: Sequence[str], lines: int) -> None:
-    if bad:
-        more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
-        message = f"{path}: {len(bad)} of {lines} groups cannot be used:"
-        raise DataError("\n  ".join([message, *bad[:_SHOWN], *more]))
-    if not lines:
-        raise DataError(f"{path}: no groups")
 
 
 def statements_problem(lines: Sequence[GroupLine]) -> str:
@@ -213,30 +185,17 @@ def read_groups(where: str, square: Square, cache: Path) -> Groups:
 def _decode(
     folder: Path, lines: Sequence[GroupLine], images: Sequence[str], square: Square, into: Path
 ) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(functools.partial(decode, folder=folder, square=square), images)
-        problems: dict[str, str] = {}
-        hashes: dict[str, int] = {}
-
-        def pixels(image: str) -> np.ndarray:
-            picture = next(decoded)
-            if picture.problem:
-                problems[image] = picture.problem
-            hashes[image] = picture.picture_hash
-            return picture.image_SSC[None]
-
-        shape = (len(images), square.side, square.side, square.channels)
-        write_array(into / "images.npy", map(pixels, images), shape, np.uint8)
-    bad = [
-        f"line {number}, field 'images': {image!r} is {problems[image]}"
-        for number, line in enumerate(lines, 1)
-        for image in line.images
-        if image in problems
-    ]
-    bad += [
-        f"line {number}, field 'images': two of them show the same picture"
-        for number, line in enumerate(lines, 1)
-        if len({hashes[image] for image in line.images}) < len(line.images)
-        and not problems.keys() & set(line.images)
-    ]
-    _complain(folder / FILE, bad, len(lines))
+    seen = dict(
+        zip(images, write_pictures(into / "images.npy", folder, images, square), strict=True)
+    )
+    bad = BadLines(folder / FILE, "groups")
+    for number, line in enumerate(lines, 1):
+        for image in line.images:
+            if seen[image].problem:
+                bad.add(f"line {number}, field 'images': {image!r} is {seen[image].problem}")
+    for number, line in enumerate(lines, 1):
+        its = [seen[image] for image in line.images]
+        alike = len({picture.picture_hash for picture in its}) < len(its)
+        if alike and not any(picture.problem for picture in its):
+            bad.add(f"line {number}, field 'images': two of them show the same picture")
+    bad.complain(len(lines))

@@ -6,7 +6,6 @@ Letters: N rows of a source, n rows of a piece, S side in pixels, C channels.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from harness.training.data.cache import DataError, write_array
 from harness.training.data.decoding import Decoded, Square, decode
 from harness.training.data.holding_out import hold_out
-from harness.training.data.sources.cells import Unreadable, group_name, kind_of, values
+from harness.training.data.sources.cells import Unreadable, group_name, is_blank, kind_of, values
 from harness.training.data.sources.opening import open_tables
 from harness.training.data.sources.table import Table, check_column
 from harness.training.data.splits import NAMES, Rows, write_split
@@ -28,8 +27,6 @@ from harness.training.settings.data import Pictures
 _SHOWN = 5
 """Bad rows that a message names; the others are counted."""
 _PIECE = 256
-_SILENT = "ZCM"
-"""Unicode's categories of what is no word by itself: separators, controls, marks."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _wrong_captions(captions: object) -> str:
     for caption in captions:
         if caption is not None and not isinstance(caption, str):
             return f"a caption is text, not {type(caption).__name__}"
-        if not caption or all(unicodedata.category(letter)[0] in _SILENT for letter in caption):
+        if not caption or is_blank(caption):
             return "an empty caption"
     return ""
 

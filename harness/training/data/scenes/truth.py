@@ -89,6 +89,8 @@ class Scene:
     """Each with all its fields."""
     boxes: tuple[Box, ...]
     """Of each thing."""
+    radii: tuple[float, ...]
+    """Of each thing, as a share of the picture's side."""
     relations: Mapping[tuple[int, int], str]
     """(a, b) -> where thing a stands, seen from thing b, in the words of `DIRECTIONS`."""
 
@@ -102,6 +104,7 @@ class Scene:
                 for o in record["objects"]
             ),
             boxes=tuple(map(_box, record["objects"])),
+            radii=tuple(thing["radius"] for thing in record["objects"]),
             relations={(r["subject"], r["object"]): r["relation"] for r in record["relations"]},
         )
 

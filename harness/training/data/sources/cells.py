@@ -6,6 +6,7 @@ import math
 import os
 import re
 import stat
+import unicodedata
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ LARGEST_FILE = 2**29
 _BASE64 = re.compile(r"data:image/|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 """How base64 of a picture begins: a data address, JPEG, PNG, GIF, WebP."""
 
+_SILENT = "ZCM"
+"""Unicode's categories of what is no word by itself: separators, controls, marks."""
 
 _ROOT = "name the folder of the pictures in data.root"
 
@@ -81,6 +84,11 @@ def picture_file(text: str, folder: Path, *, named: bool, hint: str = _ROOT) -> 
     if state.st_size > LARGEST_FILE:
         raise ValueError(f"{shortened(text)!r} has more than {LARGEST_FILE:,} bytes")
     return path
+
+
+def is_blank(text: str) -> bool:
+    """Says whether a text has no word: separators, controls and marks alone, or nothing."""
+    return all(unicodedata.category(letter)[0] in _SILENT for letter in text)
 
 
 def group_name(cell: object) -> str:
