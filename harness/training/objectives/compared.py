@@ -91,26 +91,16 @@ def _tokens(
     design: FusionDesign, groups: Sequence[Group], tokenizer: Tokenizer
 ) -> tuple[torch.Tensor, list[list[int]]]:
     """Returns the different token rows (T, L) of the groups' captions, and which of them each
-    caption of each group is.
+    caption of each group is. They may be longer than the longest training caption, up to the
+    positions that the design has.
     """
-    ids_KL = ids_of(design, [c for group in groups for c in group.captions], tokenizer)
+    rows = encoded(tokenizer.backend, [c for group in groups for c in group.captions])
+    room = max(design.backbone.longest_text, tokenizer.length)
+    length = min(max(tokenizer.length, *map(len, rows)), room)
+    ids_KL = tokenizer.with_length(length).padded(rows).astype(np.int64)
     ids_TL, text_K = np.unique(ids_KL, axis=0, return_inverse=True)
     numbers = iter(text_K.ravel().tolist())
     return torch.from_numpy(ids_TL), [[next(numbers) for _ in g.captions] for g in groups]
-
-
-def ids_of(design: FusionDesign, texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Returns the tokens of texts that are no captions of the corpus, int64 (K, L). They may be
-    longer than the longest training caption, up to the positions that the design has.
-    """
-    rows = encoded(tokenizer.backend, texts)
-    length = min(max(tokenizer.length, *map(len, rows)), max(room(design), tokenizer.length))
-    return tokenizer.with_length(length).padded(rows).astype(np.int64)
-
-
-def room(design: FusionDesign) -> int:
-    """Returns the tokens of the longest text that a design has positions for."""
-    return design.backbone.max_positions - design.backbone.text_kind.first_position
 
 
 @torch.no_grad()

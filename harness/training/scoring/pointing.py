@@ -81,14 +81,6 @@ def fitting(boxes: Sequence[Box], right: Box) -> np.ndarray:
     return np.array([overlap(box, right) >= FITS for box in boxes])
 
 
-def reading_order(boxes: Sequence[Box]) -> list[int]:
-    """Orders boxes by the height of their centre, then from left to right."""
-    return sorted(
-        range(len(boxes)),
-        key=lambda k: (boxes[k][1] + boxes[k][3], boxes[k][0] + boxes[k][2], boxes[k]),
-    )
-
-
 def _highest(values: np.ndarray) -> np.ndarray:
     """Says which values share the maximum, rounding aside; of values that are none, all do."""
     if not np.isfinite(values).all():

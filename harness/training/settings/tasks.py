@@ -152,11 +152,12 @@ class Grounding(TaskSettings, allow_inf_nan=False):
     """How a picture of a folder becomes square."""
     by: Literal["itm", "itc"] = "itm"
     """`itm`: cross-attention maps, weighed by the gradient of the match logit; `itc`: the image
-    tower's attention of its [CLS], weighed by that of the cosine. A design without ITM, or without
-    attention from words to image tokens, is asked by ITC."""
+    tower's attention of its [CLS], weighed by that of the cosine. A design that has only the other
+    way is asked by that: by ITC one without ITM, or where no word reads image tokens."""
     layer: int | None = None
     """Which map: of ITM the number of the crossing, from 0; of ITC the image block. Negative: from
-    the end. null: the middle one, as ALBEF's third of six fusion layers."""
+    the end. null: of crossings the middle one, of blocks that two thirds up, as ALBEF's third of
+    six fusion layers and its ninth of twelve blocks."""
     places: bool = False
     """Of scenes: expressions may also say where the thing stands."""
 

@@ -7,9 +7,9 @@ map inside, divided by the square root of its area, overlaps the right box by ha
 (intersection over union). Ties count as their mean, so that a constant map earns chance: the share
 of the picture that the box covers, and the share of the proposals that fit.
 
-A map may point well without having read the words. So three floors stand below: the middle of the
+A map may point well without having read the words. So floors stand below: the middle of the
 picture, or the largest proposal; the mean of the maps that the same pictures get for the
-expressions of other items; and, where items to train on are known, a classifier of the expression
+expressions of other items; and, on scenes, classifiers of the expression alone and of the picture
 alone, trained to say which proposal is meant, in reading order.
 
 Letters: N items, h w rows and columns of patches, S pixels along a side, K proposals.
@@ -26,13 +26,13 @@ from architectures.contract import Facts, FusionDesign
 from architectures.downstream import gradcam
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.item_floors import item_floors
+from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items
-from harness.training.data.items.sets import item_sets
-from harness.training.objectives.compared import ids_of
+from harness.training.data.items.tokens import tokens_of
 from harness.training.objectives.maps import maps_of
 from harness.training.scoring import pointing
 from harness.training.scoring.contract import Level, Score, TaskScores, percent
-from harness.training.scoring.floors import text_only_accuracy
 from harness.training.settings.data import Data
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import Grounding
@@ -49,6 +49,7 @@ FLOORS = {
         "largest": "the largest proposal",
         "other_words": "maps of other expressions",
         "text_only": "trained on expressions alone: which proposal in reading order",
+        "picture_only": "trained on pictures alone: which proposal in reading order",
     },
 }
 """Score -> its floors, in the words of a table."""
@@ -102,7 +103,7 @@ def score(
     by = gradcam.way(facts, list(design.heads), task.by)
     if by is None:
         raise SettingError(f"{task.title}: {design.name} has neither an ITM nor an ITC map")
-    ids_NL = ids_of(design, items.texts, corpus.tokenizer)
+    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.backbone.longest_text)
     maps = [
         maps_of(
             design,
@@ -117,18 +118,24 @@ def score(
         for step in range(min(OTHERS + 1, len(items)))
     ]
     others_Nhw = np.mean(maps[1:], axis=0) if maps[1:] else np.zeros_like(maps[0])
-    text_only = _text_only(sets.train, items)
+    trained = item_floors(sets, corpus.cache)
+    shares = trained and {"text_only": trained.text_only, "picture_only": trained.picture_only}
     where = f"Grad-CAM by {by.upper()} on {gradcam.layer_of(design, by, task.layer)}"
-    return scores_of(items, maps[0], others_Nhw, text_only, where)
+    return scores_of(items, maps[0], others_Nhw, where, shares or {})
 
 
 def scores_of(
-    items: Items, map_Nhw: np.ndarray, others_Nhw: np.ndarray, text_only: float | None, where: str
+    items: Items,
+    map_Nhw: np.ndarray,
+    others_Nhw: np.ndarray,
+    where: str,
+    trained: Mapping[str, float],
 ) -> TaskScores:
     """Scores the maps (N, h, w) of items beside those that other expressions gave them.
 
-    text_only: accuracy of the classifier of expressions, a share; None: not known
     where: how the maps were made, in the words of a table
+    trained: accuracies, in [0, 1], of the classifiers of expressions alone and of pictures alone;
+        empty where they are not known
     """
     side = items.images_PHWC.shape[1]
     marks = _marks(items, pointing.upsampled(map_Nhw, side))
@@ -149,9 +156,8 @@ def scores_of(
         floors["proposals"] = {
             "largest": float(np.mean([a @ b for a, b in zip(largest, fitting, strict=True)])),
             "other_words": float(blind["proposals"].mean()),
+            **trained,
         }
-        if text_only is not None:
-            floors["proposals"]["text_only"] = text_only
     scores: list[Score] = []
     levels: list[Level] = []
     for rule, chance_N in chances.items():
@@ -171,8 +177,7 @@ def _marks(items: Items, map_NSS: np.ndarray) -> dict[str, np.ndarray]:
     with proposals `proposals`, and `overlap` of the preferred one with the right box.
     """
     marks: dict[str, list[float]] = {
-        name: []
-        for name in ("pointing", "point_x", "point_y", "box_share", "proposals", "overlap")
+        name: [] for name in ("pointing", "point_x", "point_y", "box_share", "proposals", "overlap")
     }
     side = map_NSS.shape[1]
     for number, (map_SS, box) in enumerate(zip(map_NSS, items.box, strict=True)):
@@ -218,24 +223,6 @@ def _beside_floors(
         for name, chance in ((rule, float(chance_N.mean())), (f"{rule}_{BLIND}", floor))
     ]
     return scores, levels
-
-
-def _text_only(train: Items, test: Items) -> float | None:
-    """Trains the classifier of expressions and returns its accuracy, a share; None where items to
-    train on, or their proposals, are not known.
-    """
-    if not len(train) or not all(train.proposals or ((),)) or not all(test.proposals or ((),)):
-        return None
-    return text_only_accuracy(train.texts, _places(train), test.texts, _places(test))
-
-
-def _places(items: Items) -> list[int]:
-    """Returns where the right box comes in the reading order of the proposals of each item."""
-    places = []
-    for boxes, right in zip(items.proposals, items.box, strict=True):
-        overlaps = [pointing.overlap(boxes[k], right) for k in pointing.reading_order(boxes)]
-        places.append(int(np.argmax(overlaps)))
-    return places
 
 
 def _shown(items: Items, map_Nhw: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,8 +15,8 @@ import torch
 
 from architectures.contract import Facts, FusionDesign, ImageStates
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items
-from harness.training.data.items.sets import item_sets
 from harness.training.data.transforms import normalised
 from harness.training.objectives.term import full
 from harness.training.scoring.chance import majority_level

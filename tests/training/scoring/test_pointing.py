@@ -65,8 +65,3 @@ def test_overlap_by_hand() -> None:
     assert pointing.overlap((0, 0, 0.5, 0.5), (0.25, 0.25, 0.75, 0.75)) == pytest.approx(1 / 7)
     assert pointing.overlap((0.2, 0.2, 0.2, 0.2), (0.2, 0.2, 0.2, 0.2)) == 0
     assert pointing.fitting([LEFT, RIGHT, WHOLE], LEFT).tolist() == [True, False, True]
-
-
-def test_reading_order_is_from_the_top_then_from_the_left() -> None:
-    boxes = [(0.5, 0.5, 0.6, 0.6), (0.5, 0, 0.6, 0.1), (0, 0, 0.1, 0.1)]
-    assert pointing.reading_order(boxes) == [2, 1, 0]

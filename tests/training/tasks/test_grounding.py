@@ -11,8 +11,9 @@ from architectures.contract import FusionDesign
 from architectures.downstream import gradcam
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.item_floors import item_floors
+from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Box, Items
-from harness.training.data.items.sets import item_sets
 from harness.training.scoring import pointing
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.objectives import ITC, ITM, Objectives
@@ -64,7 +65,7 @@ def maps_in(items: Items, boxes: tuple[Box, ...]) -> np.ndarray:
 def test_a_perfect_map_scores_100_and_a_constant_one_chance(items: Items) -> None:
     perfect_NSS = maps_in(items, items.box)
     constant_NSS = np.full_like(perfect_NSS, 0.7)
-    scores = scores_of(items, perfect_NSS, constant_NSS, None, "by hand")
+    scores = scores_of(items, perfect_NSS, constant_NSS, "by hand", {})
     assert value_of(scores, "pointing") == value_of(scores, "proposals") == 100
     shares = [pointing.inside(box, SIDE).mean() for box in items.box]
     assert value_of(scores, "pointing_other_words") == pytest.approx(100 * np.mean(shares))
@@ -73,7 +74,7 @@ def test_a_perfect_map_scores_100_and_a_constant_one_chance(items: Items) -> Non
     assert levels["pointing"].chance == pytest.approx(np.mean(shares))
     assert levels["proposals"].chance == pytest.approx(0.5)
     for map_NSS in (constant_NSS, np.zeros_like(perfect_NSS)):
-        constant = scores_of(items, map_NSS, perfect_NSS, None, "by hand")
+        constant = scores_of(items, map_NSS, perfect_NSS, "by hand", {})
         for level in constant.levels[::2]:
             assert value_of(constant, level.name) == pytest.approx(100 * level.chance)
             assert level.successes <= level.items * level.chance + 1e-9
@@ -84,7 +85,7 @@ def test_a_map_that_ignores_the_words_scores_its_own_floor(items: Items) -> None
     """It finds the larger thing whatever is said: 100 % of where that is meant."""
     larger = tuple(max(boxes, key=pointing.area) for boxes in items.proposals)
     blind_NSS = maps_in(items, larger)
-    scores = scores_of(items, blind_NSS, blind_NSS, 0.5, "by hand")
+    scores = scores_of(items, blind_NSS, blind_NSS, "by hand", {"text_only": 0.5})
     meant = np.mean([box == large for box, large in zip(items.box, larger, strict=True)])
     for rule in ("pointing", "proposals"):
         assert value_of(scores, rule) == pytest.approx(100 * meant)
@@ -102,7 +103,7 @@ def test_the_middle_of_the_picture_is_a_floor(items: Items) -> None:
         images_PHWC=items.images_PHWC, picture_NI=items.picture_NI, texts=items.texts, box=middle
     )
     map_NSS = maps_in(items, ((0.0, 0.8, 0.2, 1.0),) * 40)
-    scores = scores_of(at_middle, map_NSS, map_NSS, None, "by hand")
+    scores = scores_of(at_middle, map_NSS, map_NSS, "by hand", {})
     assert value_of(scores, "pointing_centre") == 75 and value_of(scores, "pointing") == 0
     assert {s.name for s in scores.scores} == {
         "pointing", "pointing_centre", "pointing_other_words", "pointing_blind_floor"
@@ -111,7 +112,7 @@ def test_the_middle_of_the_picture_is_a_floor(items: Items) -> None:
 
 def test_predictions_hold_every_item_and_some_whole(items: Items) -> None:
     map_NSS = maps_in(items, items.box)
-    kept = scores_of(items, map_NSS, map_NSS, None, "by hand").predictions
+    kept = scores_of(items, map_NSS, map_NSS, "by hand", {}).predictions
     for name in ("pointing", "point_x", "point_y", "proposals", "overlap"):
         assert kept[name].shape == (40,), name
     for number, box in enumerate(items.box):
@@ -126,9 +127,7 @@ def test_predictions_hold_every_item_and_some_whole(items: Items) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_design_has_a_score_or_a_reason(
-    name: str, two_objects: Corpus, small: Build
-) -> None:
+def test_every_design_has_a_score_or_a_reason(name: str, two_objects: Corpus, small: Build) -> None:
     facts = facts_of(name)
     objectives = tuple(n for n in ("itc", "itm", "mlm") if not facts.why_not(n))
     if why_not(facts, Objectives()):
@@ -167,15 +166,15 @@ def test_what_has_no_map_says_why() -> None:
 
 
 def test_a_layer_that_is_not_there_is_refused_before_training(two_objects: Corpus) -> None:
-    with pytest.raises(SettingError, match="layer is 12, .* at most"):
-        refuse(
-            facts_of("split_bert"), Objectives(), two_objects, TASK.with_fields({"layer": 12})
-        )
+    with pytest.raises(SettingError, match=r"layer is 12, .* at most"):
+        refuse(facts_of("split_bert"), Objectives(), two_objects, TASK.with_fields({"layer": 12}))
 
 
-def test_the_text_floor_is_measured_on_scenes(two_objects: Corpus, small: Build) -> None:
+def test_floors_are_trained_on_scenes(two_objects: Corpus, small: Build) -> None:
     sets = item_sets(two_objects, TASK)
     assert len(sets.train) and all(sets.train.proposals)
+    floors = item_floors(sets, two_objects.cache)
     design = small("split_bert", two_objects.tokenizer.vocabulary, ("itm",))
-    floor = value_of(score(design, two_objects, TASK, CPU), "proposals_text_only")
-    assert 0 <= floor <= 100
+    scores = score(design, two_objects, TASK, CPU)
+    assert floors and value_of(scores, "proposals_text_only") == 100 * floors.text_only
+    assert value_of(scores, "proposals_picture_only") == 100 * floors.picture_only

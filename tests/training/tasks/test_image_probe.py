@@ -10,7 +10,7 @@ import torch
 from architectures import registry
 from architectures.contract import FusionDesign
 from harness.training.data.corpus import Corpus
-from harness.training.data.items.sets import item_sets
+from harness.training.data.items.item_sets import item_sets
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import ImageProbe
@@ -67,9 +67,7 @@ def test_a_tower_that_knows_scores_100_and_a_constant_one_chance(
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_design_has_a_score_or_a_reason(
-    name: str, two_objects: Corpus, small: Build
-) -> None:
+def test_every_design_has_a_score_or_a_reason(name: str, two_objects: Corpus, small: Build) -> None:
     facts = registry.find(name).facts(registry.config(name, {}), BACKBONE)
     if why_not(facts, Objectives()):
         assert facts.image_layers == 0
