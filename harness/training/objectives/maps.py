@@ -10,6 +10,8 @@ import torch
 
 from architectures.contract import FusionDesign
 from architectures.downstream import gradcam
+from harness.training.data.items.tokens import tokens_of
+from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import normalised
 from harness.training.objectives.term import full
 
@@ -37,7 +39,7 @@ def maps_of(
     pieces = []
     for rows_B in np.array_split(np.arange(len(ids_NL)), -(-len(ids_NL) // BATCH)):
         image_BCHW = torch.from_numpy(images_PHWC[picture_N[rows_B]]).permute(0, 3, 1, 2)
-        ids_BL = torch.from_numpy(ids_NL[rows_B]).to(device)
+        ids_BL = torch.from_numpy(ids_NL[rows_B].astype(np.int64)).to(device)
         maps = gradcam.maps(
             design,
             normalised(image_BCHW.to(device)),
@@ -48,3 +50,19 @@ def maps_of(
         )
         pieces.append(full(maps.map_Bhw).double().cpu().numpy())
     return np.concatenate(pieces)
+
+
+def map_of(
+    design: FusionDesign,
+    tokenizer: Tokenizer,
+    image_HWC: np.ndarray,
+    text: str,
+    *,
+    by: gradcam.By,
+    layer: int | None = None,
+) -> np.ndarray:
+    """Computes the map of one picture for one text: float64 (h, w)."""
+    ids_1L = tokens_of(tokenizer, [text], design.backbone.longest_text)
+    pad_id, device = tokenizer.pad_id, torch.device("cpu")
+    only = np.zeros(1, dtype=np.int64)
+    return maps_of(design, image_HWC[None], only, ids_1L, pad_id, device, by=by, layer=layer)[0]
