@@ -26,6 +26,7 @@ from architectures.layers.kept import kept_attention
 
 By = Literal["itm", "itc"]
 """The objective whose score a map explains."""
+BOTH: tuple[By, ...] = ("itm", "itc")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,14 @@ def way(facts: Facts, heads: Collection[str], by: By) -> By | None:
     """
     other: By = "itc" if by == "itm" else "itm"
     return next((each for each in (by, other) if not why_not(facts, heads, each)), None)
+
+
+def why_neither(facts: Facts, heads: Collection[str]) -> str:
+    """Says why there is a map neither by ITM nor by ITC; empty: there is one."""
+    reasons = {by: why_not(facts, heads, by) for by in BOTH}
+    if not all(reasons.values()):
+        return ""
+    return f"there is no map by ITM ({reasons['itm']}) and none by ITC ({reasons['itc']})"
 
 
 def layers_of(design: FusionDesign, by: By) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from harness.scheduling.progress import working
 if TYPE_CHECKING:
     import numpy as np
 
+    from architectures.downstream.gradcam import By
     from harness.export.opened import Opened
     from harness.training.objectives.said import Match
     from reports.heat_maps import HeatMap
@@ -74,9 +75,10 @@ def look(
             subject = opened(outputs, run)
             pixels_HWC = subject.picture(image)
         if say:
+            way = _way(subject, by, layer)
             _check(subject, say)
             _said(subject, pixels_HWC, say)
-            _drawn(subject, pixels_HWC, say, by, layer, out or _place(outputs, subject.name))
+            _drawn(subject, pixels_HWC, say, way, layer, out or _place(outputs, subject.name))
         _captions(subject, pixels_HWC)
 
 
@@ -130,11 +132,25 @@ def _match(match: Match) -> str:
     return ", ".join(parts) or "nothing compares it with a picture"
 
 
+def _way(subject: Opened, by: By, layer: int | None) -> By | None:
+    """Returns the way in which the design has a heat map. Raises `SettingError` where it has not
+    that layer.
+    """
+    from architectures.downstream import gradcam
+
+    design = subject.design
+    facts = design.facts(design.config, design.backbone)
+    way = gradcam.way(facts, list(design.heads), by)
+    if way is not None:
+        gradcam.layer_of(design, way, layer)
+    return way
+
+
 def _drawn(
     subject: Opened,
     pixels_HWC: np.ndarray,
     say: str,
-    by: Literal["itm", "itc"],
+    way: By | None,
     layer: int | None,
     target: Path,
 ) -> None:
@@ -145,18 +161,14 @@ def _drawn(
     from reports.heat_maps import HeatMap
 
     design = subject.design
-    facts, heads = design.facts(design.config, design.backbone), list(design.heads)
-    way = gradcam.way(facts, heads, by)
     if way is None:
-        reasons = " and ".join(
-            f"by {w.upper()} {gradcam.why_not(facts, heads, w)}" for w in ("itm", "itc")
-        )
-        lines([f"no heat map: {reasons}"])
+        facts, heads = design.facts(design.config, design.backbone), list(design.heads)
+        lines([f"no heat map, because {gradcam.why_neither(facts, heads)}"])
         return
     map_hw = map_of(design, subject.tokenizer, pixels_HWC, say, by=way, layer=layer)
     where = gradcam.layer_of(design, way, layer)
     if not map_hw.any():
-        lines([f"the heat map is empty: nothing in {where} speaks for these words"])
+        lines([f"the heat map is empty: nothing that {where} reads speaks for these words"])
     title = f"{subject.name}: Grad-CAM by {way.upper()} on {where}"
     _write(target, [HeatMap(image_HWC=pixels_HWC, map_hw=map_hw, text=say)], title)
 
@@ -195,6 +207,7 @@ def _kept(outputs: Path, name: str, out: Path | None) -> None:
     import numpy as np
 
     from harness.outputs.find import find_run
+    from harness.outputs.records import ScoresRecord
     from reports.heat_maps import kept
 
     run = find_run(outputs, name)
@@ -204,7 +217,8 @@ def _kept(outputs: Path, name: str, out: Path | None) -> None:
             with np.load(predictions) as arrays:
                 rows = kept(dict(arrays))
             if rows:
-                _write(out or _place(outputs, run.key), rows, f"{run.key}: {file.stem}")
+                protocol = ScoresRecord.read(file).protocol
+                _write(out or _place(outputs, run.key), rows, f"{run.key}: {protocol}")
                 return
     raise SettingError(
         f"run {run.key} has no scores of grounding, whose items could be drawn; name an IMAGE"

@@ -78,9 +78,13 @@ def opened(outputs: Path, name: str) -> Opened:
     folder = path_named(name)
     if (folder / fuselab.CONFIG).is_file():
         return _exported(folder)
-    if folder.is_dir() and not (outputs / "runs" / name).is_dir():
-        raise SettingError(f"RUN {name}: the folder is none that `fuselab export` wrote")
-    run = find_run(outputs, name)
+    try:
+        run = find_run(outputs, name)
+    except SettingError as error:
+        if not folder.is_dir():
+            raise
+        none = f"the folder {name} is none that `fuselab export` wrote, and names no run"
+        raise SettingError(none) from error
     spec = finished(run)
     corpus = same_data(run, spec, outputs)
     backbone = spec.train.backbone

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.training.scoring.floors import one_thread, shrunk
+from harness.training.scoring.floors import one_thread
 
 _ROUNDS = 500
+_SIDE = 16
+"""Pixels along a side that the floor of a probe reads."""
+_AT_ONCE = 512
 _CONSTANT = 1e-6
 """Deviation, beside the largest one, below which a feature says nothing."""
 
@@ -91,6 +94,11 @@ def fitted(feature_NF: np.ndarray, labels: Sequence[Hashable], decay: float) -> 
 
 
 def pixel_features(images_NHWC: np.ndarray) -> np.ndarray:
-    """Flattens pictures, averaged down where they are large, to features: float32 (N, F)."""
-    small_NHWC = shrunk(images_NHWC)
-    return small_NHWC.reshape(len(small_NHWC), -1).astype(np.float32) / 255
+    """Flattens pictures, averaged down to 16 pixels a side, to features: float64 (N, F)."""
+    side = min(_SIDE, images_NHWC.shape[1])
+    pieces = []
+    for start in range(0, len(images_NHWC), _AT_ONCE):
+        image_NHWC = torch.tensor(images_NHWC[start : start + _AT_ONCE])
+        small_NCHW = F.adaptive_avg_pool2d(image_NHWC.permute(0, 3, 1, 2).double(), side)
+        pieces.append(small_NCHW.flatten(1).numpy() / 255)
+    return np.concatenate(pieces)

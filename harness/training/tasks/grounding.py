@@ -68,10 +68,7 @@ def why_not(facts: Facts, objectives: Objectives) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """
-    if gradcam.way(facts, objectives.active(), "itm"):
-        return ""
-    by_itm, by_itc = (gradcam.why_not(facts, objectives.active(), by) for by in ("itm", "itc"))
-    return f"there is no map by ITM ({by_itm}) and none by ITC ({by_itc})"
+    return gradcam.why_neither(facts, objectives.active())
 
 
 def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Grounding) -> None:

@@ -2,7 +2,7 @@
 
 Features of every picture by the trained tower, in eval mode; a multinomial logistic regression with
 L2 on those of the training items, standardised (Alain and Bengio 2016; the linear probe of CLIP).
-Beside it: the most common label, and the same classifier on the bare pixels, averaged down to 32 a
+Beside it: the most common label, and the same classifier on the bare pixels, averaged down to 16 a
 side. A tower that is no better than pixels has learnt nothing that a line can read.
 
 Letters: N items, P different pictures, F features.

@@ -67,5 +67,6 @@ def test_nothing_to_learn_from_is_refused() -> None:
 
 def test_pixels_are_averaged_down() -> None:
     images = DRAW.integers(256, size=(2, 64, 64, 3)).astype(np.uint8)
-    assert pixel_features(images).shape == (2, 32 * 32 * 3)
-    assert pixel_features(images[:, :8, :8]).max() <= 1
+    small = pixel_features(images).reshape(2, 3, 16, 16)
+    assert small[1, 2, 0, 3] == pytest.approx(images[1, :4, 12:16, 2].mean() / 255)
+    assert pixel_features(images[:, :8, :8]).shape == (2, 8 * 8 * 3)
