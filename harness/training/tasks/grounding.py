@@ -64,7 +64,7 @@ SHOWN = 8
 """Items that are kept whole, to be drawn without the model."""
 
 
-def why_not(facts: Facts, objectives: Objectives) -> str:
+def why_not(facts: Facts, objectives: Objectives, task: Grounding) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """

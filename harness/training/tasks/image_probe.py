@@ -37,7 +37,7 @@ READS = {
 BATCH = 128
 
 
-def why_not(facts: Facts, objectives: Objectives) -> str:
+def why_not(facts: Facts, objectives: Objectives, task: ImageProbe) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """

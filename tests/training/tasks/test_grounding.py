@@ -130,7 +130,7 @@ def test_predictions_hold_every_item_and_some_whole(items: Items) -> None:
 def test_every_design_has_a_score_or_a_reason(name: str, two_objects: Corpus, small: Build) -> None:
     facts = facts_of(name)
     objectives = tuple(n for n in ("itc", "itm", "mlm") if not facts.why_not(n))
-    if why_not(facts, Objectives()):
+    if why_not(facts, Objectives(), TASK):
         assert gradcam.way(facts, objectives, "itm") is None
         return
     refuse(facts, Objectives(), two_objects, TASK)
@@ -158,11 +158,11 @@ def test_the_other_way_is_taken_where_the_wanted_one_is_off(
 
 def test_what_has_no_map_says_why() -> None:
     off = Objectives(itc=ITC(weight=0))
-    assert "queries" in why_not(facts_of("query_bottleneck"), off)
-    assert "ITC is off" in why_not(facts_of("dual_encoder"), off)
+    assert "queries" in why_not(facts_of("query_bottleneck"), off, TASK)
+    assert "ITC is off" in why_not(facts_of("dual_encoder"), off, TASK)
     neither = Objectives(itc=ITC(weight=0), itm=ITM(weight=0))
-    assert "(ITM is off)" in why_not(facts_of("split_bert"), neither)
-    assert not why_not(facts_of("single_stream"), off)
+    assert "(ITM is off)" in why_not(facts_of("split_bert"), neither, TASK)
+    assert not why_not(facts_of("single_stream"), off, TASK)
 
 
 def test_a_layer_that_is_not_there_is_refused_before_training(two_objects: Corpus) -> None:

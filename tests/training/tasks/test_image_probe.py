@@ -69,7 +69,7 @@ def test_a_tower_that_knows_scores_100_and_a_constant_one_chance(
 @pytest.mark.parametrize("name", OURS)
 def test_every_design_has_a_score_or_a_reason(name: str, two_objects: Corpus, small: Build) -> None:
     facts = registry.find(name).facts(registry.config(name, {}), BACKBONE)
-    if why_not(facts, Objectives()):
+    if why_not(facts, Objectives(), TASK):
         assert facts.image_layers == 0
         return
     objectives = tuple(n for n in ("itc", "itm", "mlm") if not facts.why_not(n))
