@@ -122,6 +122,11 @@ class Backbone(Frozen, allow_inf_nan=False):
         """Counts the image tokens, without the class token."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def longest_text(self) -> int:
+        """Counts the tokens of the longest text that there are positions for."""
+        return self.max_positions - self.text_kind.first_position
+
 
 def _scale(name: str, **sizes: Any) -> Backbone:
     return Backbone(scale=name, **sizes)

@@ -171,6 +171,12 @@ class FusionDesign(nn.Module, ABC):
         """Returns the names of the layers in which text reads image tokens, lowest first."""
         return ()
 
+    def image_pass(self) -> tuple[str, ...]:
+        """Returns the names of the layers that an image goes through, by itself, before ITC reads
+        it, lowest first; `layers.kept` keeps their attention.
+        """
+        return ()
+
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         """Returns slot -> source: the name of a module of the design -> the layer of the pretrained
@@ -263,13 +269,4 @@ class DecodesAnswers(Protocol):
 
     def answer_decoder(self) -> AnswerDecoding:
         """Returns a decoder of its own weights, which start from those of the fusion layers."""
-        ...
-
-
-@runtime_checkable
-class ShowsAttention(Protocol):
-    """A design with this optional ability keeps attention maps with gradients (grounding)."""
-
-    def attention_map(self, layer: str) -> Tensor:
-        """Returns the probabilities (B, H, L, P) that the last `fuse` kept of a layer."""
         ...

@@ -15,6 +15,9 @@ class Facts:
     """Why ITM and MLM do not apply; empty: it can fuse."""
     no_words: str = ""
     """Why MLM alone does not apply, where words do not read the image; empty: they do."""
+    no_map: str = ""
+    """Why no attention from words to image tokens can be shown, where words read the image by
+    another way; empty: see `FusionDesign.crossings`."""
     itc_reads: str = ""
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None

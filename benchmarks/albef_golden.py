@@ -33,6 +33,7 @@ from torch import Tensor
 from architectures import build
 from architectures.backbone import TEXT_KINDS, Backbone
 from architectures.contract import FusionDesign
+from architectures.downstream import gradcam
 from architectures.downstream.answers import AnswerModel
 from architectures.downstream.classifier import Classifier
 from architectures.downstream.joint import joint_vector
@@ -589,6 +590,38 @@ def ranking(model: AnswerModel, given: dict[str, Any]) -> Numbers:
     return numbers
 
 
+def grounding(folder: Path, design: FusionDesign, given: dict[str, Any]) -> Numbers:
+    """Grad-CAM maps by ITM and by ITC, by the code of the task, with their ingredients."""
+    config, real = read_config(folder), given["attention_mask"].bool()
+    pixels = given["images"].to(next(design.parameters()).dtype)
+    blocks = config["gradcam"]
+    by_itm = gradcam.maps(
+        design,
+        pixels,
+        given["input_ids"],
+        real,
+        by="itm",
+        layer=blocks["itm_block"] - config["bert"]["fusion_layer"],
+    )
+    by_itc = gradcam.maps(
+        design,
+        pixels,
+        given["input_ids"],
+        real,
+        by="itc",
+        layer=blocks["itc_block"],
+        temperature=float(checkpoint(folder)["temp"]),
+    )
+    return {
+        "itm_map": by_itm.map_Bhw,
+        "itm_logits": by_itm.score,
+        "itm_cross_attention": by_itm.attention,
+        "itm_cross_attention_grad": by_itm.gradient,
+        "itc_map": by_itc.map_Bhw,
+        "itc_sim": by_itc.score,
+    }
+
+
 COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
     "pretrain": pretrain,
     "retrieval": retrieval,
@@ -596,8 +629,9 @@ COVERED: dict[str, Callable[[Path, FusionDesign, dict[str, Any]], Numbers]] = {
     "ve": entailment,
     "nlvr": reasoning,
     "vqa": answers,
+    "gradcam": grounding,
 }
-"""Part of a folder -> our numbers of it. Grad-CAM's (`gradcam`) belong here."""
+"""Part of a folder -> our numbers of it."""
 
 
 def error(ours: Any, stored: Any) -> float:

@@ -98,6 +98,7 @@ class Lab:
         from harness.planning import checks, prepare, start_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
+        from harness.planning.task_notes import task_notes
         from harness.scheduling.progress import Screen
         from harness.scheduling.schedule import run_all
 
@@ -105,6 +106,7 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
+        notes += task_notes(planned, corpora)
         notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
         notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts

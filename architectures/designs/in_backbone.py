@@ -294,6 +294,10 @@ class InBackbone(FusionDesign):
     def crossings(self) -> tuple[str, ...]:
         return tuple(f"text_crossing.{j}" for j in self.text_crossing)
 
+    def image_pass(self) -> tuple[str, ...]:
+        below = self.image_crossing and self.config.itc == "below"
+        return self.image.block_names(-self.count if below else None)
+
     def word_embedding(self) -> nn.Embedding:
         return self.embeddings.word
 

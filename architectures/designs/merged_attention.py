@@ -172,6 +172,11 @@ class MergedAttention(TwoTowers):
     def crossings(self) -> tuple[str, ...]:
         return tuple(self._stack())
 
+    def image_pass(self) -> tuple[str, ...]:
+        if not self.over_patches:
+            return super().image_pass()
+        return tuple(self._stack()) if self.config.separate_passes else ()
+
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         assert isinstance(config, MergedAttentionConfig)

@@ -94,6 +94,7 @@ class QueryBottleneck(FusionDesign):
             no_words=alone,
             no_images="its queries are of one picture, and words read theirs alone",
             no_decoder="its words read queries beside themselves, and have no cross-attention",
+            no_map="words read queries, and no image token themselves",
             itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
             itc_widths=(backbone.text_width, backbone.text_width),
             itc_own_pass=True,
@@ -146,6 +147,9 @@ class QueryBottleneck(FusionDesign):
         if self.config.queries_read_text:
             return self._together(image, text, read_at_BR)
         return self._one_way(image, text, read_at_BR)
+
+    def image_pass(self) -> tuple[str, ...]:
+        return self.image.block_names()
 
     def word_embedding(self) -> nn.Embedding:
         return self.embeddings.word

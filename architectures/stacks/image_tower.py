@@ -62,6 +62,10 @@ class ImageTower(nn.Module):
             self.vit.norm = nn.Identity()
             self.left_out = ("norm.",)
 
+    def block_names(self, count: int | None = None) -> tuple[str, ...]:
+        """Returns the roles of the lowest blocks in a design; `count` None: of all."""
+        return tuple(f"image.vit.blocks.{j}" for j in range(len(self.vit.blocks)))[:count]
+
     def leave_out(self, *parts: str) -> None:
         """Takes parts of the ViT away; a checkpoint's weights of them are passed over."""
         for part in parts:

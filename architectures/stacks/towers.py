@@ -85,6 +85,9 @@ class TwoTowers(FusionDesign, ABC):
         # Without a layer [CLS] has seen no word yet.
         return layout.first(x_TD) if self.text_depth else layout.mean(x_TD)
 
+    def image_pass(self) -> tuple[str, ...]:
+        return self.image.block_names()
+
     def text_encoder(self) -> tuple[Embeddings, nn.ModuleList]:
         """Returns the embeddings, and the stack whose lowest layers are of text alone."""
         return self.embeddings, self.layers

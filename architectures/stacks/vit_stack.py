@@ -153,7 +153,10 @@ class ViTStack(FusionDesign, ABC):
         )
 
     def crossings(self) -> tuple[str, ...]:
-        return tuple(f"image.vit.blocks.{j}" for j in range(len(self.image.vit.blocks)))
+        return self.image.block_names()
+
+    def image_pass(self) -> tuple[str, ...]:
+        return self.image.block_names() if self.config.separate_passes else ()
 
     def word_embedding(self) -> nn.Embedding:
         return self.embeddings.word

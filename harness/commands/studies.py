@@ -58,6 +58,7 @@ def plan(
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
+        from harness.planning.task_notes import task_notes
         from harness.scheduling.progress import Screen
 
         screen = Screen()
@@ -68,6 +69,7 @@ def plan(
             [
                 *notes_of(corpora),
                 *notes(planned, corpora, lab.outputs),
+                *task_notes(planned, corpora),
                 *checks.final_weights(planned),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),

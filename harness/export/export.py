@@ -50,15 +50,10 @@ def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[s
             "for example apache-2.0"
         )
     run = find_run(outputs, name)
-    spec = _finished(run)
+    spec = finished(run)
     with new_folder(folder) as part:
-        corpus = load_data(spec, outputs)
-        if corpus.content != Certificate.read(run.certificate).data:
-            raise SettingError(
-                f"run {run.key}: its data have changed since it was trained, so its tokenizer "
-                "cannot be made again; bring the old data back"
-            )
-        design = _trained(run, spec, corpus)
+        corpus = same_data(run, spec, outputs)
+        design = trained_design(run, spec, corpus)
         about = _about(outputs, run, spec)
         tokenizer = corpus.tokenizer.for_transformers()
         try:
@@ -88,14 +83,14 @@ def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[s
     return absent
 
 
-def _finished(run: RunFolder) -> RunSpec:
-    """The description of a run that can be exported."""
+def finished(run: RunFolder) -> RunSpec:
+    """Returns the description of a run that has its final weights. Raises `SettingError`."""
     status = run.status()
     if status.state != "done":
         why = f" ({status.message})" if status.message else ""
         raise SettingError(
-            f"run {run.key} is {status.state}{why}; only finished runs are exported: `fuselab "
-            "run` its study first"
+            f"run {run.key} is {status.state}{why}; only finished runs are exported or "
+            "looked at: `fuselab run` its study first"
         )
     if not run.weights.exists():
         raise SettingError(
@@ -103,6 +98,17 @@ def _finished(run: RunFolder) -> RunSpec:
             "away); delete its folder and run its study again"
         )
     return _spec_of(run)
+
+
+def same_data(run: RunFolder, spec: RunSpec, outputs: Path) -> Corpus:
+    """Opens the data of a run. Raises `SettingError` where they are not what it was trained on."""
+    corpus = load_data(spec, outputs)
+    if corpus.content != Certificate.read(run.certificate).data:
+        raise SettingError(
+            f"run {run.key}: its data have changed since it was trained, so its tokenizer "
+            "cannot be made again; bring the old data back"
+        )
+    return corpus
 
 
 def _spec_of(run: RunFolder) -> RunSpec:
@@ -121,8 +127,8 @@ def _spec_of(run: RunFolder) -> RunSpec:
     return checked(RunSpec, content)
 
 
-def _trained(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
-    """The design with its final weights; what it once started from is not needed for that."""
+def trained_design(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesign:
+    """Builds the design with its final weights; what it started from is not needed for that."""
     if spec.asked.design_file:
         registry.load_file(Path(spec.asked.design_file))
     name = spec.train.design

@@ -6,10 +6,12 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 
+from architectures.contract import FusionDesign
 from harness.planning.plan import Plan
 from harness.training.data.corpus import Corpus
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
+from harness.training.settings.tasks import TaskSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class Estimate:
     steps: int
     """Optimizer steps."""
     seconds: float
-    """Training steps alone, from a measured step; scoring comes on top."""
+    """Training steps, and those of fine-tuning, from a measured step of each; scoring comes on
+    top."""
     disk_mib: float
     """What is kept at the end; three times that while it trains, four where the final weights are a
     mean."""
@@ -57,6 +60,7 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
         counted_flops,
         training_batches,
     )
+    from harness.runs.finetuning import learns
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 
@@ -73,12 +77,31 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     trainer.one_step()
     seconds = (time.perf_counter() - begun) * spec.train.batch_size / rows
     steps = steps_of(spec.train.budget, spec.train.batch_size)
+    learnt = {small.finetune_key(task): task for task in spec.asked.tasks if learns(task)}
+    finetuning = sum(_finetuning_seconds(design, corpus, task, small) for task in learnt.values())
     return Estimate(
         cell=cell,
         parameters=counted.parameters,
         flops_per_sample=flops,
         steps=steps,
-        seconds=seconds * steps,
+        seconds=seconds * steps + finetuning,
         disk_mib=counted.parameters * 4 / 2**20,
         measured_rows=rows,
     )
+
+
+def _finetuning_seconds(
+    design: FusionDesign, corpus: Corpus, task: TaskSpec, spec: RunSpec
+) -> float:
+    """Returns the seconds of a task's fine-tuning, from a measured step of at most as many rows as
+    the measured step of training."""
+    from harness.runs.finetuning import loop_of
+
+    finetune = getattr(task, "finetune")  # noqa: B009  a field of those that learn
+    rows = min(finetune.batch_size, max(2, spec.train.batch_size))
+    loop = loop_of(design, corpus, task.with_field("finetune.batch_size", rows), spec)
+    loop.one_step()
+    begun = time.perf_counter()
+    loop.one_step()
+    seconds = (time.perf_counter() - begun) * finetune.batch_size / rows
+    return seconds * steps_of(finetune.budget, finetune.batch_size)

@@ -6,7 +6,6 @@ loss; the loop, its order of items, its schedule and its measurements are the sa
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from harness.training.loop import optimizer as adamw
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
 from harness.training.objectives.term import Losses, Term
-from harness.training.objectives.twin import follow
+from harness.training.objectives.twin import ModelTwin
 from harness.training.randomness import torch_seed
 from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
 from harness.training.settings.task import FineTune
@@ -54,9 +53,9 @@ class FineTuneSpec:
         return self.settings.measure
 
 
-Loss = Callable[[TaskModel, ItemBatch, TaskModel | None, bool], Term]
-"""(model, batch on the device, twin or None, packed) -> the loss, its target softened by the twin
-where there is one."""
+Loss = Callable[[TaskModel, ItemBatch, ModelTwin[TaskModel] | None, bool], Term]
+"""(model, batch on the device, twin or None, packed) -> the loss, its target softened by the twin,
+which then is asked once, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ class FineTuner(Loop):
         self.spec, self.loss = spec, lesson.loss
         self.model = lesson.model.to(self.device).train()
         self.design = self.model.design
-        self.twin = copy.deepcopy(self.model).requires_grad_(False) if settings.distil else None
+        self.twin = ModelTwin(self.model, settings.momentum) if settings.distil else None
         named = list(self.model.named_parameters())
         rates = self.model.rates(settings.head_rate)
         self.optimizer = adamw.over(
@@ -99,11 +98,10 @@ class FineTuner(Loop):
         return self.model
 
     def before_step(self) -> None:
-        if self.twin is not None:
-            follow(self.twin, self.model, self.spec.settings.momentum)
+        """Does nothing more: the twin follows when it is asked, as in ALBEF."""
 
     def after_step(self) -> None:
-        """Does nothing more: the twin follows before it is asked, as in ALBEF."""
+        """Does nothing more."""
 
     def forward(self, batch: ItemBatch, step: int) -> tuple[Losses, Tensor]:
         torch.manual_seed(torch_seed(self.spec.seed, "fine-tuning dropout", step))

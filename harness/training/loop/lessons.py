@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.downstream.classifier import Classifier, Form
 from architectures.downstream.model import TaskModel
@@ -24,6 +25,7 @@ from harness.training.data.items.tokens import tokens_of
 from harness.training.loop.finetune import FineTuner, FineTuneSpec, Lesson, Loss
 from harness.training.objectives.labels import expected_worth, labelled
 from harness.training.objectives.term import Term
+from harness.training.objectives.twin import ModelTwin
 from harness.training.randomness import stream
 from harness.training.scoring.contract import TaskScores
 from harness.training.scoring.labels import label_scores
@@ -42,14 +44,14 @@ def own_copy(design: FusionDesign) -> FusionDesign:
     return copy.deepcopy(design).requires_grad_(True).cpu()
 
 
-def positions(design: FusionDesign) -> int:
+def positions(backbone: Backbone) -> int:
     """Returns how many tokens a text may have."""
-    return design.backbone.max_positions - design.backbone.text_kind.first_position
+    return backbone.max_positions - backbone.text_kind.first_position
 
 
 def ready(items: Items, corpus: Corpus, design: FusionDesign, **right: np.ndarray) -> ReadyItems:
     """Makes items ready to be fed: their tokens, and the targets `right`."""
-    ids_NL = tokens_of(corpus.tokenizer, items.texts, positions(design))
+    ids_NL = tokens_of(corpus.tokenizer, items.texts, positions(design.backbone))
     return ReadyItems(items=items, ids_NL=ids_NL, pad_id=corpus.tokenizer.pad_id, right=right)
 
 
@@ -114,11 +116,12 @@ def images_of(sets: ItemSets) -> int:
 def label_loss(distil: float) -> Loss:
     """Returns the loss of a classifier."""
 
-    def loss(model: TaskModel, batch: ItemBatch, twin: TaskModel | None, packed: bool) -> Term:
+    def loss(
+        model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
+    ) -> Term:
         taught_BK = None
         if twin is not None:
-            with torch.no_grad():
-                taught_BK = logits_of(twin, batch, packed=packed)
+            taught_BK = twin.ask(model, lambda asked: logits_of(asked, batch, packed=packed))
         logits_BK = logits_of(model, batch, packed=packed)
         return labelled(logits_BK, batch.right["label"], taught_BK, distil)
 

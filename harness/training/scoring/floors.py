@@ -78,7 +78,7 @@ def text_only_accuracy(
     right = torch.tensor([classes[label] for label in train_labels])
     weight = torch.zeros(len(vocabulary) + 1, len(classes), requires_grad=True)
     adam = torch.optim.Adam([weight], lr=_RATE)
-    with _one_thread():
+    with one_thread():
         for _ in range(_STEPS):
             adam.zero_grad()
             loss = F.cross_entropy(_logits(seen, weight), right) + _DECAY * weight.square().sum()
@@ -137,7 +137,7 @@ def picture_only_accuracy(
     classes = _classes(train_labels, labels)
     seen_NCHW, unseen_NCHW = _pixels(train_images_NHWC), _pixels(images_NHWC)
     right = torch.tensor([classes[label] for label in train_labels])
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         net = _net(seen_NCHW, len(classes))
         adam = torch.optim.Adam(net.parameters(), lr=2e-3)
@@ -152,7 +152,7 @@ def picture_only_accuracy(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Computes on one thread: as fast for nets so small, and the same bits on every machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from harness.training.settings.data import Name, Positive
 from harness.training.settings.task import FineTune, Learnt, TaskSettings
@@ -119,6 +119,12 @@ class VQA(Learnt, allow_inf_nan=False):
 
     asked: ClassVar[tuple[str, ...]] = (*Learnt.asked, "rank", "first_token_twice")
 
+    @model_validator(mode="after")
+    def _only_what_is_read(self) -> Self:
+        if self.form == "classifier" and self.finetune.distil:
+            raise ValueError("finetune.distil softens the decoder's targets alone; set form or it")
+        return self
+
 
 class NLVR2(Learnt, allow_inf_nan=False):
     """Is a sentence true of two (or n) pictures? Lines of a folder: `{"images": [...], "sentence":
@@ -152,11 +158,12 @@ class Grounding(TaskSettings, allow_inf_nan=False):
     """How a picture of a folder becomes square."""
     by: Literal["itm", "itc"] = "itm"
     """`itm`: cross-attention maps, weighed by the gradient of the match logit; `itc`: the image
-    tower's attention of its [CLS], weighed by that of the cosine. A design without ITM, or without
-    attention from words to image tokens, is asked by ITC."""
+    tower's attention of its [CLS], weighed by that of the cosine. A design that has only the other
+    way is asked by that: by ITC one without ITM, or where no word reads image tokens."""
     layer: int | None = None
     """Which map: of ITM the number of the crossing, from 0; of ITC the image block. Negative: from
-    the end. null: the middle one, as ALBEF's third of six fusion layers."""
+    the end. null: of crossings the middle one, of blocks that two thirds up, as ALBEF's third of
+    six fusion layers and its ninth of twelve blocks."""
     places: bool = False
     """Of scenes: expressions may also say where the thing stands."""
 

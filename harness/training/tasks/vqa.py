@@ -33,6 +33,7 @@ from harness.training.loop import lessons
 from harness.training.loop.finetune import FineTuner, Lesson, Loss
 from harness.training.objectives.labels import answered, expected_worth, multi_labelled
 from harness.training.objectives.term import Term
+from harness.training.objectives.twin import ModelTwin
 from harness.training.scoring import labels
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.data import Data
@@ -90,7 +91,9 @@ def _to_choose(
     return lessons.ready(items, corpus, design, worth=targets_of(items, answers))
 
 
-def _chosen(model: TaskModel, batch: ItemBatch, twin: TaskModel | None, packed: bool) -> Term:
+def _chosen(
+    model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
+) -> Term:
     return multi_labelled(lessons.logits_of(model, batch, packed=packed), batch.right["worth"])
 
 
@@ -100,7 +103,7 @@ def _to_decode(
     """Makes every answer of a question a target, with the share of people who give it."""
     most = max(len(of_item) for of_item in items.answers) if len(items) else 0
     words = dict.fromkeys(answer for of_item in items.answers for answer, _ in of_item)
-    ids_WS = tokens_of(corpus.tokenizer, tuple(words), lessons.positions(design))
+    ids_WS = tokens_of(corpus.tokenizer, tuple(words), lessons.positions(design.backbone))
     place = {answer: number for number, answer in enumerate(words)}
     ids_NMS = np.full((len(items), most, ids_WS.shape[1]), corpus.tokenizer.pad_id, dtype=np.int64)
     weight_NM = np.zeros((len(items), most), dtype=np.float32)
@@ -114,7 +117,9 @@ def _to_decode(
 
 
 def _decoded(distil: float) -> Loss:
-    def loss(model: TaskModel, batch: ItemBatch, twin: TaskModel | None, packed: bool) -> Term:
+    def loss(
+        model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
+    ) -> Term:
         weight_BM = batch.right["weight"]
         question_A, place_A = weight_BM.nonzero(as_tuple=True)
         ids_AS, is_real_AS = (
@@ -126,8 +131,7 @@ def _decoded(distil: float) -> Loss:
         )  # fmt: skip
         taught_ASV = None
         if twin is not None:
-            with torch.no_grad():
-                taught_ASV = twin(*given, packed=packed)
+            taught_ASV = twin.ask(model, lambda asked: asked(*given, packed=packed))
         logits_ASV = model(*given, packed=packed)
         weight_A = weight_BM[question_A, place_A]
         return answered(logits_ASV, ids_AS, is_real_AS, weight_A, len(batch), taught_ASV, distil)
@@ -143,7 +147,7 @@ def score(model: TaskModel, corpus: Corpus, task: VQA, device: torch.device) -> 
     items = _to_choose(sets.test, corpus, model.design, answers)
     worth_N = np.zeros(len(sets.test), dtype=np.float64)
     given_N = np.zeros(len(sets.test), dtype=np.int64)
-    candidates = corpus.tokenizer.with_length(lessons.positions(model.design))
+    candidates = corpus.tokenizer.with_length(lessons.positions(model.design.backbone))
     ids_KS = torch.from_numpy(tokens_of(candidates, answers, candidates.length)).to(device).long()
     for batch, rows_B in lessons.scored(model, items, device):
         worth_BK = batch.right["worth"].double()

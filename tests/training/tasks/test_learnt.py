@@ -153,7 +153,7 @@ def test_a_softened_target_has_a_twin_that_is_resumed(two_objects: Corpus, small
         one, other = (dict(loop.parts())[name].state_dict() for loop in (whole, second))
         assert all(torch.equal(one[role], other[role]) for role in one)
     assert not torch.equal(
-        dict(whole.parts())["twin"].state_dict()["head.outer.weight"],
+        dict(whole.parts())["twin"].state_dict()["model.head.outer.weight"],
         whole.final().state_dict()["head.outer.weight"],
     )
 

@@ -1,0 +1,43 @@
+"""Says what runs learn after training, of how many items, and what the tokenizer loses there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harness.runs.finetuning import learns
+from harness.training.data.corpus import Corpus
+from harness.training.data.items.item_sets import item_sets
+from harness.training.data.items.tokens import token_facts
+from harness.training.loop.budget import steps_of
+from harness.training.loop.lessons import positions
+from harness.training.settings.task import FineTune, Learnt
+from harness.training.settings.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+
+
+def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
+    """Returns a line for each task that is learnt, and what a reader of its scores should know."""
+    lines: dict[str, None] = {}
+    for row in planned.rows:
+        corpus, backbone = corpora[row.cell.name], row.spec.backbone
+        for task in row.spec.asked.tasks:
+            if learns(task):
+                lines |= dict.fromkeys(_lines(task, corpus, positions(backbone)))
+    return list(lines)
+
+
+def _lines(task: TaskSpec, corpus: Corpus, most: int) -> list[str]:
+    finetune: FineTune = getattr(task, "finetune")  # noqa: B009  a field of those that learn
+    steps = steps_of(finetune.budget, finetune.batch_size)
+    budget = f"{task.title} is learnt by every design alike, in {steps:,} steps of "
+    if not isinstance(task, Learnt):
+        return [f"{budget}{finetune.batch_size} training captions, and then scored"]
+    sets = item_sets(corpus, task)
+    first = (
+        f"{budget}{finetune.batch_size} of {len(sets.train):,} items; {len(sets.test):,} are scored"
+    )
+    facts = token_facts(corpus.tokenizer, (*sets.train.texts, *sets.test.texts), most)
+    return [first, *(f"{task.title}: {note}" for note in facts.notes)]
