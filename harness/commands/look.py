@@ -203,7 +203,9 @@ def _captions(subject: Opened, pixels_HWC: np.ndarray) -> None:
 
 
 def _kept(outputs: Path, name: str, out: Path | None) -> None:
-    """Draws the items that the run's grounding kept, without the model."""
+    """Draws the items that the run's grounding kept, without the model; of several such tasks a
+    file each.
+    """
     import numpy as np
 
     from harness.outputs.find import find_run
@@ -211,15 +213,19 @@ def _kept(outputs: Path, name: str, out: Path | None) -> None:
     from reports.heat_maps import kept
 
     run = find_run(outputs, name)
+    items: dict[str, list[HeatMap]] = {}
     for file in run.score_files():
-        predictions = file.with_suffix(".npz")
-        if predictions.exists():
-            with np.load(predictions) as arrays:
-                rows = kept(dict(arrays))
-            if rows:
-                protocol = ScoresRecord.read(file).protocol
-                _write(out or _place(outputs, run.key), rows, f"{run.key}: {protocol}")
-                return
+        if file.with_suffix(".npz").exists():
+            with np.load(file.with_suffix(".npz")) as arrays:
+                items[file.stem] = kept(dict(arrays))
+    items = {task: rows for task, rows in items.items() if rows}
+    target = out or _place(outputs, run.key)
+    for task, rows in items.items():
+        protocol = ScoresRecord.read(run.score_file(task)).protocol
+        place = target if len(items) == 1 else target.with_stem(f"{target.stem}-{task}")
+        _write(place, rows, f"{run.key}: {task}, {protocol}")
+    if items:
+        return
     raise SettingError(
         f"run {run.key} has no scores of grounding, whose items could be drawn; name an IMAGE"
     )

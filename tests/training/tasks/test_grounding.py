@@ -1,6 +1,8 @@
 """The task grounding: perfect, constant and word-blind maps, every design, and what is refused."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from harness.training.scoring.contract import TaskScores
 from harness.training.settings.objectives import ITC, ITM, Objectives
 from harness.training.settings.tasks import Grounding
 from harness.training.tasks.grounding import SHOWN, names, refuse, score, scores_of, why_not
+from tests.training.data.conftest import png
 from tests.training.tasks.conftest import BACKBONE
 
 CPU = torch.device("cpu")
@@ -178,3 +181,22 @@ def test_floors_are_trained_on_scenes(two_objects: Corpus, small: Build) -> None
     scores = score(design, two_objects, TASK, CPU)
     assert floors and value_of(scores, "proposals_text_only") == 100 * floors.text_only
     assert value_of(scores, "proposals_picture_only") == 100 * floors.picture_only
+
+
+def test_a_folder_is_scored_with_the_floors_that_it_allows(
+    two_objects: Corpus, small: Build, tmp_path: Path
+) -> None:
+    (tmp_path / "one.png").write_bytes(png(size=(40, 20)))
+    line = {"image": "one.png", "expression": "the red circle", "box": [0, 0, 20, 10]}
+    boxes = [[0, 0, 20, 10], [20, 10, 40, 20], [0, 0, 40, 20], [1, 0, 20, 10]]
+    lines = [line | {"proposals": boxes}, line | {"expression": "a ring"}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    task = Grounding(source=str(tmp_path))
+    refuse(facts_of("split_bert"), Objectives(), two_objects, task)
+    design = small("split_bert", two_objects.tokenizer.vocabulary, ("itm",))
+    scores = score(design, two_objects, task, CPU)
+    assert not {"proposals_text_only", "proposals_picture_only"} & {s.name for s in scores.scores}
+    levels = {level.name: level for level in scores.levels}
+    assert levels["pointing"].items == 2 and levels["pointing"].chance == 0.25
+    assert levels["proposals"].items == 1  # the other has none to choose from
+    assert levels["proposals"].chance == 0.5  # two of the four overlap by half
