@@ -29,9 +29,12 @@ def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[
             freed["half-written files"] += _remove(path.rglob(".*.part"))
             if folder.written_status().state in GOES_ON:
                 continue
-            freed["checkpoints"] += _remove([folder.checkpoint])
+            all_folders = [folder, *folder.finetunings()]
+            ended = [each.checkpoint for each in all_folders if each.weights.exists()]
+            freed["checkpoints"] += _remove([folder.checkpoint, *ended])
             if weights:
-                freed["weights"] = freed.get("weights", 0.0) + _remove([folder.weights])
+                kept = _remove(each.weights for each in all_folders)
+                freed["weights"] = freed.get("weights", 0.0) + kept
     if cache:
         freed["cache"] = (
             sum(f.stat().st_size for f in (outputs / "cache").rglob("*") if f.is_file()) / 2**20

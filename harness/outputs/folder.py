@@ -156,6 +156,10 @@ class RunFolder(LoopFolder):
         """Says where a fine-tuning of this run lies; `key`: of its settings and data."""
         return LoopFolder(self.path / "finetune" / key)
 
+    def finetunings(self) -> list[LoopFolder]:
+        """Lists the folders of all fine-tunings of this run."""
+        return [LoopFolder(path) for path in sorted(self.path.glob("finetune/*"))]
+
     def finetuned_lines(self, records: Iterable[ScoresRecord]) -> list[MeasuredLine]:
         """Reads what was measured in the fine-tuning of these scores, the curves of each named
         after its task: `vqa/val/task_loss`. Raises `DamagedFile`."""

@@ -32,7 +32,7 @@ def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
 def _lines(task: TaskSpec, corpus: Corpus, most: int) -> list[str]:
     finetune: FineTune = getattr(task, "finetune")  # noqa: B009  a field of those that learn
     steps = steps_of(finetune.budget, finetune.batch_size)
-    budget = f"{task.title} is learnt by every design alike, in {steps:,} steps of "
+    budget = f"the task {task.title} is learnt by every design alike, in {steps:,} steps of "
     if not isinstance(task, Learnt):
         return [f"{budget}{finetune.batch_size} training captions, and then scored"]
     sets = item_sets(corpus, task)

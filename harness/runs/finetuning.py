@@ -8,6 +8,7 @@ from torch import nn
 
 from architectures.contract import FusionDesign
 from harness.outputs.folder import RunFolder
+from harness.outputs.records import DamagedFile
 from harness.runs.kept import read_weights, write_weights
 from harness.runs.spending import note, resume, write_ledger
 from harness.training.data.corpus import Corpus
@@ -41,10 +42,16 @@ def finetuned(
     loop = loop_of(design, corpus, task, spec)
     its = folder.finetuning(spec.finetune_key(task))
     its.path.mkdir(parents=True, exist_ok=True)
-    if its.weights.exists():
-        loop.final().load_state_dict(read_weights(its))
-        return loop.final().eval()
-    resume(loop, its)
+    try:
+        if its.weights.exists():
+            loop.final().load_state_dict(read_weights(its))
+            return loop.final().eval()
+        resume(loop, its)
+    except (ValueError, RuntimeError, DamagedFile) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(
+            f"delete that folder to fine-tune again, {its.path} cannot be used: {first}"
+        ) from error
     for measurement in loop.train(should_stop):
         note(loop, its, measurement)
         step = f"learns {task.title}: step {loop.step} of {loop.steps}"

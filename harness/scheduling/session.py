@@ -223,7 +223,12 @@ class Session:
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
         at_once = min(len(to_go), pool.slots(self._runs[next(iter(to_go))])) if to_go else 1
         lines = [
-            Line(self._labels[k], step, self._steps[k], self._pace.left({k: step}, to_go[k], 1))
+            Line(
+                ", ".join(filter(None, (self._labels[k], statuses[k].message))),
+                step,
+                self._steps[k],
+                self._pace.left({k: step}, to_go[k], 1),
+            )
             for k, step in steps.items()
         ]
         left = self._pace.left(steps, sum(to_go.values()), at_once)
