@@ -98,6 +98,7 @@ class Frozen(BaseModel):
         """Returns a copy with one field changed, named by a dotted path, checked as if written so.
 
         >>> # study.with_field("optimizer.learning_rate", 3e-4)
+        >>> # study.with_field("tasks.vqa.finetune.batch_size", 32)
         """
         return self.with_fields({path: value})
 
@@ -120,6 +121,8 @@ class Frozen(BaseModel):
                 inner = getattr(checked(type(self), values, under), head)
             if isinstance(inner, Frozen):
                 values[head] = inner.with_fields(its, f"{under}{head}.")
+            elif isinstance(inner, tuple) and all(hasattr(record, "title") for record in inner):
+                values[head] = _with_titled(inner, its, f"{under}{head}.")
             elif isinstance(inner, dict):
                 values[head] = {**inner, **its}
             else:
@@ -128,6 +131,21 @@ class Frozen(BaseModel):
                 plain = "holds a plain value, it has no fields"
                 raise SettingError(f"{path}: {under}{head} {what if inner is None else plain}")
         return checked(type(self), values, under)
+
+
+def _with_titled(
+    records: tuple[Any, ...], changes: Mapping[str, Any], under: str
+) -> tuple[Any, ...]:
+    """Returns records of which some have fields changed: a path begins with a record's title."""
+    by_title: dict[str, dict[str, Any]] = {record.title: {} for record in records}
+    for path, value in changes.items():
+        title, _, field = path.partition(".")
+        if title not in by_title or not field:
+            raise nearest(f"{under}{path}", [f"{under}{name}.FIELD" for name in by_title], "field")
+        by_title[title][field] = value
+    return tuple(
+        record.with_fields(by_title[record.title], f"{under}{record.title}.") for record in records
+    )
 
 
 def _plain(value: object) -> Any:

@@ -122,13 +122,30 @@ class Tuning(Frozen):
         "optimizer.weight_decay": Range(low=1e-3, high=0.2, log=True),
         "optimizer.warmup_share": Range(low=0.02, high=0.3),
     }
-    """Dotted path of a setting -> its range."""
+    """Dotted path of a setting -> its range: of training, or, as `tasks.vqa.finetune.` and what
+    follows, of the fine-tuning of one task."""
     trials: Annotated[int, Field(gt=0, le=10_000)] = 8
     """Trials of every cell."""
     seed: Seed = 10_000
     """Training seed of the trials; must not be one of the study's seeds."""
     score: str = "val/loss"
-    """Validation curve whose last value is minimised."""
+    """Validation curve whose last value is minimised; of a task's fine-tuning its own, as
+    `vqa/val/task_loss`."""
+
+    @property
+    def task(self) -> str:
+        """Title of the task whose fine-tuning is tuned; empty: training is."""
+        first, _, rest = next(iter(self.space)).partition(".")
+        return rest.partition(".")[0] if first == "tasks" else ""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Tuning:
+        kinds = {path.partition(".finetune.")[0] for path in self.space if path[:6] == "tasks."}
+        if kinds and (len(kinds) > 1 or any(path[:6] != "tasks." for path in self.space)):
+            raise ValueError("space: tune training, or the fine-tuning of one task, at a time")
+        if any(path[:6] == "tasks." and ".finetune." not in path for path in self.space):
+            raise ValueError("space: of a task only fields of `finetune` are tuned")
+        return self
 
 
 RUN_SETTINGS = tuple(RunSettings.model_fields)

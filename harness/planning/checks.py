@@ -21,7 +21,7 @@ from harness.training.settings.tasks import MEAN, VALIDATION, TaskSpec
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
-TUNED = ("optimizer", "objectives")
+TUNED = ("optimizer", "objectives", "tasks")
 """Settings whose fields may be tuned."""
 NOT_IN_PERCENT = re.compile(r"_loss$|^steps_until/|margin|mcnemar_p$")
 """Scores in nats, steps or logits, by their names."""
@@ -102,6 +102,9 @@ def axes_of(planned: Plan) -> set[str]:
 
 def _curves(planned: Plan) -> Iterator[str]:
     """Returns the validation curves that every cell can minimise."""
+    if title := planned.study.tuning.task:
+        yield f"{title}/val/task_loss"
+        return
     yield "val/loss"
     specs = [row.spec for row in planned.rows]
     for objective in ("itc", "itm", "mlm"):

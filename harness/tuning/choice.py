@@ -96,6 +96,7 @@ def digest_of(study: Study, cell: Cell) -> str:
     """Digest of all that tuning a cell depends on: its design and settings, the space, trials and
     seed."""
     settings = study.settings_of(cell).changed_fields()
-    settings.pop("tasks", None)
+    if not study.tuning.task:
+        settings.pop("tasks", None)
     variant = cell.variant.changed_fields()
     return digest([versions.SETTINGS, variant, settings, study.tuning.changed_fields()])

@@ -11,7 +11,7 @@ no matching and no masked words) have losses that are sums of different terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from architectures.frozen import SettingError, nearest
 from harness.outputs.files import State, atomic_file, exclusive
-from harness.outputs.folder import RunFolder
+from harness.outputs.folder import LoopFolder, RunFolder
 from harness.outputs.records import LedgerRecord, TrialRecord, read_if_there
 from harness.study import Cell, Study, Tuning
 from harness.tuning.choice import TuningResult, digest_of, folder_of, write_choice
@@ -47,12 +47,8 @@ def tune(study: Study, outputs: Path, runner: Runner) -> TuningResult:
     with exclusive(folder_of(study.name, outputs) / "lock", f"study {study.name} is being tuned"):
         planned = plan(trial_study(study, draws), outputs)
         runner(planned)
-        keys = iter(row.spec.train_key() for row in planned.rows)
-        trials = tuple(
-            _trial(cell.name, number, values, RunFolder(outputs, next(keys)), study.tuning.score)
-            for cell in study.cells
-            for number, values in enumerate(draws)
-        )
+        tried = _trials_of_task if study.tuning.task else _trials
+        trials = tuple(tried(study, planned, draws, outputs))
         result = TuningResult(trials=trials, chosen=_choose(trials))
         write_choice(study, outputs, result)
         _write_journal(study, outputs, trials)
@@ -90,10 +86,28 @@ def draws_of(tuning: Tuning) -> list[dict[str, float]]:
 
 
 def trial_study(study: Study, draws: Sequence[Mapping[str, float]]) -> Study:
-    """The study whose cells are trials: one seed, and no downstream task, so no test data."""
-    for path in study.tuning.space:
-        if path.partition(".")[0] not in ("optimizer", "objectives"):
-            raise nearest(path, ["optimizer.*", "objectives.*"], "setting in tuning.space")
+    """The study whose cells are trials: one seed, and no downstream task, so no test data. Where
+    the fine-tuning of a task is tuned, every cell is trained once and learns the task once for each
+    trial, and validation data are scored.
+    """
+    changed: dict[str, object] = {
+        "name": name_of_trials(study),
+        "question": f"Which settings suit each cell of {study.name}?",
+        "seeds": (study.tuning.seed,),
+        "tuning": study.tuning.model_copy(update={"seed": study.tuning.seed + 1}),
+    }
+    if title := study.tuning.task:
+        tasks = [
+            task
+            for number, values in enumerate(draws)
+            for task in study.with_fields(values).tasks
+            if task.title == title
+        ]
+        labelled = tuple(
+            task.with_fields({"label": f"{title}_trial_{number}", "split": "val"})
+            for number, task in enumerate(tasks)
+        )
+        return study.model_copy(update={**changed, "tasks": labelled})
     cells = tuple(
         Cell(
             variant=cell.variant,
@@ -104,15 +118,7 @@ def trial_study(study: Study, draws: Sequence[Mapping[str, float]]) -> Study:
         for cell in study.cells
         for number, values in enumerate(draws)
     )
-    changed = {
-        "name": name_of_trials(study),
-        "question": f"Which settings suit each cell of {study.name}?",
-        "cells": cells,
-        "control": f"{study.control} trial 0",
-        "seeds": (study.tuning.seed,),
-        "tuning": study.tuning.model_copy(update={"seed": study.tuning.seed + 1}),
-        "tasks": (),
-    }
+    changed |= {"cells": cells, "control": f"{study.control} trial 0", "tasks": ()}
     return study.model_copy(update=changed)
 
 
@@ -152,10 +158,45 @@ def _write_journal(study: Study, outputs: Path, trials: Sequence[TrialRecord]) -
 # -- what the runs say
 
 
+def _trials(
+    study: Study, planned: Plan, draws: Sequence[Mapping[str, float]], outputs: Path
+) -> Iterator[TrialRecord]:
+    """Yields what every trial gave: each is a run."""
+    keys = iter(row.spec.train_key() for row in planned.rows)
+    for cell in study.cells:
+        for number, values in enumerate(draws):
+            folder = RunFolder(outputs, next(keys))
+            status = folder.status().state
+            yield _trial(cell.name, number, values, folder, folder.key, status, study.tuning.score)
+
+
+def _trials_of_task(
+    study: Study, planned: Plan, draws: Sequence[Mapping[str, float]], outputs: Path
+) -> Iterator[TrialRecord]:
+    """Yields what every trial gave: each is a fine-tuning of its cell's run."""
+    score = study.tuning.score.partition("/")[2]
+    for row in planned.rows:
+        run = RunFolder(outputs, row.spec.train_key())
+        for task, values in zip(planned.study.tasks, draws, strict=True):
+            number = planned.study.tasks.index(task)
+            if task not in row.spec.asked.tasks:
+                reason = row.spec.asked.not_applicable.get(task.title, "")
+                raise SettingError(f"cell {row.cell.name!r}: {study.tuning.task}: {reason}")
+            its = run.finetuning(row.spec.finetune_key(task))
+            status: State = "done" if its.weights.exists() else "failed"
+            yield _trial(row.cell.name, number, values, its, run.key, status, score)
+
+
 def _trial(
-    cell: str, number: int, values: Mapping[str, float], folder: RunFolder, score: str
+    cell: str,
+    number: int,
+    values: Mapping[str, float],
+    folder: LoopFolder,
+    run: str,
+    status: State,
+    score: str,
 ) -> TrialRecord:
-    status, measured = folder.status().state, folder.metric_lines()
+    measured = folder.metric_lines()
     last = measured[-1].values if measured and status == "done" else {}
     if last and score not in last:
         raise nearest(score, last, "tuning.score")
@@ -165,7 +206,7 @@ def _trial(
         cell=cell,
         number=number,
         values=dict(values),
-        run=folder.key,
+        run=run,
         status=status,
         score=value if math.isfinite(value) else None,
         seconds=ledger.spent.device_seconds if ledger else 0.0,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from architectures.frozen import SettingError
 from harness.outputs.cleaning import clean
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord, ScoresRecord
@@ -22,10 +23,12 @@ from harness.study import (
     Entailment,
     FineTune,
     Measure,
+    Range,
     Retrieval,
     Scenes,
     Study,
     Text,
+    Tuning,
 )
 from harness.training.loop.trainer import Trainer
 from harness.training.settings.spec import RunSpec
@@ -180,6 +183,41 @@ def test_curves_of_tasks_are_published_once(tiny: Study, outputs: Path, schema: 
     for name in ("vqa/val/task_loss", "entailment/val/task_loss"):
         history = client.get_metric_history(run.info.run_id, name)
         assert sorted(point.step for point in history) == [0, 2, 4, 6], name
+
+
+def test_fine_tuning_is_tuned_alike_for_every_cell(
+    tiny: Study, outputs: Path, schema: bytes
+) -> None:
+    from harness.lab import Lab
+
+    (outputs / "mlflow.db").write_bytes(schema)
+    path = "tasks.entailment.finetune.optimizer.learning_rate"
+    space = {path: Range(low=1e-5, high=1e-2, log=True)}
+    tuning = Tuning(space=space, trials=2, seed=77, score="entailment/val/task_loss")
+    study = asking(tiny, Retrieval(rerank=4), ENTAILMENT).model_copy(
+        update={"seeds": (0,), "cells": (tiny.cells[0], tiny.cells[2]), "tuning": tuning}
+    )
+    lab = Lab(outputs)
+    result = lab.tune(study, local=True)
+    assert len(result.trials) == 4 and all(trial.score for trial in result.trials)
+    runs = {trial.run for trial in result.trials}
+    assert len(runs) == 2, "a cell is trained once for all its trials"
+    for run in runs:
+        assert len(RunFolder(outputs, run).finetunings()) == 2
+        records = RunFolder(outputs, run).score_records()
+        assert {record.task for record in records} >= {f"entailment_trial_{n}" for n in (0, 1)}
+    by_cell = {
+        cell: min((t for t in result.trials if t.cell == cell), key=lambda t: t.score or 0)
+        for cell in ("k1", study.cells[1].name)
+    }
+    for row in lab.plan(study, tuned=True).rows:
+        task = next(task for task in row.spec.asked.tasks if task.title == "entailment")
+        best = by_cell[row.cell.name].values[path]
+        assert task.finetune.optimizer.learning_rate == best
+    with pytest.raises(SettingError, match="one task"):
+        Tuning(space={**space, "optimizer.learning_rate": Range(low=0.1, high=0.2)})
+    with pytest.raises(SettingError, match="tasks.entailment"):
+        study.with_field("tasks.entailmnt.finetune.batch_size", 4)
 
 
 def test_weights_of_tasks_are_cleaned_on_request(tiny: Study, outputs: Path) -> None:
