@@ -90,6 +90,10 @@ def trial_study(study: Study, draws: Sequence[Mapping[str, float]]) -> Study:
     the fine-tuning of a task is tuned, every cell is trained once and learns the task once for each
     trial, and validation data are scored.
     """
+    kinds = ["optimizer.*", "objectives.*", "tasks.TITLE.finetune.*"]
+    for path in study.tuning.space:
+        if path.partition(".")[0] not in ("optimizer", "objectives", "tasks"):
+            raise nearest(path, kinds, "setting in tuning.space")
     changed: dict[str, object] = {
         "name": name_of_trials(study),
         "question": f"Which settings suit each cell of {study.name}?",

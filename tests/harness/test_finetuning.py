@@ -216,7 +216,7 @@ def test_fine_tuning_is_tuned_alike_for_every_cell(
         assert task.finetune.optimizer.learning_rate == best
     with pytest.raises(SettingError, match="one task"):
         Tuning(space={**space, "optimizer.learning_rate": Range(low=0.1, high=0.2)})
-    with pytest.raises(SettingError, match="tasks.entailment"):
+    with pytest.raises(SettingError, match=r"tasks\.entailment"):
         study.with_field("tasks.entailmnt.finetune.batch_size", 4)
 
 
