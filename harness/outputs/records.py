@@ -194,10 +194,27 @@ class ScoresRecord(Record):
     """How the task was answered."""
     scores: tuple[Score, ...] = ()
     levels: tuple[Level, ...] = ()
+    seconds: dict[str, float] = {}
+    """What the task timed -> seconds, of this machine and its load."""
     finetuning: str = ""
     """Key of the fine-tuning that was scored, and name of its folder; empty: the trained design."""
     failure: str = ""
     """Why there are none: the task was tried and failed. `--retry-failed` tries again."""
+
+    @property
+    def with_seconds(self) -> tuple[Score, ...]:
+        """Returns the scores, then what was timed, as `seconds_itc`."""
+        timed = (
+            Score(
+                name=f"seconds_{name}",
+                value=value,
+                unit="seconds",
+                higher_is_better=False,
+                protocol="timed where it ran",
+            )
+            for name, value in self.seconds.items()
+        )
+        return (*self.scores, *timed)
 
 
 class TuningSpent(Frozen):

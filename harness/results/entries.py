@@ -102,7 +102,7 @@ def json_or_empty(path: Path) -> dict[str, Any]:
 def _final(record: RunRecord) -> Iterator[tuple[str, float]]:
     """Returns final values by the names of their metrics: `final/`, `level/` and `ledger/`."""
     for task in record.scores:
-        for score in task.scores:
+        for score in task.with_seconds:
             yield f"final/{task.task}/{score.name}", score.value
         for level in task.levels:
             for part in LEVEL_PARTS:
@@ -118,7 +118,7 @@ def _about_scores(record: RunRecord) -> dict[str, JsonValue]:
             "protocol": task.protocol,
             "scores": [
                 {key: value for key, value in dataclasses.asdict(score).items() if key != "value"}
-                for score in task.scores
+                for score in task.with_seconds
             ],
             "levels": [level.name for level in task.levels],
         }

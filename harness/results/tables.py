@@ -223,7 +223,7 @@ def _scores(records: Mapping[str, RunRecord]) -> pd.DataFrame:
         (run, task.task, s.name, s.protocol, s.value, s.higher_is_better, s.unit)
         for run, record in records.items()
         for task in record.scores
-        for s in task.scores
+        for s in task.with_seconds
     ]
     return pd.DataFrame(rows, columns=list(SCORES)).astype({"value": float})
 

@@ -100,6 +100,7 @@ def score(
             protocol=result.protocol,
             scores=result.scores,
             levels=result.levels,
+            seconds=result.seconds,
             finetuning=spec.finetune_key(settings) if learns(settings) else "",
         ).write(folder.score_file(settings.title))
     return True

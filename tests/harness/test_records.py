@@ -93,6 +93,8 @@ EXAMPLES: tuple[Record, ...] = (
             Score(name="b", value=math.inf, unit="nats", higher_is_better=False, protocol="q"),
         ),
         levels=(Level(name="r_at_1", successes=4, items=9, chance=0.25),),
+        seconds={"itc": 0.5},
+        finetuning="f",
     ),
     WeightsRecord(digest="d"),
     STUDY,

@@ -44,6 +44,9 @@ class TaskScores:
     levels: tuple[Level, ...]
     predictions: dict[str, np.ndarray]
     """Name -> one value for every item, for a look at single items."""
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What was timed -> seconds on the run's device: of this machine and its load, no part of what
+    is equal to the bit."""
 
 
 def percent(name: str, value: float, protocol: str) -> Score:
