@@ -31,7 +31,7 @@ from harness.study import (
 )
 
 SHORT_FINETUNE = FineTune(
-    budget=Budget(steps=600), optimizer=Optimizer(learning_rate=6e-4, betas=(0.9, 0.95))
+    budget=Budget(steps=400), optimizer=Optimizer(learning_rate=6e-4, betas=(0.9, 0.95))
 )
 
 STUDY = Study(
