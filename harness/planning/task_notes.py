@@ -10,7 +10,6 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.tokens import token_facts
 from harness.training.loop.budget import steps_of
-from harness.training.loop.lessons import positions
 from harness.training.settings.task import FineTune, Learnt
 from harness.training.settings.tasks import TaskSpec
 
@@ -25,7 +24,7 @@ def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
         corpus, backbone = corpora[row.cell.name], row.spec.backbone
         for task in row.spec.asked.tasks:
             if learns(task):
-                lines |= dict.fromkeys(_lines(task, corpus, positions(backbone)))
+                lines |= dict.fromkeys(_lines(task, corpus, backbone.longest_text))
     return list(lines)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
 from architectures.downstream.classifier import Classifier, Form
 from architectures.downstream.model import TaskModel
@@ -44,14 +43,9 @@ def own_copy(design: FusionDesign) -> FusionDesign:
     return copy.deepcopy(design).requires_grad_(True).cpu()
 
 
-def positions(backbone: Backbone) -> int:
-    """Returns how many tokens a text may have."""
-    return backbone.max_positions - backbone.text_kind.first_position
-
-
 def ready(items: Items, corpus: Corpus, design: FusionDesign, **right: np.ndarray) -> ReadyItems:
     """Makes items ready to be fed: their tokens, and the targets `right`."""
-    ids_NL = tokens_of(corpus.tokenizer, items.texts, positions(design.backbone))
+    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.backbone.longest_text)
     return ReadyItems(items=items, ids_NL=ids_NL, pad_id=corpus.tokenizer.pad_id, right=right)
 
 

@@ -166,8 +166,14 @@ class Grounding(TaskSettings, allow_inf_nan=False):
     six fusion layers and its ninth of twelve blocks."""
     places: bool = False
     """Of scenes: expressions may also say where the thing stands."""
+    train_items: Positive = 20_000
+    """Of scenes: expressions that are learnt, where `finetune` says so."""
+    finetune: FineTune | None = None
+    """Learn ITC and ITM on pictures with expressions first, as ALBEF does on RefCOCO+ (a folder
+    then needs a `train.jsonl`); null: the trained design is asked as it is."""
 
     paths: ClassVar[tuple[str, ...]] = ("source",)
+    asked: ClassVar[tuple[str, ...]] = ("label", "items", "split", "by", "layer")
 
 
 class ImageProbe(TaskSettings, allow_inf_nan=False):

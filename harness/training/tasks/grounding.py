@@ -1,4 +1,4 @@
-"""Grounding: where in the picture is what an expression names? Nothing is trained for it.
+"""Grounding: where in the picture is what an expression names? No box is trained on.
 
 As on RefCOCO+ with ALBEF (Li et al. 2021): Grad-CAM maps of the match, upsampled to the picture by
 cubic interpolation. Two scores. Pointing: the pixel of the map's maximum has its centre in the box
@@ -26,15 +26,19 @@ from architectures.contract import Facts, FusionDesign
 from architectures.downstream import gradcam
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.as_split import as_split
 from harness.training.data.items.item_floors import item_floors
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items
 from harness.training.data.items.tokens import tokens_of
+from harness.training.loop.contrast import contrast_loop
+from harness.training.loop.trainer import Trainer
 from harness.training.objectives.maps import maps_of
 from harness.training.scoring import pointing
 from harness.training.scoring.contract import Level, Score, TaskScores, percent
 from harness.training.settings.data import Data
 from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import TrainSpec
 from harness.training.settings.tasks import Grounding
 
 VERSION = "1"
@@ -73,7 +77,13 @@ def why_not(facts: Facts, objectives: Objectives, task: Grounding) -> str:
 
 def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Grounding) -> None:
     """Raises `SettingError` or `DataError` where items or layer cannot be, before a run trains."""
-    item_sets(corpus, task)
+    sets = item_sets(corpus, task)
+    pictures = len(np.unique(sets.train.picture_NI)) if len(sets.train) else 0
+    if task.finetune and task.finetune.batch_size > pictures:
+        raise SettingError(
+            f"{task.title}: finetune.batch_size {task.finetune.batch_size} is more than the "
+            f"{pictures} pictures of its training expressions"
+        )
     by = gradcam.way(facts, objectives.active(), task.by)
     most = facts.fusion_layers + (facts.image_layers if by == "itc" else 0)
     if by and task.layer is not None and not -most <= task.layer < most:
@@ -88,6 +98,17 @@ def names(task: Grounding, data: Data) -> tuple[str, ...]:
     return tuple(
         name for rule in RULES for name in (rule, *(f"{rule}_{f}" for f in (*FLOORS[rule], BLIND)))
     )
+
+
+def loop(design: FusionDesign, corpus: Corpus, task: Grounding, train: TrainSpec) -> Trainer:
+    """Makes the loop that fine-tunes ITC and ITM on pictures with expressions."""
+    assert task.finetune is not None
+    sets = item_sets(corpus, task)
+    seen, held_out = (
+        as_split(items, name, corpus.tokenizer, design.backbone.longest_text)
+        for name, items in (("train", sets.train), ("val", sets.val))
+    )
+    return contrast_loop(design, corpus, task.finetune, train, seen, held_out)
 
 
 def score(

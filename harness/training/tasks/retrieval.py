@@ -16,9 +16,7 @@ Letters: I images, T texts, Q queries (the one or the other), C candidates, N pa
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import functools
 import time
 
 import numpy as np
@@ -27,11 +25,11 @@ import torch
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.heads import cosines
-from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
+from harness.training.loop.contrast import contrast_loop
 from harness.training.loop.trainer import Trainer
 from harness.training.objectives.compared import BATCH, match_logits
 from harness.training.objectives.term import full
@@ -45,7 +43,6 @@ from harness.training.scoring.ranking import (
     reranked_hits_at,
 )
 from harness.training.settings.data import Data
-from harness.training.settings.loop import Final
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.spec import TrainSpec
 from harness.training.settings.tasks import Retrieval
@@ -101,31 +98,7 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Retrieval
 def loop(design: FusionDesign, corpus: Corpus, task: Retrieval, train: TrainSpec) -> Trainer:
     """Makes the loop that fine-tunes ITC and ITM on the training captions, identity by identity."""
     assert task.finetune is not None
-    spec = train.model_copy(
-        update={
-            **{name: getattr(task.finetune, name) for name in ("budget", "batch_size", "measure")},
-            "optimizer": task.finetune.optimizer,
-            "objectives": train.objectives.with_field("mlm.weight", 0.0),
-            "final": Final(),
-        }
-    )
-    fixed = functools.partial(
-        validation_batches,
-        tokenizer=corpus.tokenizer,
-        batch_size=spec.batch_size,
-        mlm=spec.objectives.mlm,
-    )
-    batches = Batches(
-        corpus.train,
-        corpus.tokenizer,
-        spec.batch_size,
-        spec.seed,
-        spec.objectives.mlm,
-        corpus.augment,
-        swap_share=spec.objectives.itm.swap_share,
-    )
-    validation = fixed(corpus.val, items=spec.measure.items)
-    return Trainer(spec, copy.deepcopy(design), batches, validation)
+    return contrast_loop(design, corpus, task.finetune, train, corpus.train, corpus.val)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from architectures.contract import FusionDesign
 from architectures.downstream.classifier import Classifier
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.as_split import as_split
 from harness.training.data.items.item_sets import item_sets
 from harness.training.loop import lessons
 from harness.training.loop.loop import Loop
@@ -20,11 +21,12 @@ from harness.training.objectives.labels import expected_worth
 from harness.training.scoring import registry as tasks
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.loop import Budget, Measure
-from harness.training.settings.objectives import Objectives
+from harness.training.settings.objectives import ITM, Objectives
 from harness.training.settings.run import TrainSettings
 from harness.training.settings.spec import TrainSpec
 from harness.training.settings.task import FineTune
-from harness.training.settings.tasks import NLVR2, VQA, Entailment, Sentences
+from harness.training.settings.tasks import NLVR2, VQA, Entailment, Grounding, Sentences
+from harness.training.tasks import grounding
 from tests.training.tasks.conftest import BACKBONE
 
 CPU = torch.device("cpu")
@@ -184,3 +186,31 @@ def test_ties_earn_their_mean() -> None:
     logits_BK = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
     worth_BK = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.3, 1.0]])
     assert expected_worth(logits_BK, worth_BK).tolist() == pytest.approx([0.5, 0.3])
+
+
+@pytest.mark.parametrize("name", ["split_bert", "dual_encoder"])
+def test_expressions_are_learnt_by_itc_and_itm(
+    name: str, two_objects: Corpus, small: Build
+) -> None:
+    task = Grounding(items=40, train_items=200, finetune=QUICK)
+    served = ("itc", "itm") if name == "split_bert" else ("itc",)
+    design = small(name, two_objects.tokenizer.vocabulary, served)
+    objectives = Objectives(itm=ITM(weight=float("itm" in served)))
+    train = TRAIN.model_copy(update={"objectives": objectives})
+    loop = grounding.loop(design, two_objects, task, train)
+    values = [measurement.values for measurement in loop.train(bool)][-1]
+    assert {f"val/{o}_loss" for o in served} <= values.keys() and "val/mlm_loss" not in values
+    scores = grounding.score(loop.final().eval(), two_objects, task, CPU)
+    assert 0 <= value_of(scores, "proposals") <= 100
+
+
+def test_a_split_of_expressions_has_every_text_of_its_picture(two_objects: Corpus) -> None:
+    items = item_sets(two_objects, Grounding(items=60, train_items=200, finetune=QUICK)).train
+    split = as_split(items, "train", two_objects.tokenizer, 24)
+    assert len(split) == len(np.unique(items.picture_NI)) and split.count_N.sum() <= len(items)
+    for row, text in list(zip(items.picture_NI[:, 0], items.texts, strict=True))[:50]:
+        place = next(i for i, c in enumerate(split.captions) if text in c and np.array_equal(
+            split.images_NHWC[i], items.images_PHWC[row]))  # fmt: skip
+        choice = split.captions[place].index(text)
+        ids = split.ids(np.array([place]), np.array([choice]))[0]
+        assert two_objects.tokenizer.decode(ids) == text

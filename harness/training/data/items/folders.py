@@ -22,8 +22,10 @@ from harness.training.data.items.listed import ItemTask, listed_of
 from harness.training.data.items.rows import Listed
 from harness.training.data.json_lines import BadLines
 from harness.training.data.scenes.truth import Box
-from harness.training.settings.task import Learnt
 from harness.training.settings.tasks import VQA, Grounding
+
+_VAL_SHARE = 0.1
+"""Of a task that does not name it."""
 
 
 def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSets:
@@ -38,9 +40,10 @@ def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSe
     square = Square(side=side, channels=channels, fit=getattr(task, "fit", "squash"))
     pictures = _pictures(listed, path_named(task.source), square, cache)
     splits = {name: _items(of_split, pictures, task, side) for name, of_split in listed.items()}
-    if isinstance(task, Learnt) and "val" not in splits:
+    finetune = getattr(task, "finetune", None)
+    if finetune is not None and "val" not in splits:
         try:
-            splits |= _held_out(splits["train"], task.val_share)
+            splits |= _held_out(splits["train"], getattr(task, "val_share", _VAL_SHARE))
         except DataError as error:
             where = listed["train"].path
             raise DataError(f"{where}: {error}; or put a validation file beside it") from error
@@ -50,7 +53,7 @@ def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSe
     val = splits.get("val", none)
     return item_sets_of(
         splits.get("train", none),
-        val.at_most(task.finetune.measure.items) if isinstance(task, Learnt) else none,
+        none if finetune is None else val.at_most(finetune.measure.items),
         splits[task.split],
         pictures.content,
     )

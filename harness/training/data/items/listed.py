@@ -50,7 +50,8 @@ def _every_path(task: ItemTask, folder: Path) -> dict[str, Path]:
 def _paths(task: ItemTask, folder: Path) -> dict[str, Path]:
     """Names those that are read."""
     every = _every_path(task, folder)
-    needed = [task.split] if isinstance(task, Grounding) else ["train", task.split]
+    blind = isinstance(task, Grounding) and not task.finetune
+    needed = [task.split] if blind else ["train", task.split]
     learnt = not isinstance(task, Grounding | ImageProbe)
     if learnt:
         needed = list(dict.fromkeys(name for name in needed if name != "val"))

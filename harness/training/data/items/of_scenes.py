@@ -22,7 +22,6 @@ from harness.training.data.scenes.questions import questions
 from harness.training.data.scenes.truth import Box, Scene
 from harness.training.data.scenes.two_pictures import statements
 from harness.training.data.splits import Split
-from harness.training.settings.task import Learnt
 from harness.training.settings.tasks import (
     NLVR2,
     VQA,
@@ -58,10 +57,11 @@ def scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
     Raises DataError where the scenes do not allow the task.
     """
     none = no_items(corpus.train.images_NHWC)
-    train_count = task.items if isinstance(task, Grounding) else task.train_items
-    val = none
-    if isinstance(task, Learnt):
-        val = _items(corpus, corpus.val, task, task.finetune.measure.items)
+    zero_shot = isinstance(task, Grounding) and not task.finetune
+    train_count = task.items if zero_shot else task.train_items
+    finetune, val = getattr(task, "finetune", None), none
+    if finetune is not None:
+        val = _items(corpus, corpus.val, task, finetune.measure.items)
     sets = item_sets_of(
         _items(corpus, corpus.train, task, train_count),
         val,
