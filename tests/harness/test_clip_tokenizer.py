@@ -12,7 +12,7 @@ from architectures.frozen import SettingError
 from harness.planning.plan import plan
 from harness.planning.prepare import prepared
 from harness.study import Cell, Study, Variant
-from harness.training.data.tokenized import _pretrained
+from harness.training.data.tokenized import pretrained
 from harness.training.data.tokenizer import Tokenizer
 from tests.architectures.published_models import CLIP_VISION, TEXT
 from tests.architectures.reference import randomised
@@ -28,13 +28,13 @@ def clip(tmp_path: Path) -> tuple[transformers.CLIPTokenizer, Path]:
     names += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {name: number for number, name in enumerate(names)}
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
-    tokenizer.save_pretrained(tmp_path / "clip")
+    tokenizer.savepretrained(tmp_path / "clip")
     return tokenizer, tmp_path / "clip"
 
 
 def test_texts_are_clips_to_their_last_token(clip: tuple[transformers.CLIPTokenizer, Path]) -> None:
     theirs, folder = clip
-    own = _pretrained(str(folder)).with_length(24)
+    own = pretrained(str(folder)).with_length(24)
     wanted = theirs(TEXTS, padding="max_length", max_length=24, return_tensors="pt")
     for tokenizer in (own, _again(own, folder)):
         ids_BL, is_real_BL = tokenizer.encode(TEXTS)
@@ -45,8 +45,8 @@ def test_texts_are_clips_to_their_last_token(clip: tuple[transformers.CLIPTokeni
 
 def _again(own: Tokenizer, folder: Path) -> Tokenizer:
     """The same, after it was written as an export writes it."""
-    own.for_transformers().save_pretrained(folder / "again")
-    return _pretrained(str(folder / "again")).with_length(24)
+    own.for_transformers().savepretrained(folder / "again")
+    return pretrained(str(folder / "again")).with_length(24)
 
 
 @torch.no_grad()
@@ -56,10 +56,10 @@ def test_features_are_clips(clip: tuple[transformers.CLIPTokenizer, Path]) -> No
     sizes |= {"bos_token_id": theirs.bos_token_id, "eos_token_id": theirs.eos_token_id}
     config = transformers.CLIPConfig(text_config=sizes, vision_config=CLIP_VISION, projection_dim=8)
     model = randomised(transformers.CLIPModel(config))
-    model.save_pretrained(folder)
+    model.savepretrained(folder)
     given = theirs(TEXTS, padding=True, return_tensors="pt")
     wanted = model.text_model(**given).pooler_output
-    own = _pretrained(str(folder)).with_length(24)
+    own = pretrained(str(folder)).with_length(24)
     design = build.load(str(folder))
     found = design.encode_text(*own.encode(TEXTS)).pooled_BD
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

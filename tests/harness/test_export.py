@@ -23,7 +23,7 @@ from harness.planning.plan import plan, write_study
 from harness.runs.assemble import build_design, load_data
 from harness.runs.run import execute
 from harness.study import Cell, Study, Variant
-from harness.training.data.tokenized import _pretrained
+from harness.training.data.tokenized import pretrained
 from harness.training.settings.data import Pictures
 from harness.training.settings.spec import RunSpec
 from tests.harness.conftest import TINY
@@ -103,10 +103,10 @@ def test_the_tokenizer_is_that_of_the_run(run: RunFolder, folder: Path, part: st
     spec = RunSpec.model_validate(read_json(run.spec))
     own = load_data(spec, run.path.parent.parent).tokenizer
     ids, real = own.encode(TEXTS)
-    words = transformers.AutoTokenizer.from_pretrained(folder / part)
+    words = transformers.AutoTokenizer.frompretrained(folder / part)
     found = words(TEXTS, padding=True, truncation=True, return_tensors="pt")
     assert torch.equal(found.input_ids, ids) and torch.equal(found.attention_mask.bool(), real)
-    named = _pretrained(str(folder / part)).with_length(own.length)  # as `data.text.tokenizer`
+    named = pretrained(str(folder / part)).with_length(own.length)  # as `data.text.tokenizer`
     assert torch.equal(named.encode(TEXTS)[0], ids) and named.special_ids == own.special_ids
 
 

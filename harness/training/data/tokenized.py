@@ -31,7 +31,7 @@ def tokenized(
         kind = (text.normaliser, text.alphabet)
         tokenizer = train_wordpiece(captions["train"], text.vocabulary, *kind)
     else:
-        tokenizer = _pretrained(text.tokenizer)
+        tokenizer = pretrained(text.tokenizer)
     rows = {name: encoded(tokenizer.backend, texts) for name, texts in captions.items()}
     _check_tokens(tokenizer, rows, captions)
     tokens_K = np.array([len(ids) for split in rows.values() for ids in split])
@@ -92,7 +92,10 @@ def _special_of_clip(theirs: Any, backend: tokenizers.Tokenizer) -> dict[str, in
     return {"pad": byte, "unk": None, **ends, "mask": byte}
 
 
-def _pretrained(name: str) -> Tokenizer:
+def pretrained(name: str) -> Tokenizer:
+    """Opens a tokenizer of transformers, by folder or hub name; its length is to be set. Raises
+    `SettingError` where it cannot serve.
+    """
     from architectures.weights.from_transformers import load_tokenizer  # loads transformers
 
     theirs: Any = load_tokenizer(name)

@@ -12,7 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from architectures.frozen import Frozen
-from harness.training.settings.data import Pictures, Scenes
+
+Fit = Literal["squash", "crop", "pad"]
+CROP_MODES: dict[Fit, str] = {"squash": "squash", "crop": "center", "pad": "border"}
+"""How a picture becomes square -> how timm names it."""
 
 
 class Augment(Frozen):
@@ -59,10 +62,11 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.asarray(cut).reshape(size, size, channels)
 
 
-def pixels(data: Scenes | Pictures, channels: int) -> dict[str, object]:
-    """Says what `harness.training.data` makes of a picture, in timm's words."""
+def pixels(settings: Frozen, channels: int) -> dict[str, object]:
+    """Says what `harness.training.data` makes of a picture, in timm's words. `settings`: of data or
+    of a task; pictures are square already where they have no field `fit`.
+    """
     half = (0.5,) * channels
-    fit = {"squash": "squash", "crop": "center", "pad": "border"}
-    mode = fit[getattr(data, "fit", "squash")]
+    mode = CROP_MODES[getattr(settings, "fit", "squash")]
     constant = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
     return {**constant, "crop_mode": mode}
