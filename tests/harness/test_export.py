@@ -103,7 +103,7 @@ def test_the_tokenizer_is_that_of_the_run(run: RunFolder, folder: Path, part: st
     spec = RunSpec.model_validate(read_json(run.spec))
     own = load_data(spec, run.path.parent.parent).tokenizer
     ids, real = own.encode(TEXTS)
-    words = transformers.AutoTokenizer.frompretrained(folder / part)
+    words = transformers.AutoTokenizer.from_pretrained(folder / part)
     found = words(TEXTS, padding=True, truncation=True, return_tensors="pt")
     assert torch.equal(found.input_ids, ids) and torch.equal(found.attention_mask.bool(), real)
     named = pretrained(str(folder / part)).with_length(own.length)  # as `data.text.tokenizer`
