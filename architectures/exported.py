@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -121,9 +122,10 @@ def design_of(model: FusionDesign | TaskModel) -> FusionDesign:
     return model.design if isinstance(model, TaskModel) else model
 
 
-def task_of(record: Mapping[str, Any]) -> TaskRecord | None:
+def task_of(record: Mapping[str, JsonValue]) -> TaskRecord | None:
     """Returns what an exported folder (`fuselab.record`) says of its task; None: it has none."""
-    return checked(TaskRecord, record[fuselab.TASK], "task.") if fuselab.TASK in record else None
+    task = record.get(fuselab.TASK)
+    return checked(TaskRecord, task, "task.") if isinstance(task, dict) else None
 
 
 def standing_alone(settings: F) -> F:

@@ -28,7 +28,7 @@ def clip(tmp_path: Path) -> tuple[transformers.CLIPTokenizer, Path]:
     names += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {name: number for number, name in enumerate(names)}
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
-    tokenizer.savepretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
     return tokenizer, tmp_path / "clip"
 
 
@@ -45,7 +45,7 @@ def test_texts_are_clips_to_their_last_token(clip: tuple[transformers.CLIPTokeni
 
 def _again(own: Tokenizer, folder: Path) -> Tokenizer:
     """The same, after it was written as an export writes it."""
-    own.for_transformers().savepretrained(folder / "again")
+    own.for_transformers().save_pretrained(folder / "again")
     return pretrained(str(folder / "again")).with_length(24)
 
 
@@ -56,7 +56,7 @@ def test_features_are_clips(clip: tuple[transformers.CLIPTokenizer, Path]) -> No
     sizes |= {"bos_token_id": theirs.bos_token_id, "eos_token_id": theirs.eos_token_id}
     config = transformers.CLIPConfig(text_config=sizes, vision_config=CLIP_VISION, projection_dim=8)
     model = randomised(transformers.CLIPModel(config))
-    model.savepretrained(folder)
+    model.save_pretrained(folder)
     given = theirs(TEXTS, padding=True, return_tensors="pt")
     wanted = model.text_model(**given).pooler_output
     own = pretrained(str(folder)).with_length(24)
