@@ -152,9 +152,12 @@ def checked_texts(texts: object, name: str, parts: int = 1) -> Iterator[str]:
         several = [item] if parts == 1 else listed(item, f"{name}[{row}]")
         if len(several) != parts:
             raise SettingError(f"{name}[{row}] has {len(several)} texts; an item has {parts}")
-        for text in several:
-            if not isinstance(text, str):
-                raise SettingError(f"{name}[{row}] is no text but a {type(text).__name__}")
-            if problem := text_problem(text):
-                raise SettingError(f"{name}[{row}] {problem}")
-        yield SECOND.join(text.strip() for text in several)
+        yield SECOND.join(_text(text, f"{name}[{row}]") for text in several)
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise SettingError(f"{place} is no text but a {type(value).__name__}")
+    if problem := text_problem(value):
+        raise SettingError(f"{place} {problem}")
+    return value.strip()
