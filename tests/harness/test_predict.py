@@ -24,6 +24,7 @@ from harness.study import NLVR2, VQA, Entailment, FineTune, Retrieval, Scenes, S
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import SECOND, Items
+from harness.training.data.transforms import normalised
 from harness.training.settings.loop import Budget, Measure
 from harness.training.settings.spec import RunSpec
 from tests.harness.conftest import TINY
@@ -162,7 +163,9 @@ def test_answers_are_those_that_were_scored(run, spec, corpus, folder, title):
     if task.source:  # from the files: upright, square by the task's own fit
         lines = (Path(task.source) / "test.jsonl").read_text().splitlines()
         shown = [Path(task.source) / json.loads(line)["image"] for line in lines]
-        assert predictor.reader.square.fit == "pad"
+        pixels = predictor.reader.pixels([("a picture", path) for path in shown])
+        images = torch.tensor(items.images_PHWC[items.picture_NI[:, 0]]).permute(0, 3, 1, 2)
+        assert predictor.reader.square.fit == "pad" and torch.equal(pixels, normalised(images))
     found = predictor.answer(shown, items.texts, k=2)
     assert predictor.task and all(len(choices) == 2 for choices in found)
     wanted = [predictor.task.labels[place] for place in predictions(run, title)["given"]]
