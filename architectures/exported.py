@@ -1,6 +1,8 @@
-"""A trained design is written to a folder that needs nothing else, and loaded to the same bits.
+"""A trained design is written to a folder that needs nothing else, and loaded to the same bits;
+so is the model of a task, a design with the head or decoder that it was fine-tuned with.
 
-    config.json          under `fuselab`: design, fields, backbone, vocabulary, heads, digests
+    config.json          under `fuselab`: design, fields, backbone, vocabulary, heads, digests, and
+                         of a task's model `task`, what it says and how
     model.safetensors    every weight by its role, tied ones once
     tokenizer.json, ...  the tokenizer, as transformers keeps it
     image_tower/         the ViT, as timm keeps it
@@ -17,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
+from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from architectures.frozen import F, SettingError, checked, path_named
 from architectures.layers.blocks import Embeddings
 from architectures.stacks.image_tower import ImageTower
@@ -38,19 +43,22 @@ IMAGE, TEXT = "image_tower", "text_encoder"
 
 def write(
     folder: Path,
-    design: FusionDesign,
+    model: FusionDesign | TaskModel,
     *,
     tokenizer: Any,
     pixels: Mapping[str, object],
     about: Mapping[str, object],
+    task: TaskRecord | None = None,
 ) -> dict[str, str]:
-    """Fills an empty folder with a design in float32 on the CPU.
+    """Fills an empty folder with a design, or the model of a task, in float32 on the CPU.
 
     `tokenizer`: one of transformers (`from_transformers.tokenizer`); `pixels`: what pictures must
     look like, as timm says it (`mean`, `std`, ...); `about`: what else the configuration should
-    say. Returns the folders of towers that were not written -> why.
+    say; `task`: of a task's model, what built it. Returns the folders of towers that were not
+    written -> why.
     """
-    save_file(_once(design), folder / WEIGHTS)
+    design = design_of(model)
+    save_file(_once(model), folder / WEIGHTS)
     tokenizer.save_pretrained(folder)
     absent = {
         IMAGE: _image_tower(design, pixels, folder),
@@ -67,6 +75,7 @@ def write(
         "vocabulary": design.vocabulary,
         "objectives": list(design.heads),
         "pixels": dict(pixels),
+        **({fuselab.TASK: task.model_dump(mode="json")} if task else {}),
         "absent": absent,
         "weights": fuselab.digest_of_file(folder / WEIGHTS),
     }
@@ -75,22 +84,26 @@ def write(
     return absent
 
 
-def load(folder: Path | str) -> FusionDesign:
-    """Builds the design of an exported folder, with its heads, in eval mode on the CPU.
+def load(folder: Path | str) -> FusionDesign | TaskModel:
+    """Builds the design of an exported folder, with its heads, in eval mode on the CPU; of a folder
+    that was exported for a task its model, whose `design` is the design.
 
     A design of a user's own file must be registered before (`registry.load_file`). Raises
     `SettingError` that says what is missing, altered or damaged.
     """
     folder = path_named(folder)
     record = fuselab.check(folder)
+    model: FusionDesign | TaskModel
     try:
-        design = build.construct(
+        model = design = build.construct(
             record["design"],
             record["config"],
             checked(Backbone, record["backbone"]),
             record["vocabulary"],
             record["objectives"],
         )
+        if task := task_of(record):
+            model = task.model(design)
     except SettingError as error:
         own = folder / DESIGN_FILE
         hint = f"; its own file is {own}: read it, then registry.load_file(it)"
@@ -100,8 +113,19 @@ def load(folder: Path | str) -> FusionDesign:
             f"{folder} holds {design.name} of version {record['version']}, here it is version "
             f"{design.version} and computes something else; use the fuselab that wrote it"
         )
-    fill(design, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
-    return design.eval()
+    fill(model, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
+    return model.eval()
+
+
+def design_of(model: FusionDesign | TaskModel) -> FusionDesign:
+    """Returns the design itself, of a task's model that within."""
+    return model.design if isinstance(model, TaskModel) else model
+
+
+def task_of(record: Mapping[str, JsonValue]) -> TaskRecord | None:
+    """Returns what an exported folder (`fuselab.record`) says of its task; None: it has none."""
+    task = record.get(fuselab.TASK)
+    return checked(TaskRecord, task, "task.") if isinstance(task, dict) else None
 
 
 def standing_alone(settings: F) -> F:
@@ -113,9 +137,9 @@ def standing_alone(settings: F) -> F:
 
 
 @torch.no_grad()
-def fill(design: FusionDesign, state: Mapping[str, Tensor], source: str) -> None:
-    """Sets every weight of a design. Raises `SettingError` that lists what does not fit."""
-    own = _once(design)
+def fill(model: FusionDesign | TaskModel, state: Mapping[str, Tensor], source: str) -> None:
+    """Sets every weight of a model. Raises `SettingError` that lists what does not fit."""
+    own = _once(model)
     wrong = [
         f"{role} {_shape(state.get(role))}, here {_shape(own.get(role))}"
         for role in sorted(own.keys() | state.keys())
@@ -123,16 +147,18 @@ def fill(design: FusionDesign, state: Mapping[str, Tensor], source: str) -> None
     ]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        raise SettingError(f"{source} does not fit {design.name}: {'; '.join(wrong[:8])}{more}")
+        raise SettingError(
+            f"{source} does not fit {design_of(model).name}: {'; '.join(wrong[:8])}{more}"
+        )
     for role, value in own.items():
         value.copy_(state[role])
 
 
-def _once(design: FusionDesign) -> dict[str, Tensor]:
+def _once(model: nn.Module) -> dict[str, Tensor]:
     """Maps every role to its weight, tied weights by their first role."""
-    every = {role for role, _ in design.named_parameters(remove_duplicate=False)}
-    tied = every - {role for role, _ in design.named_parameters()}
-    return {role: x.contiguous() for role, x in design.state_dict().items() if role not in tied}
+    every = {role for role, _ in model.named_parameters(remove_duplicate=False)}
+    tied = every - {role for role, _ in model.named_parameters()}
+    return {role: x.contiguous() for role, x in model.state_dict().items() if role not in tied}
 
 
 def _image_tower(design: FusionDesign, pixels: Mapping[str, object], folder: Path) -> str:

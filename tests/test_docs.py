@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import harness.training.tasks
 import reports.figures
-from architectures import build, registry
+from architectures import build, exported, registry
 from architectures.backbone import scale
 from architectures.contract import FusionDesign
+from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError
 from docs.map import BEGIN, END, OTHERS, lines, mapped, placed, purpose
 from docs.rooms import modules
@@ -32,6 +34,8 @@ from harness.planning.plan import plan
 from harness.planning.shelf import load
 from harness.study import ITC, Objectives, Scenes, Study
 from harness.training.data.corpus import Corpus, load_corpus
+from harness.training.data.transforms import pixels
+from harness.training.data.wordpiece import train_wordpiece
 from harness.training.randomness import stream
 from harness.training.scoring import registry as tasks
 from harness.training.settings import tasks as task_settings
@@ -228,6 +232,7 @@ def test_the_figure_of_the_recipe_draws_its_table(
 
 UNRUN = {
     'exported.load("my_model")': "needs an exported run",
+    'Predictor.open("my_vqa")': "needs exported runs: a test below makes them",
     "lab.run(STUDY)": "trains the demo",
     'figure(results, "allocation")': "reads a finished study: test_real_results.py runs it",
 }
@@ -269,6 +274,35 @@ def test_the_design_of_the_readme_is_built(tmp_path: Path, own_designs: None) ->
     registry.load_file(file)
     design = built("one_token", text_layers=1)
     assert design.encode_image(torch.zeros(2, 3, 32, 32)).distinct_UPD.shape == (2, 1, 64)
+
+
+def test_the_pictures_of_the_readme_are_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = train_wordpiece(["what is a red pan on a lawn ?"], 60)
+    answers = ("a pan", "no", "the lawn", "yes")
+    task = TaskRecord(name="vqa", title="vqa", form="classifier", labels=answers)
+    for folder, its in {"my_vqa": task, "my_model": None}.items():
+        (tmp_path / folder).mkdir()
+        design = build.design(
+            "split_bert", {"text_layers": 1}, NANO, tokenizer.vocabulary,
+            draw=lambda role: stream(0, "readme", role),
+        )  # fmt: skip
+        exported.write(
+            tmp_path / folder,
+            its.model(design) if its else design,
+            tokenizer=tokenizer.for_transformers(),
+            pixels=pixels(Scenes(), 3),
+            about={"caption_tokens": 12},
+            task=its,
+        )
+    for name in ("kitchen.jpg", "garden.jpg"):
+        Image.new("RGB", (40, 30), "red").save(name)
+    exec(block(README, 'Predictor.open("my_vqa")'), {})
+    *of_vqa, match, order = capsys.readouterr().out.splitlines()
+    assert len(of_vqa) == 2 and all(line.startswith(answers) for line in of_vqa)
+    assert match.startswith("[0.") and order in ("[[0 1]]", "[[1 0]]")
 
 
 def commands(page: Path) -> Iterator[list[str]]:

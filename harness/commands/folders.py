@@ -39,6 +39,14 @@ def export(
             help="Licence for the model card, an SPDX identifier, as `apache-2.0`.",
         ),
     ] = "",
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            metavar="TITLE",
+            help="A task that the run has learnt: its model instead of the trained design.",
+        ),
+    ] = "",
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Write a finished run to a folder: weights, tokenizer, model card, towers by themselves."""
@@ -46,7 +54,7 @@ def export(
         with working(f"writing {folder}"):
             from harness.export.export import export as exported
 
-            absent = exported(path_named(outputs).resolve(), run, folder, license_)
+            absent = exported(path_named(outputs).resolve(), run, folder, license_, task)
         typer.echo(f"{folder}: read its README.md")
         for tower, why in absent.items():
             typer.echo(f"no {tower}: {why}")

@@ -15,14 +15,17 @@ from safetensors import SafetensorError
 
 from architectures import build, exported, registry
 from architectures.contract import FusionDesign
+from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError, checked, path_named
 from architectures.weights import remarks
 from architectures.weights.weight_files import content
+from harness.export.learnt import Learnt, all_learnt, learnt, task_model
 from harness.export.model_card import About, Answers, CardFacts, card
 from harness.outputs.code import code_digest
 from harness.outputs.files import new_folder, read_json
 from harness.outputs.find import find_run
-from harness.outputs.folder import RunFolder, studies
+from harness.outputs.folder import LoopFolder, RunFolder, studies
 from harness.outputs.records import Certificate
 from harness.runs.assemble import load_data
 from harness.runs.kept import read_weights
@@ -36,13 +39,16 @@ SPDX = r"[A-Za-z0-9][A-Za-z0-9.+-]*"
 """What an identifier of a licence looks like."""
 
 
-def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[str, str]:
+def export(
+    outputs: Path, name: str, folder: Path, license_: str = "", title: str = ""
+) -> dict[str, str]:
     """Writes a finished run into a new or empty folder, whole or not at all. Returns the towers
     that were not written -> why.
 
     `name`: see `find_run`. `license_`: SPDX identifier for the model card; empty: none is stated.
-    Raises `SettingError` where it is no identifier, where the run is not finished or cannot be
-    rebuilt, and where the folder is not empty.
+    `title`: of a task that the run has learnt, whose model is written; empty: the trained design.
+    Raises `SettingError` where it is no identifier, where the run is not finished, has not learnt
+    the task or cannot be rebuilt, and where the folder is not empty.
     """
     if license_ and not re.fullmatch(SPDX, license_):
         raise SettingError(
@@ -51,18 +57,24 @@ def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[s
         )
     run = find_run(outputs, name)
     spec = finished(run)
+    task = learnt(run, spec, title) if title else None
     with new_folder(folder) as part:
         corpus = same_data(run, spec, outputs)
         design = trained_design(run, spec, corpus)
-        about = _about(outputs, run, spec)
+        model, record = _taught(design, spec, corpus, task) if task else (design, None)
+        about = _about(outputs, run, spec, corpus, title)
         tokenizer = corpus.tokenizer.for_transformers()
         try:
             absent = exported.write(
                 part,
-                design,
+                model,
                 tokenizer=tokenizer,
-                pixels=pixels(spec.asked.data, spec.train.backbone.image_channels),
+                pixels=pixels(
+                    task.settings if task and record else spec.asked.data,
+                    spec.train.backbone.image_channels,
+                ),
                 about=about,
+                task=record,
             )
         except SafetensorError as error:
             raise OSError(f"{folder} cannot be written: {error}") from error
@@ -77,6 +89,8 @@ def export(outputs: Path, name: str, folder: Path, license_: str = "") -> dict[s
             absent=absent,
             own_file=bool(own),
             license_=license_,
+            task=task,
+            record=record,
         )
         (part / "README.md").write_text(card(facts))
         _readable(part)
@@ -146,15 +160,27 @@ def trained_design(run: RunFolder, spec: RunSpec, corpus: Corpus) -> FusionDesig
         corpus.tokenizer.vocabulary,
         spec.train.objectives.active(),
     )
+    _fill(design, run, "the run's folder")
+    return design
+
+
+def _taught(
+    design: FusionDesign, spec: RunSpec, corpus: Corpus, task: Learnt
+) -> tuple[FusionDesign | TaskModel, TaskRecord | None]:
+    """The model of a task with what it learnt, and its record."""
+    model, record = task_model(design, spec, corpus, task.settings)
+    _fill(model, task.folder, str(task.folder.path))
+    return model, record
+
+
+def _fill(model: FusionDesign | TaskModel, folder: LoopFolder, remedy: str) -> None:
     try:
-        design.load_state_dict(read_weights(run))
+        model.load_state_dict(read_weights(folder))
     except (ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise SettingError(
-            f"{run.weights} cannot be used ({first}); delete the run's folder and run its study "
-            "again"
+            f"{folder.weights} cannot be used ({first}); delete {remedy} and run its study again"
         ) from error
-    return design
 
 
 def _own_file(spec: RunSpec) -> Path | None:
@@ -165,7 +191,7 @@ def _own_file(spec: RunSpec) -> Path | None:
     )
 
 
-def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> About:
+def _about(outputs: Path, run: RunFolder, spec: RunSpec, corpus: Corpus, title: str) -> About:
     """Where the weights come from, for the configuration."""
     certificate = Certificate.read(run.certificate)
     lines = run.covered_lines()
@@ -193,6 +219,9 @@ def _about(outputs: Path, run: RunFolder, spec: RunSpec) -> About:
         },
         "started_from": _started_from(spec),
         "pixels_folded": _pixels_folded(spec),
+        "caption_tokens": corpus.tokenizer.length,
+        "finetuned_for": title,
+        "learnt": {name: its.settings.name for name, its in all_learnt(run, spec).items()},
     }
 
 

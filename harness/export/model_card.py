@@ -12,6 +12,9 @@ from typing import TypedDict
 from pydantic import JsonValue
 
 from architectures import exported, registry
+from architectures.downstream.record import TaskRecord
+from harness.export.learnt import Learnt
+from harness.export.task_card import predict_lines, task_lines
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import Certificate, LedgerRecord
 from harness.training.data.corpus import Corpus
@@ -47,6 +50,12 @@ class About(TypedDict):
     digests: dict[str, str]
     started_from: dict[str, str]
     pixels_folded: dict[str, str]
+    caption_tokens: int
+    """Tokens that captions were cut to in training."""
+    finetuned_for: str
+    """Title of the task; empty: none."""
+    learnt: dict[str, str]
+    """Title of a task that the run has learnt -> its name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,10 @@ class CardFacts:
     """Whether the folder holds the design's own source."""
     license_: str
     """SPDX identifier that the weights are given away under; empty: none was stated."""
+    task: Learnt | None
+    """What the model was fine-tuned for; None: the trained design."""
+    record: TaskRecord | None
+    """What the task added to the design."""
 
 
 def card(facts: CardFacts) -> str:
@@ -74,12 +87,14 @@ def card(facts: CardFacts) -> str:
     head = "\n".join(["---", *front, "---", ""])
     changed = _changed(spec)
     title = " ".join([spec.train.design, *(f"{field}={value}" for field, value in changed.items())])
+    title += f", fine-tuned for {facts.task.settings.title}" if facts.task else ""
     parts = {
         "Load": _load(facts),
+        **({"Task": task_lines(facts.task, facts.record)} if facts.task else {}),
         "Design": _design(facts, changed),
         "Trained on": _data(spec.asked.data, facts.corpus),
         "Budget and ledger": _ledger(facts),
-        "Scores": _scores(facts.run),
+        "Scores": _scores(facts.run, facts.task),
         "Licence": _licence(facts),
         "Where it comes from": _origin(facts),
         "In this folder": _folders(facts),
@@ -110,7 +125,11 @@ def _load(facts: CardFacts) -> Iterator[str]:
         yield "from architectures import registry"
         yield f'registry.load_file("FOLDER/{exported.DESIGN_FILE}")  # runs it: read it first'
     yield "from architectures import exported"
-    yield 'design = exported.load("FOLDER")'
+    if facts.record:
+        yield 'model = exported.load("FOLDER")'
+        yield "design = model.design"
+    else:
+        yield 'design = exported.load("FOLDER")'
     yield "image, text = design.encode_image(pixels), design.encode_text(ids, is_real)"
     yield "```"
     yield ""
@@ -119,8 +138,10 @@ def _load(facts: CardFacts) -> Iterator[str]:
         f"`pixels`: (B, {backbone.image_channels}, {size}, {size}), from -1 to 1 (mean and "
         f"deviation 0.5). `ids` and `is_real`: (B, L), at most {length} tokens: `input_ids` and "
         '`attention_mask.bool()` of `transformers.AutoTokenizer.from_pretrained("FOLDER")` with '
-        "`padding=True, truncation=True`."
+        "`padding=True, truncation=True`. Pictures and texts as they are:"
     )
+    yield ""
+    yield from predict_lines(facts.record)
 
 
 def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]:
@@ -200,9 +221,12 @@ def _ledger(facts: CardFacts) -> Iterator[str]:
     )
 
 
-def _scores(run: RunFolder) -> Iterator[str]:
+def _scores(run: RunFolder, task: Learnt | None) -> Iterator[str]:
     rows: list[tuple[str, ...]] = []
-    for record in run.score_records():
+    records = [its for its in run.score_records() if not task or its.finetuning == task.key]
+    if task:
+        yield "Those of the design before its fine-tuning are not these weights', and left out.\n"
+    for record in records:
         if record.protocol:
             yield f"- {record.task}: {record.protocol}, unless a score's name says another way\n"
         for level in record.levels:
@@ -238,7 +262,8 @@ def _origin(facts: CardFacts) -> Iterator[str]:
 
 def _folders(facts: CardFacts) -> Iterator[str]:
     spec = facts.spec
-    yield f"- `{exported.WEIGHTS}`, `{exported.CONFIG}`: the whole design, by role"
+    whole = "the task's model" if facts.record else "the whole design"
+    yield f"- `{exported.WEIGHTS}`, `{exported.CONFIG}`: {whole}, by role"
     yield "- `tokenizer.json`, `tokenizer_config.json`: for transformers.AutoTokenizer"
     if facts.own_file:
         yield f"- `{exported.DESIGN_FILE}`: the design's own source"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from architectures import exported
 from architectures.contract import FusionDesign
+from architectures.downstream.model import TaskModel
 from architectures.frozen import SettingError, path_named
 from architectures.weights.published import fuselab
 from harness.export.export import finished, same_data, trained_design
@@ -19,14 +19,9 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.decoding import Square, decode
 from harness.training.data.tokenized import pretrained
 from harness.training.data.tokenizer import Tokenizer
+from harness.training.data.transforms import fit_of
 
 SPLITS = ("train", "val", "test")
-FITS: dict[str, Literal["squash", "crop", "pad"]] = {
-    "squash": "squash",
-    "center": "crop",
-    "border": "pad",
-}
-"""How timm names it -> how a picture becomes square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +98,23 @@ def opened(outputs: Path, name: str) -> Opened:
 
 
 def _exported(folder: Path) -> Opened:
-    design = exported.load(folder)
-    mode = fuselab.check(folder)["pixels"]["crop_mode"]
+    design, record = exported.load(folder), fuselab.record(folder)
+    if isinstance(design, TaskModel):
+        raise SettingError(
+            f"{folder} was exported for task {record[fuselab.TASK]['title']!r}, which harness."
+            "export.predict asks; `fuselab export` without --task writes a design to look at"
+        )
     backbone = design.backbone
     tokenizer = pretrained(str(folder.resolve())).with_length(backbone.longest_text)
     return Opened(
         name=folder.resolve().name,
         design=design,
         tokenizer=tokenizer,
-        square=Square(side=backbone.image_size, channels=backbone.image_channels, fit=FITS[mode]),
+        square=Square(
+            side=backbone.image_size,
+            channels=backbone.image_channels,
+            fit=fit_of(record["pixels"], backbone.image_channels),
+        ),
         corpus=None,
         run=None,
     )

@@ -38,12 +38,17 @@ def refuse_scores(folder: RunFolder, spec: RunSpec, design: FusionDesign, corpus
 
 
 def _refuse(facts: Facts, spec: RunSpec, corpus: Corpus, task: TaskSpec) -> None:
+    refuse_changed(spec, task)
+    tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
+
+
+def refuse_changed(spec: RunSpec, task: TaskSpec) -> None:
+    """Raises `SettingError` where the folder of a task is no longer what it was in the plan."""
     named = _folders(task)
     readers = [other for other in spec.asked.tasks if named & _folders(other)]
     for where, digest in task_folder_digests(readers).items():
         if where in named and digest != spec.asked.task_sources.get(where):
             raise SettingError(f"the folder {where} has changed since the run was planned")
-    tasks.find(task.name).refuse(facts, spec.train.objectives, corpus, task)
 
 
 def _folders(task: TaskSpec) -> set[str]:

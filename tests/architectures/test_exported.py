@@ -13,6 +13,8 @@ from torch import Tensor
 
 from architectures import build, exported
 from architectures.backbone import TEXT_KINDS, Backbone
+from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError
 from architectures.weights import checkpoints, from_transformers
 from architectures.weights.published import fuselab
@@ -51,10 +53,10 @@ def export(make, tokenizer, tmp_path):
     return build
 
 
-def write(folder: Path, design, tokenizer) -> dict[str, str]:
-    half = (0.5,) * design.backbone.image_channels
+def write(folder: Path, model, tokenizer, task: TaskRecord | None = None) -> dict[str, str]:
+    half = (0.5,) * exported.design_of(model).backbone.image_channels
     pixels = {"mean": half, "std": half}
-    return exported.write(folder, design, tokenizer=tokenizer, pixels=pixels, about={})
+    return exported.write(folder, model, tokenizer=tokenizer, pixels=pixels, about={}, task=task)
 
 
 def outputs(design, batch) -> dict[str, tuple[Tensor, ...]]:
@@ -86,6 +88,44 @@ def test_every_design_comes_back_to_the_bit(export, batch, tmp_path, name, field
         assert (tmp_path / tower).exists() == (tower not in absent)
         assert layers or "no layer of" in absent[tower]
     towers_agree(design, batch, tmp_path, absent)
+
+
+RECORDS = {
+    "one picture": {"form": "classifier"},
+    "text alone": {"form": "classifier", "images": 0, "head": "meter"},
+    "a pair": {"form": "pair", "images": 2},
+    "duplicated": {"form": "duplicated", "images": 2},
+    "decoder": {"form": "decoder", "rank": 2},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "fields"), MOST)
+def test_every_model_of_a_task_comes_back_to_the_bit(
+    make, tokenizer, tmp_path, monkeypatch, name, fields
+):
+    for tower in ("_image_tower", "_text_encoder"):  # they take longest, and are tested above
+        monkeypatch.setattr(exported, tower, lambda *_: "not written in this test")
+    served = []
+    for kind, sizes in RECORDS.items():
+        task = TaskRecord(name="any", title="any", labels=("no", "yes", "so"), **sizes)
+        design = make(name, fields, dtype=torch.float32)
+        try:
+            model = randomised(task.model(design)).eval()
+        except SettingError as error:
+            assert design.name in str(error) and kind != "a pair"
+            continue
+        folder = tmp_path / kind
+        folder.mkdir()
+        write(folder, model, tokenizer, task)
+        loaded = exported.load(folder)
+        assert isinstance(loaded, TaskModel) and not loaded.training
+        assert loaded.design.name == name and exported.design_of(loaded) is loaded.design
+        wanted, found = model.state_dict(), loaded.state_dict()
+        assert wanted.keys() == found.keys()
+        assert all(torch.equal(found[role], value) for role, value in wanted.items())
+        served.append(kind)
+    assert {"one picture", "a pair"} <= set(served)
 
 
 def towers_agree(design, batch, folder: Path, absent) -> None:

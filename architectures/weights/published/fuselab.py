@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from architectures.frozen import SettingError
 from architectures.weights.pixels import Pixels, of
 from architectures.weights.published.format import Config, Format, Roles
@@ -15,6 +17,10 @@ from architectures.weights.published.format import Config, Format, Roles
 FORMAT = 1
 """Raised when a folder of before would be read wrongly."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WITHIN = "design."
+"""Prefix of the design's roles in the model of a task."""
+TASK = "task"
+"""Where a record says what the model was fine-tuned for; not there in that of a design alone."""
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -81,7 +87,19 @@ def _pixels(config: Config) -> Pixels:
     return of(own["mean"], own["std"], "its config.json")
 
 
-WHOLE = Format(kind="fuselab", roles=dict, sizes=_sizes, pixels=_pixels, design=_design)
+def _roles(tensors: Roles) -> dict[str, Tensor]:
+    """Names the weights of a task's model as the design within does, and what the task adds as the
+    heads of tasks, which no design takes (`format.LEFT_OUT`).
+    """
+    if not any(role.startswith(WITHIN) for role in tensors):
+        return dict(tensors)
+    return {
+        role.removeprefix(WITHIN) if role.startswith(WITHIN) else f"heads.task.{role}": value
+        for role, value in tensors.items()
+    }
+
+
+WHOLE = Format(kind="fuselab", roles=_roles, sizes=_sizes, pixels=_pixels, design=_design)
 
 
 def _seems(config: object) -> str:

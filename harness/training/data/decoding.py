@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from harness.training.data.identity import hashed
-from harness.training.data.picture_files import upright_rgb
+from harness.training.data.picture_files import upright, upright_rgb
 from harness.training.data.sources.cells import Unreadable, path_text, picture_file, shortened
 
 
@@ -37,12 +37,16 @@ class Decoded:
 
 
 def decode(cell: object, folder: Path, square: Square, *, named: bool = False) -> Decoded:
-    """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, or a path from `folder`.
+    """Decodes the picture of a cell: encoded bytes, `{bytes, path}`, a path from `folder`, or one
+    that Pillow has opened.
 
     `named`: the study names the folder (`cells.picture_file`).
     """
     try:
-        picture = upright_rgb(_content(cell, folder, named=named))
+        if isinstance(cell, Image.Image):
+            picture = upright(cell)
+        else:
+            picture = upright_rgb(_content(cell, folder, named=named))
         picture_hash = hashed(repr(picture.size).encode() + picture.tobytes())
         image_SSC = fitted(picture, square)
         return Decoded(image_SSC=image_SSC, picture_hash=picture_hash, size=picture.size)

@@ -38,14 +38,23 @@ def upright_rgb(content: bytes) -> Image.Image:
     except Image.UnidentifiedImageError:
         raise ValueError(f"none of the formats {', '.join(_formats())}") from None
     with opened as picture:
-        width, height = picture.size
-        if width * height > LARGEST:
-            raise ValueError(
-                f"{width} x {height} pixels; make it smaller, at most {LARGEST:,} are read"
-            )
-        turn = _TURNS.get(_orientation(picture, app1))
-        rgb = _rgb(picture, content)
-        return rgb if turn is None else rgb.transpose(turn)
+        return _upright(picture, content, app1)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Makes of a picture that Pillow has opened what `upright_rgb` makes of its file."""
+    return _upright(picture, b"", [])
+
+
+def _upright(picture: Image.Image, content: bytes, app1: list[bytes]) -> Image.Image:
+    width, height = picture.size
+    if width * height > LARGEST:
+        raise ValueError(
+            f"{width} x {height} pixels; make it smaller, at most {LARGEST:,} are read"
+        )
+    turn = _TURNS.get(_orientation(picture, app1))
+    rgb = _rgb(picture, content)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 @functools.cache

@@ -5,14 +5,18 @@ Letters: B rows, H W height and width, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from architectures.frozen import Frozen
-from harness.training.settings.data import Pictures, Scenes
+from architectures.frozen import Frozen, SettingError
+
+Fit = Literal["squash", "crop", "pad"]
+CROP_MODES: dict[Fit, str] = {"squash": "squash", "crop": "center", "pad": "border"}
+"""How a picture becomes square -> how timm names it."""
 
 
 class Augment(Frozen):
@@ -59,10 +63,24 @@ def _cut(image_HWC: np.ndarray, box: np.ndarray) -> np.ndarray:
     return np.asarray(cut).reshape(size, size, channels)
 
 
-def pixels(data: Scenes | Pictures, channels: int) -> dict[str, object]:
-    """Says what `harness.training.data` makes of a picture, in timm's words."""
-    half = (0.5,) * channels
-    fit = {"squash": "squash", "crop": "center", "pad": "border"}
-    mode = fit[getattr(data, "fit", "squash")]
+def pixels(settings: Frozen, channels: int) -> dict[str, object]:
+    """Says what `harness.training.data` makes of a picture, in timm's words. `settings`: of data or
+    of a task; pictures are square already where they have no field `fit`.
+    """
+    return _pixels(getattr(settings, "fit", "squash"), channels)
+
+
+def fit_of(record: Mapping[str, object], channels: int) -> Fit:
+    """Returns how pictures become square, of what `pixels` said. Raises `SettingError` where they
+    are to become something else than here.
+    """
+    for fit in CROP_MODES:
+        if record == _pixels(fit, channels):
+            return fit
+    raise SettingError(f"it reads pictures made in a way that is none of ours: {dict(record)}")
+
+
+def _pixels(fit: Fit, channels: int) -> dict[str, object]:
+    half = [0.5] * channels
     constant = {"mean": half, "std": half, "interpolation": "bicubic", "crop_pct": 1.0}
-    return {**constant, "crop_mode": mode}
+    return {**constant, "crop_mode": CROP_MODES[fit]}

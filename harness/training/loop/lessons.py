@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from architectures.contract import FusionDesign
-from architectures.downstream.classifier import Classifier, Form
 from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.batches import ItemBatch, ReadyItems
@@ -80,31 +80,30 @@ def logits_of(model: TaskModel, batch: ItemBatch, *, packed: bool = False) -> to
 # -- one right label
 
 
-def label_loop(
-    design: FusionDesign,
-    corpus: Corpus,
-    task: Labelled,
-    train: TrainSpec,
-    *,
-    form: Form = "pair",
-) -> FineTuner:
+def label_record(corpus: Corpus, task: Labelled) -> TaskRecord:
+    """Says what the model of a task is and what its labels mean."""
+    sets = item_sets(corpus, task)
+    return TaskRecord(
+        name=task.name,
+        title=task.title,
+        form=getattr(task, "form", "classifier"),
+        head=task.head,
+        labels=sets.labels,
+        images=int(sets.train.picture_NI.shape[1]),
+        texts=len(getattr(task, "text", ("sentence",))),
+    )
+
+
+def label_loop(design: FusionDesign, corpus: Corpus, task: Labelled, train: TrainSpec) -> FineTuner:
     """Makes the loop that teaches a design the labels of a task."""
     sets = item_sets(corpus, task)
-    model = Classifier(
-        own_copy(design), len(sets.labels), images=images_of(sets), form=form, head=task.head
-    )
     lesson = Lesson(
-        model=started(model, train),
+        model=started(label_record(corpus, task).model(own_copy(design)), train),
         train=_with_labels(sets.train, sets, corpus, design),
         val=_with_labels(sets.val, sets, corpus, design),
         loss=label_loss(task.finetune.distil),
     )
     return loop_of(lesson, task.finetune, train)
-
-
-def images_of(sets: ItemSets) -> int:
-    """Returns how many pictures an item shows."""
-    return int(sets.train.picture_NI.shape[1])
 
 
 def label_loss(distil: float) -> Loss:

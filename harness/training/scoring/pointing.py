@@ -40,6 +40,15 @@ def points(map_SS: np.ndarray) -> np.ndarray:
     return _highest(map_SS)
 
 
+def pointed(map_SS: np.ndarray) -> tuple[float, float]:
+    """Returns where a map points, as shares of the side from the left and the top; the mean of the
+    pixels that tie.
+    """
+    rows, columns = np.nonzero(points(map_SS))
+    side = len(map_SS)
+    return float((columns.mean() + 0.5) / side), float((rows.mean() + 0.5) / side)
+
+
 def overlap(one: Box, other: Box) -> float:
     """Computes the intersection over the union of two boxes; 0 where both have no area."""
     width = min(one[2], other[2]) - max(one[0], other[0])

@@ -26,6 +26,7 @@ def find(name: str) -> ModuleType:
     - `names(settings, data)` of the scores that some design gets on such data;
     - `loop(design, corpus, settings, train)`, where a design learns the task first: a `Loop` whose
       `final()` is scored in the design's place;
+    - `record(corpus, settings)`, where that is more than a design: the `TaskRecord` of the model;
     - `score(design, corpus, settings, device)`, which returns `TaskScores`.
 
     Raises `SettingError` with the nearest name where there is no such task.

@@ -200,10 +200,10 @@ def _marks(items: Items, map_NSS: np.ndarray) -> dict[str, np.ndarray]:
     side = map_NSS.shape[1]
     for number, (map_SS, box) in enumerate(zip(map_NSS, items.box, strict=True)):
         points_SS, inside_SS = pointing.points(map_SS), pointing.inside(box, side)
-        rows, columns = np.nonzero(points_SS)
+        x, y = pointing.pointed(map_SS)
         marks["pointing"].append(float(inside_SS[points_SS].mean()))
-        marks["point_x"].append(float((columns.mean() + 0.5) / side))
-        marks["point_y"].append(float((rows.mean() + 0.5) / side))
+        marks["point_x"].append(x)
+        marks["point_y"].append(y)
         marks["box_share"].append(float(inside_SS.mean()))
         boxes = items.proposals[number] if items.proposals else ()
         if boxes:

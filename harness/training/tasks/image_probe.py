@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from architectures.contract import Facts, FusionDesign, ImageStates
+from architectures.contract import Facts, FusionDesign
+from architectures.downstream.features import features_of as reading
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items
@@ -96,16 +97,5 @@ def features_of(
     for rows in np.array_split(shown_P, -(-len(shown_P) // BATCH)):
         image_BCHW = torch.from_numpy(items.images_PHWC[rows]).permute(0, 3, 1, 2)
         states = design.encode_image(normalised(image_BCHW.to(device)))
-        pieces.append(full(_read(design, states, task)).cpu().numpy())
+        pieces.append(full(reading(design, states, task.reads)).cpu().numpy())
     return np.concatenate(pieces)[place_N.ravel()]
-
-
-def _read(design: FusionDesign, states: ImageStates, task: ImageProbe) -> torch.Tensor:
-    """Reads one vector of each image; several that ITC reads stand side by side."""
-    if task.reads == "pooled":
-        return states.pooled_BD.flatten(1)
-    tokens_BPD = states.tokens_BPD
-    if task.reads == "class_token":
-        return tokens_BPD[:, 0]
-    patches = design.backbone.patches
-    return tokens_BPD[:, -min(patches, tokens_BPD.shape[1]) :].mean(1)

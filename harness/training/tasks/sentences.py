@@ -12,6 +12,7 @@ import torch
 from architectures.contract import Facts, FusionDesign
 from architectures.downstream import classifier
 from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from harness.training.data.corpus import Corpus
 from harness.training.loop import lessons
 from harness.training.loop.finetune import FineTuner
@@ -46,6 +47,11 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: Sentences
 def loop(design: FusionDesign, corpus: Corpus, task: Sentences, train: TrainSpec) -> FineTuner:
     """Makes the loop that teaches the task."""
     return lessons.label_loop(design, corpus, task, train)
+
+
+def record(corpus: Corpus, task: Sentences) -> TaskRecord:
+    """Says what the model of the task is and what its labels mean, for an export."""
+    return lessons.label_record(corpus, task)
 
 
 def score(model: TaskModel, corpus: Corpus, task: Sentences, device: torch.device) -> TaskScores:

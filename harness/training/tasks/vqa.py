@@ -20,8 +20,8 @@ from architectures.contract import Facts, FusionDesign
 from architectures.downstream import answers as decoding
 from architectures.downstream import classifier
 from architectures.downstream.answers import AnswerModel
-from architectures.downstream.classifier import Classifier
 from architectures.downstream.model import TaskModel
+from architectures.downstream.record import TaskRecord
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.answers import answer_list, targets_of
 from harness.training.data.items.batches import ItemBatch, ReadyItems
@@ -31,6 +31,7 @@ from harness.training.data.items.items import Items
 from harness.training.data.items.tokens import tokens_of
 from harness.training.loop import lessons
 from harness.training.loop.finetune import FineTuner, Lesson, Loss
+from harness.training.objectives.candidates import Candidates
 from harness.training.objectives.labels import answered, expected_worth, multi_labelled
 from harness.training.objectives.term import Term
 from harness.training.objectives.twin import ModelTwin
@@ -66,23 +67,31 @@ def refuse(facts: Facts, objectives: Objectives, corpus: Corpus, task: VQA) -> N
 
 def loop(design: FusionDesign, corpus: Corpus, task: VQA, train: TrainSpec) -> FineTuner:
     """Makes the loop that teaches the task."""
-    sets = item_sets(corpus, task)
-    answers = answer_list(sets.train, task.answers)
-    copy = lessons.own_copy(design)
-    model: TaskModel
+    sets, its = item_sets(corpus, task), record(corpus, task)
     if task.form == "decoder":
-        model = AnswerModel(copy)
         right, loss = _to_decode, _decoded(task.finetune.distil)
     else:
-        model = Classifier(copy, len(answers), head=task.head)
         right, loss = _to_choose, _chosen
     lesson = Lesson(
-        model=lessons.started(model, train),
-        train=right(sets.train, corpus, design, answers),
-        val=right(sets.val, corpus, design, answers),
+        model=lessons.started(its.model(lessons.own_copy(design)), train),
+        train=right(sets.train, corpus, design, its.labels),
+        val=right(sets.val, corpus, design, its.labels),
         loss=loss,
     )
     return lessons.loop_of(lesson, task.finetune, train)
+
+
+def record(corpus: Corpus, task: VQA) -> TaskRecord:
+    """Says what the model of the task is and what its answers are, for an export."""
+    return TaskRecord(
+        name=task.name,
+        title=task.title,
+        form=task.form,
+        head=task.head,
+        labels=answer_list(item_sets(corpus, task).train, task.answers),
+        rank=task.rank,
+        first_token_twice=task.first_token_twice,
+    )
 
 
 def _to_choose(
@@ -142,26 +151,16 @@ def _decoded(distil: float) -> Loss:
 @torch.no_grad()
 def score(model: TaskModel, corpus: Corpus, task: VQA, device: torch.device) -> TaskScores:
     """Scores what was fine-tuned: the worth of the answer that it gives to each question."""
-    sets = item_sets(corpus, task)
-    answers = answer_list(sets.train, task.answers)
-    items = _to_choose(sets.test, corpus, model.design, answers)
+    sets, its = item_sets(corpus, task), record(corpus, task)
+    items = _to_choose(sets.test, corpus, model.design, its.labels)
     worth_N = np.zeros(len(sets.test), dtype=np.float64)
     given_N = np.zeros(len(sets.test), dtype=np.int64)
-    candidates = corpus.tokenizer.with_length(model.design.backbone.longest_text)
-    ids_KS = torch.from_numpy(tokens_of(candidates, answers, candidates.length)).to(device).long()
+    most = model.design.backbone.longest_text
+    candidates = Candidates.of(its, corpus.tokenizer, most, device)
     for batch, rows_B in lessons.scored(model, items, device):
         worth_BK = batch.right["worth"].double()
         if isinstance(model, AnswerModel):
-            question = model.question_states(
-                batch.pixels()[:, 0], batch.ids_BL, batch.text_is_real_BL
-            )
-            ranked = model.rank(
-                question,
-                ids_KS,
-                ids_KS != corpus.tokenizer.pad_id,
-                task.rank,
-                first_token_twice=task.first_token_twice,
-            )
+            ranked = candidates.ranked(model, batch)
             worth_B, given_B = ranked.worth(worth_BK), ranked.best()[0][:, 0]
         else:
             logits_BK: Tensor = lessons.logits_of(model, batch)

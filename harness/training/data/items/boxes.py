@@ -26,6 +26,25 @@ def outside(box: Box, size: tuple[int, int]) -> str:
     )
 
 
+def point_in_picture(
+    share: tuple[float, float], size: tuple[int, int], fit: Literal["squash", "crop", "pad"]
+) -> tuple[float, float]:
+    """Returns where a point of the square, as shares of it from the left and the top, lies in the
+    picture of this width and height, in pixels; the nearest one of the picture on what pads it.
+
+    >>> [point_in_picture((0.25, 0.5), (100, 50), fit) for fit in ("squash", "crop", "pad")]
+    [(25.0, 25.0), (37.5, 25.0), (25.0, 25.0)]
+    >>> point_in_picture((0.5, 0.1), (100, 50), "pad")
+    (50.0, 0.0)
+    """
+    shown = {"squash": size, "crop": 2 * (min(size),), "pad": 2 * (max(size),)}[fit]
+    x, y = (
+        min(max((length - side) / 2 + part * side, 0.0), float(length))
+        for part, length, side in zip(share, size, shown, strict=True)
+    )
+    return x, y
+
+
 def share_of_square(
     box: Box, size: tuple[int, int], fit: Literal["squash", "pad"], side: int
 ) -> Box:

@@ -23,12 +23,12 @@ MOST_PICTURES = 16
 
 
 def _worded(text: str) -> str:
-    if problem := _wrong(text):
+    if problem := text_problem(text):
         raise ValueError(problem)
     return text.strip()
 
 
-def _wrong(text: str) -> str:
+def text_problem(text: str) -> str:
     """Says why a text cannot be read; empty: it can."""
     try:
         text.encode()
@@ -55,7 +55,7 @@ def _weighted(answers: object) -> object:
     for answer, weight in pairs:
         if not isinstance(answer, str):
             raise ValueError(f"an answer is text, not {type(answer).__name__}")
-        if problem := _wrong(answer):
+        if problem := text_problem(answer):
             raise ValueError(f"an answer {problem}")
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ValueError(f"the weight of {shortened(answer)!r} is no number")
