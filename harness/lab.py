@@ -24,7 +24,7 @@ from harness.outputs.files import State, TrackingError
 from harness.study import Study
 
 if TYPE_CHECKING:
-    from harness.outputs.records import CellChoice
+    from harness.outputs.tuning_records import CellChoice
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
     from harness.results.to_mlflow import Tracker

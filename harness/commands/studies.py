@@ -27,7 +27,7 @@ from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
     from harness.lab import Lab
-    from harness.outputs.records import CellChoice
+    from harness.outputs.tuning_records import CellChoice
     from harness.planning.plan import Plan
     from harness.results.tables import Results
 

@@ -13,7 +13,8 @@ from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
-from harness.outputs.records import CellChoice, StudyRecord, StudyRow, TuningSpent
+from harness.outputs.records import StudyRecord, StudyRow, TuningSpent
+from harness.outputs.tuning_records import CellChoice
 from harness.study import Cell, Study
 from harness.training.data.corpus import content_key, training_key
 from harness.training.data.task_folders import task_folder_digests

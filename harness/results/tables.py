@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from harness.outputs.records import CellChoice as CellChoice
 from harness.outputs.records import (
     Certificate,
     Environment,
@@ -26,6 +25,7 @@ from harness.outputs.records import (
     StudyRow,
 )
 from harness.outputs.records import StudyRecord as StudyRecord
+from harness.outputs.tuning_records import CellChoice as CellChoice
 from harness.results.curves import MEASURED, joined
 from harness.training.loop.ledger import Ledger
 

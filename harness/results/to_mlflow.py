@@ -23,11 +23,8 @@ from pydantic import JsonValue
 
 from harness.outputs.files import TrackingError, write_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import (
-    StudyRecord,
-    StudyRow,
-    TrialRecord,
-)
+from harness.outputs.records import StudyRecord, StudyRow
+from harness.outputs.tuning_records import TrialRecord
 from harness.results import store
 from harness.results.entries import (
     described,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from architectures.frozen import SettingError
-from harness.outputs.records import CellChoice, TrialRecord, TuningChoice, read_if_there
+from harness.outputs.records import read_if_there
+from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
 from harness.study import Cell, Study
 from harness.training.settings import versions
 from harness.training.settings.spec import digest

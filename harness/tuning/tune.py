@@ -20,7 +20,8 @@ import numpy as np
 from architectures.frozen import SettingError, nearest
 from harness.outputs.files import State, atomic_file, exclusive
 from harness.outputs.folder import LoopFolder, RunFolder
-from harness.outputs.records import LedgerRecord, TrialRecord, read_if_there
+from harness.outputs.records import LedgerRecord, read_if_there
+from harness.outputs.tuning_records import TrialRecord
 from harness.study import Cell, Study, Tuning
 from harness.tuning.choice import TuningResult, digest_of, folder_of, write_choice
 

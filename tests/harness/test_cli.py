@@ -21,7 +21,7 @@ from harness.commands.show import console
 from harness.commands.show_designs import slot_rows
 from harness.commands.show_fields import words_of
 from harness.outputs.folder import RunFolder, studies
-from harness.outputs.records import TuningChoice
+from harness.outputs.tuning_records import TuningChoice
 from harness.training.settings.spec import RunSpec
 
 README = Path(__file__).parents[2] / "README.md"

@@ -27,8 +27,8 @@ from harness.outputs.records import (
     ScoresRecord,
     Status,
     StudyRecord,
-    TuningChoice,
 )
+from harness.outputs.tuning_records import TuningChoice
 from harness.results.folders import load, record_of
 from harness.results.from_mlflow import load_from_mlflow
 from harness.results.pairing import pairing

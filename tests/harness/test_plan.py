@@ -6,7 +6,8 @@ import pytest
 
 from architectures.frozen import SettingError
 from harness.outputs.folder import study_file
-from harness.outputs.records import CellChoice, StudyRecord, TuningSpent
+from harness.outputs.records import StudyRecord, TuningSpent
+from harness.outputs.tuning_records import CellChoice
 from harness.planning.plan import plan, write_study
 from harness.planning.prepare import prepared
 from harness.planning.price import estimates

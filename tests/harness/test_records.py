@@ -14,7 +14,6 @@ from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
     FORMAT,
-    CellChoice,
     Certificate,
     DamagedFile,
     Environment,
@@ -26,12 +25,11 @@ from harness.outputs.records import (
     Status,
     StudyRecord,
     StudyRow,
-    TrialRecord,
-    TuningChoice,
     TuningSpent,
     WeightsRecord,
     read_if_there,
 )
+from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
 
