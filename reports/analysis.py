@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def answer(results: Results) -> Answer:
         verdicts={contrast.design: verdict_of(contrast.design) for contrast in analysis.contrasts},
         floors={cell: float(scored.loc[scored["cell"] == cell, "score"].mean()) for cell in floors},
         detectable=_detectable(analysis),
-        missing=tuple(_missing(runs.drop(scored.index))),
+        missing=tuple(_missing(runs.drop(scored.index), _cannot_have(results, primary))),
         higher_is_better=results.higher_is_better(primary),
     )
 
@@ -113,9 +114,22 @@ def _detectable(analysis: Analysis) -> float:
     return effect * math.sqrt(analysis.mse)
 
 
-def _missing(runs: pd.DataFrame) -> list[str]:
+def _cannot_have(results: Results, primary: str) -> set[str]:
+    """Returns the cells whose design cannot have the primary score: they say so elsewhere, and lack
+    nothing."""
+    task, _, score = primary.partition("/")
+    return {
+        row.cell
+        for row in results.study.rows
+        if task in row.not_applicable or score.partition("_")[0] in row.not_applicable
+    }
+
+
+def _missing(runs: pd.DataFrame, cannot_have: Collection[str]) -> list[str]:
     lines = []
     for run in runs.to_dict("records"):
+        if run["status"] == "done" and run["cell"] in cannot_have:
+            continue
         why = run["status"] if run["status"] != "done" else "done, but without this score"
         message = run["message"] if isinstance(run["message"], str) else ""
         reason = f" ({message})" if message else ""

@@ -143,3 +143,16 @@ def test_all_learned_needs_every_compared_run(known: Results) -> None:
     assert not holds(levels=at_chance([first]))
     assert holds(levels=at_chance(list(runs.loc[runs["role"] == "floor", "run"])))
     assert not holds(runs=runs.iloc[:0])
+
+
+def test_a_floor_that_cannot_have_the_score_lacks_nothing(results: Results) -> None:
+    rows = tuple(
+        row.model_copy(update={"not_applicable": {"itm": "it has no fusion"}})
+        if row.role == "floor"
+        else row
+        for row in results.study.rows
+    )
+    study = results.study.model_copy(update={"rows": rows, "primary": "validation/itm_loss"})
+    floors = {row.cell for row in rows if row.role == "floor"}
+    answered = answer(dataclasses.replace(results, study=study))
+    assert floors and not any(line.startswith(tuple(floors)) for line in answered.missing)
