@@ -99,4 +99,6 @@ def test_with_every_latin_letter_no_word_of_items_is_unknown(two_things: Corpus)
     assert "data.text.alphabet='latin'" in unknown and cut.startswith("80 of 80 texts are cut")
     latin = load_corpus(two_things.data.with_field("text.alphabet", "latin"), 16, two_things.cache)
     assert token_facts(latin.tokenizer, texts, 64).notes == ()
+    (note,) = token_facts(latin.tokenizer, ("red?", "red! quiz"), 64).notes
+    assert note.endswith("as '?'"), "no setting helps where letters are spelled already"
     assert latin.training != two_things.training
