@@ -85,7 +85,7 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
         flops_per_sample=flops,
         steps=steps,
         seconds=seconds * steps + finetuning,
-        disk_mib=counted.parameters * 4 / 2**20,
+        disk_mib=counted.parameters * 4 * (1 + len(learnt)) / 2**20,
         measured_rows=rows,
     )
 

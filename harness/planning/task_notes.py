@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from harness.runs.finetuning import learns
 from harness.training.data.corpus import Corpus
+from harness.training.data.items.answers import answer_list
 from harness.training.data.items.item_sets import item_sets
+from harness.training.data.items.items import ItemSets
 from harness.training.data.items.tokens import token_facts
 from harness.training.loop.budget import steps_of
 from harness.training.settings.task import FineTune, Learnt
-from harness.training.settings.tasks import TaskSpec
+from harness.training.settings.tasks import VQA, TaskSpec
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -38,5 +40,16 @@ def _lines(task: TaskSpec, corpus: Corpus, most: int) -> list[str]:
     first = (
         f"{budget}{finetune.batch_size} of {len(sets.train):,} items; {len(sets.test):,} are scored"
     )
-    facts = token_facts(corpus.tokenizer, (*sets.train.texts, *sets.test.texts), most)
-    return [first, *(f"{task.title}: {note}" for note in facts.notes)]
+    lines = [first]
+    for what, texts in _read(task, sets).items():
+        facts = token_facts(corpus.tokenizer, texts, most)
+        lines += [f"{task.title}{what}: {note}" for note in facts.notes]
+    return lines
+
+
+def _read(task: Learnt, sets: ItemSets) -> dict[str, tuple[str, ...]]:
+    """Returns the texts that a design reads, and, of a decoder, the answers that it spells."""
+    texts = {"": (*sets.train.texts, *sets.test.texts)}
+    if isinstance(task, VQA) and task.form == "decoder":
+        texts[", answers"] = answer_list(sets.train, task.answers)
+    return texts

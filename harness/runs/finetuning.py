@@ -48,7 +48,7 @@ def finetuned(
             return loop.final().eval()
         resume(loop, its)
     except (ValueError, RuntimeError, DamagedFile) as error:
-        first = str(error).partition("\n")[0]
+        first = str(error).partition("\n")[0].partition("; ")[0]  # a run has another remedy
         raise ValueError(
             f"delete that folder to fine-tune again, {its.path} cannot be used: {first}"
         ) from error

@@ -76,6 +76,8 @@ def _opened(path: Path, remedy: str) -> dict[str, Any]:
     """Opens what torch saved; no file is opened that could run code."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:  # whose text advises to run what a file holds
+        raise ValueError(f"{path} cannot be read (it holds no tensors); {remedy}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         first = str(error).partition("\n")[0]
         raise ValueError(f"{path} cannot be read ({first}); {remedy}") from error

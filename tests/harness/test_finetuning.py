@@ -153,6 +153,7 @@ def test_damaged_weights_name_their_folder(tiny: Study, outputs: Path, damage: D
     assert execute(spec, outputs) == "done"
     failure = ScoresRecord.read(folder.score_file("entailment")).failure
     assert str(its.path) in failure and "delete that folder" in failure
+    assert "the run's folder" not in failure, "what was trained is whole"
     shutil.rmtree(its.path)
     folder.score_file("entailment").unlink()
     execute(spec, outputs)

@@ -17,7 +17,7 @@ from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.batches import ItemBatch, ReadyItems
-from harness.training.data.items.item_floors import item_floors
+from harness.training.data.items.item_floors import item_floors, majority_of
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items, ItemSets
 from harness.training.data.items.tokens import tokens_of
@@ -143,7 +143,7 @@ def score_labels(
         logits_NK[rows_B] = logits_BK.cpu().numpy()
     floors = item_floors(sets, corpus.cache) if task.floors else None
     predictions = {"label": items.right["label"], "logits": logits_NK}
-    return label_scores(right_N, sets.test.labels, floors, predictions)
+    return label_scores(right_N, majority_of(sets.test), floors, predictions)
 
 
 def refuse_items(corpus: Corpus, task: Labelled | VQA) -> None:

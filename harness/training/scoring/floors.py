@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.training.scoring.chance import majority_level
+
+Label = TypeVar("Label", bound=Hashable)
 
 _STEPS = 150
 _RATE = 0.1
@@ -61,7 +64,6 @@ def floors(
     )
 
 
-@torch.enable_grad()  # scores are made without
 def text_only_accuracy(
     train_texts: Sequence[str],
     train_labels: Sequence[Hashable],
@@ -72,7 +74,18 @@ def text_only_accuracy(
 
     A label that training does not have counts as wrong. Raises ValueError without rows.
     """
-    classes = _classes(train_labels, labels)
+    return _accuracy(text_only_guesses(train_texts, train_labels, texts), labels)
+
+
+@torch.enable_grad()  # scores are made without
+def text_only_guesses(
+    train_texts: Sequence[str], train_labels: Sequence[Label], texts: Sequence[str]
+) -> list[Label]:
+    """Trains the text classifier on some rows and returns the label that it gives each of others.
+
+    Raises ValueError without rows.
+    """
+    classes = _classes(train_labels, texts)
     vocabulary = _vocabulary(train_texts)
     seen, unseen = _bag(train_texts, vocabulary), _bag(texts, vocabulary)
     right = torch.tensor([classes[label] for label in train_labels])
@@ -85,7 +98,7 @@ def text_only_accuracy(
             loss.backward()
             adam.step()
     with torch.no_grad():
-        return _accuracy(_logits(unseen, weight), classes, labels)
+        return _likeliest(_logits(unseen, weight), classes)
 
 
 def k_fold_text_only_accuracy(
@@ -120,7 +133,6 @@ def k_fold_text_only_accuracy(
     return right / len(texts)
 
 
-@torch.enable_grad()  # scores are made without
 def picture_only_accuracy(
     train_images_NHWC: np.ndarray,
     train_labels: Sequence[Hashable],
@@ -134,7 +146,23 @@ def picture_only_accuracy(
     Pictures are uint8. A label that training does not have counts as wrong. Raises ValueError
     without rows.
     """
-    classes = _classes(train_labels, labels)
+    guesses = picture_only_guesses(train_images_NHWC, train_labels, images_NHWC, seed=seed)
+    return _accuracy(guesses, labels)
+
+
+@torch.enable_grad()  # scores are made without
+def picture_only_guesses(
+    train_images_NHWC: np.ndarray,
+    train_labels: Sequence[Label],
+    images_NHWC: np.ndarray,
+    *,
+    seed: int = 0,
+) -> list[Label]:
+    """Trains the convolution net on some rows and returns the label that it gives each of others.
+
+    Pictures are uint8. Raises ValueError without rows.
+    """
+    classes = _classes(train_labels, images_NHWC)
     seen_NCHW, unseen_NCHW = _pixels(train_images_NHWC), _pixels(images_NHWC)
     right = torch.tensor([classes[label] for label in train_labels])
     with torch.random.fork_rng(devices=[]), one_thread():
@@ -148,7 +176,7 @@ def picture_only_accuracy(
                 adam.step()
     with torch.no_grad():
         logits_NK = torch.cat([net(piece) for piece in unseen_NCHW.split(512)])
-    return _accuracy(logits_NK, classes, labels)
+    return _likeliest(logits_NK, classes)
 
 
 @contextlib.contextmanager
@@ -162,15 +190,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _classes(train_labels: Sequence[Hashable], labels: Sequence[Hashable]) -> dict[Hashable, int]:
-    if not train_labels or not labels:
+def _classes(
+    train_labels: Sequence[Label], rows: Sequence[object] | np.ndarray
+) -> dict[Label, int]:
+    if not len(train_labels) or not len(rows):
         raise ValueError("a floor needs rows to train on and rows to score")
     return {label: number for number, label in enumerate(dict.fromkeys(train_labels))}
 
 
-def _accuracy(logits_NK: Tensor, classes: dict[Hashable, int], labels: Sequence[Hashable]) -> float:
-    right_N = torch.tensor([classes.get(label, -1) for label in labels])
-    return float((logits_NK.argmax(dim=1) == right_N).double().mean())
+def _likeliest(logits_NK: Tensor, classes: dict[Label, int]) -> list[Label]:
+    label_of = list(classes)
+    return [label_of[number] for number in logits_NK.argmax(dim=1).tolist()]
+
+
+def _accuracy(guesses: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
+    pairs = zip(guesses, labels, strict=True)
+    return float(np.mean([guess == label for guess, label in pairs]))
 
 
 def _features(text: str) -> Iterator[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from harness.training.scoring.chance import majority_level
 from harness.training.scoring.contract import Level, TaskScores, percent
 from harness.training.scoring.floors import Floors
 
@@ -20,7 +19,7 @@ NAMES = ("accuracy", "majority", "text_only", "picture_only")
 
 def label_scores(
     right_N: np.ndarray,
-    labels: Sequence[Hashable],
+    majority: float,
     floors: Floors | None,
     predictions: Mapping[str, np.ndarray],
     protocol: str = PROTOCOL,
@@ -28,10 +27,9 @@ def label_scores(
     """Returns the accuracy of a task, with its floors.
 
     right_N: (N,) how right each item is, in [0, 1]; ties earn their expectation
-    labels: the right label of each item, or the one that most people give
+    majority: what the best of all constant labels earns, in [0, 1]
     predictions: name -> a row for each item, kept beside `right_N`
     """
-    majority = majority_level(labels)
     scores = [percent("accuracy", 100 * float(right_N.mean()), protocol)]
     scores.append(percent("majority", 100 * majority, "floor: the commonest answer"))
     levels = [_level("accuracy", right_N, majority)]

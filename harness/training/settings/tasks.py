@@ -208,13 +208,19 @@ class Sentences(Learnt, allow_inf_nan=False):
 
     name: Literal["sentences"] = "sentences"
     """Which task file scores it."""
-    text: tuple[Name, ...] = ("sentence",)
+    text: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2)] = ("sentence",)
     """Columns of the text; of two, the second stands behind [SEP]. A file without a header has
     columns `0`, `1`, ..."""
     column: Name = "label"
     """Column of the label."""
     head: Literal["albef", "meter"] = "albef"
     """See `Entailment.head`."""
+
+    @model_validator(mode="after")
+    def _label_is_not_read(self) -> Self:
+        if self.column in self.text:
+            raise ValueError(f"column {self.column!r} is the label and stands in text too")
+        return self
 
 
 TaskSpec = Annotated[

@@ -5,6 +5,7 @@ targets (METER, BridgeTower). `decoder`: a causal decoder over the fused questio
 answer by its weight, and ranks the answers (ALBEF, Li et al. 2021, model_vqa.py in
 salesforce/ALBEF). Accuracy is VQA's (Antol et al. 2015): an answer that three of ten people give is
 right. Equal answers earn their mean, so a constant model earns what an answer earns on average.
+Floors are measured by the same rule.
 
 Letters: N questions, K answers that can be given, M answers of one question, A answers of a batch,
 S tokens of an answer.
@@ -25,7 +26,7 @@ from architectures.downstream.record import TaskRecord
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.answers import answer_list, targets_of
 from harness.training.data.items.batches import ItemBatch, ReadyItems
-from harness.training.data.items.item_floors import item_floors
+from harness.training.data.items.item_floors import item_floors, majority_of
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import Items
 from harness.training.data.items.tokens import tokens_of
@@ -167,4 +168,4 @@ def score(model: TaskModel, corpus: Corpus, task: VQA, device: torch.device) -> 
             worth_B, given_B = expected_worth(logits_BK.double(), worth_BK), logits_BK.argmax(1)
         worth_N[rows_B], given_N[rows_B] = worth_B.cpu().numpy(), given_B.cpu().numpy()
     floors = item_floors(sets, corpus.cache) if task.floors else None
-    return labels.label_scores(worth_N, sets.test.labels, floors, {"given": given_N})
+    return labels.label_scores(worth_N, majority_of(sets.test), floors, {"given": given_N})

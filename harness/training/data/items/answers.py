@@ -56,5 +56,14 @@ def vqa_accuracy(given: Sequence[str], items: Items) -> np.ndarray:
     return np.array(right, dtype=np.float32)
 
 
+def majority_worth(items: Items) -> float:
+    """Says how right, in the mean, the answer is that earns most when it is given to all."""
+    worth: dict[str, float] = defaultdict(float)
+    for answers in items.answers:
+        for answer, share in answers:
+            worth[answer] += _right(share)
+    return max(worth.values()) / len(items)
+
+
 def _right(share: float) -> float:
     return min(1.0, round(share / ENOUGH, 9))

@@ -5,6 +5,7 @@ Letters: N items, I pictures of an item.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def _check_labels(listed: Mapping[str, Listed], task: ItemTask) -> None:
     shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
     if len(labels) < 2:
         raise DataError(f"{train.path}: every item has the {train.label} {shown!r}; two are needed")
+    _check_spelling(train)
     allowed = set(labels)
     for of_split in listed.values():
         bad = BadLines(of_split.path, "items")
@@ -95,6 +97,25 @@ def _check_labels(listed: Mapping[str, Listed], task: ItemTask) -> None:
                     f"{train.path.name}, which has {shown}"
                 )
         bad.complain(len(of_split.rows))
+
+
+def _check_spelling(train: Listed) -> None:
+    """Raises DataError where two labels of lines differ in case alone: one is a slip of the pen and
+    would be a class of its own. Folders and tables may have classes `a` and `A`.
+    """
+    if train.path.suffix != ".jsonl":
+        return
+    counts = Counter(row.label for row in train.rows)
+    usual: dict[str, str] = {}
+    for label, _ in counts.most_common():
+        usual.setdefault(label.casefold(), label)
+    bad = BadLines(train.path, "items")
+    for row in train.rows:
+        if row.label != (other := usual[row.label.casefold()]):
+            bad.add(
+                f"{row.where}, {train.label}: {row.label!r} is {other!r} elsewhere; write alike"
+            )
+    bad.complain(len(train.rows))
 
 
 def _check_pictures(listed: Mapping[str, Listed]) -> None:

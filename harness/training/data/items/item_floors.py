@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from harness.training.data.cache import stored
+from harness.training.data.items.answers import majority_worth, vqa_accuracy
 from harness.training.data.items.items import Items, ItemSets
 from harness.training.scoring.chance import majority_level
 from harness.training.scoring.floors import (
     Floors,
-    picture_only_accuracy,
+    picture_only_guesses,
     shrunk,
-    text_only_accuracy,
+    text_only_guesses,
 )
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Raised when the same items give other floors."""
 MOST = 20_000
 """Items that the classifiers are trained on, spread evenly over the training items."""
@@ -33,7 +35,8 @@ def item_floors(sets: ItemSets, cache: Path) -> Floors | None:
     `cache`; None where there are no labels or no training items. A floor that cannot be is 0: of
     texts where items have none, of pictures likewise.
 
-    Of VQA an item's label is its most common answer, which alone counts as right.
+    Of VQA classifiers learn the most common answer of each item; what they say is worth what VQA's
+    rule gives for it, as it is for a design.
     """
     if not sets.train.labels or not sets.test.labels:
         return None
@@ -45,17 +48,30 @@ def _write(sets: ItemSets, into: Path) -> None:
     train, test = sets.train.at_most(MOST), sets.test
     text_only = picture_only = 0.0
     if train.texts:
-        text_only = text_only_accuracy(train.texts, train.labels, test.texts, test.labels)
+        text_only = _worth(text_only_guesses(train.texts, train.labels, test.texts), test)
     if train.picture_NI.shape[1]:
-        columns = (_pixels(train), train.labels, _pixels(test), test.labels)
-        picture_only = picture_only_accuracy(*columns)
+        guesses = picture_only_guesses(_pixels(train), train.labels, _pixels(test))
+        picture_only = _worth(guesses, test)
     floors = Floors(
         items=len(test),
-        majority=majority_level(test.labels),
+        majority=majority_of(test),
         text_only=text_only,
         picture_only=picture_only,
     )
     (into / _FILE).write_text(json.dumps(dataclasses.asdict(floors)))
+
+
+def majority_of(items: Items) -> float:
+    """Returns what the best of all constant labels earns, a share in [0, 1]."""
+    return majority_worth(items) if items.answers else majority_level(items.labels)
+
+
+def _worth(guesses: Sequence[str], items: Items) -> float:
+    if items.answers:
+        return float(vqa_accuracy(guesses, items).mean(dtype=np.float64))
+    return float(
+        np.mean([guess == label for guess, label in zip(guesses, items.labels, strict=True)])
+    )
 
 
 def _pixels(items: Items) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.training.data.items.items import SECOND
+from harness.training.data.sources.cells import shortened
 from harness.training.data.tokenizer import Tokenizer, encoded
 
 
@@ -17,7 +18,9 @@ class TokenFacts:
 
     texts: int
     unknown: int
-    """Texts with a word that the tokenizer cannot spell, which stands as [UNK]."""
+    """Texts with a word or sign that the tokenizer cannot spell, which stands as [UNK]."""
+    example: str
+    """One of those, a word where there is one; empty where there is none."""
     cut: int
     """Texts that are longer than the model's positions."""
     longest: int
@@ -27,9 +30,11 @@ class TokenFacts:
     def notes(self) -> tuple[str, ...]:
         """Says what a reader of the scores should know; nothing where nothing was lost."""
         unknown = (
-            f"{self.unknown:,} of {self.texts:,} texts have a word that the tokenizer cannot spell "
-            "([UNK]); a WordPiece can with data.text.alphabet='latin'"
+            f"{self.unknown:,} of {self.texts:,} texts have a word or sign that the tokenizer "
+            f"cannot spell ([UNK]), as {shortened(self.example)!r}"
         )
+        if _is_latin(self.example):
+            unknown += "; a WordPiece can with data.text.alphabet='latin'"
         cut = f"{self.cut:,} of {self.texts:,} texts are cut to the model's positions"
         counted = ((self.unknown, unknown), (self.cut, cut))
         return tuple(note for count, note in counted if count)
@@ -47,12 +52,29 @@ def tokens_of(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> np.ndarr
 def token_facts(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> TokenFacts:
     """Counts what `tokens_of` loses of these texts."""
     rows = _rows(tokenizer, texts)
+    unknown = [number for number, ids in enumerate(rows) if tokenizer.unknown_id in ids]
     return TokenFacts(
         texts=len(rows),
-        unknown=sum(tokenizer.unknown_id in ids for ids in rows),
+        unknown=len(unknown),
+        example=_unknown_word(tokenizer, [texts[number] for number in unknown]),
         cut=sum(len(ids) > most for ids in rows),
         longest=max(map(len, rows), default=0),
     )
+
+
+def _unknown_word(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
+    """Finds what a tokenizer cannot spell: a word of Latin letters where there is one."""
+    words = [
+        text[slice(*place)]
+        for text, encoding in zip(texts, tokenizer.backend.encode_batch(list(texts)), strict=True)
+        for number, place in zip(encoding.ids, encoding.offsets, strict=True)
+        if number == tokenizer.unknown_id
+    ]
+    return next((word for word in words if _is_latin(word)), words[0] if words else "")
+
+
+def _is_latin(word: str) -> bool:
+    return word.isascii() and word.isalnum()
 
 
 def _rows(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

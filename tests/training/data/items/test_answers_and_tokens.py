@@ -1,12 +1,15 @@
 """Answers that can be given and how right each is; texts as tokens."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.data.items.answers import answer_list, targets_of, vqa_accuracy
+from harness.training.data.items.item_floors import item_floors, majority_of
 from harness.training.data.items.item_sets import item_sets
-from harness.training.data.items.items import Items
+from harness.training.data.items.items import Items, ItemSets
 from harness.training.data.items.tokens import token_facts, tokens_of
 from harness.training.settings.tasks import VQA, Sentences
 
@@ -57,6 +60,17 @@ def test_targets_and_accuracy_agree(two_things: Corpus) -> None:
     assert np.array_equal(accuracy_N, targets_NK.max(axis=1)) and accuracy_N.mean() > 0.9
 
 
+def test_floors_earn_by_the_rule_of_designs(tmp_path: Path) -> None:
+    """Enough people say no to every question: who always says no is right."""
+    items = answered(*[{"yes": 0.6, "no": 0.4}, {"no": 0.6, "yes": 0.4}, {"no": 1.0}] * 10)
+    sets = ItemSets(train=items, val=items, test=items, content="weighted")
+    floors = item_floors(sets, tmp_path)
+    assert floors and majority_of(items) == floors.majority == 1.0
+    assert floors.text_only == floors.picture_only == 1.0
+    rare = answered({"no": 0.9, "yes": 0.1}, {"red": 0.9, "yes": 0.1}, {"ash": 0.9, "yes": 0.1})
+    assert np.isclose(majority_of(rare), 1 / 3)
+
+
 def test_texts_are_padded_to_the_longest_or_cut(corpus: Corpus) -> None:
     words = corpus.tokenizer
     texts = ("red circle", "small blue square at top left", "red")
@@ -85,4 +99,6 @@ def test_with_every_latin_letter_no_word_of_items_is_unknown(two_things: Corpus)
     assert "data.text.alphabet='latin'" in unknown and cut.startswith("80 of 80 texts are cut")
     latin = load_corpus(two_things.data.with_field("text.alphabet", "latin"), 16, two_things.cache)
     assert token_facts(latin.tokenizer, texts, 64).notes == ()
+    (note,) = token_facts(latin.tokenizer, ("red?", "red! quiz"), 64).notes
+    assert note.endswith("as '?'"), "no setting helps where letters are spelled already"
     assert latin.training != two_things.training

@@ -65,6 +65,15 @@ def test_claims_come_in_with_each_picture_once(write: Write) -> None:
     assert opened(Entailment(source=str(folder), split="val")).test.texts == sets.val.texts
 
 
+def test_a_label_in_another_case_is_no_label_of_its_own(write: Write) -> None:
+    lines = [claim(number) for number in range(30)]
+    lines[4]["label"] = "Neutral"
+    folder = write(train=lines, val=lines[:3], test=lines[:3])
+    where = r"train\.jsonl: 1 of 30 .*\n  line 5, field 'label': 'Neutral' is 'neutral' elsewhere"
+    with pytest.raises(DataError, match=where):
+        opened(Entailment(source=str(folder)))
+
+
 def test_the_same_pixels_in_another_file_are_one_picture(write: Write) -> None:
     folder = write(train=[claim(0), claim(1, image="other.bmp")], val=[claim(0)], test=[claim(1)])
     Image.open(folder / "0.png").save(folder / "other.bmp")

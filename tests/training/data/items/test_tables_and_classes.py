@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from architectures.frozen import SettingError
+from architectures.frozen import SettingError, checked
 from harness.training.data.cache import DataError
 from harness.training.data.items.listed import item_folder_digest
 from harness.training.settings.tasks import ImageProbe, Sentences
@@ -24,6 +24,12 @@ def test_columns_by_name_with_quotes_as_letters(write: Write) -> None:
     assert sets.test.texts == ('a "quote',) and sets.test.labels == ("1",)
     assert len(sets.val) == 4 and sets.labels == ("0", "1")
     assert sets.train.picture_NI.shape == (20, 0) and sets.train.texts[0] == 'it\'s 0 "good"'
+
+
+@pytest.mark.parametrize("text", [(), ("a", "b", "c"), ("label",), ("sentence", "label")])
+def test_a_label_is_not_read_and_one_or_two_texts_are(text: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match="text"):
+        checked(Sentences, {"text": text})
 
 
 def test_a_file_without_a_header_has_numbered_columns(write: Write) -> None:
