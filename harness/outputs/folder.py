@@ -30,6 +30,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from harness.outputs.files import Locked, State, atomic_file, exclusive
 from harness.outputs.measured import MeasuredLine, measured_lines
@@ -59,6 +60,9 @@ def studies(outputs: Path) -> dict[str, StudyRecord]:
 class LoopFolder:
     """LoopFolder is where one loop keeps what it measured, spent and goes on from."""
 
+    remedy: ClassVar[str] = "delete the folder it is in: curves go, the trained run and scores stay"
+    """What helps where curves cannot be read: here of a fine-tuning."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
@@ -84,11 +88,13 @@ class LoopFolder:
 
     def metric_lines(self) -> list[MeasuredLine]:
         """Reads measurements in order, less a half-written last line. Raises `DamagedFile`."""
-        return measured_lines(self.metrics)
+        return measured_lines(self.metrics, self.remedy)
 
 
 class RunFolder(LoopFolder):
     """RunFolder is the folder of one run."""
+
+    remedy: ClassVar[str] = "delete the run's folder to train it again"
 
     def __init__(self, outputs: Path, key: str) -> None:
         super().__init__(outputs / "runs" / key)

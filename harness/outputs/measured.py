@@ -35,8 +35,10 @@ class MeasuredLine:
 _LINE = TypeAdapter(MeasuredLine)
 
 
-def measured_lines(path: Path) -> list[MeasuredLine]:
-    """Returns measurements in order; a half-written last line is left out. Raises `DamagedFile`."""
+def measured_lines(path: Path, remedy: str) -> list[MeasuredLine]:
+    """Returns measurements in order; a half-written last line is left out. Raises `DamagedFile`,
+    which says what to do then: `remedy`.
+    """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -46,5 +48,4 @@ def measured_lines(path: Path) -> list[MeasuredLine]:
         return [_LINE.validate_json(line) for line in whole if line.endswith(b"\n")]
     except ValidationError as error:
         why = f"has a line that cannot be read ({error.errors()[0]['msg']})"
-        remedy = "delete the run's folder to train it again"
         raise DamagedFile(path, why, remedy) from error

@@ -160,6 +160,19 @@ def test_damaged_weights_name_their_folder(tiny: Study, outputs: Path, damage: D
     assert not ScoresRecord.read(folder.score_file("entailment")).failure
 
 
+def test_damaged_curves_of_a_task_cost_nothing_that_was_trained(tiny: Study, outputs: Path) -> None:
+    spec = spec_of(asking(tiny, ENTAILMENT), outputs)
+    execute(spec, outputs)
+    folder = RunFolder(outputs, spec.train_key())
+    (its,) = folder.finetunings()
+    its.metrics.write_bytes(b"{}\n")
+    damaged = record_of(folder)
+    assert damaged.status == "damaged" and str(its.metrics) in damaged.message
+    assert "delete the folder it is in" in damaged.message
+    shutil.rmtree(its.path)
+    assert record_of(folder).status == "done" and len(record_of(folder).scores) > 1
+
+
 def test_curves_of_tasks_are_published_once(tiny: Study, outputs: Path, schema: bytes) -> None:
     from harness.lab import Lab
     from harness.results.from_mlflow import load_from_mlflow

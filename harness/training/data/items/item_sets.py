@@ -15,9 +15,9 @@ def item_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
     """Opens or makes the items of a task, their pictures as large as those of the corpus; the same
     corpus and settings give the same items.
 
-    Of a probe `val` is empty, for it has no curves; of grounding it is empty too, and of a folder
-    also `train`. Raises `SettingError` where pictures have no ground truth and no folder is named,
-    and DataError as `folder_sets` and `scene_sets` do, before anything trains.
+    Of a probe `val` is empty, for it has no curves; of grounding that learns nothing it is empty
+    too, and of a folder also `train`. Raises `SettingError` where pictures have no ground truth and
+    no folder is named, and DataError as `folder_sets` and `scene_sets` do, before anything trains.
     """
     if task.source:
         side, _, channels = corpus.train.images_NHWC.shape[1:]

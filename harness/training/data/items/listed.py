@@ -50,10 +50,9 @@ def _every_path(task: ItemTask, folder: Path) -> dict[str, Path]:
 def _paths(task: ItemTask, folder: Path) -> dict[str, Path]:
     """Names those that are read."""
     every = _every_path(task, folder)
-    blind = isinstance(task, Grounding) and not task.finetune
-    needed = [task.split] if blind else ["train", task.split]
-    learnt = not isinstance(task, Grounding | ImageProbe)
-    if learnt:
+    learnt = getattr(task, "finetune", None) is not None
+    needed = ["train", task.split] if learnt or isinstance(task, ImageProbe) else [task.split]
+    if learnt:  # whatever is scored, so that one fine-tuning serves both splits
         needed = list(dict.fromkeys(name for name in needed if name != "val"))
     for split in needed:
         if not every[split].exists():

@@ -74,6 +74,25 @@ def test_a_label_in_another_case_is_no_label_of_its_own(write: Write) -> None:
         opened(Entailment(source=str(folder)))
 
 
+@pytest.mark.parametrize("with_val", [True, False])
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_is_learnt_does_not_hang_on_what_is_scored(
+    name: str, with_val: bool, write: Write
+) -> None:
+    lines = [MAKERS[name][1](number) for number in range(40)]
+    for line in lines[1::2] if name == "nlvr2" else ():  # else all hang together by their pictures
+        line["images"] = ["1.png", "2.png"]
+    for line in lines[::2] if name == "nlvr2" else ():
+        line["images"] = ["3.png", "4.png"]
+    val = {"val": lines[:6]} if with_val else {}
+    folder = write(train=lines, test=lines[6:15], **val)
+    one, other = (
+        opened(task_of(name, folder, split=split, finetune=FineTune())) for split in ("test", "val")
+    )
+    assert one.train.texts == other.train.texts and one.val.texts == other.val.texts
+    assert (len(one.train) == 40) == with_val and len(other.test) == len(one.val)
+
+
 def test_the_same_pixels_in_another_file_are_one_picture(write: Write) -> None:
     folder = write(train=[claim(0), claim(1, image="other.bmp")], val=[claim(0)], test=[claim(1)])
     Image.open(folder / "0.png").save(folder / "other.bmp")
