@@ -133,7 +133,8 @@ def test_it_is_scored_and_exported(
 
 
 def _scores(folder: RunFolder, task: str) -> ScoresRecord:
-    return ScoresRecord.read(folder.score_file(task))
+    record = ScoresRecord.read(folder.score_file(task))
+    return record.model_copy(update={"seconds": {}})  # of this machine
 
 
 @KINDS
