@@ -20,5 +20,6 @@ ALIGNMENT = "1"
 """How the two towers of a warm start learn ITC together, besides the versions of ITC and design."""
 TEXT_STAGE = "2"
 """The stage of text alone of designs that have one."""
-FINETUNE = "1"
-"""The loop of fine-tuning, its order of items and its twin."""
+FINETUNE = "2"
+"""The loop of fine-tuning, its order of items and its twin, and the defaults of `FineTune`. 1: the
+head learnt at the rate of the design."""
