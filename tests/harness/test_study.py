@@ -7,6 +7,7 @@ from architectures.frozen import SettingError
 from harness.study import (
     Budget,
     Cell,
+    FineTune,
     Measure,
     Numerics,
     Objectives,
@@ -22,6 +23,7 @@ from harness.study import (
     scale,
 )
 from harness.training.data.corpus import content_key
+from harness.training.settings import versions
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 from harness.training.settings.warm_start import WarmStart
 
@@ -179,3 +181,11 @@ def test_a_score_key_adds_the_task_and_its_version() -> None:
         spec(train__seed=1).score_key(task),
     }
     assert len(keys) == 4
+
+
+def test_what_a_new_loop_teaches_is_scored_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt, as_it_is = Retrieval(finetune=FineTune()), Retrieval()
+    before, kept = spec().score_key(learnt), spec().score_key(as_it_is)
+    monkeypatch.setattr(versions, "FINETUNE", "raised")
+    assert spec().score_key(learnt) != before
+    assert spec().score_key(as_it_is) == kept

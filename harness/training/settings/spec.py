@@ -74,10 +74,12 @@ class RunSpec(Frozen):
         return self.train.key()
 
     def score_key(self, task: TaskSpec) -> str:
-        """Digest of the trained weights, the data of all splits, a task's settings and version."""
+        """Digest of the trained weights, the data of all splits, a task's settings and version, and
+        of the fine-tuning that it scores."""
         version = self.asked.task_versions.get(task.name, "")
         settings = {k: v for k, v in self._of_task(task).items() if k != "label"}
-        return digest([self.train_key(), self.asked.content, settings, version])
+        learnt = [self.finetune_key(task)] if getattr(task, "finetune", None) else []
+        return digest([self.train_key(), self.asked.content, settings, version, *learnt])
 
     def finetune_key(self, task: TaskSpec) -> str:
         """Digest of all that a task's fine-tuning depends on: tasks that differ only in what they
