@@ -17,7 +17,7 @@ class TaskRecord(Frozen):
     name: str
     """The task."""
     title: str
-    """What its scores stand under in the run."""
+    """The name that its scores have in the run."""
     form: Literal["classifier", "decoder", "pair", "duplicated"]
     """`decoder`: it ranks answers (`AnswerModel`); the others classify (`Classifier`), those of
     several images as a pair or by duplicated layers."""

@@ -39,8 +39,10 @@ Labelled = Entailment | NLVR2 | Sentences
 
 
 def own_copy(design: FusionDesign) -> FusionDesign:
-    """Returns a design of the same weights that may learn, so that the trained one stays."""
-    return copy.deepcopy(design).requires_grad_(True).cpu()
+    """Returns a design of the same weights, so that the trained one stays; what is frozen in it
+    stays frozen.
+    """
+    return copy.deepcopy(design).cpu()
 
 
 def ready(items: Items, corpus: Corpus, design: FusionDesign, **right: np.ndarray) -> ReadyItems:

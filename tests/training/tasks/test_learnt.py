@@ -214,3 +214,13 @@ def test_a_split_of_expressions_has_every_text_of_its_picture(two_objects: Corpu
         choice = split.captions[place].index(text)
         ids = split.ids(np.array([place]), np.array([choice]))[0]
         assert two_objects.tokenizer.decode(ids) == text
+
+
+def test_what_a_design_froze_is_not_learnt(two_objects: Corpus, small: Build) -> None:
+    design = small("split_bert", two_objects.tokenizer.vocabulary, ())
+    design.image.requires_grad_(False)
+    model = learnt(design, two_objects, "entailment").final()
+    assert isinstance(model, Classifier)
+    learnt_weights, weights = model.design.state_dict(), design.state_dict()
+    same = {role for role in weights if torch.equal(weights[role], learnt_weights[role])}
+    assert {role for role in weights if role.startswith("image.")} <= same < set(weights)
