@@ -9,7 +9,6 @@ from architectures.downstream.model import TaskModel
 from architectures.downstream.record import TaskRecord
 from architectures.frozen import SettingError
 from harness.outputs.folder import LoopFolder, RunFolder
-from harness.runs.finetuning import learns
 from harness.runs.scoring import refuse_changed
 from harness.training.data.corpus import Corpus
 from harness.training.scoring import registry as tasks
@@ -30,7 +29,7 @@ class Learnt:
 def all_learnt(run: RunFolder, spec: RunSpec) -> dict[str, Learnt]:
     """Returns every task that the run has learnt, by its title."""
     keys = {
-        task.title: (task, spec.finetune_key(task)) for task in spec.asked.tasks if learns(task)
+        task.title: (task, spec.finetune_key(task)) for task in spec.asked.tasks if task.learning
     }
     every = {
         title: Learnt(settings=task, key=key, folder=run.finetuning(key))
@@ -45,7 +44,7 @@ def learnt(run: RunFolder, spec: RunSpec, title: str) -> Learnt:
     if title in every:
         return every[title]
     listed = f"it has learnt {', '.join(every)}" if every else "it has learnt no task"
-    asked = {task.title: learns(task) for task in spec.asked.tasks}
+    asked = {task.title: task.learning is not None for task in spec.asked.tasks}
     why = {
         None: "it is not asked for it: add the task to its study and run that again",
         True: "it is asked for it, and its fine-tuning is not finished: `fuselab run` its study",

@@ -60,7 +60,6 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
         counted_flops,
         training_batches,
     )
-    from harness.runs.finetuning import learns
     from harness.training.loop import numerics
     from harness.training.loop.trainer import Trainer
 
@@ -77,7 +76,7 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     trainer.one_step()
     seconds = (time.perf_counter() - begun) * spec.train.batch_size / rows
     steps = steps_of(spec.train.budget, spec.train.batch_size)
-    learnt = {small.finetune_key(task): task for task in spec.asked.tasks if learns(task)}
+    learnt = {small.finetune_key(task): task for task in spec.asked.tasks if task.learning}
     finetuning = sum(_finetuning_seconds(design, corpus, task, small) for task in learnt.values())
     return Estimate(
         cell=cell,
@@ -97,7 +96,8 @@ def _finetuning_seconds(
     the measured step of training."""
     from harness.runs.finetuning import loop_of
 
-    finetune = getattr(task, "finetune")  # noqa: B009  a field of those that learn
+    finetune = task.learning
+    assert finetune is not None
     rows = min(finetune.batch_size, max(2, spec.train.batch_size))
     loop = loop_of(design, corpus, task.with_field("finetune.batch_size", rows), spec)
     loop.one_step()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.runs.finetuning import learns
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.answers import answer_list
 from harness.training.data.items.item_sets import item_sets
@@ -25,13 +24,13 @@ def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
     for row in planned.rows:
         corpus, backbone = corpora[row.cell.name], row.spec.backbone
         for task in row.spec.asked.tasks:
-            if learns(task):
-                lines |= dict.fromkeys(_lines(task, corpus, backbone.longest_text))
+            if task.learning:
+                its = _lines(task, task.learning, corpus, backbone.longest_text)
+                lines |= dict.fromkeys(its)
     return list(lines)
 
 
-def _lines(task: TaskSpec, corpus: Corpus, most: int) -> list[str]:
-    finetune: FineTune = getattr(task, "finetune")  # noqa: B009  a field of those that learn
+def _lines(task: TaskSpec, finetune: FineTune, corpus: Corpus, most: int) -> list[str]:
     steps = steps_of(finetune.budget, finetune.batch_size)
     budget = f"the task {task.title} is learnt by every design alike, in {steps:,} steps of "
     if not isinstance(task, Learnt):

@@ -18,11 +18,6 @@ from harness.training.settings.spec import RunSpec
 from harness.training.settings.tasks import TaskSpec
 
 
-def learns(task: TaskSpec) -> bool:
-    """Says whether a task is scored after fine-tuning."""
-    return getattr(task, "finetune", None) is not None
-
-
 def loop_of(design: FusionDesign, corpus: Corpus, task: TaskSpec, spec: RunSpec) -> Loop:
     """Makes the loop that teaches a design a task; the design itself stays as it is."""
     return tasks.find(task.name).loop(design, corpus, task, spec.train)

@@ -15,7 +15,7 @@ from architectures.frozen import SettingError, place_of
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
-from harness.runs.finetuning import finetuned, learns
+from harness.runs.finetuning import finetuned
 from harness.runs.kept import read_weights
 from harness.runs.missing import missing_scores
 from harness.training.data.corpus import Corpus
@@ -86,7 +86,7 @@ def score(
         try:
             _refuse(facts, spec, corpus, settings)
             model: nn.Module | None = design
-            if learns(settings):
+            if settings.learning:
                 model = finetuned(folder, spec, design, corpus, settings, should_stop)
             if model is None:
                 return False
@@ -106,7 +106,7 @@ def score(
             scores=result.scores,
             levels=result.levels,
             seconds=result.seconds,
-            finetuning=spec.finetune_key(settings) if learns(settings) else "",
+            finetuning=spec.finetune_key(settings) if settings.learning else "",
         ).write(folder.score_file(settings.title))
     return True
 

@@ -78,7 +78,7 @@ class RunSpec(Frozen):
         of the fine-tuning that it scores."""
         version = self.asked.task_versions.get(task.name, "")
         settings = {k: v for k, v in self._of_task(task).items() if k != "label"}
-        learnt = [self.finetune_key(task)] if getattr(task, "finetune", None) else []
+        learnt = [self.finetune_key(task)] if task.learning else []
         return digest([self.train_key(), self.asked.content, settings, version, *learnt])
 
     def finetune_key(self, task: TaskSpec) -> str:

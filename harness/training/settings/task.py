@@ -32,6 +32,11 @@ class TaskSettings(Frozen, allow_inf_nan=False):
         """What its scores stand under."""
         return self.label or str(getattr(self, "name"))  # noqa: B009  a field of every kind
 
+    @property
+    def learning(self) -> FineTune | None:
+        """How a design learns it first; None: the trained design is scored as it is."""
+        return getattr(self, "finetune", None)
+
 
 class FineTune(Frozen, allow_inf_nan=False):
     """How a trained design goes on to learn a task; its budget is its own, equal for every design.

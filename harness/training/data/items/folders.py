@@ -41,7 +41,7 @@ def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSe
     square = Square(side=side, channels=channels, fit=getattr(task, "fit", "squash"))
     pictures = _pictures(listed, path_named(task.source), square, cache)
     splits = {name: _items(of_split, pictures, task, side) for name, of_split in listed.items()}
-    finetune = getattr(task, "finetune", None)
+    finetune = task.learning
     if finetune is not None and "val" not in splits:
         try:
             splits |= _held_out(splits["train"], getattr(task, "val_share", _VAL_SHARE))

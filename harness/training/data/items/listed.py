@@ -50,7 +50,7 @@ def _every_path(task: ItemTask, folder: Path) -> dict[str, Path]:
 def _paths(task: ItemTask, folder: Path) -> dict[str, Path]:
     """Names those that are read."""
     every = _every_path(task, folder)
-    learnt = getattr(task, "finetune", None) is not None
+    learnt = task.learning is not None
     needed = ["train", task.split] if learnt or isinstance(task, ImageProbe) else [task.split]
     if learnt:  # whatever is scored, so that one fine-tuning serves both splits
         needed = list(dict.fromkeys(name for name in needed if name != "val"))

@@ -59,7 +59,7 @@ def scene_sets(corpus: Corpus, task: ItemTask) -> ItemSets:
     none = no_items(corpus.train.images_NHWC)
     zero_shot = isinstance(task, Grounding) and not task.finetune
     train_count = task.items if zero_shot else task.train_items
-    finetune, val = getattr(task, "finetune", None), none
+    finetune, val = task.learning, none
     if finetune is not None:
         val = _items(corpus, corpus.val, task, finetune.measure.items)
     sets = item_sets_of(
