@@ -6,6 +6,10 @@ exchanged. Six designs learn with and without such captions as negatives of ITM;
 which has no ITM, only without.
 
 Guess: colours are bound wherever ITC is, without fusion; sides only where negatives ask for them.
+Result: (2026-11-27, three seeds, LOG.md) of all groups single_stream matches half, chance, and is
+worse than 6+6 (75 %); the others are undecided, dual encoder 70 %. Colours need no fusion. Sides
+were learnt in few runs, and most often the seed says in which; negatives of the same words bring
+them forward where fusion is light (10+2, shallow_fusion) and nowhere else. Half of the guess held.
 Cost: two hours on two cores.
 Command: fuselab run binding && fuselab report binding
 """
