@@ -59,7 +59,7 @@ def verdict(
         raise ValueError(f"no contrast of {design!r} with {analysis.control!r}; known: {compared}")
     if not 0 <= region < math.inf:
         raise ValueError(f"the region of equivalence must be finite and not negative, got {region}")
-    if not contrast.has_interval:
+    if contrast.note:
         return Verdict(
             kind="undecided",
             needs=None,

@@ -70,7 +70,7 @@ def page(
         study=study,
         not_drawn=not_drawn,
         scale=_scale(results.runs),
-        answer=sentences(answer, len(study.seeds)),
+        answer=all_sentences(facts.answers, len(study.seeds)),
         score=in_words(answer.primary),
         control=answer.analysis.control,
         level=_percent(answer),
@@ -94,6 +94,12 @@ def page(
     )
 
 
+def all_sentences(answers: Sequence[Answer], seeds_asked: int) -> list[str]:
+    """The answer on the first endpoint, a sentence for each other, then what limits the first."""
+    first, *limits = sentences(answers[0], seeds_asked)
+    return [first, *(sentences(other, seeds_asked)[0] for other in answers[1:]), *limits]
+
+
 def sentences(answer: Answer, seeds_asked: int) -> list[str]:
     """The answer, no stronger than its verdicts."""
     control, score = answer.analysis.control, in_words(answer.primary)
@@ -101,7 +107,7 @@ def sentences(answer: Answer, seeds_asked: int) -> list[str]:
     if not answer.verdicts:
         who = "no other cell has a" if answer.analysis.seeds[control] else "it has no"
         why = f"the control is {control}, and {who} score to compare"
-        return [f"No verdict: {why}.", *_limits(answer, seeds_asked)]
+        return [f"No verdict on {score}: {why}.", *_limits(answer, seeds_asked)]
     kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
     for cell, verdict in answer.verdicts.items():
         kinds[verdict.kind].append(cell)
