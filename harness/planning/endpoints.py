@@ -1,11 +1,13 @@
-"""Finds what is wrong with the scores that a study gives verdicts about."""
+"""Finds what is wrong with the scores that a study gives verdicts about, and what it can see."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from architectures.frozen import SettingError, nearest
+from harness.statistics.blocked import level_of_look
+from harness.statistics.power import smallest_detectable_effect
 from harness.study import Study
 from harness.training.settings.tasks import MEAN, VALIDATION
 
@@ -42,3 +44,25 @@ def check(study: Study, names: Collection[str], *, tuned: bool) -> None:
                 f"{at} {score!r} is measured on the pictures that tuning minimised "
                 f"{study.tuning.score!r} on, so --tuned would flatter it; name a score of a task"
             )
+
+
+def in_words(study: Study) -> Iterator[str]:
+    """Says of each endpoint what difference the study can find, at the level that it starts from,
+    and what counts as none."""
+    compared, seeds = sum(cell.role == "compared" for cell in study.cells), len(study.seeds)
+    number = len(study.judged)
+    share = study.alpha / (number if study.endpoint_order == "equals" else 1)
+    effect = smallest_detectable_effect(compared, seeds, alpha=level_of_look(share, study.looks))
+    declared = study.endpoints or study.equal_within is not None
+    margin = "declared" if declared else "a default, not declared"
+    for endpoint in study.judged:
+        yield (
+            f"Smallest difference from {study.control!r} that {seeds} seeds find with 80 % chance: "
+            f"{effect:.2f} residual SDs of {endpoint.score}. Differences within "
+            f"{endpoint.equal_within:g} count as equal ({margin})."
+        )
+    if number > 1:
+        yield (
+            f"Verdicts are about {number} endpoints ({study.endpoint_order}), which share an error "
+            f"rate of {study.alpha:g}."
+        )

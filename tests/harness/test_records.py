@@ -29,6 +29,7 @@ from harness.outputs.records import (
     WeightsRecord,
     read_if_there,
 )
+from harness.endpoint import Endpoint
 from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
@@ -41,6 +42,11 @@ STUDY = StudyRecord(
     margin_declared=False,
     left_over=("b" * 16,),
     equal_within=0.5,
+    endpoints=(
+        Endpoint(score="retrieval/mean_recall", equal_within=0.5),
+        Endpoint(score="validation/itm_loss", equal_within=0.1, better="lower"),
+    ),
+    endpoint_order="ordered",
     alpha=0.01,
     looks=2,
     axis="text_layers",

@@ -163,9 +163,15 @@ def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_pa
     tracker.publish(study)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("<p>so it is</p>")
-    tracker.log_answer(
-        study, {"2 text layers": "worse"}, {"2 text layers": 1.5}, tmp_path / "report"
-    )
+    verdicts = {study.primary: {"2 text layers": "worse"}, "a/b": {"2 text layers": "equal"}}
+    scores = {study.primary: {"2 text layers": 1.5}, "a/b": {"2 text layers": 2.5}}
+    tracker.log_answer(study, verdicts, scores, tmp_path / "report")
+    client = MlflowClient(tracking_uri=default_uri(outputs))
+    (experiment,) = client.search_experiments(filter_string="name = 'by_hand'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`fuselab.kind` = 'study'")
+    assert parent.data.metrics == {"primary/2 text layers": 1.5, "endpoint/a/b/2 text layers": 2.5}
+    said = {name: text for name, text in parent.data.tags.items() if name.startswith("verdict")}
+    assert said == {"verdict.2 text layers": "worse", "verdict/a/b.2 text layers": "equal"}
     assert list(outputs.glob("mlartifacts/by_hand/*/artifacts/report/index.html"))
 
 
