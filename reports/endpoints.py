@@ -61,7 +61,9 @@ def contrasts(results: Results, answers: Sequence[Answer]) -> pd.DataFrame:
         for order, answered in enumerate(answers)
         for cell in cells
     ]
-    return pd.DataFrame(rows, columns=[name for name in CONTRASTS if name not in LOOK or name in look])
+    return pd.DataFrame(
+        rows, columns=[name for name in CONTRASTS if name not in LOOK or name in look]
+    )
 
 
 def _contrast(answered: Answer, cell: str) -> Contrast | None:

@@ -119,9 +119,7 @@ class Tracker:
             }
             self._client.log_batch(
                 parent,
-                metrics=[
-                    entities.Metric(name, value, 0, 0) for name, value in means.items()
-                ],
+                metrics=[entities.Metric(name, value, 0, 0) for name, value in means.items()],
                 tags=[entities.RunTag(*pair) for pair in tags.items()],
             )
             if report:

@@ -42,6 +42,8 @@ class Contrast:
     """Adjusted for the other contrasts and for the declared looks."""
     note: str
     """Why it gives no verdict: there is no interval, or another endpoint comes first; else empty."""
+    widened: float = 1.0
+    """*Equal* is judged by an interval this many times as wide, see endpoints.py."""
 
     @property
     def has_interval(self) -> bool:

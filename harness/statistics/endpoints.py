@@ -1,6 +1,7 @@
 """Several endpoints of a study share one error rate: equals by Holm's steps, or in a fixed order.
 
-A false *better* or *worse* anywhere, over endpoints x contrasts, has at most the chance alpha.
+A false *better* or *worse* anywhere, over endpoints x contrasts, has at most the chance alpha, and
+so has a false *equal*.
 
 Equals: Holm's steps (1979) over Dunnett families. All endpoints start at alpha over their number;
 one on which every contrast excludes zero has no true null left to be rejected in error, so it
@@ -9,7 +10,9 @@ control passes nothing on: there zero may be the truth.
 
 Ordered: a chain of tests for each contrast (Maurer, Hothorn and Lehmacher 1995). The next endpoint
 is judged where the contrast excludes zero on this one, each at full alpha. Chains stop at different
-endpoints, so that no Dunnett family is whole, and the contrasts share alpha by Bonferroni.
+endpoints, so that no Dunnett family is whole, and the contrasts share alpha by Bonferroni. *Equal* says that
+a difference is not as large as the region, which every endpoint that is reached may say in error on
+one side: of E endpoints it takes an interval at 2 alpha / E, where that is less than alpha.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
+
+from scipy import stats
 
 from harness.statistics.blocked import Analysis, Contrast, Scores, analyse
 
@@ -90,13 +95,23 @@ def _ordered(
     analyses = []
     for name, scores in zip(names, tables, strict=True):
         analysis = analyse(scores, control, alpha=alpha, looks=looks, chains=chains)
-        contrasts = tuple(_linked(c, stopped, largest) for c in analysis.contrasts)
+        wide = _widened(analysis, chains, len(tables))
+        contrasts = tuple(
+            replace(_linked(c, stopped, largest), widened=wide) for c in analysis.contrasts
+        )
         analyses.append(replace(analysis, contrasts=contrasts))
         reached = {contrast.design: contrast for contrast in contrasts}
         for design in scores:
             if design not in stopped and design != control:
                 _go_on(design, reached.get(design), name, stopped, largest)
     return tuple(analyses)
+
+
+def _widened(analysis: Analysis, chains: int, endpoints: int) -> float:
+    """Returns how much wider the intervals for *equal* are than those that exclude zero."""
+    one = analysis.alpha / 2 / chains
+    all_of_them = one * min(1.0, 2 / endpoints)
+    return float(stats.t.isf(all_of_them, analysis.df) / stats.t.isf(one, analysis.df))
 
 
 def _linked(

@@ -76,7 +76,8 @@ def _decided(contrast: Contrast, region: float, higher_is_better: bool) -> Verdi
     lower, upper = contrast.lower, contrast.upper
     shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     kind: Literal["better", "worse", "equal"]
-    if -region <= lower and upper <= region:
+    more = (contrast.widened - 1) * (upper - lower) / 2
+    if -region <= lower - more and upper + more <= region:
         kind, short = "equal", f"equal within {region:g}"
         text = f"{short}: {shown}"
         if lower > 0 or upper < 0:
