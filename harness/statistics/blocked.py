@@ -16,6 +16,7 @@ from scipy import stats
 
 from harness.statistics.additive import Fit, Scores, fit
 from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+from harness.statistics.spreads import spread_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Contrast:
     p_adjusted: float
     """Adjusted for the other contrasts and for the declared looks."""
     note: str
-    """Why it gives no verdict: there is no interval, or another endpoint comes first; else empty."""
+    """Why it gives no verdict, as it has no interval or another endpoint comes first; or empty."""
     widened: float = 1.0
     """*Equal* is judged by an interval this many times as wide, see endpoints.py."""
 
@@ -69,7 +70,8 @@ class Analysis:
     """Residual variance of the blocked model, in squared units of the score."""
     df: int
     alpha: float
-    """Family-wise error rate of these intervals: the declared rate, shared by looks and endpoints."""
+    """Family-wise error rate of these intervals: a share, by looks and endpoints, of the declared
+    one."""
     contrasts: tuple[Contrast, ...]
     """One for each design with a score, in the order given, without the control."""
     notes: tuple[str, ...]
@@ -140,7 +142,11 @@ def analyse(
         df=model.df,
         alpha=level,
         contrasts=simultaneous(model, pairs, critical, tail),
-        notes=model.notes + _notes(control in rows, alpha, looks),
+        notes=(
+            *model.notes,
+            *_notes(control in rows, alpha, looks),
+            *spread_notes(model, control),
+        ),
         f=model.f,
         f_p=model.f_p,
     )

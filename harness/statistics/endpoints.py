@@ -10,9 +10,9 @@ control passes nothing on: there zero may be the truth.
 
 Ordered: a chain of tests for each contrast (Maurer, Hothorn and Lehmacher 1995). The next endpoint
 is judged where the contrast excludes zero on this one, each at full alpha. Chains stop at different
-endpoints, so that no Dunnett family is whole, and the contrasts share alpha by Bonferroni. *Equal* says that
-a difference is not as large as the region, which every endpoint that is reached may say in error on
-one side: of E endpoints it takes an interval at 2 alpha / E, where that is less than alpha.
+endpoints, so that no Dunnett family is whole, and the contrasts share alpha by Bonferroni. *Equal*
+says that a difference is smaller than the region, in error on one side only, but on any endpoint
+that is reached: of E endpoints it takes an interval at 2 alpha / E, where that is below alpha.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def page(
         missing=answer.missing,
         not_applicable=_not_applicable(results),
         method=_method(answer, study),
-        notes=(*answer.analysis.notes, *study.notes),
+        notes=(*_notes(facts.answers), *study.notes),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 
@@ -180,6 +180,14 @@ def _not_applicable(results: Results) -> list[tuple[str, str]]:
         for what, why in row.not_applicable.items()
     ]
     return list(dict.fromkeys(pairs))
+
+
+def _notes(answers: Sequence[Answer]) -> list[str]:
+    """What each analysis must say, beside its score where there are several."""
+    pairs = [
+        (in_words(answer.primary), note) for answer in answers for note in answer.analysis.notes
+    ]
+    return [note if len(answers) == 1 else f"{score}: {note}" for score, note in pairs]
 
 
 def _margin(answer: Answer, declared: bool) -> str:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from harness.commands.show import _silent
+from harness.endpoint import Endpoint
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
@@ -29,7 +30,6 @@ from harness.outputs.records import (
     WeightsRecord,
     read_if_there,
 )
-from harness.endpoint import Endpoint
 from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score

@@ -1,5 +1,5 @@
-"""The promises over endpoints x contrasts: simulated by a rule written a second time, in arrays, and
-held against the rule in use table by table.
+"""The promises over endpoints x contrasts, simulated by a rule that is written a second time, in
+arrays, and held against the rule in use table by table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy import stats
 from harness.statistics.blocked import Analysis, analyse, level_of_look
 from harness.statistics.dunnett import dunnett_critical
 from harness.statistics.endpoints import Order, analyse_all
+from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import verdict
 
 ALPHA, HUGE = 0.05, 50.0
@@ -216,6 +217,18 @@ def test_a_design_that_cannot_have_an_endpoint_begins_at_the_next() -> None:
 
 def test_looks_are_split_in_one_place() -> None:
     assert level_of_look(0.05, 4) == 0.0125
+
+
+@pytest.mark.parametrize("endpoints", [2, 3])
+def test_planted_effects_are_found(endpoints: int) -> None:
+    """A difference that is found in 80 % at the level all start from, on each endpoint alone."""
+    effect = smallest_detectable_effect(4, 3, alpha=ALPHA / endpoints)
+    true = np.zeros((endpoints, 3))
+    true[:, 0] = effect
+    study = drawn(true, 3, 4000, np.random.default_rng(8), 0.0)
+    half, _ = half_widths(study, "equals")
+    found = (study.delta_NEM > half)[:, :, 0].mean(axis=0)
+    assert found == pytest.approx(0.8, abs=0.025)  # a standard error is 0.6 %
 
 
 QUICK = [((HALF, NULL), 2), ((ALL, NULL), 1), ((NULL, NULL, NULL), 3)]
