@@ -159,7 +159,9 @@ def _detectable(analysis: Analysis) -> float:
     seeds = [contrast.seeds for contrast in analysis.contrasts if contrast.has_interval]
     if not seeds:
         return math.nan
-    effect = smallest_detectable_effect(analysis.designs_compared, min(seeds), alpha=analysis.alpha)
+    effect = smallest_detectable_effect(
+        analysis.designs_compared, min(seeds), alpha=analysis.dunnett_alpha
+    )
     return effect * analysis.residual_sd
 
 

@@ -28,8 +28,8 @@ class Report:
     """A finished report."""
 
     page: Path
-    sentence: str
-    """What the study answers, first of all."""
+    sentences: tuple[str, ...]
+    """What the study answers, a sentence for each endpoint."""
     files: tuple[Path, ...]
     """Every file of the report, the page among them."""
     answers: tuple[Answer, ...]
@@ -51,6 +51,11 @@ class Report:
     def answer(self) -> Answer:
         """The answer on the first endpoint."""
         return self.answers[0]
+
+    @property
+    def sentence(self) -> str:
+        """What the study answers, first of all."""
+        return self.sentences[0]
 
     @property
     def folder(self) -> Path:
@@ -77,7 +82,7 @@ def build(
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
-        sentence=sentences(facts.answer, len(results.study.seeds))[0],
+        sentences=tuple(sentences(a, len(results.study.seeds))[0] for a in facts.answers),
         files=tuple(folder / name for name in sorted(files)),
         answers=facts.answers,
         pairing_ok=all(finding.ok for finding in facts.findings),

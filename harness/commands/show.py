@@ -272,9 +272,9 @@ def report(made: Report, *, levels: bool) -> None:
     if len(made.answers) > 1:
         table(made.verdicts.columns, made.verdicts.itertuples(index=False))
         console.print()
-    for answered in made.answers:
-        if len(made.answers) > 1:
-            console.print(Text(visible(f"On {answered.primary}"), "bold"))
+    for place, (sentence, answered) in enumerate(zip(made.sentences, made.answers, strict=True)):
+        if place:  # the first stands on top
+            console.print(Text(f"\n{visible(sentence)}", "bold"), soft_wrap=True)
         for line in answered.lines:
             console.print(visible(line), soft_wrap=True)
     for line in made.not_drawn:

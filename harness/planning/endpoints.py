@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 
 from architectures.frozen import SettingError, nearest
 from harness.statistics.blocked import level_of_look
+from harness.statistics.dunnett import as_dunnett
 from harness.statistics.power import smallest_detectable_effect
 from harness.study import Study
 from harness.training.settings.tasks import MEAN, VALIDATION
@@ -51,8 +52,12 @@ def in_words(study: Study) -> Iterator[str]:
     and what counts as none."""
     compared, seeds = sum(cell.role == "compared" for cell in study.cells), len(study.seeds)
     number = len(study.judged)
-    share = study.alpha / (number if study.endpoint_order == "equals" else 1)
-    effect = smallest_detectable_effect(compared, seeds, alpha=level_of_look(share, study.looks))
+    chained = number > 1 and study.endpoint_order == "ordered"
+    level = level_of_look(study.alpha if chained else study.alpha / number, study.looks)
+    contrasts, df = compared - 1, (compared - 1) * (seeds - 1)
+    if chained and df:
+        level = as_dunnett(level, contrasts, df, contrasts)
+    effect = smallest_detectable_effect(compared, seeds, alpha=level)
     declared = study.endpoints or study.equal_within is not None
     margin = "declared" if declared else "a default, not declared"
     for endpoint in study.judged:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from harness.statistics.additive import Fit, Scores, fit
-from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+from harness.statistics.dunnett import as_dunnett, dunnett_critical, dunnett_tail
 from harness.statistics.spreads import spread_notes
 
 
@@ -79,6 +79,8 @@ class Analysis:
     """F statistic of the designs in the blocked model: do they differ at all?"""
     f_p: float = math.nan
     """Its p-value; not adjusted, for description."""
+    chains: int = 0
+    """Chains of endpoints that share alpha by Bonferroni; 0: intervals are Dunnett's."""
 
     @property
     def residual_sd(self) -> float:
@@ -89,6 +91,13 @@ class Analysis:
     def designs_compared(self) -> int:
         """Counts the control and the designs that have an interval: the D of the model."""
         return 1 + sum(contrast.has_interval for contrast in self.contrasts)
+
+    @property
+    def dunnett_alpha(self) -> float:
+        """The error rate at which Dunnett's intervals are as wide as these, for power.py."""
+        if not self.chains:
+            return self.alpha
+        return as_dunnett(self.alpha, self.designs_compared - 1, self.df, self.chains)
 
 
 def level_of_look(alpha: float, looks: int) -> float:
@@ -149,6 +158,7 @@ def analyse(
         ),
         f=model.f,
         f_p=model.f_p,
+        chains=chains,
     )
 
 

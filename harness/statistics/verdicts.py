@@ -121,7 +121,7 @@ def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap:
             region / residual_sd,
             designs=analysis.designs_compared,
             seeds=seeds,
-            alpha=analysis.alpha,
+            alpha=analysis.dunnett_alpha,
         )
 
     totals = range(contrast.seeds + 1, seed_cap + 1)

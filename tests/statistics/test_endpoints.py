@@ -205,6 +205,15 @@ def test_the_next_endpoint_is_judged_where_the_one_before_differs() -> None:
     )
 
 
+def test_power_knows_how_wide_the_intervals_are() -> None:
+    first, _ = analyse_all(some((50, 0), (0, 0)), "c", order="ordered")
+    critical = first.contrasts[0].critical
+    assert dunnett_critical(2, first.df, first.dunnett_alpha) == pytest.approx(critical)
+    assert first.dunnett_alpha < first.alpha == 0.05
+    (alone,) = analyse_all(some((50, 0)), "c")
+    assert alone.dunnett_alpha == 0.05
+
+
 def test_a_design_that_cannot_have_an_endpoint_begins_at_the_next() -> None:
     first, second = some((50, 50), (50, 50))
     del first["e"]
