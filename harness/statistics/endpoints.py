@@ -99,7 +99,9 @@ def _ordered(
         contrasts = tuple(
             replace(_linked(c, stopped, largest), widened=wide) for c in analysis.contrasts
         )
-        analyses.append(replace(analysis, contrasts=contrasts))
+        note = ("a design is judged here where it differs on every endpoint before",)
+        notes = analysis.notes + note * bool(analyses)
+        analyses.append(replace(analysis, contrasts=contrasts, notes=notes))
         reached = {contrast.design: contrast for contrast in contrasts}
         for design in scores:
             if design not in stopped and design != control:

@@ -115,6 +115,19 @@ def test_f_of_the_designs_is_the_blocked_anova() -> None:
     assert found.f == pytest.approx(f) and found.f_p == pytest.approx(stats.f.sf(f, 3, 11))
 
 
+def test_the_fit_is_that_of_statsmodels() -> None:
+    """Figures of its version 0.15: ols("y ~ C(design) + C(seed)") and anova_lm(typ=2)."""
+    found = analyse(
+        table([51.2, 49.8, 50.9, 52.4], [53.1, NAN, 52.2, 54.6], [50.4, 50.1, 51.7, NAN]), "c"
+    )
+    assert (found.f, found.f_p) == pytest.approx((8.051054458088808, 0.03959467104735127))
+    assert (found.mse, found.df) == (pytest.approx(0.3567619047619064), 4)
+    deltas = [contrast.delta for contrast in found.contrasts]
+    assert deltas == pytest.approx([1.822857142857171, 0.16285714285715613])
+    errors = [contrast.se for contrast in found.contrasts]
+    assert errors == pytest.approx([0.4735507788358662] * 2)  # the pooled variance is the larger
+
+
 @pytest.mark.parametrize("scores", [{"c": {0: 1.0}}, {"c": {0: 1.0, 1: NAN}, "d": {0: 2.0}}])
 def test_without_degrees_of_freedom_there_is_no_f(scores: dict[str, dict[int, float]]) -> None:
     found = analyse(scores, "c")

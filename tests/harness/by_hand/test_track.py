@@ -11,9 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from architectures.frozen import SettingError
+from harness.endpoint import Endpoint
 from harness.lab import Lab
 from harness.outputs.files import TrackingError
-from harness.outputs.folder import RunFolder
+from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import ScoresRecord, StudyRecord
 from harness.results import entries, to_mlflow
 from harness.results.folders import load
@@ -155,6 +156,19 @@ def test_the_store_can_be_rebuilt(outputs: Path, by_hand: ByHand, schema: bytes)
     (outputs / "mlflow.db").write_bytes(schema)
     assert Lab(outputs).publish() == ["by_hand"]
     assert rows_of_store(outputs) == before
+
+
+def test_endpoints_are_read_from_folders_and_store(outputs: Path, by_hand: ByHand) -> None:
+    endpoints = (
+        Endpoint(score="retrieval/mean_recall", equal_within=1.0),
+        Endpoint(score="validation/itc_loss", equal_within=0.1, better="lower"),
+    )
+    asked = {"endpoints": endpoints, "endpoint_order": "ordered"}
+    study = by_hand(outputs).model_copy(update=asked)
+    study.write(study_file(outputs, study.name))
+    Tracker(outputs).publish(study)
+    for results in (load(outputs, "by_hand"), read_back(outputs)):
+        assert results.study == study and results.study.judged == endpoints
 
 
 def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_path: Path) -> None:
