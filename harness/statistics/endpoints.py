@@ -92,7 +92,7 @@ def _ordered(
     chains = len({design for scores in tables for design in scores} - {control})
     stopped: dict[str, str] = {}  # design -> why it is judged no further
     largest: dict[str, float] = {}
-    analyses = []
+    analyses: list[Analysis] = []
     for name, scores in zip(names, tables, strict=True):
         analysis = analyse(scores, control, alpha=alpha, looks=looks, chains=chains)
         wide = _widened(analysis, chains, len(tables))
