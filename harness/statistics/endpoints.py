@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from scipy import stats
 
+from harness.endpoint import Order
 from harness.statistics.blocked import Analysis, Contrast, Scores, analyse
-
-Order = Literal["equals", "ordered"]
 
 
 def analyse_all(
@@ -89,7 +87,7 @@ def _all_differ(analysis: Analysis) -> bool:
 def _ordered(
     tables: Sequence[Scores], control: str, alpha: float, looks: int, names: Sequence[str]
 ) -> tuple[Analysis, ...]:
-    chains = len({design for scores in tables for design in scores} - {control})
+    chains = max(1, len({design for scores in tables for design in scores} - {control}))
     stopped: dict[str, str] = {}  # design -> why it is judged no further
     largest: dict[str, float] = {}
     analyses: list[Analysis] = []

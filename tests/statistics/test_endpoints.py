@@ -224,6 +224,17 @@ def test_a_design_that_cannot_have_an_endpoint_begins_at_the_next() -> None:
     assert judged.contrasts[1].note.startswith("not judged: recall")
 
 
+@pytest.mark.parametrize("order", ["equals", "ordered"])
+@pytest.mark.parametrize(
+    "table", [{"c": {0: 1.0}}, {"c": {}, "d": {}}, {"c": {0: 1.0}, "d": {0: 2}}]
+)
+def test_without_intervals_nothing_is_judged(
+    table: dict[str, dict[int, float]], order: Order
+) -> None:
+    for analysis in analyse_all([table] * 3, "c", order=order):
+        assert not any(contrast.has_interval for contrast in analysis.contrasts)
+
+
 def test_looks_are_split_in_one_place() -> None:
     assert level_of_look(0.05, 4) == 0.0125
 
