@@ -229,8 +229,8 @@ class Lab:
     def log_answer(
         self,
         results: Results,
-        verdicts: Mapping[str, str],
-        scores: Mapping[str, float],
+        verdicts: Mapping[str, Mapping[str, str]],
+        scores: Mapping[str, Mapping[str, float]],
         report: Path | None = None,
     ) -> None:
         """Puts a study's answer at its run in the tracking store, published first where it is not

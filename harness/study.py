@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
+from harness.endpoint import Endpoint, Endpoints, Order, endpoints_of
 from harness.training.settings.data import Pictures, Scenes, Text
 from harness.training.settings.graded_scenes import DIFFICULTIES, graded_scenes
 from harness.training.settings.loop import (
@@ -52,7 +53,7 @@ from harness.training.settings.warm_start import SHORT_START, WarmStart
 __all__ = [
     "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
     "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone", "Budget", "Cell",
-    "Entailment", "Final", "FineTune", "Grounding", "ImageProbe", "Measure", "Numerics",
+    "Endpoint", "Entailment", "Final", "FineTune", "Grounding", "ImageProbe", "Measure", "Numerics",
     "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
     "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart",
     "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
@@ -166,10 +167,17 @@ class Study(RunSettings):
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Reporting seeds; the blocks of the analysis."""
     primary: str = "retrieval/mean_recall"
-    """The score that verdicts are about."""
+    """The score that verdicts are about, of a study that declares no endpoints."""
     equal_within: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Half-width of the region of practical equivalence, in units of the primary score, declared
     before the study runs; null: nobody declared one, and 1 is taken."""
+    endpoints: Endpoints = ()
+    """One to five scores that verdicts are about, the most important first; empty: `primary` with
+    `equal_within`."""
+    endpoint_order: Order = "equals"
+    """How an error rate of `alpha` in all is kept. `equals`: every endpoint gets its share, and
+    one on which every cell differs from the control leaves its share to the others. `ordered`: a
+    cell is judged on an endpoint where it differs from the control on all before it."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Family-wise error rate."""
     looks: Annotated[int, Field(ge=1)] = 1
@@ -196,6 +204,9 @@ class Study(RunSettings):
             raise ValueError("seeds: name at least one, each once")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
+        for name in ("primary", "equal_within") if self.endpoints else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for a study without endpoints: leave it out of this")
         titles = [task.title for task in self.tasks]
         if taken := sorted(set(titles) & set(BESIDE_TASKS)):
             raise ValueError(
@@ -218,8 +229,13 @@ class Study(RunSettings):
 
     @property
     def margin(self) -> float:
-        """Half-width of the region of practical equivalence."""
+        """Half-width of the region of practical equivalence of the primary score."""
         return 1.0 if self.equal_within is None else self.equal_within
+
+    @property
+    def judged(self) -> tuple[Endpoint, ...]:
+        """What verdicts are about: the endpoints, or the primary score."""
+        return endpoints_of(self.endpoints, self.primary, self.margin)
 
     def settings_of(self, cell: Cell) -> RunSettings:
         """The study's run settings with one cell's changes applied."""

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.statistics.blocked import Analysis, analyse
+from harness.statistics.blocked import Analysis
+from harness.statistics.endpoints import analyse_all
 from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
-from reports.drawing import colours
+from reports.drawing import colours, in_words
 
 if TYPE_CHECKING:
-    from harness.results.tables import Results
+    from harness.results.tables import Endpoint, Results
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a study's runs say about its primary score."""
+    """What a study's runs say about one endpoint."""
 
     primary: str
+    """The score, as `retrieval/mean_recall`."""
     region: float
     """Half-width of the region of practical equivalence."""
     analysis: Analysis
@@ -40,7 +42,16 @@ class Answer:
     missing: tuple[str, ...]
     """Runs without a score: cell, seed, status and message."""
     higher_is_better: bool = True
-    """Direction of the primary score."""
+    """Direction of the score."""
+    unit: str = ""
+    """Of the score, the region and all differences; empty: no run has the score."""
+    cannot_have: frozenset[str] = frozenset()
+    """Cells whose design cannot have the score: they say so elsewhere, and lack nothing."""
+
+    @property
+    def residual_sd(self) -> float:
+        """SD of a score around its design and seed, in `unit`; nan where it cannot be known."""
+        return self.analysis.residual_sd
 
     @property
     def means(self) -> dict[str, float]:
@@ -56,37 +67,75 @@ class Answer:
 
 
 def answer(results: Results) -> Answer:
-    """The blocked analysis of the primary score among compared cells, with its verdicts.
+    """The answer on the first endpoint, as `answers` gives it."""
+    return answers(results)[0]
 
-    Only runs that are done count; one without the primary score is among the missing. Raises
-    ValueError where a column that this needs is not in the runs table.
+
+def answers(results: Results) -> tuple[Answer, ...]:
+    """The blocked analysis of every endpoint among compared cells, with its verdicts: adjusted over
+    endpoints and cells together.
+
+    Only runs that are done count; one without the score is among the missing. Raises ValueError
+    where a column that this needs is not in the runs table.
     """
-    study, primary = results.study, results.study.primary
+    study = results.study
     need(results.runs, ("cell", "role", "seed", "status", "message"), "the runs table")
-    runs = results.runs.assign(score=results.values(primary))
-    scored = runs[(runs["status"] == "done") & runs["score"].map(math.isfinite)]
-    compared = runs[runs["role"] == "compared"]
-    scores: dict[str, dict[int, float]] = {cell: {} for cell in compared["cell"].unique()}
-    for run in scored[scored["role"] == "compared"].to_dict("records"):
-        scores[run["cell"]][int(run["seed"])] = float(run["score"])
-    analysis = analyse(scores, study.control, alpha=study.alpha, looks=study.looks)
+    analyses = analyse_all(
+        [_compared(results, endpoint.score) for endpoint in study.judged],
+        study.control,
+        alpha=study.alpha,
+        looks=study.looks,
+        order=study.endpoint_order,
+        names=[in_words(endpoint.score) for endpoint in study.judged],
+    )
+    return tuple(
+        _answer(results, endpoint, analysis)
+        for endpoint, analysis in zip(study.judged, analyses, strict=True)
+    )
+
+
+def _scored(results: Results, score: str) -> pd.DataFrame:
+    """Returns the runs that are done and have the score, with it as a column."""
+    runs = results.runs.assign(score=results.values(score))
+    return runs[(runs["status"] == "done") & runs["score"].map(math.isfinite)]
+
+
+def _compared(results: Results, score: str) -> dict[str, dict[int, float]]:
+    """Returns compared cell -> seed -> score, of the cells that can have the score."""
+    runs, cannot_have = results.runs, _cannot_have(results, score) - {results.study.control}
+    cells = runs.loc[runs["role"] == "compared", "cell"].unique()
+    scores: dict[str, dict[int, float]] = {c: {} for c in cells if c not in cannot_have}
+    for run in _scored(results, score).to_dict("records"):
+        if run["cell"] in scores:
+            scores[run["cell"]][int(run["seed"])] = float(run["score"])
+    return scores
+
+
+def _answer(results: Results, endpoint: Endpoint, analysis: Analysis) -> Answer:
+    runs, scored = results.runs, _scored(results, endpoint.score)
+    cannot_have = _cannot_have(results, endpoint.score)
+    higher_is_better = results.higher_is_better(endpoint.score)
+    if endpoint.better:
+        higher_is_better = endpoint.better == "higher"
     verdict_of = functools.partial(
         verdict,
         analysis,
-        region=study.equal_within,
+        region=endpoint.equal_within,
         seconds_per_run=_seconds_per_run(scored, analysis),
-        higher_is_better=results.higher_is_better(primary),
+        higher_is_better=higher_is_better,
     )
     floors = runs.loc[runs["role"] == "floor", "cell"].unique()
     return Answer(
-        primary=primary,
-        region=study.equal_within,
+        primary=endpoint.score,
+        region=endpoint.equal_within,
         analysis=analysis,
         verdicts={contrast.design: verdict_of(contrast.design) for contrast in analysis.contrasts},
         floors={cell: float(scored.loc[scored["cell"] == cell, "score"].mean()) for cell in floors},
         detectable=_detectable(analysis),
-        missing=tuple(_missing(runs.drop(scored.index), _cannot_have(results, primary))),
-        higher_is_better=results.higher_is_better(primary),
+        missing=tuple(_missing(runs.drop(scored.index), cannot_have)),
+        higher_is_better=higher_is_better,
+        unit=results.unit(endpoint.score),
+        cannot_have=frozenset(cannot_have),
     )
 
 
@@ -110,14 +159,15 @@ def _detectable(analysis: Analysis) -> float:
     seeds = [contrast.seeds for contrast in analysis.contrasts if contrast.has_interval]
     if not seeds:
         return math.nan
-    effect = smallest_detectable_effect(analysis.designs_compared, min(seeds), alpha=analysis.alpha)
-    return effect * math.sqrt(analysis.mse)
+    effect = smallest_detectable_effect(
+        analysis.designs_compared, min(seeds), alpha=analysis.dunnett_alpha
+    )
+    return effect * analysis.residual_sd
 
 
-def _cannot_have(results: Results, primary: str) -> set[str]:
-    """Returns the cells whose design cannot have the primary score: they say so elsewhere, and lack
-    nothing."""
-    task, _, score = primary.partition("/")
+def _cannot_have(results: Results, name: str) -> set[str]:
+    """Returns the cells whose design cannot have a score."""
+    task, _, score = name.partition("/")
     return {
         row.cell
         for row in results.study.rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
-from reports.analysis import Answer, answer, coloured_curves, scored_runs
+from reports.analysis import Answer, answers, coloured_curves, scored_runs
 from reports.diagrams import diagram
+from reports.endpoints import contrasts
 from reports.facts import Facts
 from reports.gallery import pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
@@ -27,22 +28,34 @@ class Report:
     """A finished report."""
 
     page: Path
-    sentence: str
-    """What the study answers, first of all."""
+    sentences: tuple[str, ...]
+    """What the study answers, a sentence for each endpoint."""
     files: tuple[Path, ...]
     """Every file of the report, the page among them."""
-    answer: Answer
-    """What the study's runs say about its primary score."""
+    answers: tuple[Answer, ...]
+    """What the study's runs say about each endpoint, in order."""
     pairing_ok: bool
     """Whether every finding of the pairing certificate holds."""
     learned_ok: bool
     """Whether every compared run is done and above chance in all that applies to it."""
     comparison: pd.DataFrame
-    """The comparison table as text."""
+    """The comparison table of the first endpoint as text."""
+    verdicts: pd.DataFrame
+    """The verdicts as text: a row a cell, a column an endpoint."""
     levels: pd.DataFrame
     """What every run got right, its lower bound and chance, as text."""
     not_drawn: tuple[str, ...] = ()
     """Why figures are missing, a line each."""
+
+    @property
+    def answer(self) -> Answer:
+        """The answer on the first endpoint."""
+        return self.answers[0]
+
+    @property
+    def sentence(self) -> str:
+        """What the study answers, first of all."""
+        return self.sentences[0]
 
     @property
     def folder(self) -> Path:
@@ -63,18 +76,19 @@ def build(
     files: dict[str, bytes | pd.DataFrame] = {
         f"{name}.csv": table for name, table in _csv_tables(results, facts).items()
     }
-    drawn, images, not_drawn = _figures(results, facts.answer)
+    drawn, images, not_drawn = _figures(_tables_for(results, facts.answers))
     files |= images
     files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
-        sentence=sentences(facts.answer, len(results.study.seeds))[0],
+        sentences=tuple(sentences(a, len(results.study.seeds))[0] for a in facts.answers),
         files=tuple(folder / name for name in sorted(files)),
-        answer=facts.answer,
+        answers=facts.answers,
         pairing_ok=all(finding.ok for finding in facts.findings),
         learned_ok=facts.learned_ok,
         comparison=tables.shown(facts.comparison),
+        verdicts=facts.verdicts,
         levels=tables.shown(facts.learned),
         not_drawn=not_drawn,
     )
@@ -88,21 +102,24 @@ def figure(results: Results, name: str) -> Figure:
     named = {picture.name: picture for picture in pictures()}
     if name not in named:
         raise ValueError(f"unknown figure {name!r}; known: {', '.join(named)}")
-    return named[name].drawn(_tables_for(results, answer(results))[named[name].table])
+    return named[name].drawn(_tables_for(results, answers(results))[named[name].table])
 
 
-def _tables_for(results: Results, answered: Answer) -> dict[str, pd.DataFrame]:
+def _tables_for(results: Results, answered: Sequence[Answer]) -> dict[str, pd.DataFrame]:
     """What figures are drawn from, by the name of the table."""
-    runs = scored_runs(results, answered)
-    return {"runs": runs, "curves": coloured_curves(results, runs)}
+    runs = scored_runs(results, answered[0])
+    return {
+        "runs": runs,
+        "curves": coloured_curves(results, runs),
+        "contrasts": contrasts(results, answered),
+    }
 
 
 def _figures(
-    results: Results, answered: Answer
+    inputs: Mapping[str, pd.DataFrame],
 ) -> tuple[list[Drawing], dict[str, bytes], tuple[str, ...]]:
     """Every figure for the page, its files by name, and why others are not drawn: one that fails
     takes nothing else with it."""
-    inputs = _tables_for(results, answered)
     drawn, files, failures = [], dict[str, bytes](), []
     for picture in pictures():
         table = inputs[picture.table]
@@ -140,6 +157,8 @@ def _csv_tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
         "levels": results.levels,
         "curves": results.curves,
         "comparison": facts.comparison,
+        "contrasts": facts.contrasts,
+        "endpoints": facts.endpoints,
         "all_scores": facts.scores,
         "ledger": facts.ledger,
         "learned": facts.learned,

@@ -10,14 +10,22 @@ import pandas as pd
 from harness.results.pairing import Finding, pairing
 from harness.results.tables import CellChoice, Results
 from reports import tables
-from reports.analysis import Answer, all_learned, answer, learned
+from reports.analysis import Answer, all_learned, answers, learned
+from reports.endpoints import contrasts, endpoint_table, verdict_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The answer of a study, and the tables beside it, as numbers."""
+    """The answers of a study, and the tables beside them, as numbers."""
 
-    answer: Answer
+    answers: tuple[Answer, ...]
+    """One for each endpoint, in order."""
+    contrasts: pd.DataFrame
+    """Every compared cell against the control, on every endpoint."""
+    verdicts: pd.DataFrame
+    """The same as text: a row a cell, a column an endpoint."""
+    endpoints: pd.DataFrame
+    """What the runs could see of every endpoint."""
     findings: tuple[Finding, ...]
     """The pairing certificate."""
     comparison: pd.DataFrame
@@ -30,14 +38,23 @@ class Facts:
     tuning: pd.DataFrame | None
     """What tuning chose; None where the study was not tuned."""
 
+    @property
+    def answer(self) -> Answer:
+        """The answer on the first endpoint."""
+        return self.answers[0]
+
     @classmethod
     def of(cls, results: Results, tuning: Mapping[str, CellChoice] | None = None) -> Facts:
         """The facts of a study's results."""
-        answered, levels = answer(results), learned(results)
+        answered, levels = answers(results), learned(results)
+        compared = contrasts(results, answered)
         return cls(
-            answer=answered,
+            answers=answered,
+            contrasts=compared,
+            verdicts=verdict_table(compared),
+            endpoints=endpoint_table(answered),
             findings=tuple(pairing(results)),
-            comparison=tables.comparison(results, answered),
+            comparison=tables.comparison(results, answered[0]),
             scores=tables.scores(results),
             ledger=tables.ledger(results.runs),
             learned=levels,

@@ -2,7 +2,8 @@
 
 A figure is one file in `figures/` with
 
-    TABLE     "runs" (a row per cell and seed) or "curves" (a row per measured value)
+    TABLE     "runs" (a row per cell and seed), "curves" (a row per measured value) or "contrasts"
+              (a row per endpoint and compared cell)
     NEEDS     columns of that table that it reads
     ORDER     where it stands on the page
     TITLE     a few words
@@ -52,7 +53,7 @@ class Picture:
     """A figure's file, loaded."""
 
     name: str
-    table: Literal["runs", "curves"]
+    table: Literal["runs", "curves", "contrasts"]
     needs: tuple[str, ...]
     order: int
     title: str

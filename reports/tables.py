@@ -180,9 +180,7 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
         more = f" ({row['not_done']})" if row["not_done"] else ""
         return f"{value} of {row['seeds_asked']}{more}"
     if column == "delta":
-        places = _places(row["upper"] - row["lower"])
-        interval = f" [{row['lower']:+.{places}f}, {row['upper']:+.{places}f}]"
-        return f"{value:+.{places}f}" + (interval if math.isfinite(row["lower"]) else "")
+        return with_interval(value, row["lower"], row["upper"])
     if f"{column}_sd" in row:
         sd = row[f"{column}_sd"]
         places = _places(sd)
@@ -190,6 +188,13 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
     text = FORMATS.get(column, _number)(value)
     ratio = row.get(f"{column}_ratio", math.nan)
     return f"{text} (×{ratio:.2f})" if math.isfinite(ratio) else text
+
+
+def with_interval(delta: float, lower: float, upper: float) -> str:
+    """A difference with its interval where there is one, to the digits that the interval allows."""
+    places = _places(upper - lower)
+    interval = f" [{lower:+.{places}f}, {upper:+.{places}f}]"
+    return f"{delta:+.{places}f}" + (interval if math.isfinite(lower) else "")
 
 
 def _places(spread: float) -> int:
@@ -227,6 +232,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "lower_bound": _share,
     "chance": _share,
     "p_adjusted": _p,
+    "f_p": _p,
     "seed": str,
 }
 HEADINGS = {
@@ -237,6 +243,9 @@ HEADINGS = {
     "score_itm": "every pair by ITM",
     "delta": "difference to control",
     "p_adjusted": "adjusted p",
+    "f": "F of the designs",
+    "f_p": "p of F",
+    "detectable": "detectable difference",
     "flops_per_sample": "training FLOPs a sample",
     "forward_flops": "forward FLOPs a pair",
     "lower_bound": "lower 95% bound",

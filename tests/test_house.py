@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 PER_FILE = 300
 LONG = ("architectures/designs/", "harness/training/loop/")
 """A design is told in one file, and the loop is the one long read."""
-OWN = {"lab.py", "study.py", "words.py"}
-"""Files that harness/ may hold besides its rooms, with one more to come."""
-WRITES = ("harness.outputs.",)
-"""Rooms that a training run imports and that shape no trained bit: they write its folder."""
+OWN = {"endpoint.py", "lab.py", "study.py", "words.py"}
+"""Files that harness/ holds besides its rooms."""
+WRITES = ("harness.outputs.", "harness.endpoint")
+"""What a training run imports and shapes no trained bit: it writes its folder, or a study's."""
 
 
 # -- imports

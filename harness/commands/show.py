@@ -108,7 +108,7 @@ def plan(
     """Prints the runs with their cost, the data, what is not applicable, and what could be
     detected. `corpora`: cell -> its data."""
     from harness.outputs.folder import RunFolder
-    from harness.statistics.power import smallest_detectable_effect
+    from harness.planning import endpoints
 
     study = planned.study
     console.print(Text.assemble((study.name, "bold"), f": {visible(study.question)}\n"))
@@ -147,14 +147,8 @@ def plan(
     ]
     for reason in dict.fromkeys(reasons):
         console.print(visible(reason))
-    compared = sum(cell.role == "compared" for cell in study.cells)
-    effect = smallest_detectable_effect(compared, seeds, alpha=study.alpha / study.looks)
-    margin = "declared" if study.equal_within is not None else "a default, not declared"
-    console.print(
-        f"Smallest difference from {study.control!r} that {seeds} seeds find with 80 % chance: "
-        f"{effect:.2f} residual SDs of {study.primary}. Differences within "
-        f"{study.margin:g} count as equal ({margin})."
-    )
+    for line in endpoints.in_words(study):
+        console.print(line)
 
 
 def _sizes(corpus: Corpus) -> str:
@@ -275,8 +269,14 @@ def report(made: Report, *, levels: bool) -> None:
         words=("verdict",),
     )
     console.print()
-    for line in made.answer.lines:
-        console.print(visible(line), soft_wrap=True)
+    if len(made.answers) > 1:
+        table(made.verdicts.columns, made.verdicts.itertuples(index=False))
+        console.print()
+    for place, (sentence, answered) in enumerate(zip(made.sentences, made.answers, strict=True)):
+        if place:  # the first stands on top
+            console.print(Text(f"\n{visible(sentence)}", "bold"), soft_wrap=True)
+        for line in answered.lines:
+            console.print(visible(line), soft_wrap=True)
     for line in made.not_drawn:
         console.print(Text(visible(line), "red"), soft_wrap=True)
     if levels:

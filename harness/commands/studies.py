@@ -125,15 +125,15 @@ def run(
 
 
 def _log_answer(lab: Lab, results: Results, folder: Path | None = None) -> None:
-    """Puts the answer, and the report where there is one, into the tracking store; a store that
-    cannot be used costs a line."""
+    """Puts the answer on every endpoint, and the report where there is one, into the tracking
+    store; a store that cannot be used costs a line."""
     from harness.outputs.files import TrackingError
-    from reports.analysis import answer
+    from reports.analysis import answers
 
-    answered = answer(results)
-    verdicts = {cell: verdict.text for cell, verdict in answered.verdicts.items()}
+    answered = answers(results)
+    verdicts = {a.primary: {cell: v.text for cell, v in a.verdicts.items()} for a in answered}
     try:
-        lab.log_answer(results, verdicts, answered.means, folder)
+        lab.log_answer(results, verdicts, {a.primary: a.means for a in answered}, folder)
     except TrackingError as error:
         typer.secho(f"tracking: {error}", fg=typer.colors.YELLOW, err=True)
 

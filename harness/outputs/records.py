@@ -15,6 +15,7 @@ from typing import ClassVar, Self, TypeVar
 from pydantic import JsonValue, ValidationError
 
 from architectures.frozen import Frozen, readable
+from harness.endpoint import Endpoint, Order, endpoints_of
 from harness.outputs import format_1
 from harness.outputs.files import State, atomic_file
 from harness.training.loop.ledger import Ledger
@@ -250,11 +251,14 @@ class StudyRecord(Record):
     question: str
     control: str
     primary: str
-    """The score that verdicts are about, as `retrieval/mean_recall`."""
+    """The first score that verdicts are about, as `retrieval/mean_recall`."""
     equal_within: float
-    """Half-width of the region of practical equivalence."""
+    """Half-width of its region of practical equivalence."""
     margin_declared: bool = True
     """Whether that was declared, or is the default."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """All such scores, where the study declares them."""
+    endpoint_order: Order = "equals"
     alpha: float
     looks: int
     axis: str
@@ -268,6 +272,11 @@ class StudyRecord(Record):
     """Train keys that this study asked for under earlier settings and does not any more."""
     settings: dict[str, JsonValue]
     """The whole study as it was asked."""
+
+    @property
+    def judged(self) -> tuple[Endpoint, ...]:
+        """Returns what verdicts are about: the endpoints, or the primary score."""
+        return endpoints_of(self.endpoints, self.primary, self.equal_within)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from architectures.frozen import SettingError, nearest
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
+from harness.planning import endpoints
 from harness.planning.plan import Plan
 from harness.runs import along
 from harness.study import Study
@@ -17,14 +17,12 @@ from harness.training.loop.budget import grid_of, steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings.data import Data
 from harness.training.settings.loop import Final
-from harness.training.settings.tasks import MEAN, VALIDATION, TaskSpec
+from harness.training.settings.tasks import VALIDATION, TaskSpec
 
 FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
 TUNED = ("optimizer", "objectives", "tasks")
 """Settings whose fields may be tuned."""
-NOT_IN_PERCENT = re.compile(r"_loss$|^steps_until/|margin|mcnemar_p$")
-"""Scores in nats, steps or logits, by their names."""
 
 
 def check(planned: Plan, *, tuned: bool = False) -> None:
@@ -33,18 +31,7 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     `tuned`: whether the settings are those that tuning chose.
     """
     study = planned.study
-    if study.primary not in (names := scores_of(planned)):
-        raise nearest(study.primary, names, "score (setting primary)")
-    if study.equal_within is None and NOT_IN_PERCENT.search(study.primary):
-        raise SettingError(
-            f"equal_within is not declared, and its default of {study.margin:g} is meant for "
-            f"percent: say what difference of {study.primary} counts as none, in its units"
-        )
-    if tuned and study.primary.startswith((f"{VALIDATION}/", f"{MEAN}/")):
-        raise SettingError(
-            f"primary {study.primary!r} is measured on the pictures that tuning minimised "
-            f"{study.tuning.score!r} on, so --tuned would flatter it; name a score of a task"
-        )
+    endpoints.check(study, scores_of(planned), tuned=tuned)
     if study.axis not in (axes := axes_of(planned)):
         raise nearest(study.axis, axes, "column (setting axis)")
     _check_space(study)

@@ -170,6 +170,7 @@ def write_study(
     """Writes `studies/<name>/study.json`: the study, and which run answers which cell; returns
     what it wrote."""
     study = planned.study
+    first = study.judged[0]
     spent = {
         cell: TuningSpent(trials=choice.trials, device_seconds=choice.device_seconds)
         for cell, choice in planned.tuning.items()
@@ -178,9 +179,11 @@ def write_study(
         name=study.name,
         question=study.question,
         control=study.control,
-        primary=study.primary,
-        equal_within=study.margin,
-        margin_declared=study.equal_within is not None,
+        primary=first.score,
+        equal_within=first.equal_within,
+        margin_declared=bool(study.endpoints) or study.equal_within is not None,
+        endpoints=study.endpoints,
+        endpoint_order=study.endpoint_order,
         alpha=study.alpha,
         looks=study.looks,
         axis=study.axis,

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.endpoint import Endpoint as Endpoint
 from harness.outputs.records import (
     Certificate,
     Environment,
@@ -120,17 +121,25 @@ class Results:
 
     def higher_is_better(self, name: str) -> bool:
         """Says whether more of a score is better; so it is of one that no run has."""
-        task, _, score = name.partition("/")
-        own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
+        own = self._of(name)
         return bool(own["higher_is_better"].iloc[0]) if len(own) else True
+
+    def unit(self, name: str) -> str:
+        """Returns the unit of a score, as `percent`; empty of one that no run has."""
+        own = self._of(name)
+        return str(own["unit"].iloc[0]) if len(own) else ""
 
     def values(self, name: str) -> pd.Series:
         """Returns one final score of every row of `runs`, named as `retrieval/mean_recall`; nan
         where a run has none."""
-        task, _, score = name.partition("/")
-        own = self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
+        own = self._of(name)
         by_run = own.drop_duplicates("run").set_index("run")["value"].astype(float)
         return self.runs["run"].map(by_run).astype(float)
+
+    def _of(self, name: str) -> pd.DataFrame:
+        """Returns the rows of `scores` of one score, named as `retrieval/mean_recall`."""
+        task, _, score = name.partition("/")
+        return self.scores[(self.scores["task"] == task) & (self.scores["score"] == score)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

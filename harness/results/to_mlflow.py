@@ -97,23 +97,29 @@ class Tracker:
     def log_answer(
         self,
         study: StudyRecord,
-        verdicts: Mapping[str, str],
-        scores: Mapping[str, float],
+        verdicts: Mapping[str, Mapping[str, str]],
+        scores: Mapping[str, Mapping[str, float]],
         report: Path | None = None,
     ) -> None:
-        """Puts a study's answer at its parent run: `verdicts`: cell -> the verdict in words, as
-        tags; `scores`: cell -> its mean primary score, as metrics; `report`: a folder of files."""
+        """Puts a study's answer at its parent run: `verdicts`: endpoint -> cell -> the verdict in
+        words, as tags; `scores`: endpoint -> cell -> its mean score, as metrics; `report`: a folder
+        of files. The first endpoint goes by the name of `primary`."""
         with store.lock(self.outputs), self._explained():
             parent = self._parent(self._experiment(study.name), study)
             entities = self._mlflow.entities
             tags = {"primary": study.primary, "control": study.control}
-            tags |= {f"verdict.{metric_name(cell)}": text for cell, text in verdicts.items()}
+            for score, of_cells in verdicts.items():
+                what = "verdict" if score == study.primary else f"verdict/{score}"
+                tags |= {f"{what}.{metric_name(cell)}": text for cell, text in of_cells.items()}
+            means = {
+                f"{'primary' if score == study.primary else f'endpoint/{score}'}/"
+                f"{metric_name(cell)}": value
+                for score, of_cells in scores.items()
+                for cell, value in of_cells.items()
+            }
             self._client.log_batch(
                 parent,
-                metrics=[
-                    entities.Metric(f"primary/{metric_name(cell)}", value, 0, 0)
-                    for cell, value in scores.items()
-                ],
+                metrics=[entities.Metric(name, value, 0, 0) for name, value in means.items()],
                 tags=[entities.RunTag(*pair) for pair in tags.items()],
             )
             if report:

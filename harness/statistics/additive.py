@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
 Scores = Mapping[str, Mapping[int, float]]
@@ -56,6 +57,10 @@ class Fit:
     """Covariance of the effects, in units of the residual variance."""
     notes: tuple[str, ...]
     """What was left out of the fit, in words."""
+    f: float
+    """F statistic of the designs, given the seeds; nan where nothing is left to compare it with."""
+    f_p: float
+    """Chance of such an F where all designs are alike."""
 
     def difference(self, design: str, control: str) -> Difference:
         """Gives one design minus another, with the larger of its own and the pooled variance.
@@ -106,16 +111,35 @@ def fit(scores: Scores) -> Fit:
     effects_P = inverse_PN @ score_N
     residual_N = score_N - columns_NP @ effects_P
     df = len(score_N) - (int(np.linalg.matrix_rank(columns_NP)) if len(score_N) else 0)
+    rss = float(residual_N @ residual_N)
+    f, f_p = _f_of_designs(scores_DS, rss, df)
     return Fit(
         designs=designs,
         seeds=seeds,
         scores_DS=scores_DS,
-        mse=float(residual_N @ residual_N) / df if df else math.nan,
+        mse=rss / df if df else math.nan,
         df=df,
         effects_D=effects_P[: len(designs)],
         covariance_DD=(inverse_PN @ inverse_PN.T)[: len(designs), : len(designs)],
         notes=_notes(scores, designs, seeds, scores_DS),
+        f=f,
+        f_p=f_p,
     )
+
+
+def _f_of_designs(scores_DS: FloatArray, rss: float, df: int) -> tuple[float, float]:
+    """Tests the designs in the blocked model: F and p, by how much more the seeds alone leave
+    unexplained than the whole model's `rss` with `df` degrees of freedom.
+    """
+    scores_DS = scores_DS[:, np.isfinite(scores_DS).any(axis=0)]
+    count_S = np.isfinite(scores_DS).sum(axis=0)
+    steps = int(count_S.sum()) - len(count_S) - df  # degrees of freedom of the designs
+    if df == 0 or steps < 1 or rss <= 0:
+        return math.nan, math.nan
+    mean_S = np.nansum(scores_DS, axis=0) / count_S
+    alone = float(np.nansum((scores_DS - mean_S) ** 2))
+    f = max(0.0, alone - rss) / steps / (rss / df)
+    return f, float(stats.f.sf(f, steps, df))
 
 
 def _notes(

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from harness.statistics.additive import Fit, Scores, fit
-from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+from harness.statistics.dunnett import as_dunnett, dunnett_critical, dunnett_tail
+from harness.statistics.spreads import spread_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,19 @@ class Contrast:
     p_adjusted: float
     """Adjusted for the other contrasts and for the declared looks."""
     note: str
-    """Why there is no interval; empty when there is one."""
+    """Why it gives no verdict, as it has no interval or another endpoint comes first; or empty."""
+    widened: float = 1.0
+    """*Equal* is judged by an interval this many times as wide, see endpoints.py."""
 
     @property
     def has_interval(self) -> bool:
         """Whether there is anything to give a verdict from."""
         return math.isfinite(self.se)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.lower > 0 or self.upper < 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +70,51 @@ class Analysis:
     """Residual variance of the blocked model, in squared units of the score."""
     df: int
     alpha: float
-    """Family-wise error rate of these intervals: the declared rate over the declared looks."""
+    """Family-wise error rate of these intervals: a share, by looks and endpoints, of the declared
+    one."""
     contrasts: tuple[Contrast, ...]
     """One for each design with a score, in the order given, without the control."""
     notes: tuple[str, ...]
+    f: float = math.nan
+    """F statistic of the designs in the blocked model: do they differ at all?"""
+    f_p: float = math.nan
+    """Its p-value; not adjusted, for description."""
+    chains: int = 0
+    """Chains of endpoints that share alpha by Bonferroni; 0: intervals are Dunnett's."""
+
+    @property
+    def residual_sd(self) -> float:
+        """SD of a score around its design and seed, in the units of the score; nan: not known."""
+        return math.sqrt(self.mse)
 
     @property
     def designs_compared(self) -> int:
         """Counts the control and the designs that have an interval: the D of the model."""
         return 1 + sum(contrast.has_interval for contrast in self.contrasts)
 
+    @property
+    def dunnett_alpha(self) -> float:
+        """The error rate at which Dunnett's intervals are as wide as these, for power.py."""
+        if not self.chains:
+            return self.alpha
+        return as_dunnett(self.alpha, self.designs_compared - 1, self.df, self.chains)
 
-def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1) -> Analysis:
+
+def level_of_look(alpha: float, looks: int) -> float:
+    """Gives the error rate of one look of those declared: alpha split evenly (Bonferroni)."""
+    return alpha / looks
+
+
+def analyse(
+    scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1, chains: int = 0
+) -> Analysis:
     """Compares every design with the control by the seed-blocked model.
 
     `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
-    how many times the study declared it would look and perhaps add seeds; alpha is split evenly
-    over them (Bonferroni). Intervals are simultaneous over the contrasts (Dunnett's max|T|,
-    correlation 0.5, which is exact when no cell is missing).
+    how many times the study declared it would look and perhaps add seeds, see `level_of_look`.
+    Intervals are simultaneous over the contrasts: Dunnett's max|T| (correlation 0.5, which is exact
+    when no cell is missing), or, of contrasts that each begin one of several `chains` of endpoints,
+    Bonferroni's over these.
 
     Raises ValueError for a control that is not among the designs, and for a bad alpha or looks.
     """
@@ -89,9 +125,22 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
         raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {names}")
     if not 0 < alpha < 1 or looks < 1:
         raise ValueError(f"alpha must lie in (0, 1) and looks be at least 1: {alpha=}, {looks=}")
-    model = fit(scores)
+    model, level = fit(scores), level_of_look(alpha, looks)
     rows = dict(zip(model.designs, model.scores_DS, strict=True))
     pairs = [(name, control) for name in model.designs if name != control and control in rows]
+
+    def critical(count: int) -> float:
+        if chains:
+            return float(stats.t.isf(level / 2 / chains, model.df))
+        return dunnett_critical(count, model.df, level)
+
+    def tail(t: float, count: int) -> float:
+        if chains:
+            chance = 2 * chains * float(stats.t.sf(abs(t), model.df))
+        else:
+            chance = dunnett_tail(t, count, model.df)
+        return min(1.0, alpha / level * chance)
+
     return Analysis(
         control=control,
         means={
@@ -100,14 +149,16 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
         seeds={name: int(np.isfinite(rows.get(name, [])).sum()) for name in scores},
         mse=model.mse,
         df=model.df,
-        alpha=alpha / looks,
-        contrasts=simultaneous(
-            model,
-            pairs,
-            lambda count: dunnett_critical(count, model.df, alpha / looks),
-            lambda t, count: min(1.0, looks * dunnett_tail(t, count, model.df)),
+        alpha=level,
+        contrasts=simultaneous(model, pairs, critical, tail),
+        notes=(
+            *model.notes,
+            *_notes(control in rows, alpha, looks),
+            *spread_notes(model, control),
         ),
-        notes=model.notes + _notes(control in rows, alpha, looks),
+        f=model.f,
+        f_p=model.f_p,
+        chains=chains,
     )
 
 
@@ -156,6 +207,6 @@ def _notes(control_has_scores: bool, alpha: float, looks: int) -> tuple[str, ...
     if not control_has_scores:
         notes.append("the control has no scores: nothing can be compared with it")
     if looks > 1:
-        level = 100 * (1 - alpha / looks)
+        level = 100 * (1 - level_of_look(alpha, looks))
         notes.append(f"alpha {alpha:g} split over {looks} declared looks: {level:.4g} % intervals")
     return tuple(notes)

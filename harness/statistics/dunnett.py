@@ -63,6 +63,13 @@ def dunnett_tail(statistic: float, contrasts: int, df: int) -> float:
     return float(min(1.0, weights_S @ any_exceeds_SX @ weights_X))
 
 
+def as_dunnett(alpha: float, contrasts: int, df: int, chains: int) -> float:
+    """Gives the error rate at which Dunnett's intervals are as wide as Bonferroni's over `chains`
+    are at `alpha`: it is below that. Raises ValueError as `dunnett_tail` does.
+    """
+    return dunnett_tail(float(stats.t.isf(alpha / 2 / chains, df)), contrasts, df)
+
+
 @lru_cache(maxsize=1024)
 def dunnett_critical(contrasts: int, df: int, alpha: float) -> float:
     """Gives the value that the largest of `contrasts` absolute statistics exceeds with chance

@@ -59,7 +59,7 @@ def verdict(
         raise ValueError(f"no contrast of {design!r} with {analysis.control!r}; known: {compared}")
     if not 0 <= region < math.inf:
         raise ValueError(f"the region of equivalence must be finite and not negative, got {region}")
-    if not contrast.has_interval:
+    if contrast.note:
         return Verdict(
             kind="undecided",
             needs=None,
@@ -76,7 +76,8 @@ def _decided(contrast: Contrast, region: float, higher_is_better: bool) -> Verdi
     lower, upper = contrast.lower, contrast.upper
     shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     kind: Literal["better", "worse", "equal"]
-    if -region <= lower and upper <= region:
+    more = (contrast.widened - 1) * (upper - lower) / 2
+    if -region <= lower - more and upper + more <= region:
         kind, short = "equal", f"equal within {region:g}"
         text = f"{short}: {shown}"
         if lower > 0 or upper < 0:
@@ -120,7 +121,7 @@ def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap:
             region / residual_sd,
             designs=analysis.designs_compared,
             seeds=seeds,
-            alpha=analysis.alpha,
+            alpha=analysis.dunnett_alpha,
         )
 
     totals = range(contrast.seeds + 1, seed_cap + 1)

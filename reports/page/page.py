@@ -70,7 +70,7 @@ def page(
         study=study,
         not_drawn=not_drawn,
         scale=_scale(results.runs),
-        answer=sentences(answer, len(study.seeds)),
+        answer=all_sentences(facts.answers, len(study.seeds)),
         score=in_words(answer.primary),
         control=answer.analysis.control,
         level=_percent(answer),
@@ -89,9 +89,15 @@ def page(
         missing=answer.missing,
         not_applicable=_not_applicable(results),
         method=_method(answer, study),
-        notes=(*answer.analysis.notes, *study.notes),
+        notes=(*_notes(facts.answers), *study.notes),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
+
+
+def all_sentences(answers: Sequence[Answer], seeds_asked: int) -> list[str]:
+    """The answer on the first endpoint, a sentence for each other, then what limits the first."""
+    first, *limits = sentences(answers[0], seeds_asked)
+    return [first, *(sentences(other, seeds_asked)[0] for other in answers[1:]), *limits]
 
 
 def sentences(answer: Answer, seeds_asked: int) -> list[str]:
@@ -101,7 +107,7 @@ def sentences(answer: Answer, seeds_asked: int) -> list[str]:
     if not answer.verdicts:
         who = "no other cell has a" if answer.analysis.seeds[control] else "it has no"
         why = f"the control is {control}, and {who} score to compare"
-        return [f"No verdict: {why}.", *_limits(answer, seeds_asked)]
+        return [f"No verdict on {score}: {why}.", *_limits(answer, seeds_asked)]
     kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
     for cell, verdict in answer.verdicts.items():
         kinds[verdict.kind].append(cell)
@@ -174,6 +180,14 @@ def _not_applicable(results: Results) -> list[tuple[str, str]]:
         for what, why in row.not_applicable.items()
     ]
     return list(dict.fromkeys(pairs))
+
+
+def _notes(answers: Sequence[Answer]) -> list[str]:
+    """What each analysis must say, beside its score where there are several."""
+    pairs = [
+        (in_words(answer.primary), note) for answer in answers for note in answer.analysis.notes
+    ]
+    return [note if len(answers) == 1 else f"{score}: {note}" for score, note in pairs]
 
 
 def _margin(answer: Answer, declared: bool) -> str:

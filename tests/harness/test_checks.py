@@ -13,7 +13,8 @@ from harness.commands import show
 from harness.commands.show import console
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder
-from harness.planning.checks import left_over, same_runs
+from harness.planning.checks import check, left_over, same_runs
+from harness.planning.endpoints import in_words
 from harness.planning.plan import plan, write_study
 from harness.planning.prepare import prepared
 from harness.runs.kept import read_checkpoint, read_weights, write_checkpoint, write_weights
@@ -45,6 +46,81 @@ def test_a_name_that_nothing_answers(
         with pytest.raises(SettingError, match=message):
             ask(tiny.with_fields(changes))
     assert not (outputs / "runs").exists()
+
+
+RECALL = {"score": "retrieval/mean_recall", "equal_within": 1.0}
+LOSS = {"score": "validation/itm_loss", "equal_within": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            {"score": "validation/itm_los"},
+            r"score \(setting endpoints\.1\.score\) 'validation/itm_los'; did you mean "
+            "'validation/itm_loss'",
+        ),
+        ({"better": "higher"}, r"endpoints\.1\.better is 'higher', but of .*itm_loss lower is"),
+        ({"better": "up"}, r"endpoints\.1\.better: must be 'higher' or 'lower'"),
+        ({"equal_within": 0}, r"endpoints\.1\.equal_within: must be greater than 0"),
+        ({"score": "retrieval/mean_recall"}, "endpoints: the same score twice: .*mean_recall"),
+        ({"scores": 1}, "unknown field of Endpoint 'scores'; did you mean 'score'"),
+    ],
+)
+def test_an_endpoint_that_nothing_answers(
+    tiny: Study, outputs: Path, second: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        Lab(outputs).plan(tiny.with_fields({"endpoints": [RECALL, LOSS | second]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"endpoints": [{"score": "a/b"}]}, r"endpoints\.0\.equal_within: is needed"),
+        (
+            {"endpoints": [RECALL | {"score": f"a/{i}"} for i in range(6)]},
+            "endpoints: must have at most 5 items",
+        ),
+        (
+            {"endpoints": [RECALL], "primary": "validation/itm_loss"},
+            "primary is for a study without endpoints: leave it out",
+        ),
+        ({"endpoints": [RECALL], "equal_within": 2.0}, "equal_within is for a study without"),
+        ({"endpoint_order": "random"}, "endpoint_order: must be 'equals' or 'ordered'"),
+    ],
+)
+def test_endpoints_that_do_not_fit(tiny: Study, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        tiny.with_fields(changes)
+
+
+def test_every_endpoint_is_a_score_that_tuning_did_not_see(tiny: Study, outputs: Path) -> None:
+    study = tiny.with_fields({"endpoints": [RECALL, LOSS | {"better": "lower"}]})
+    Lab(outputs).plan(study)
+    with pytest.raises(SettingError, match=r"endpoints\.1 'validation/itm_loss' is measured on"):
+        check(plan(study, outputs), tuned=True)
+    changed = study.with_field("endpoints.validation/itm_loss.equal_within", 0.2)
+    assert [endpoint.equal_within for endpoint in changed.judged] == [1.0, 0.2]
+
+
+def test_the_plan_says_what_each_endpoint_can_show(tiny: Study) -> None:
+    (alone,) = in_words(tiny)
+    assert "2 seeds find with 80 % chance" in alone and "(a default, not declared)" in alone
+    orders = {}
+    for order in ("equals", "ordered"):
+        *each, both = in_words(
+            tiny.with_fields({"endpoints": [RECALL, LOSS], "endpoint_order": order})
+        )
+        assert (
+            both == f"Verdicts are about 2 endpoints ({order}), which share an error rate of 0.05."
+        )
+        assert "within 0.1 count as equal (declared)" in each[1]
+        orders[order] = each[0].split(" residual")[0]
+    found = [
+        float(said.rpartition(" ")[2]) for said in (alone.split(" residual")[0], *orders.values())
+    ]
+    assert found[0] == found[2] < found[1]  # of one contrast, all of alpha is the first endpoint's
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from architectures.frozen import SettingError
+from harness.endpoint import Endpoint
 from harness.export.export import export
 from harness.lab import Lab
 from harness.outputs.find import find_run
@@ -79,6 +80,8 @@ def right(results: Results) -> None:
     assert (study.name, study.control, study.primary) == ("smoke", "6+6", "retrieval/mean_recall")
     assert study.question == "Does a study run from plan to report?"
     assert (study.equal_within, study.alpha, study.looks) == (1.0, 0.05, 1)
+    assert study.endpoints == () and study.endpoint_order == "equals"
+    assert study.judged == (Endpoint(score="retrieval/mean_recall", equal_within=1.0),)
     assert (study.axis, study.seeds, study.budget_unit) == ("text_layers", (0, 1), "steps")
     assert study.settings["batch_size"] == 32 and study.notes == ()
 

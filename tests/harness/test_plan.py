@@ -11,7 +11,7 @@ from harness.outputs.tuning_records import CellChoice
 from harness.planning.plan import plan, write_study
 from harness.planning.prepare import prepared
 from harness.planning.price import estimates
-from harness.study import Cell, Study, Variant
+from harness.study import Cell, Endpoint, Study, Variant
 
 
 def with_variant(study: Study, variant: Variant) -> Study:
@@ -95,6 +95,24 @@ def test_the_study_is_written_down(tiny: Study, outputs: Path) -> None:
     first = written.rows[0]
     assert (first.cell, first.seed, first.design) == ("k1", 0, "split_bert")
     assert first.config["text_layers"] == 1 and first.config["pooler"] is False  # a default
+
+
+def test_endpoints_are_written_down_and_change_no_run(tiny: Study, outputs: Path) -> None:
+    endpoints = (
+        Endpoint(score="retrieval/mean_recall", equal_within=2.0, better="higher"),
+        Endpoint(score="validation/itm_loss", equal_within=0.1),
+    )
+    asked = {"endpoints": endpoints, "endpoint_order": "ordered"}
+    planned = plan(tiny.with_fields(asked), outputs)
+    assert [row.spec for row in planned.rows] == [row.spec for row in plan(tiny, outputs).rows]
+    write_study(planned, outputs)
+    written = StudyRecord.read(study_file(outputs, "tiny"))
+    assert (written.judged, written.endpoint_order) == (endpoints, "ordered")
+    assert (written.primary, written.equal_within) == ("retrieval/mean_recall", 2.0)
+    assert written.margin_declared and Study.model_validate(written.settings).judged == endpoints
+    write_study(plan(tiny, outputs), outputs)
+    alone = StudyRecord.read(study_file(outputs, "tiny"))
+    assert alone.endpoints == () and alone.judged == tiny.judged
 
 
 def test_tuned_settings_are_put_over_the_studys_own(tiny: Study, outputs: Path) -> None:

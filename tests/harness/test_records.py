@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from harness.commands.show import _silent
+from harness.endpoint import Endpoint
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import (
@@ -41,6 +42,11 @@ STUDY = StudyRecord(
     margin_declared=False,
     left_over=("b" * 16,),
     equal_within=0.5,
+    endpoints=(
+        Endpoint(score="retrieval/mean_recall", equal_within=0.5),
+        Endpoint(score="validation/itm_loss", equal_within=0.1, better="lower"),
+    ),
+    endpoint_order="ordered",
     alpha=0.01,
     looks=2,
     axis="text_layers",

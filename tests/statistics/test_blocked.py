@@ -89,6 +89,51 @@ def test_missing_cells_are_least_squares_on_what_is_there() -> None:
     assert analysis.contrasts[1].se == pytest.approx(math.sqrt(variance))
 
 
+def test_f_of_the_designs_is_the_blocked_anova() -> None:
+    two = analyse(table([0.50, 0.54, 0.52], [0.53, 0.58, 0.55]), "c")
+    paired = stats.ttest_rel([0.53, 0.58, 0.55], [0.50, 0.54, 0.52])
+    assert two.f == pytest.approx(paired.statistic**2)
+    assert two.f_p == pytest.approx(paired.pvalue)
+
+    scores_DS = np.random.default_rng(2).normal(size=(4, 5))
+    found = analyse(table(*scores_DS.tolist()), "c")
+    of_designs = 5 * np.var(scores_DS.mean(axis=1), ddof=1)
+    assert found.f == pytest.approx(of_designs / found.mse)
+    assert found.f_p == pytest.approx(stats.f.sf(found.f, 3, 12))
+    assert found.residual_sd == pytest.approx(math.sqrt(found.mse))
+
+    scores_DS[1, 2] = NAN  # by two models with and without designs
+    seeds_NS = np.tile(np.eye(5), (4, 1))
+    designs_ND = np.repeat(np.eye(4)[:, 1:], 5, axis=0)
+    there = np.isfinite(scores_DS.ravel())
+    rss = [
+        np.linalg.lstsq(columns[there], scores_DS.ravel()[there])[1].item()
+        for columns in (seeds_NS, np.hstack([seeds_NS, designs_ND]))
+    ]
+    f = (rss[0] - rss[1]) / 3 / (rss[1] / 11)
+    found = analyse(table(*scores_DS.tolist()), "c")
+    assert found.f == pytest.approx(f) and found.f_p == pytest.approx(stats.f.sf(f, 3, 11))
+
+
+def test_the_fit_is_that_of_statsmodels() -> None:
+    """Figures of its version 0.15: ols("y ~ C(design) + C(seed)") and anova_lm(typ=2)."""
+    found = analyse(
+        table([51.2, 49.8, 50.9, 52.4], [53.1, NAN, 52.2, 54.6], [50.4, 50.1, 51.7, NAN]), "c"
+    )
+    assert (found.f, found.f_p) == pytest.approx((8.051054458088808, 0.03959467104735127))
+    assert (found.mse, found.df) == (pytest.approx(0.3567619047619064), 4)
+    deltas = [contrast.delta for contrast in found.contrasts]
+    assert deltas == pytest.approx([1.822857142857171, 0.16285714285715613])
+    errors = [contrast.se for contrast in found.contrasts]
+    assert errors == pytest.approx([0.4735507788358662] * 2)  # the pooled variance is the larger
+
+
+@pytest.mark.parametrize("scores", [{"c": {0: 1.0}}, {"c": {0: 1.0, 1: NAN}, "d": {0: 2.0}}])
+def test_without_degrees_of_freedom_there_is_no_f(scores: dict[str, dict[int, float]]) -> None:
+    found = analyse(scores, "c")
+    assert math.isnan(found.f) and math.isnan(found.f_p)
+
+
 @pytest.mark.parametrize("gap", ["absent", NAN, math.inf])
 def test_a_score_that_is_not_finite_is_a_missing_one(gap: object) -> None:
     scores = table([1, 2, 4], [2, 4, 4], [0, 1, 2])

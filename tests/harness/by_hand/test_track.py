@@ -11,9 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from architectures.frozen import SettingError
+from harness.endpoint import Endpoint
 from harness.lab import Lab
 from harness.outputs.files import TrackingError
-from harness.outputs.folder import RunFolder
+from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import ScoresRecord, StudyRecord
 from harness.results import entries, to_mlflow
 from harness.results.folders import load
@@ -157,15 +158,34 @@ def test_the_store_can_be_rebuilt(outputs: Path, by_hand: ByHand, schema: bytes)
     assert rows_of_store(outputs) == before
 
 
+def test_endpoints_are_read_from_folders_and_store(outputs: Path, by_hand: ByHand) -> None:
+    endpoints = (
+        Endpoint(score="retrieval/mean_recall", equal_within=1.0),
+        Endpoint(score="validation/itc_loss", equal_within=0.1, better="lower"),
+    )
+    asked = {"endpoints": endpoints, "endpoint_order": "ordered"}
+    study = by_hand(outputs).model_copy(update=asked)
+    study.write(study_file(outputs, study.name))
+    Tracker(outputs).publish(study)
+    for results in (load(outputs, "by_hand"), read_back(outputs)):
+        assert results.study == study and results.study.judged == endpoints
+
+
 def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_path: Path) -> None:
     tracker = Tracker(outputs)
     study = by_hand(outputs)
     tracker.publish(study)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("<p>so it is</p>")
-    tracker.log_answer(
-        study, {"2 text layers": "worse"}, {"2 text layers": 1.5}, tmp_path / "report"
-    )
+    verdicts = {study.primary: {"2 text layers": "worse"}, "a/b": {"2 text layers": "equal"}}
+    scores = {study.primary: {"2 text layers": 1.5}, "a/b": {"2 text layers": 2.5}}
+    tracker.log_answer(study, verdicts, scores, tmp_path / "report")
+    client = MlflowClient(tracking_uri=default_uri(outputs))
+    (experiment,) = client.search_experiments(filter_string="name = 'by_hand'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`fuselab.kind` = 'study'")
+    assert parent.data.metrics == {"primary/2 text layers": 1.5, "endpoint/a/b/2 text layers": 2.5}
+    said = {name: text for name, text in parent.data.tags.items() if name.startswith("verdict")}
+    assert said == {"verdict.2 text layers": "worse", "verdict/a/b.2 text layers": "equal"}
     assert list(outputs.glob("mlartifacts/by_hand/*/artifacts/report/index.html"))
 
 
