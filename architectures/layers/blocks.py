@@ -109,9 +109,9 @@ class Embeddings(nn.Module):
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = Dropout(backbone.dropout)
 
-    def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
-        """Embeds ids (B, L) as flat tokens (T, D). Raises `ValueError` for a text longer than the
-        table.
+    def forward(self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None) -> Tensor:
+        """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
+        row. Raises `ValueError` for a text longer than the table.
         """
         length, first = ids_BL.shape[1], self.first_position
         if length > self.rows - first:
@@ -121,6 +121,9 @@ class Embeddings(nn.Module):
                 "lower the data's max_tokens or raise the backbone's max_positions"
             )
         x_TD = self.word(layout.pack(ids_BL.unsqueeze(-1)).squeeze(-1))
+        if first_D is not None:
+            is_first_BL = torch.arange(length, device=ids_BL.device).eq(0).expand_as(ids_BL)
+            x_TD = torch.where(layout.pack(is_first_BL.unsqueeze(-1)), first_D, x_TD)
         kind_D = None if self.token_type is None else self.token_type.weight[0]
         if self.position is not None:
             place_LD = self.position.weight[first : first + length]
@@ -176,6 +179,7 @@ class Layer(nn.Module):
         *,
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
+        alone: bool = False,
         spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
         inside: CrossingInside | None = None,
     ) -> Tensor:
@@ -186,14 +190,17 @@ class Layer(nn.Module):
         read_at_BR: (B, R) positions that are computed from self-attention on; all are still read
         keep: a list that receives the probabilities (B, H, Q, K) of cross-attention, of a layer
             without it those of self-attention
+        alone: leave cross-attention out, of a layer that text also goes through by itself
         spread: where self-attention runs once per different image, called before the next step:
             flat tokens of these -> of every row, with their layout
         inside: cross-attention that joins self-attention before its residual
         Raises `TypeError` where the layer crosses and there is nothing to read.
         """
-        if self.crosses and read is None:
+        if self.crosses and read is None and not alone:
             raise TypeError("this layer has cross-attention and needs what it reads")
         for step in self.order:
+            if alone and step in ("cross", "cross_mlp"):
+                continue
             if spread is not None and step != "self":
                 (x_TD, layout), spread = spread(x_TD), None
             norm: nn.Module = getattr(self, NORMS[step])

@@ -32,6 +32,10 @@ FIELDS = {
         {"text_encoder": "distilbert", "fusion_layers": 3},
         {"text_encoder": "distilbert", "text_layers": 2, "fusion_layers": 0},
     ],
+    "shared_stack": [
+        {},
+        {"cross_every": 3, "itc_layer": 2, "pooler": True, "type_embeddings": True},
+    ],
     "dual_encoder": [{}, {"text_layers": 2}],
     "bridge": [
         {},
