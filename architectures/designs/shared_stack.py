@@ -55,6 +55,7 @@ class SharedStack(OneWay):
             no_images="",
             no_decoder="",
             itc_reads=itc_reads(cls.name, config, backbone, depth),
+            itc_own_pass=True,
             text_layers=depth,
             fusion_layers=depth,
             image_layers=image_layers(cls.name, config, backbone),

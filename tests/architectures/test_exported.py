@@ -140,7 +140,7 @@ def towers_agree(design, batch, folder: Path, absent) -> None:
     if exported.TEXT not in absent:
         said = text_encoder(folder, ids, real)
         # The states of a stack that is read twice are those from which fusion starts.
-        first_alone = fused_inside or design.name == "shared_stack"
+        first_alone = fused_inside or design.name in ("shared_stack", "gated_insertion")
         close(
             *((said[:, 0], text.pooled_BD) if first_alone else (said[real], text.tokens_BLD[real]))
         )

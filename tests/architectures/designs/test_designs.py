@@ -36,6 +36,12 @@ FIELDS = {
         {},
         {"cross_every": 3, "itc_layer": 2, "pooler": True, "type_embeddings": True},
     ],
+    "gated_insertion": [
+        {},
+        {"every": 3, "itc_layer": 1, "gate": "scalar"},
+        {"places": [0, 7], "gate": "none"},
+        {"places": []},
+    ],
     "dual_encoder": [{}, {"text_layers": 2}],
     "bridge": [
         {},
