@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, TextStates
+from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer
 from architectures.layout import Layout
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
 from architectures.stacks.towers import image_layers, itc_reads, not_causal, stack_slots
 
 
@@ -50,10 +51,14 @@ class SharedStack(OneWay):
         """Says that all layers are of text alone and all fuse."""
         assert isinstance(config, SharedStackConfig)
         not_causal(cls.name, backbone)
+        if not config.self_attention:
+            raise SettingError(
+                f"{cls.name}: text by itself goes through the same layers; leave self_attention on"
+            )
         depth = backbone.text_layers
         return Facts(
-            no_images="",
-            no_decoder="",
+            no_images=no_images(cls.name, config),
+            no_decoder=no_decoder(config),
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=True,
             text_layers=depth,

@@ -21,11 +21,14 @@ FIELDS = {
         {"text_layers": 0},
         {"text_layers": 3, "cross_every": 2, "type_embeddings": True, "pooler": True},
         {"text_layers": 8},
+        {"attention": "joint", "type_embeddings": True},
+        {"self_attention": False, "cross_every": 2},
     ],
     "full_text_deep_fusion": [
         {},
         {"fusion_layers": 0},
         {"text_layers": 0, "fusion_layers": 3, "fusion_from": "first"},
+        {"fusion_layers": 2, "attention": "joint"},
     ],
     "distilbert_fusion": [
         {"distil_layers": 3},
@@ -35,6 +38,7 @@ FIELDS = {
     "shared_stack": [
         {},
         {"cross_every": 3, "itc_layer": 2, "pooler": True, "type_embeddings": True},
+        {"attention": "joint"},
     ],
     "gated_insertion": [
         {},
