@@ -281,7 +281,8 @@ def test_kept_attention_is_what_was_used(make, batch, name, fields):
     assert probabilities.shape == (8, 2, 7, 5)
     given = probabilities.sum(-1)
     module = design.get_submodule(layer)
-    if (isinstance(module, Layer) and not module.crosses) or isinstance(module, ViTBlock):
+    one_softmax = isinstance(module, Layer) and (module.joint or not module.crosses)
+    if one_softmax or isinstance(module, ViTBlock):
         assert ((given > 0) & (given < 1)).all()  # the rest goes to words, under the same softmax
     else:
         torch.testing.assert_close(given, torch.ones(8, 2, 7).double())
