@@ -18,7 +18,7 @@ from architectures.backbone import Backbone, TextName
 from architectures.contract import DesignConfig, Facts
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Embeddings, Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
 from architectures.stacks.towers import image_layers, itc_reads, stack_slots
 from architectures.weights.from_transformers import check_sizes
 from architectures.weights.slots import Rule, choose, named
@@ -81,8 +81,8 @@ class DistilbertFusion(OneWay):
         k, m = _depth(config, backbone, "text_layers"), _depth(config, backbone, "fusion_layers")
         return Facts(
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
-            no_images="",
-            no_decoder="",
+            no_images=no_images(cls.name, config),
+            no_decoder=no_decoder(config),
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=m,

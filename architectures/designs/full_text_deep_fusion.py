@@ -18,7 +18,7 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
 from architectures.layers.blocks import Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
 from architectures.stacks.towers import (
     image_layers,
     itc_reads,
@@ -63,8 +63,8 @@ class FullTextDeepFusion(OneWay):
         k, m = text_layers(cls.name, config.text_layers, backbone), config.fusion_layers
         return Facts(
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
-            no_images="",
-            no_decoder="",
+            no_images=no_images(cls.name, config),
+            no_decoder=no_decoder(config),
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=m,

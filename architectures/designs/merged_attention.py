@@ -22,6 +22,7 @@ from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Pooler, with_first
 from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone
 from architectures.stacks.towers import (
+    ONE_SOFTMAX,
     TowersConfig,
     TwoTowers,
     image_layers,
@@ -31,7 +32,7 @@ from architectures.stacks.towers import (
     stack_slots,
     text_layers,
 )
-from architectures.stacks.vit_stack import BY_ITSELF, NO_ALIGN, NO_IMAGES
+from architectures.stacks.vit_stack import BY_ITSELF, NO_ALIGN
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 
@@ -111,7 +112,7 @@ class MergedAttention(TwoTowers):
         depth = text_layers(cls.name, config.text_layers, backbone)
         return Facts(
             no_fuse="" if joint else "fusion_layers = 0 leaves no joint layer",
-            no_images=NO_IMAGES,
+            no_images=ONE_SOFTMAX,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             text_layers=depth,
             fusion_layers=joint,
@@ -240,7 +241,7 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
         raise SettingError("merged_attention: over patches fusion_layers must be at least 1")
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
-        no_images=NO_IMAGES,
+        no_images=ONE_SOFTMAX,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(width, width),

@@ -16,7 +16,7 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
 from architectures.layers.blocks import Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers
+from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
 from architectures.stacks.towers import image_layers, itc_reads, not_causal, text_layers
 from architectures.weights.slots import Rule, choose, named
 
@@ -55,8 +55,8 @@ class SplitBert(OneWay):
         n = backbone.text_layers
         return Facts(
             no_fuse="" if k < n else f"text_layers = {k} leaves no fusion layer",
-            no_images="",
-            no_decoder="",
+            no_images=no_images(cls.name, config),
+            no_decoder=no_decoder(config),
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=n - k,

@@ -45,16 +45,27 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, asking_TD: Tensor, asking: Layout, read: Read, *, keep: list[Tensor] | None = None
+        self,
+        asking_TD: Tensor,
+        asking: Layout,
+        read: Read,
+        *,
+        beside: Read | None = None,
+        keep: list[Tensor] | None = None,
     ) -> Tensor:
         """Attends: flat tokens (T, D), which stand where `asking` says, read `read` -> (T, D).
 
-        `keep` receives the probabilities (B, H, Q, K), before dropout; they are part of the
-        autograd graph, so gradients with respect to them can be taken.
+        beside: what is read under the same softmax, by the same maps
+        keep: receives the probabilities (B, H, Q, K), before dropout; they are part of the autograd
+            graph, so gradients with respect to them can be taken
         """
         q = asking.heads(self.query(asking_TD), self.heads)
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
         bias = read.bias_B11K
+        if beside is not None:
+            other_k, other_v = (beside.heads(part, self.heads) for part in (self.key, self.value))
+            k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
+            bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
             bias = later_QK if bias is None else bias + later_QK
@@ -109,9 +120,9 @@ class Embeddings(nn.Module):
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = Dropout(backbone.dropout)
 
-    def forward(self, ids_BL: Tensor, layout: Layout) -> Tensor:
-        """Embeds ids (B, L) as flat tokens (T, D). Raises `ValueError` for a text longer than the
-        table.
+    def forward(self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None) -> Tensor:
+        """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
+        row. Raises `ValueError` for a text longer than the table.
         """
         length, first = ids_BL.shape[1], self.first_position
         if length > self.rows - first:
@@ -121,6 +132,9 @@ class Embeddings(nn.Module):
                 "lower the data's max_tokens or raise the backbone's max_positions"
             )
         x_TD = self.word(layout.pack(ids_BL.unsqueeze(-1)).squeeze(-1))
+        if first_D is not None:
+            is_first_BL = torch.arange(length, device=ids_BL.device).eq(0).expand_as(ids_BL)
+            x_TD = torch.where(layout.pack(is_first_BL.unsqueeze(-1)), first_D, x_TD)
         kind_D = None if self.token_type is None else self.token_type.weight[0]
         if self.position is not None:
             place_LD = self.position.weight[first : first + length]
@@ -145,20 +159,27 @@ class Layer(nn.Module):
         *,
         reads: int | None = None,
         order: tuple[Step, ...] = ("self", "cross", "mlp"),
+        joint: bool = False,
     ) -> None:
-        """`reads`: width of the other modality's tokens; None: there is no cross-attention."""
+        """Builds the parts of the steps.
+
+        reads: width of the other modality's tokens; None: there is no cross-attention
+        joint: self-attention reads them too, under one softmax, in place of cross-attention
+        """
         super().__init__()
         kind, width, dropout = backbone.text_kind, backbone.text_width, backbone.dropout
         self.pre_norm = kind.pre_norm
-        self.crosses = reads is not None
-        self.order = order if self.crosses else tuple(s for s in order if s in ("self", "mlp"))
+        self.crosses, self.joint = reads is not None, joint
+        attends_apart = self.crosses and not joint
+        self.order = order if attends_apart else tuple(s for s in order if s in ("self", "mlp"))
 
         def attention(read: int, causal: bool) -> Attention:
             return Attention(width, backbone.text_heads, reads=read, dropout=dropout, causal=causal)
 
-        self.self_attention = attention(width, kind.causal)
-        self.self_norm = nn.LayerNorm(width, eps=kind.eps)
-        if reads is not None:
+        if "self" in self.order:
+            self.self_attention = attention(width, kind.causal)
+            self.self_norm = nn.LayerNorm(width, eps=kind.eps)
+        if reads is not None and attends_apart:
             self.cross_attention = attention(reads, False)
             self.cross_norm = nn.LayerNorm(width, eps=kind.eps)
         if "cross_mlp" in self.order:
@@ -176,6 +197,7 @@ class Layer(nn.Module):
         *,
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
+        alone: bool = False,
         spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
         inside: CrossingInside | None = None,
     ) -> Tensor:
@@ -185,15 +207,20 @@ class Layer(nn.Module):
         read: the other modality, of a layer that `crosses`
         read_at_BR: (B, R) positions that are computed from self-attention on; all are still read
         keep: a list that receives the probabilities (B, H, Q, K) of cross-attention, of a layer
-            without it those of self-attention
+            without it those of self-attention (`WordsToImage` keeps their part of the image)
+        alone: leave cross-attention out, of a layer that text also goes through by itself
         spread: where self-attention runs once per different image, called before the next step:
             flat tokens of these -> of every row, with their layout
         inside: cross-attention that joins self-attention before its residual
         Raises `TypeError` where the layer crosses and there is nothing to read.
         """
-        if self.crosses and read is None:
+        if self.crosses and read is None and not alone:
             raise TypeError("this layer has cross-attention and needs what it reads")
+        if read_at_BR is not None and "self" not in self.order:
+            x_TD, layout = layout.at(x_TD, read_at_BR)
         for step in self.order:
+            if alone and step in ("cross", "cross_mlp"):
+                continue
             if spread is not None and step != "self":
                 (x_TD, layout), spread = spread(x_TD), None
             norm: nn.Module = getattr(self, NORMS[step])
@@ -204,9 +231,9 @@ class Layer(nn.Module):
                     x_TD, asking = layout.at(x_TD, read_at_BR)
                     h_TD = layout.at(h_TD, read_at_BR)[0] if self.pre_norm else x_TD
                     layout = asking
-                added_TD = self.self_attention(
-                    h_TD, layout, own, keep=None if self.crosses else keep
-                )
+                beside = read if self.joint and not alone else None
+                kept = None if self.crosses and not self.joint else keep
+                added_TD = self.self_attention(h_TD, layout, own, beside=beside, keep=kept)
             elif step == "cross":
                 assert read is not None
                 added_TD = self.cross_attention(h_TD, layout, read, keep=keep)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from architectures.layers.blocks import Attention
+from architectures.layers.blocks import MLP, Attention
 from architectures.layers.dropout import Dropout
 from architectures.layers.read import Read
 from architectures.layout import Layout
@@ -56,3 +56,40 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.gamma.tanh() if self.squashed else self.gamma)
+
+
+class GatedMLP(MLP):
+    """A gated MLP adds to tokens (T, D), through a gate, what an MLP makes of them, normed."""
+
+    node: ClassVar[str] = "mlp"
+
+    def __init__(self, width: int, inner: int, gate: GateKind, gate_start: float) -> None:
+        super().__init__(width, inner)
+        self.norm = nn.LayerNorm(width)
+        self.gate = None if gate == "none" else Gate(gate, gate_start)
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        added_TD = super().forward(self.norm(x_TD))
+        return x_TD + (added_TD if self.gate is None else self.gate(added_TD))
+
+
+class GatedLayer(nn.Module):
+    """A gated layer stands between two layers of a stack: x + tanh(a) CA(LN x), then
+    x + tanh(b) MLP(LN x), so that with a = b = 0 the stack is what it was (Flamingo).
+    """
+
+    node: ClassVar[str] = "gated layer"
+
+    def __init__(self, attention: Attention, inner: int, gate: GateKind, gate_start: float) -> None:
+        """`inner`: width inside the MLP."""
+        super().__init__()
+        width = attention.query.in_features
+        self.crossing = Crossing(attention, gate, gate_start, nn.LayerNorm(width))
+        self.mlp = GatedMLP(width, inner, gate, gate_start)
+
+    def forward(
+        self, x_TD: Tensor, layout: Layout, read: Read, *, keep: list[Tensor] | None = None
+    ) -> Tensor:
+        """Lets tokens (T, D) read, and returns them; `keep` as in `Attention`."""
+        changed_TD: Tensor = self.mlp(self.crossing(x_TD, layout, read, keep=keep))
+        return changed_TD

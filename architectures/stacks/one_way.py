@@ -10,18 +10,20 @@ import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.contract import Fused, ImageStates, TextStates
-from architectures.layers.blocks import Layer, Pooler, text_read, with_first
+from architectures.contract import Facts, Fused, ImageStates, TextStates
+from architectures.frozen import SettingError
+from architectures.layers.attention import WordsToImage
+from architectures.layers.blocks import Layer, Pooler, Step, text_read, with_first
 from architectures.layers.read import Read
 from architectures.stacks.answer_decoder import AnswerDecoder
-from architectures.stacks.towers import TowersConfig, TwoTowers, Types
+from architectures.stacks.towers import ONE_SOFTMAX, TowersConfig, TwoTowers, Types
 from architectures.weights.slots import FRESH
 
 
@@ -30,6 +32,12 @@ class OneWayConfig(TowersConfig):
 
     cross_every: Annotated[int, Field(ge=1)] = 1
     """Cross-attention in every j-th fusion layer, counted from the top; 1: in each."""
+    attention: Literal["separate", "joint"] = "separate"
+    """How words read the image. `separate`: by cross-attention, a sub-layer with weights of its own
+    (ALBEF); `joint`: self-attention reads image tokens beside the words, one softmax and the same
+    maps for both, the image fixed (CASA, T5Gemma 2's merged attention)."""
+    self_attention: bool = True
+    """Whether words read words in the layers in which they read the image."""
     type_embeddings: bool = False
     """Add a learnt row to text tokens and another to image tokens where they meet."""
     pooler: bool = False
@@ -37,16 +45,46 @@ class OneWayConfig(TowersConfig):
 
 
 def fusion_layers(config: OneWayConfig, backbone: Backbone, count: int) -> list[Layer]:
-    """Makes `count` fusion layers, lowest first; the last one always has cross-attention."""
+    """Makes `count` fusion layers, lowest first; the last one always reads the image."""
+    joint = config.attention == "joint"
+    order: tuple[Step, ...] = (
+        ("self", "cross", "mlp") if config.self_attention else ("cross", "mlp")
+    )
     crosses = [above % config.cross_every == 0 for above in reversed(range(count))]
-    return [Layer(backbone, reads=backbone.image_width if cross else None) for cross in crosses]
+    return [
+        Layer(backbone, reads=backbone.image_width, joint=joint, order=order)
+        if cross
+        else Layer(backbone)
+        for cross in crosses
+    ]
+
+
+def no_images(name: str, config: OneWayConfig) -> str:
+    """Says why text is not fused with several images; empty: it is. Raises `SettingError` where
+    words would read nothing at all.
+    """
+    joint = config.attention == "joint"
+    if joint and not config.self_attention:
+        raise SettingError(
+            f"{name}: attention 'joint' is self-attention; leave self_attention on, or set "
+            "attention to 'separate'"
+        )
+    return ONE_SOFTMAX if joint else ""
+
+
+def no_decoder(config: OneWayConfig) -> str:
+    """Says why no decoder of answers is made of the fusion layers; empty: one is."""
+    if config.attention == "joint":
+        return Facts.no_decoder
+    return "" if config.self_attention else "its layers have no self-attention to be made causal"
 
 
 class OneWay(TwoTowers, ABC):
     """Text states read image tokens in the layers of `fusion_stack`.
 
-    Roles: those of `TwoTowers`, `types`, `pooler`, and the fusion layers as the design names them;
-    for several images (`for_images`) layer `layers.j` is `layers.j.i` of image i.
+    Roles: those of `TwoTowers`, `types`, `pooler`, `image_projection`, and the fusion layers as the
+    design names them; for several images (`for_images`) layer `layers.j` is `layers.j.i` of image
+    i.
     """
 
     config: OneWayConfig
@@ -61,6 +99,9 @@ class OneWay(TwoTowers, ABC):
         text, image = backbone.text_width, backbone.image_width
         self.types = Types(text, image) if fuses and config.type_embeddings else None
         self.pooler = Pooler(text) if fuses and config.pooler else None
+        self.image_projection = None
+        if fuses and config.attention == "joint" and image != text:
+            self.image_projection = nn.Linear(image, text)
 
     @abstractmethod
     def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
@@ -94,13 +135,19 @@ class OneWay(TwoTowers, ABC):
         if self.types is not None:
             x_TD = x_TD + self.types.text_D
             tokens_UPE = image.distinct_UPD + self.types.image_D
+        if self.image_projection is not None:
+            tokens_UPE = self.image_projection(
+                image.distinct_UPD if tokens_UPE is None else tokens_UPE
+            )
         turns = itertools.cycle(
             Read.of_image(each, tokens_UPE) for each in self._of_each_place(image)
         )
         at_BR = with_first(read_at_BR)
         attention: dict[str, Tensor] = {}
         for name, layer in stack:
-            kept: list[Tensor] | None = [] if name in keep_attention else None
+            kept: list[Tensor] | None = None
+            if name in keep_attention:
+                kept = WordsToImage(layout.is_real_BL.shape[1]) if layer.joint else []
             last, read = layer is stack[-1][1], next(turns) if layer.crosses else None
             x_TD = layer(x_TD, layout, read, read_at_BR=at_BR if last else None, keep=kept)
             if kept and layer.crosses:
@@ -147,7 +194,7 @@ class OneWay(TwoTowers, ABC):
         )
         table = self.slots(self.config, self.backbone)
         fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
-        return frozenset({*crossing, *fresh, "types.", "pooler."})
+        return frozenset({*crossing, *fresh, "types.", "pooler.", "image_projection."})
 
 
 def _of_images(layer: Layer, count: int) -> nn.ModuleList:

@@ -16,6 +16,11 @@ from architectures.layers.blocks import Embeddings
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
 
+ONE_SOFTMAX = (
+    "words and image tokens share one softmax, and two pictures in it could not be told apart"
+)
+"""Why a design fuses no text with several images."""
+
 
 class ImageTowerConfig(DesignConfig):
     """ImageTowerConfig says how much of the image tower a design has."""

@@ -32,15 +32,12 @@ from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone
 from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
-from architectures.stacks.towers import Types, not_causal
+from architectures.stacks.towers import ONE_SOFTMAX, Types, not_causal
 from architectures.weights.slots import FRESH
 
 NO_ALIGN = (
     "words and patches meet in the first layer; separate_passes gives each modality a pass of its "
     "own"
-)
-NO_IMAGES = (
-    "words and image tokens share one softmax, and two pictures in it could not be told apart"
 )
 BY_ITSELF = "[CLS] and the class token, each after a pass of its modality by itself"
 """What ITC reads where `separate_passes` is on, for `Facts.itc_reads`."""
@@ -202,7 +199,7 @@ def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Fa
     not_causal(name, backbone)
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
-        no_images=NO_IMAGES,
+        no_images=ONE_SOFTMAX,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(backbone.image_width, backbone.image_width),

@@ -12,6 +12,7 @@ from architectures.weights.digests import sealed
 from architectures.weights.published import (
     albef,
     bert,
+    blip,
     blip2,
     bridgetower,
     clip,
@@ -37,6 +38,7 @@ BY_TYPE: Mapping[str, Format] = {
     "vilt": vilt.WHOLE,
     "visual_bert": visual_bert.WHOLE,
     "lxmert": lxmert.WHOLE,
+    "blip": blip.WHOLE,
     "blip-2": blip2.WHOLE,
 }
 """`model_type` of a folder's configuration -> how its kind is read."""
@@ -60,7 +62,7 @@ def of_folder(path: Path, config: Config) -> Format:
 def of_file(path: Path, state: Mapping[str, Tensor]) -> Format:
     for beginning, form in BY_NAME.items():
         if any(name.startswith(beginning) for name in state):
-            return form
+            return blip.FILE if form is albef.WHOLE and blip.is_blip(state) else form
     if (path.parent / "config.json").is_file():
         raise SettingError(f"{path} alone tells no sizes; give its folder, {path.parent}")
     raise SettingError(

@@ -41,6 +41,13 @@ BLIP2 = dict(
     ),
     num_query_tokens=3, image_text_hidden_size=8,
 )  # fmt: skip
+BLIP = dict(
+    text_config={
+        **TEXT, "vocab_size": 52, "encoder_hidden_size": 24, "projection_dim": 8, "eos_token_id": 3,
+        "bos_token_id": 50, "sep_token_id": 3,
+    },
+    vision_config=BLIP2["vision_config"], image_text_hidden_size=8,
+)  # fmt: skip
 CONFIGS = {
     "Bert": lambda: transformers.BertConfig(**TEXT),
     "Roberta": lambda: transformers.RobertaConfig(**ROBERTA),
@@ -55,6 +62,7 @@ CONFIGS = {
     "Vilt": lambda: transformers.ViltConfig(**VILT),
     "VisualBert": lambda: transformers.VisualBertConfig(**TEXT, visual_embedding_dim=24),
     "Lxmert": lambda: transformers.LxmertConfig(**LXMERT),
+    "Blip": lambda: transformers.BlipConfig(**BLIP),
     "Blip2": lambda: transformers.Blip2Config(**BLIP2),
     "BridgeTower": lambda: transformers.BridgeTowerConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, contrastive_hidden_size=8,

@@ -139,8 +139,10 @@ def towers_agree(design, batch, folder: Path, absent) -> None:
         close(*((said[:, 0], image.pooled_BD) if fused_inside else (said, image.tokens_BPD)))
     if exported.TEXT not in absent:
         said = text_encoder(folder, ids, real)
+        # The states of a stack that is read twice are those from which fusion starts.
+        first_alone = fused_inside or design.name in ("shared_stack", "gated_insertion")
         close(
-            *((said[:, 0], text.pooled_BD) if fused_inside else (said[real], text.tokens_BLD[real]))
+            *((said[:, 0], text.pooled_BD) if first_alone else (said[real], text.tokens_BLD[real]))
         )
 
 

@@ -67,28 +67,11 @@ def albef_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, JsonValue]:
-    """Tells the sizes; ALBEF's ViT and BERT have these constants whatever the file.
-
-    Raises `SettingError` for a file of BLIP's, which has ALBEF's names and is another model.
-    """
-    _check_not_blip(roles)
+    """Tells the sizes; ALBEF's ViT and BERT have these constants whatever the file."""
     sizes = {**image_sizes(roles), **text_sizes(roles), "text": "bert", "image_norm_eps": 1e-6}
     if "heads.itc.image.weight" in roles:
         sizes["itc_width"] = len(roles["heads.itc.image.weight"])
     return sizes
-
-
-def _check_not_blip(roles: Roles) -> None:
-    """Refuses BLIP (Li et al. 2022): text layers all cross, and are passed with and without
-    crossing; its captioners hold an answer decoder and no text encoder.
-    """
-    crosses = any(role.startswith("layers.0.cross") for role in roles)
-    if crosses or not any(role.startswith("layers.") for role in roles):
-        raise SettingError(
-            "it seems to be BLIP's, which has ALBEF's names: "
-            f"{'every text layer crosses' if crosses else 'it has no text encoder'}; no design "
-            "computes BLIP"
-        )
 
 
 def _design(config: Config, roles: Roles) -> tuple[str, dict[str, JsonValue]]:

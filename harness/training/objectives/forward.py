@@ -61,7 +61,7 @@ def terms(
         both_ways = compared(features, batch.identity, state, taught)
         alpha = 0.0 if taught is None else objectives.itc.distil * state.ramp
         by_objective["itc"], parts = itc.aligned(
-            *both_ways, state.temperature, objectives.itc, alpha
+            *both_ways, state.temperature, objectives.itc, alpha, state.bias
         )
         notes |= parts
         notes["itc_pair_cosine"] = both_ways[0].cosine_BK.detach().diagonal().mean()

@@ -1,10 +1,10 @@
-"""Image-text contrastive learning: with a learnable temperature, or with a margin.
+"""Image-text contrastive learning: with a learnable temperature, pair by pair, or with a margin.
 
 The loss is a symmetric cross-entropy of cosine / temperature (CLIP, Radford et al. 2021), over the
 batch or over a momentum teacher's features of it and a queue, with soft targets (ALBEF, Li et al.
-2021); or VSE++'s hinges (Faghri et al. 2018; fartashf/vsepp). The rule of identity holds in batch
-and queue alike: a caption that also describes another picture is not its negative, unless the
-setting `same` says so.
+2021); SigLIP's sum over pairs (Zhai et al. 2023); or VSE++'s hinges (Faghri et al. 2018;
+fartashf/vsepp). The rule of identity holds in batch and queue alike: a caption that also describes
+another picture is not its negative, unless the setting `same` says so.
 
 Letters: B rows (the batch), K candidates, of which the first B are the rows' own pairs in order.
 """
@@ -15,6 +15,7 @@ import dataclasses
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from harness.training.objectives.term import Term, full
 from harness.training.settings.objectives import ITC
@@ -132,16 +133,41 @@ def hinge(image_to_text: Scores, text_to_image: Scores, settings: ITC) -> Term:
     return hinge_one_way(image_to_text, settings) + hinge_one_way(text_to_image, settings)
 
 
+def sigmoid_one_way(scores: Scores, temperature: Tensor, bias: Tensor, same: str) -> Term:
+    """Sums -log sigmoid(+-(cosine / temperature + bias)) over the rows of one direction and all
+    their candidates, + where they match (SigLIP's loss, as its paper and `SiglipModel` have it).
+    """
+    logits_BK = full(scores.cosine_BK / temperature + bias)
+    shares_BK, left_out_BK = targets(scores, same)
+    sign_BK = torch.where(shares_BK > 0, 1.0, -1.0).to(logits_BK)
+    loss_BK = -F.logsigmoid(sign_BK * logits_BK).masked_fill(left_out_BK, 0.0)
+    return _term(loss_BK.sum(), logits_BK.masked_fill(left_out_BK, -torch.inf), scores)
+
+
+def sigmoid(
+    image_to_text: Scores, text_to_image: Scores, temperature: Tensor, bias: Tensor, same: str
+) -> Term:
+    """Adds up the pairs of both directions. The term counts 2 B items, so its mean is SigLIP's: the
+    sum over the pairs of a batch, each once, divided by B.
+    """
+    one = sigmoid_one_way(image_to_text, temperature, bias, same)
+    return one + sigmoid_one_way(text_to_image, temperature, bias, same)
+
+
 def aligned(
     image_to_text: Scores,
     text_to_image: Scores,
     temperature: Tensor,
     settings: ITC,
     alpha: float = 0.0,
+    bias: Tensor | None = None,
 ) -> tuple[Term, dict[str, Tensor]]:
     """Computes the loss that `settings.loss` names, and the curves of its parts. The arguments are
-    those of `contrastive`.
+    those of `contrastive`; `bias`: of `sigmoid`, which learns.
     """
+    if settings.loss == "sigmoid":
+        assert bias is not None
+        return sigmoid(image_to_text, text_to_image, temperature, bias, settings.same), {}
     if settings.loss == "softmax":
         return contrastive(image_to_text, text_to_image, temperature, settings.same, alpha)
     return hinge(image_to_text, text_to_image, settings), {}

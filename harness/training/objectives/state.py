@@ -1,5 +1,5 @@
-"""ObjectiveState holds what the objectives learn or remember between steps: the temperature, the
-queue, the momentum teacher.
+"""ObjectiveState holds what the objectives learn or remember between steps: the temperature, a
+bias, the queue, the momentum teacher.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.training.settings.objectives import Objectives
 
 class ObjectiveState(nn.Module):
     """The state of the objectives of one run. All of it stands in checkpoints; what learns (the
-    temperature) also stands in the optimizer.
+    temperature, the bias) also stands in the optimizer.
     """
 
     ramp: float
@@ -36,6 +36,7 @@ class ObjectiveState(nn.Module):
         self.ramp = 0.0 if objectives.teacher.ramp_epochs else 1.0
         self.temperature = nn.Parameter(torch.tensor(objectives.itc.temperature))
         taught, itc = objectives.taught(), objectives.itc
+        self.bias = nn.Parameter(torch.tensor(itc.bias)) if itc.loss == "sigmoid" else None
         self.twin = Twin(design, objectives.teacher, taught) if taught else None
         self.queue: Queue | None = None
         if "itc" in taught and itc.queue:
@@ -89,6 +90,8 @@ class ObjectiveState(nn.Module):
     def curves(self) -> dict[str, float]:
         """Returns the values of the training curves that are no means over steps."""
         values = {"temperature": float(self.temperature.detach())}
+        if self.bias is not None:
+            values["itc_bias"] = float(self.bias.detach())
         if self.twin is not None:
             values["itc_alpha"] = self.settings.itc.distil * self.ramp
             values["mlm_alpha"] = self.settings.mlm.distil * self.ramp

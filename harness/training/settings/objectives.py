@@ -21,12 +21,16 @@ class ITC(Frozen, allow_inf_nan=False):
     same: Literal["positive", "masked", "negative"] = "positive"
     """Other pairs that match (same group, picture or caption), in the batch and in the queue: they
     share the target, are left out, or (as published) are wrongly negative. A hinge has no target to
-    share: `positive` leaves them out."""
-    loss: Literal["softmax", "hinge_sum", "hinge_max"] = "softmax"
-    """`softmax`: cross-entropy of cosine / temperature. `hinge_sum`: by how much negatives come
-    within the margin of the own pair, added up over a row; `hinge_max`: of the hardest one alone
-    (VSE++), which from random weights may never leave all cosines equal, a loss of `margin`. Hinges
-    take cosines as they are; the temperature keeps its start, for ITM's draw."""
+    share: `positive` leaves them out; to `sigmoid` they match."""
+    loss: Literal["softmax", "sigmoid", "hinge_sum", "hinge_max"] = "softmax"
+    """`softmax`: cross-entropy of cosine / temperature. `sigmoid`: every pair of the batch by
+    itself, does it match or not, from cosine / temperature + a learnt bias, added up over a row
+    (SigLIP, Zhai et al. 2023, whose temperature starts at 0.1). `hinge_sum`: by how much negatives
+    come within the margin of the own pair, added up over a row; `hinge_max`: of the hardest one
+    alone (VSE++), which from random weights may never leave all cosines equal, a loss of `margin`.
+    Hinges take cosines as they are; the temperature keeps its start, for ITM's draw."""
+    bias: float = -10.0
+    """Start of the bias of `sigmoid`: nearly all pairs of a batch do not match."""
     margin: Annotated[float, Field(gt=0, le=2)] = 0.2
     """How far, in cosine, a hinge wants negatives below the own pair."""
     candidates: Literal["batch", "teacher"] = "batch"
@@ -59,7 +63,7 @@ class ITC(Frozen, allow_inf_nan=False):
             )
         if self.loss != "softmax" and (self.candidates == "teacher" or self.distil):
             raise ValueError(
-                f"itc.loss is {self.loss!r}, a hinge over the batch alone: set itc.candidates to "
+                f"itc.loss is {self.loss!r}, which is over the batch alone: set itc.candidates to "
                 "'batch' and itc.distil to 0"
             )
         return self

@@ -21,16 +21,30 @@ FIELDS = {
         {"text_layers": 0},
         {"text_layers": 3, "cross_every": 2, "type_embeddings": True, "pooler": True},
         {"text_layers": 8},
+        {"attention": "joint", "type_embeddings": True},
+        {"self_attention": False, "cross_every": 2},
     ],
     "full_text_deep_fusion": [
         {},
         {"fusion_layers": 0},
         {"text_layers": 0, "fusion_layers": 3, "fusion_from": "first"},
+        {"fusion_layers": 2, "attention": "joint"},
     ],
     "distilbert_fusion": [
         {"distil_layers": 3},
         {"text_encoder": "distilbert", "fusion_layers": 3},
         {"text_encoder": "distilbert", "text_layers": 2, "fusion_layers": 0},
+    ],
+    "shared_stack": [
+        {},
+        {"cross_every": 3, "itc_layer": 2, "pooler": True, "type_embeddings": True},
+        {"attention": "joint"},
+    ],
+    "gated_insertion": [
+        {},
+        {"every": 3, "itc_layer": 1, "gate": "scalar"},
+        {"places": [0, 7], "gate": "none"},
+        {"places": []},
     ],
     "dual_encoder": [{}, {"text_layers": 2}],
     "bridge": [
@@ -267,7 +281,8 @@ def test_kept_attention_is_what_was_used(make, batch, name, fields):
     assert probabilities.shape == (8, 2, 7, 5)
     given = probabilities.sum(-1)
     module = design.get_submodule(layer)
-    if (isinstance(module, Layer) and not module.crosses) or isinstance(module, ViTBlock):
+    one_softmax = isinstance(module, Layer) and (module.joint or not module.crosses)
+    if one_softmax or isinstance(module, ViTBlock):
         assert ((given > 0) & (given < 1)).all()  # the rest goes to words, under the same softmax
     else:
         torch.testing.assert_close(given, torch.ones(8, 2, 7).double())

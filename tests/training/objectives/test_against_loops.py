@@ -5,6 +5,7 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 
 from harness.training.objectives import itc, itm
@@ -110,6 +111,62 @@ def test_hinge(
         results.append((found.detach(), x.grad))
     for ours, naive in zip(*results, strict=True):
         torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+@quick
+@given(similarities(), st.sampled_from(["positive", "masked", "negative"]), st.floats(-12, 2))
+def test_sigmoid(drawn: tuple[torch.Tensor, torch.Tensor, float], same: str, start: float) -> None:
+    """Every pair once, divided by the rows; in value and gradient."""
+    cosine, match, temperature = drawn
+    wanted = ITC.model_validate({"same": same, "loss": "sigmoid"})
+    results = []
+    for loops in (False, True):
+        x = cosine.clone().requires_grad_()
+        t, bias = (
+            torch.tensor(value, dtype=torch.float64, requires_grad=True)
+            for value in (temperature, start)
+        )
+        if loops:
+            loss = x.sum() * 0
+            for i in range(len(x)):
+                for j in range(len(x)):
+                    if i != j and match[i, j] and same == "masked":
+                        continue
+                    matches = i == j or (same == "positive" and bool(match[i, j]))
+                    logit = x[i, j] / t + bias
+                    loss = loss + torch.log1p(torch.exp(-logit if matches else logit)) / len(x)
+        else:
+            one = itc.Scores(cosine_BK=x, match_BK=match)
+            other = itc.Scores(cosine_BK=x.T, match_BK=match.T)
+            loss = itc.aligned(one, other, t, wanted, bias=bias)[0].loss
+        loss.backward()
+        results.append((loss.detach(), x.grad, t.grad, bias.grad))
+    for ours, naive in zip(*results, strict=True):
+        torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+def test_sigmoid_is_siglips() -> None:
+    """The loss that transformers' SiglipModel gives from the same features, scale and bias."""
+    torch.manual_seed(0)
+    sizes = dict(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=40, max_position_embeddings=8,
+    )  # fmt: skip
+    config = transformers.SiglipConfig(
+        text_config={**sizes, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
+        vision_config={**sizes, "image_size": 16, "patch_size": 8},
+    )
+    model = transformers.SiglipModel(config).eval()
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(10))
+        model.logit_bias.fill_(-3.0)
+    ids, pixels = torch.randint(4, 40, (6, 8)), torch.randn(6, 3, 16, 16)
+    theirs = model(input_ids=ids, pixel_values=pixels, return_loss=True)
+    cosine = theirs.image_embeds @ theirs.text_embeds.T
+    own = torch.eye(6, dtype=torch.bool)
+    one, other = (itc.Scores(cosine_BK=x, match_BK=own) for x in (cosine, cosine.T))
+    ours = itc.sigmoid(one, other, torch.tensor(0.1), torch.tensor(-3.0), "positive")
+    torch.testing.assert_close(ours.loss, theirs.loss)
 
 
 def test_a_hinge_by_hand() -> None:
