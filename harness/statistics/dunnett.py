@@ -82,3 +82,21 @@ def dunnett_critical(contrasts: int, df: int, alpha: float) -> float:
             xtol=1e-9,
         )
     )
+
+
+def one_sided_critical(contrasts: int, df: int, alpha: float) -> float:
+    """Gives the value that the largest of `contrasts` signed statistics exceeds with chance
+    `alpha`: for the question which designs may be the best, where only one side counts.
+
+    Raises ValueError as `dunnett_critical` does.
+    """
+    high = dunnett_critical(contrasts, df, alpha)  # the two-sided one can only be larger
+    control_X, weights_X = _control_nodes()
+    scale_S, weights_S = _scale_nodes(df)
+
+    def excess(value: float) -> float:
+        reach_S1 = math.sqrt(2) * value * scale_S[:, None]
+        all_below_SX = special.ndtr(control_X + reach_S1) ** contrasts
+        return float(1 - weights_S @ all_below_SX @ weights_X) - alpha
+
+    return float(optimize.brentq(excess, -10.0, high, xtol=1e-9))
