@@ -14,7 +14,7 @@ import numpy as np
 from harness.statistics.additive import Scores, fit
 from harness.statistics.dunnett import one_sided_critical
 
-DRAWS = 20_000
+DRAWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
