@@ -82,7 +82,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "best_of_k": {
         "cell": "a tuned cell",
         "k": "trials drawn from those that were done",
-        "expected_best": "expected lowest tuning score of k trials (unbiased)",
+        "score": "expected lowest tuning score of k trials (unbiased)",
         "trials": "trials that were done",
     },
     "pareto": {

@@ -214,4 +214,4 @@ def best_of_k_rows(trials: Sequence[TrialRecord]) -> Iterator[Row]:
     for cell in dict.fromkeys(trial.cell for trial in trials):
         values = [-t.score for t in trials if t.cell == cell and t.score is not None]
         for k, best in enumerate(expected_best(values) if values else (), start=1):
-            yield {"cell": cell, "k": k, "expected_best": -best, "trials": len(values)}
+            yield {"cell": cell, "k": k, "score": -best, "trials": len(values)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,17 @@ def predictions_of(outputs: Path, run: str, task: str) -> dict[str, npt.NDArray[
     """
     file = RunFolder(outputs, run).score_file(task).with_suffix(".npz")
     try:
-        with np.load(file) as arrays:
+        with file.open("rb") as opened, np.load(opened) as arrays:
             kept = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedFile(
             file, f"is damaged ({error})", "delete it and its .json: run again scores it"
         ) from error
+    # Whole numbers are labels, not measures.
     return {
         name: values.astype(float)
         for name, values in kept.items()
-        if values.ndim == 1 and values.dtype.kind in "fiub"
+        if values.ndim == 1 and values.dtype.kind == "f"
     }
