@@ -1,4 +1,4 @@
-"""What a study says beyond its verdicts, as tables: pairs, factors, trend, best, costs, rankings.
+"""A study says more than its verdicts: tables of pairs, factors, trend, best, costs, rankings.
 
 None of these gives a verdict, and each says of its figures whether they are adjusted. `TABLES` says
 what every column means; a table that does not apply is left out, and `left_out` says why.
@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from harness.outputs.tuning_records import TrialRecord
-from harness.results.tables import Results
+from harness.results.tables import Results, TrialRecord
 from harness.statistics.families import holm
 from reports.rows import MAKERS, Row, best_of_k_rows, ranking_rows
 

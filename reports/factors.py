@@ -1,4 +1,4 @@
-"""What varies between a study's cells: its factors, and the places of cells on its axis."""
+"""A study's cells differ in factors, and some have a place on its axis."""
 
 from __future__ import annotations
 

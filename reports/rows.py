@@ -1,4 +1,4 @@
-"""Rows of the tables of `analyses`, one function a question, each about one endpoint."""
+"""The rows of the tables of `analyses` are made here, one function a question."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from harness.outputs.tuning_records import TrialRecord
-from harness.results.tables import Results
+from harness.results.tables import Results, TrialRecord
 from harness.statistics.agreement import Agreement, kendall_tau, kendall_w
 from harness.statistics.best import candidates
 from harness.statistics.descriptive import probability_of_improvement

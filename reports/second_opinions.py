@@ -1,4 +1,4 @@
-"""Descriptive tables that need more than a study's results: answers item by item, earlier studies.
+"""Descriptive tables are made of answers item by item, and with the help of earlier studies.
 
 They say more about the trained models, or rest on more than this study; neither gives a verdict.
 """

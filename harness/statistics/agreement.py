@@ -1,4 +1,4 @@
-"""Whether rankings of the same designs agree: over scores of one study, or over two studies.
+"""Rankings of the same designs are compared, over scores of one study or over two studies.
 
 Descriptive: a ranking takes no account of how sure its places are.
 """

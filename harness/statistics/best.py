@@ -1,4 +1,4 @@
-"""Which designs may be the best: multiple comparisons with the best.
+"""Multiple comparisons with the best say which designs may be the best.
 
 Source: Hsu, "Constrained simultaneous confidence intervals for multiple comparisons with the
 best", Annals of Statistics 1984. None of this gives a verdict.

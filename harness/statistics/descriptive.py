@@ -1,4 +1,4 @@
-"""Descriptive comparisons of two designs, beside the primary analysis and never in its place.
+"""Two designs are described, beside the primary analysis and never in its place.
 
 The bootstrap over seeds and items makes 11-17 % false positives of a nominal 5 % at three seeds,
 and three seeds place the probability of improvement only roughly: they show, and do not decide.

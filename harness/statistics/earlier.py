@@ -1,7 +1,8 @@
-"""A variance library: residual variances of earlier studies as knowledge about the next one.
+"""Residual variances of earlier studies say what to expect of the next one.
 
-For plans, and as a second opinion that says so; never for verdicts. Where a new study is two or
-four times as noisy as earlier ones, a nominal 5 % is 13-15 % and 22-26 %.
+For plans, and as a second opinion that says so; never for verdicts. Simulated with two designs,
+three seeds and a prior of eight degrees of freedom, a nominal 5 % is 4.7 % where the new study is
+like the earlier ones, 19 % and 33 % where it is two and four times as noisy.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def second_opinion(
 ) -> tuple[SecondOpinion, ...]:
     """Gives every contrast with its residual variance moderated by earlier studies.
 
-    `guarded`: never below the study's own variance or the earlier ones', which keeps false
-    positives at 8 % where the new study is twice as noisy, and buys nothing from four designs on.
+    `guarded`: never below the study's own variance or the earlier ones': 3 % false positives, and
+    11 % and 14 % where the new study is two and four times as noisy; it buys nothing from four
+    designs on.
     Contrasts without an interval are left out.
     """
     df = int(min(analysis.df + earlier.df, MOST_DF))

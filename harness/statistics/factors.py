@@ -1,4 +1,4 @@
-"""Main effects and interactions of a study whose cells cross two or three factors.
+"""Main effects and interactions are tested where cells cross two or three factors.
 
 A factor is a setting that varies between cells. Seeds stay blocks. None of this gives a verdict.
 """

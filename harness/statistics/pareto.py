@@ -1,4 +1,4 @@
-"""Which designs no other one beats in cost and score at once."""
+"""The Pareto front holds the designs that no other one beats in cost and score at once."""
 
 from __future__ import annotations
 

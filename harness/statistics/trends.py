@@ -1,4 +1,4 @@
-"""Score against an ordered factor, as the number of text layers: tests, and a curve with a band.
+"""A score is tested and drawn along an ordered factor, as the number of text layers.
 
 Seeds stay blocks; designs at the same place count as one, averaged. None of this gives a verdict.
 """
