@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.results.tables import Results, TrialRecord
 from harness.statistics.families import holm
+from reports.drawing import in_words
 from reports.rows import MAKERS, Row, best_of_k_rows, ranking_rows
 
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -144,3 +145,25 @@ def tables_of(
     return {
         name: pd.DataFrame(own, columns=list(TABLES[name])) for name, own in rows.items() if own
     }
+
+
+def where_the_best_lies(best: pd.DataFrame, axis_name: str) -> str:
+    """Says in a sentence what the rows of one endpoint in `best` say; empty without rows."""
+    if best.empty:
+        return ""
+    ordered = best.sort_values("axis", kind="stable")
+    among = ordered[ordered["may_be_best"]]
+    inside = ordered["may_be_best"].to_numpy().nonzero()[0]
+    between = ordered["axis"].notna().all() and len(inside) == inside[-1] - inside[0] + 1
+    if len(among) == len(ordered):
+        where = "Any cell may be the best"
+    elif len(among) == 1:
+        where = f"The best cell is {among['cell'].item()}"
+    elif between:
+        low, high = among["axis"].min(), among["axis"].max()
+        where = f"The best place in {in_words(axis_name)} lies between {low:g} and {high:g}"
+    else:
+        where = f"The best cell is among {', '.join(among['cell'])}"
+    likely = best.loc[best["share_best"].idxmax()]
+    drawn = f"{likely['cell']} in {likely['share_best']:.0%} of draws"
+    return f"{where} (with {likely['level']:.0%} confidence; descriptive: {drawn})."

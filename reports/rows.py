@@ -39,8 +39,8 @@ def scores_of(results: Results, name: str, role: str = "compared") -> dict[str, 
     runs = results.runs.assign(score=results.values(name))
     runs = runs[(runs["role"] == role) & (runs["status"] == "done") & np.isfinite(runs["score"])]
     scores: dict[str, dict[int, float]] = {}
-    for run in runs.to_dict("records"):
-        scores.setdefault(run["cell"], {})[int(run["seed"])] = float(run["score"])
+    for cell, seed, score in zip(runs["cell"], runs["seed"], runs["score"], strict=True):
+        scores.setdefault(cell, {})[int(seed)] = float(score)
     return scores
 
 

@@ -19,7 +19,7 @@ from harness.outputs.tuning_records import TrialRecord
 from harness.results.predictions import predictions_of
 from harness.results.tables import Results
 from reports import rows
-from reports.analyses import TABLES, tables_of
+from reports.analyses import TABLES, tables_of, where_the_best_lies
 from reports.analysis import answer
 from reports.factors import levels_of, places_of
 from reports.rows import rankings_between, scores_of
@@ -151,6 +151,26 @@ def test_the_trend_of_a_hill(twelve: Results) -> None:
     assert best.loc["6+6", "may_be_best"] and not best.loc["0+12", "may_be_best"]
     assert best["axis"].tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert best["share_best"].sum() == pytest.approx(1)
+
+
+def test_where_the_best_lies_in_words() -> None:
+    def sentence(may_be_best: list[bool], axis: list[float]) -> str:
+        best = pd.DataFrame({"cell": ["a", "b", "c"], "axis": axis, "may_be_best": may_be_best})
+        return where_the_best_lies(
+            best.assign(share_best=[0.25, 0.7, 0.05], level=0.95), "text_layers"
+        )
+
+    shown = " (with 95% confidence; descriptive: b in 70% of draws)."
+    places = [8.0, 4.0, 6.0]
+    assert sentence([True, True, True], places) == "Any cell may be the best" + shown
+    assert (
+        sentence([False, True, True], places)
+        == "The best place in text layers lies between 4 and 6" + shown
+    )
+    assert sentence([True, True, False], places) == "The best cell is among b, a" + shown
+    assert sentence([True, True, False], [math.nan] * 3) == "The best cell is among a, b" + shown
+    assert sentence([False, True, False], places) == "The best cell is b" + shown
+    assert where_the_best_lies(pd.DataFrame(), "text_layers") == ""
 
 
 def test_only_the_controls_design_is_on_the_axis(twelve: Results) -> None:
