@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from harness.results.tables import Results, TrialRecord
@@ -153,7 +154,7 @@ def where_the_best_lies(best: pd.DataFrame, axis_name: str) -> str:
         return ""
     ordered = best.sort_values("axis", kind="stable")
     among = ordered[ordered["may_be_best"]]
-    inside = ordered["may_be_best"].to_numpy().nonzero()[0]
+    inside = np.flatnonzero(ordered["may_be_best"])
     between = ordered["axis"].notna().all() and len(inside) == inside[-1] - inside[0] + 1
     if len(among) == len(ordered):
         where = "Any cell may be the best"
@@ -164,6 +165,6 @@ def where_the_best_lies(best: pd.DataFrame, axis_name: str) -> str:
         where = f"The best place in {in_words(axis_name)} lies between {low:g} and {high:g}"
     else:
         where = f"The best cell is among {', '.join(among['cell'])}"
-    likely = best.loc[best["share_best"].idxmax()]
+    likely = best.iloc[int(best["share_best"].argmax())]
     drawn = f"{likely['cell']} in {likely['share_best']:.0%} of draws"
     return f"{where} (with {likely['level']:.0%} confidence; descriptive: {drawn})."

@@ -98,10 +98,10 @@ def test_the_best_is_kept_quickly() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("designs, seeds", [(3, 3), (7, 3), (13, 5)])
 @pytest.mark.parametrize("gap", [1e-9, 1.0])
-@pytest.mark.parametrize("sd, least", [(1, 0.94), (2, 0.9)])
+@pytest.mark.parametrize("sd, least", [(1, 0.93), (2, 0.9)])
 def test_the_best_is_kept(designs: int, seeds: int, gap: float, sd: float, least: float) -> None:
     truth_D = np.zeros(designs)
     truth_D[designs // 2] = gap
-    share = kept(truth_D, seeds, sd, 1_500, 2)  # SE 0.6 %
+    share = kept(truth_D, seeds, sd, 800, 2)  # SE 0.8 %
     print(f"best of {designs}, {seeds} seeds, ahead by {gap:.0f} SD, {sd} x as noisy: {share}")
     assert share > least

@@ -152,8 +152,8 @@ def test_false_positives_quickly() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 2, 3), (5, 2, 3), (4, 3, 5)])
-@pytest.mark.parametrize("sd, most", [(1, 0.056), (2, 0.085)])
+@pytest.mark.parametrize("sd, most", [(1, 0.063), (2, 0.09)])
 def test_false_positives(shape: tuple[int, int, int], sd: float, most: float) -> None:
-    share = rejected(shape, sd, 4_000, 2)  # SE 0.35 %
+    share = rejected(shape, sd, 2_000, 2)  # SE 0.5 %
     print(f"crossed {shape}, first cell {sd} x as noisy: a, b, a x b rejected in {share}")
     assert (share < most).all() and (share > 0.02).all()

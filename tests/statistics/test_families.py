@@ -114,8 +114,8 @@ def test_false_pairs_quickly() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("designs, seeds", [(3, 3), (4, 3), (6, 5)])
-@pytest.mark.parametrize("sd, most", [(1, 0.055), (2, 0.08)])
+@pytest.mark.parametrize("sd, most", [(1, 0.06), (2, 0.08)])
 def test_false_pairs(designs: int, seeds: int, sd: float, most: float) -> None:
-    share = wrong_pairs(sd, 3_000, 2, designs, seeds)  # SE 0.4 %
+    share = wrong_pairs(sd, 2_000, 2, designs, seeds)  # SE 0.5 %
     print(f"Tukey, {designs} designs, {seeds} seeds, first {sd} x: family-wise {share}")
     assert 0.015 < share < most

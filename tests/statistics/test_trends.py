@@ -128,8 +128,8 @@ def test_errors_quickly() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("places, seeds", [(3, 3), (5, 3), (7, 5), (13, 5)])
-@pytest.mark.parametrize("sd, most", [(1, 0.058), (2, 0.12)])
+@pytest.mark.parametrize("sd, most", [(1, 0.065), (2, 0.12)])
 def test_errors(places: int, seeds: int, sd: float, most: float) -> None:
-    share = errors(places, seeds, sd, 3_000, 2)  # SE 0.4 %
+    share = errors(places, seeds, sd, 1_500, 2)  # SE 0.55 %
     print(f"{places} places, {seeds} seeds, first {sd} x: any, slope, bend, lack, band {share}")
     assert (share < most).all() and share[0] > 0.03
