@@ -41,7 +41,9 @@ def candidates(
 
     `scores`: design -> seed -> score. A design may be the best unless some other is better than it
     beyond chance; standard errors are the primary analysis' (additive.py). Where lower is better,
-    gaps stay in the score's own direction: the best design's lies below zero.
+    gaps stay in the score's own direction: the best design's lies below zero. Simulated, 3-13
+    designs and 3-5 seeds: the set holds the best in 95-97 % where all are alike and in more where
+    it is ahead, in 92-95 % where all are alike and the best is twice as noisy.
 
     Empty where fewer than two designs have scores. Raises ValueError where a pair of designs has
     no standard error, with the reason.

