@@ -18,7 +18,7 @@ from harness.statistics.linear import Combination, FTest, combination, f_test, s
 
 FloatArray = npt.NDArray[np.float64]
 
-POINTS = 121
+POINTS = 61
 SPLINE_FROM = 6
 KNOTS = 5
 
