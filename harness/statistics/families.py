@@ -15,6 +15,7 @@ from scipy import stats
 
 from harness.statistics.additive import Scores, fit
 from harness.statistics.blocked import Contrast, simultaneous
+from harness.statistics.dunnett import tukey_critical, tukey_tail
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,16 +41,15 @@ def all_pairs(scores: Scores, *, alpha: float = 0.05) -> tuple[Contrast, ...]:
 
     In each contrast `control` is the later design of the pair. Standard errors are the primary
     analysis' (additive.py), p-values and intervals the studentized range's. Descriptive: verdicts
-    come from the contrasts with the control. A quarter of a second, most of it scipy's.
+    come from the contrasts with the control.
     """
     model = fit(scores)
     compared = len(model.designs)
-
     return simultaneous(
         model,
         list(itertools.combinations(model.designs, 2)),
-        lambda _: float(stats.studentized_range.isf(alpha, compared, model.df)) / math.sqrt(2),
-        lambda t, _: float(stats.studentized_range.sf(math.sqrt(2) * abs(t), compared, model.df)),
+        lambda _: tukey_critical(compared, model.df, alpha),
+        lambda t, _: tukey_tail(t, compared, model.df),
     )
 
 

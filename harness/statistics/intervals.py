@@ -110,7 +110,7 @@ def mean_band(curves_ST: npt.ArrayLike, confidence: float = 0.95) -> Band:
     variance = curves_ST.var(axis=0, ddof=1)
     one = stats.t.isf((1 - confidence) / 2, seeds - 1) * np.sqrt(variance / seeds)
     wary = np.maximum(variance, np.median(variance))
-    every = _crossing_level(curves_ST - mean, 1 - confidence) * np.sqrt(wary / seeds)
+    every = crossing_level(curves_ST - mean, seeds - 1, 1 - confidence) * np.sqrt(wary / seeds)
     return Band(
         mean=mean,
         lower=mean - one,
@@ -134,22 +134,24 @@ def paired_difference_band(
     return mean_band(curves_ST - control_ST, confidence)
 
 
-def _crossing_level(residual_ST: FloatArray, alpha: float) -> float:
-    """Finds the level that a t process as rough as residuals (S, T) leaves anywhere with chance
-    alpha at most.
+def crossing_level(path_RT: FloatArray, df: int, alpha: float) -> float:
+    """Finds the level that a t process leaves anywhere with chance alpha at most.
+
+    The process at point T is the projection of R independent normal numbers on column T of
+    `path_RT`, whose lengths do not matter, over an estimate of their SD with `df` degrees of
+    freedom: residuals of curves at points (R seeds), or a fitted curve's weights (R coefficients).
     """
-    df = len(residual_ST) - 1
-    length_T = np.linalg.norm(residual_ST, axis=0)
-    moving_ST = residual_ST[:, length_T > 0] / length_T[length_T > 0]
-    # |cosine|: a residual that turns over entirely leaves the same two-sided band.
-    cosine = np.abs((moving_ST[:, 1:] * moving_ST[:, :-1]).sum(axis=0))
+    length_T = np.linalg.norm(path_RT, axis=0)
+    moving_RT = path_RT[:, length_T > 0] / length_T[length_T > 0]
+    # |cosine|: a path that turns over entirely leaves the same two-sided band.
+    cosine = np.abs((moving_RT[:, 1:] * moving_RT[:, :-1]).sum(axis=0))
     turned = float(np.arccos(np.minimum(cosine, 1)).sum())
 
     def excess(level: float) -> float:
         crossings = turned / math.pi * (1 + level**2 / df) ** (-df / 2)
         return 2 * float(stats.t.sf(level, df)) + crossings - alpha
 
-    bonferroni = float(stats.t.isf(alpha / 2 / max(1, moving_ST.shape[1]), df))
+    bonferroni = float(stats.t.isf(alpha / 2 / max(1, moving_RT.shape[1]), df))
     if excess(bonferroni) >= 0:
         return bonferroni
     return float(optimize.brentq(excess, 0.0, bonferroni))

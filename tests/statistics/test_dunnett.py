@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multicomp import pairwise_tukeyhsd
 
-from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+from harness.statistics.dunnett import (
+    dunnett_critical,
+    dunnett_tail,
+    one_sided_critical,
+    tukey_critical,
+    tukey_tail,
+)
 
 # Two-sided, alpha .05 and .01, correlation .5: Dunnett, Biometrics 1964, tables II and III.
 PUBLISHED = {
@@ -58,3 +65,52 @@ def test_what_cannot_be_asked_is_refused(contrasts: int, df: int, alpha: float) 
             dunnett_critical(contrasts, df, alpha)
         else:
             dunnett_tail(1.0, contrasts, df)
+
+
+# One-sided, alpha .05, correlation .5: Dunnett, JASA 1955, table 1a.
+ONE_SIDED = {
+    5: [2.02, 2.44, 2.68, 2.85],
+    10: [1.81, 2.15, 2.34, 2.47],
+    20: [1.72, 2.03, 2.19, 2.30],
+}
+
+
+@pytest.mark.parametrize("df", ONE_SIDED)
+def test_one_sided_critical_values_are_the_published_ones(df: int) -> None:
+    ours = [one_sided_critical(contrasts, df, 0.05) for contrasts in range(1, 5)]
+    assert ours == pytest.approx(ONE_SIDED[df], abs=0.0051)
+
+
+def test_a_one_sided_value_is_scipys() -> None:
+    critical = one_sided_critical(3, 12, 0.05)
+    rows = np.array([[0.0, 1, 2, 3]] * 4) - 1.5  # four groups of four, variance 5/3
+    rows[1:] += critical * np.sqrt(2 * (5 / 3) / 4)
+    p = stats.dunnett(*rows[1:], control=rows[0], alternative="greater", random_state=0).pvalue
+    assert p == pytest.approx([0.05] * 3, abs=5e-4)
+
+
+@pytest.mark.parametrize("designs, df", [(2, 2), (3, 6), (6, 10), (13, 48), (40, 160)])
+def test_all_pairs_are_the_studentized_range(designs: int, df: int) -> None:
+    law = stats.studentized_range
+    for statistic in (0.0, 1.0, 3.0, 8.0):
+        expected = law.sf(np.sqrt(2) * statistic, designs, df)
+        assert tukey_tail(-statistic, designs, df) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    critical = law.isf(0.05, designs, df) / np.sqrt(2)
+    assert tukey_critical(designs, df, 0.05) == pytest.approx(critical, rel=1e-5)
+
+
+def test_all_pairs_are_scipys_and_statsmodels_test_where_seeds_are_no_blocks() -> None:
+    rows = np.random.default_rng(0).normal([[0], [0.5], [1.5], [1]], 1, size=(4, 5))
+    scipys = stats.tukey_hsd(*rows)
+    others = pairwise_tukeyhsd(rows.ravel(), np.repeat(range(4), 5))
+    se = np.sqrt(2 * rows.var(axis=1, ddof=1).mean() / 5)
+    pairs = zip(*np.triu_indices(4, 1), strict=True)
+    for (d, other), p in zip(pairs, others.pvalues, strict=True):
+        ours = tukey_tail((rows[d].mean() - rows[other].mean()) / se, 4, 16)
+        assert ours == pytest.approx(scipys.pvalue[d, other], rel=1e-4)
+        assert ours == pytest.approx(p, abs=1e-3)
+
+
+def test_pairs_need_two_designs() -> None:
+    with pytest.raises(ValueError, match="two designs"):
+        tukey_tail(1.0, 1, 5)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.statistics.blocked import analyse
 from harness.statistics.families import all_pairs, expected_best, holm, mcnemar
+from tests.statistics.tables import noise, table
 
 
 def test_holm_by_hand() -> None:
@@ -94,3 +95,27 @@ def test_expected_best_at_its_ends() -> None:
     for bad in ([], [1.0, math.nan]):
         with pytest.raises(ValueError, match="finite"):
             expected_best(bad)
+
+
+def wrong_pairs(sd: float, tables: int, seed: int, designs: int = 4, seeds: int = 3) -> float:
+    """Share of tables of equal designs with any pair apart; the first is `sd` times as noisy."""
+    rng, sd_D = np.random.default_rng(seed), np.ones(designs)
+    sd_D[0] = sd
+    smallest = [
+        min(pair.p_adjusted for pair in all_pairs(table(noise(rng, sd_D, seeds))))
+        for _ in range(tables)
+    ]
+    return float(np.mean(np.array(smallest) < 0.05))
+
+
+def test_false_pairs_quickly() -> None:
+    assert wrong_pairs(1, 150, 1) < 0.09  # 3.5 % expected, SE 1.5 %
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("designs, seeds", [(3, 3), (4, 3), (6, 5)])
+@pytest.mark.parametrize("sd, most", [(1, 0.06), (2, 0.08)])
+def test_false_pairs(designs: int, seeds: int, sd: float, most: float) -> None:
+    share = wrong_pairs(sd, 2_000, 2, designs, seeds)  # SE 0.5 %
+    print(f"Tukey, {designs} designs, {seeds} seeds, first {sd} x: family-wise {share}")
+    assert 0.015 < share < most
