@@ -1,7 +1,7 @@
 """Tables and paragraphs are laid out here for a terminal of any width, and for a pipe.
 
-Nothing is cut, and no word is broken: lines fold at spaces and after `/`, `_`, `=` and the dots of a
-path; a table that is still too wide becomes a few lines for each row.
+Nothing is cut, and no word is broken: lines fold at spaces and after `/`, `_`, `=` and the dots of
+a path; a table that is still too wide becomes a few lines for each row.
 """
 
 from __future__ import annotations
