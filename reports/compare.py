@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -67,8 +67,8 @@ def _differing(
     first, second = _by_title(first), _by_title(second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         for name in dict.fromkeys([*first, *second]):
-            inner = (side.get(name, ABSENT) for side in (first, second))
-            yield from _differing(*inner, f"{path}.{name}" if path else str(name))
+            below = f"{path}.{name}" if path else str(name)
+            yield from _differing(first.get(name, ABSENT), second.get(name, ABSENT), below)
     elif first != second:
         yield path, (first, second)
 
@@ -97,7 +97,8 @@ def _title(record: Mapping[str, object]) -> str:
 
 def _words(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(_flat(value)) or "{}"
+        fields = (each for each in _flat(value) if not each.startswith(("label=", "role=compared")))
+        return ", ".join(fields) or "{}"
     return value if isinstance(value, str) and value else json.dumps(value, default=str)
 
 
@@ -239,11 +240,11 @@ def _agreement(first: Answer, second: Answer) -> Agreement:
             "second_verdict": [_kind(second, cell) for cell in cells],
         }
     )
-    tested = table[[all(cell in side.analysis.means for side in sides) for cell in cells]]
+    tested = table[_where(table, *(side.analysis.means for side in sides))]
     tau = math.nan
     if len(tested) > 1:
         tau = float(stats.kendalltau(tested["first"], tested["second"]).statistic)
-    judged = table[[all(cell in side.verdicts for side in sides) for cell in cells]]
+    judged = table[_where(table, *(side.verdicts for side in sides))]
     if first.analysis.control != second.analysis.control:
         judged = judged.iloc[:0]
     same = int((judged["first_verdict"] == judged["second_verdict"]).sum())
@@ -255,6 +256,11 @@ def _agreement(first: Answer, second: Answer) -> Agreement:
         same_verdicts=same,
         judged=len(judged),
     )
+
+
+def _where(table: pd.DataFrame, *sides: Container[str]) -> pd.Series:
+    """Says which rows have a cell that both sides have."""
+    return pd.Series([all(cell in side for side in sides) for cell in table["cell"]], dtype=bool)
 
 
 def _kind(answered: Answer, cell: str) -> str:
