@@ -79,8 +79,8 @@ def test_a_narrow_table_folds_before_it_is_turned(
         monkeypatch.setattr(console, "width", columns)
         table(("cell", "difference", "verdict"), rows, words=("verdict",))
         shown[columns] = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert shown[51][1:] == [["shallow_", "+8.22", "[-10.16,", "+26.60]", "undecided"],
-                             ["fusion", "swaps"]]  # fmt: skip
+    whole = ["shallow_fusion", "+8.22", "[-10.16,", "+26.60]", "undecided"]
+    assert shown[51][1:] == [whole, ["swaps"]]
     assert shown[44][1] == ["shallow_", "+8.22", "undecided"]
     assert shown[44][2] == ["fusion", "swaps", "[-10.16,", "+26.60]"]
     assert shown[20][0] == ["shallow_fusion", "swaps"] and ["verdict", "undecided"] in shown[20]

@@ -157,9 +157,9 @@ def test_what_cannot_be_compared_is_said_in_a_line(
 # -- report
 
 
-def test_report_against_another_study_and_unknown_formats(ran: Path) -> None:
-    output = said("report", "tiny", "--tables", "wrod", "--outputs", str(ran), code=2)
-    assert "unknown format of --tables 'wrod'" in output
+def test_an_unknown_format_of_tables_gets_the_nearest(ran: Path) -> None:
+    output = said("report", "tiny", "--tables", "markdwn", "--outputs", str(ran), code=2)
+    assert "unknown format of --tables 'markdwn'; did you mean 'markdown'" in output
 
 
 # -- noise
