@@ -73,9 +73,8 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study view shows a study's results in a notebook.
-
-    >>> # view = StudyView(Lab("outputs").results("demo")); view.verdicts
+    """A study view shows a study's results in a notebook:
+    `StudyView(Lab("outputs").results("demo"))`.
     """
 
     results: Results
