@@ -175,3 +175,17 @@ def test_pilot_seeds_are_none_that_the_study_uses(tiny: Study) -> None:
         pilot_of(tiny, "k11", None)
     with pytest.raises(SettingError, match="has one seed: give --seeds 3"):
         pilot_of(tiny.model_copy(update={"seeds": (0,)}), "k1", None)
+
+
+def test_noise_of_runs_that_are_done(
+    ran: Path, outputs: Path, schema: bytes, tiny: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ran / "runs", outputs / "runs")
+    (outputs / "mlflow.db").write_bytes(schema)
+    monkeypatch.setattr("harness.commands.noise.study_of", lambda name, changes: tiny)
+    output = said("noise", "tiny:k2", "--local", "--outputs", str(outputs))
+    assert "k2: 2 of 2 seeds done" in output and "it finds the runs done" in output
+    first = next(line for line in output.splitlines() if line.split()[:1] == [tiny.primary])
+    values = load(ran, "tiny").values(tiny.primary)[load(ran, "tiny").runs["cell"] == "k2"]
+    assert float(first.split()[3]) == pytest.approx(values.std(ddof=1), rel=5e-3)
+    assert "seconds_" not in output
