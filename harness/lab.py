@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Lab:
     """Lab is an outputs folder and a tracking store, and what can be done with studies in them."""
 
-    def __init__(self, outputs: Path, tracking: str | None = None) -> None:
+    def __init__(self, outputs: Path | str, tracking: str | None = None) -> None:
         self.outputs = path_named(outputs).resolve()
         self.tracking = tracking
 

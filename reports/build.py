@@ -1,10 +1,11 @@
-"""Results in, a folder out: page, figures (PNG and SVG) and tables (CSV), whole or not at all."""
+"""Results in, a folder out: page, figures (PNG, SVG), tables (CSV, parquet), verdicts; or none."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.results.tables import CellChoice, Graph, Results
-from reports import tables
+from reports import exports, tables
 from reports.analysis import Answer, answers, coloured_curves, scored_runs
+from reports.decision import decision
 from reports.diagrams import diagram
 from reports.endpoints import contrasts
 from reports.facts import Facts
 from reports.gallery import pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
 
-PAGE = "page.html"
+PAGE, VERDICTS = "page.html", "verdicts.json"
+AS_TEXT = ("comparison", "all_scores", "ledger", "learned", "tuning")
+"""Tables that are shown rounded under headings; the others are lists of values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +67,26 @@ class Report:
 
 
 def build(
-    results: Results, folder: Path, *, tuning: Mapping[str, CellChoice] | None = None
+    results: Results,
+    folder: Path,
+    *,
+    tuning: Mapping[str, CellChoice] | None = None,
+    formats: Collection[str] = (),
 ) -> Report:
     """Writes the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose. The same results give the same bytes. Raises
-    FileExistsError where the folder holds something that is no report.
+    `tuning`: cell -> what its tuning did and chose; `formats`: of tables, beside CSV and parquet:
+    "markdown", "latex". The same results give the same bytes. Raises FileExistsError where the
+    folder holds something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
     facts = Facts.of(results, tuning)
-    files: dict[str, bytes | pd.DataFrame] = {
-        f"{name}.csv": table for name, table in _csv_tables(results, facts).items()
-    }
+    named = _tables(results, facts)
+    files: dict[str, bytes | pd.DataFrame] = {f"{name}.csv": named[name] for name in named}
+    files |= exports.written(named, AS_TEXT, formats)
+    decided = decision(results, facts.answers)
+    files[VERDICTS] = (json.dumps(decided, indent=1, allow_nan=False) + "\n").encode()
     drawn, images, not_drawn = _figures(_tables_for(results, facts.answers))
     files |= images
     files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
@@ -150,7 +161,7 @@ def diagrams(graphs: Mapping[str, Graph]) -> list[Diagram]:
     ]
 
 
-def _csv_tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
+def _tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
     files = {
         "runs": results.runs,
         "scores": results.scores,

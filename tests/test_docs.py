@@ -234,7 +234,7 @@ UNRUN = {
     'exported.load("my_model")': "needs an exported run",
     'Predictor.open("my_vqa")': "needs exported runs: a test below makes them",
     "lab.run(STUDY)": "trains the demo",
-    'figure(results, "allocation")': "reads a finished study: test_real_results.py runs it",
+    'view.figure("allocation")': "reads a finished study: test_real_results.py runs it",
 }
 """Words of a block -> why a test only resolves its imports."""
 

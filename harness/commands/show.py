@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from harness.commands.terminal import console, say, table
+from harness.commands.terminal import pairs as pairs
 from harness.words import count, duration, visible
 
 if TYPE_CHECKING:
@@ -29,77 +27,6 @@ if TYPE_CHECKING:
     from reports.build import Report
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow"}
-PIPED_COLUMNS = 1000
-"""Where nobody's terminal limits the width: every row of a table is one line."""
-
-
-NARROWEST = 30
-"""Columns below which no words fold."""
-
-
-def _columns() -> int | None:
-    """Counts the columns to print in: the terminal's, or, in a pipe, as many as a table needs."""
-    if os.environ.get("COLUMNS", "").isdigit():
-        return int(os.environ["COLUMNS"])
-    return None if sys.stdout.isatty() else PIPED_COLUMNS
-
-
-console = Console(
-    highlight=False, markup=False, width=_columns(), height=None if sys.stdout.isatty() else 50
-)
-
-
-def table(
-    columns: Iterable[str], rows: Iterable[Iterable[object]], *, words: Container[str] = ()
-) -> None:
-    """Prints a table; the first column and those named in `words` stand left, numbers right. Where
-    it is wider than the terminal, each row becomes a few lines: no word is broken."""
-    names = list(columns)
-    cells = [[_cell(cell) for cell in row] for row in rows]
-    needed = [max([len(name), *(_width(row[i]) for row in cells)]) for i, name in enumerate(names)]
-    room = console.width - 2 * len(needed) - sum(needed[:-1])
-    folds = names[-1] in words and room >= NARROWEST  # the last column may, between words
-    if needed[-1] > room and not folds:
-        _stacked(names, cells)
-        return
-    grid = Table(header_style="bold", box=None, padding=(0, 1))
-    for i, name in enumerate(names):
-        side: Literal["left", "right"] = "left" if i == 0 or name in words else "right"
-        grid.add_column(Text(name), justify=side, no_wrap=not (folds and i == len(names) - 1))
-    for row in cells:
-        grid.add_row(*row)
-    console.print(grid)
-
-
-def _width(cell: Text) -> int:
-    """Counts the columns of the longest line of a cell."""
-    return max((line.cell_len for line in cell.split()), default=0)
-
-
-def _stacked(names: list[str], rows: list[list[Text]]) -> None:
-    """Writes a row as its first cell and, below it, what it says under each other column."""
-    longest = max(map(len, names[1:]), default=0)
-    for row in rows:
-        console.print(Text.assemble((row[0].plain, "bold")))
-        for name, cell in zip(names[1:], row[1:], strict=True):
-            if cell.plain:
-                line = Text.assemble(f"  {name:<{longest}}  ", cell)
-                console.print(line, overflow="fold")
-
-
-def _cell(value: object) -> Text:
-    """Shows a cell as written."""
-    return value if isinstance(value, Text) else Text(visible(str(value)))
-
-
-def pairs(left: str, right: str, values: Mapping[str, str]) -> None:
-    """Prints two columns of words; the second folds between words."""
-    grid = Table(header_style="bold", box=None)
-    grid.add_column(left, no_wrap=True)
-    grid.add_column(right)
-    for key, value in values.items():
-        grid.add_row(_cell(key), _cell(value))
-    console.print(grid)
 
 
 def plan(
@@ -217,6 +144,7 @@ def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
             )
             for row, found in rows
         ],
+        words=("state", "message"),
     )
 
 
@@ -257,7 +185,7 @@ def report(made: Report, *, levels: bool) -> None:
 
     `levels`: also what runs got right that is not shown to be above chance, or that all of it is.
     """
-    console.print(Text(visible(made.sentence), "bold"), soft_wrap=True)
+    console.print(Text(visible(made.sentence), "bold"))
     console.print()
     short = made.comparison[[name for name in COMPARED if name in made.comparison]]
     kinds = {cell: verdict.kind for cell, verdict in made.answer.verdicts.items()}
@@ -274,11 +202,12 @@ def report(made: Report, *, levels: bool) -> None:
         console.print()
     for place, (sentence, answered) in enumerate(zip(made.sentences, made.answers, strict=True)):
         if place:  # the first stands on top
-            console.print(Text(f"\n{visible(sentence)}", "bold"), soft_wrap=True)
+            console.print()
+            say(visible(sentence), style="bold")
         for line in answered.lines:
-            console.print(visible(line), soft_wrap=True)
+            say(visible(line), indent="  ", at_most=console.width)
     for line in made.not_drawn:
-        console.print(Text(visible(line), "red"), soft_wrap=True)
+        console.print(Text(visible(line), "red"))
     if levels:
         _levels(made.levels)
     if not made.pairing_ok:

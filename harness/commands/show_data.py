@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.commands.show import console, table
+from harness.commands.terminal import console, table
 from harness.words import visible
 
 if TYPE_CHECKING:

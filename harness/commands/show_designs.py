@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from harness.commands.show import console, table
-from harness.commands.show_fields import as_typed, say, show_fields
+from harness.commands.show_fields import as_typed, show_fields
+from harness.commands.terminal import console, say, table
 from harness.scheduling.progress import working
 from harness.words import count
 

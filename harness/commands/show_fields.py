@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.markup import escape
 
-from harness.commands.show import console
+from harness.commands.terminal import console, say
 
 if TYPE_CHECKING:
     from architectures.contract import DesignConfig
-
-PARAGRAPH = 100
-"""Widest paragraph, in columns."""
 
 
 def show_fields(config: DesignConfig) -> None:
@@ -47,18 +43,6 @@ def show_fields(config: DesignConfig) -> None:
         console.print("  Rules of pretrained layers")
         for word, text in slots.RULES.items():
             say(f"{word}: {text}", lead=" " * 6)
-
-
-def say(text: str, *, lead: str = "") -> None:
-    """Prints words as a paragraph, without markup; `lead` stands before it, and as space below."""
-    filled = textwrap.fill(
-        text,
-        min(console.width, PARAGRAPH),
-        initial_indent=lead,
-        subsequent_indent=" " * len(lead),
-        break_on_hyphens=False,
-    )
-    console.print(filled, soft_wrap=True)
 
 
 def as_typed(value: object) -> str:

@@ -211,6 +211,16 @@ def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
         show.status(states)
 
 
+def check_formats(formats: list[str]) -> None:
+    """Raises SettingError, with the nearest, for a format that tables are not written in."""
+    from architectures.frozen import nearest
+    from reports.exports import FORMATS
+
+    for name in formats:
+        if name not in FORMATS:
+            raise nearest(name, FORMATS, "format of --tables")
+
+
 @app.command()
 def report(
     study: StudyName,
@@ -223,6 +233,13 @@ def report(
     from_tracking: Annotated[
         bool, typer.Option("--from-tracking", help="Read the tracking store, not the run folders.")
     ] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--tables", help="Tables also as `markdown` or `latex`; may be repeated."),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="STUDY", help="Also compare the cells that another study has.")
+    ] = "",
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
@@ -230,15 +247,27 @@ def report(
     with plain_errors():
         from harness.commands import show
 
+        check_formats(formats or [])
+
         lab = lab_of(outputs, tracking)
         name = name_of(study)
         with working(f"reading the runs of {name}"):
             results = lab.results(name, from_tracking=from_tracking)
+            other = lab.results(name_of(against), from_tracking=from_tracking) if against else None
         with working(f"writing the report of {name}"):
             from reports.build import build
 
-            written = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+            written = build(
+                results,
+                lab.outputs / "reports" / name,
+                tuning=_tuning(lab, name),
+                formats=formats or (),
+            )
         show.report(written, levels=require_learned)
+        if other:
+            from harness.commands.compare import show_agreement
+
+            show_agreement(results, other)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)
     passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)

@@ -68,6 +68,20 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean - half, mean, mean + half)
 
 
+def sd_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Gives the chi-squared interval of the SD of normal values; those not finite are left out.
+
+    All is nan with fewer than two values.
+    """
+    kept = np.asarray(values, dtype=float).ravel()
+    kept = kept[np.isfinite(kept)]
+    if len(kept) < 2:
+        return Interval(math.nan, math.nan, math.nan)
+    df, sd, tail = len(kept) - 1, float(kept.std(ddof=1)), (1 - confidence) / 2
+    lower, upper = (sd * math.sqrt(df / float(stats.chi2.isf(p, df))) for p in (tail, 1 - tail))
+    return Interval(lower, sd, upper)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Band:
     """A band surrounds the mean curve over seeds; arrays are (T,) points, nan bounds: one seed."""

@@ -13,6 +13,7 @@ from harness.statistics.intervals import (
     paired_difference_band,
     proportion_interval,
     proportion_lower_bound,
+    sd_interval,
 )
 
 
@@ -126,3 +127,12 @@ def test_curves_that_cannot_be_averaged_are_refused() -> None:
     for shape in shapes:
         with pytest.raises(ValueError, match="shape"):
             mean_band(np.zeros(shape))
+
+
+def test_the_interval_of_an_sd_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    intervals = [sd_interval(rng.normal(0, 2.0, size=4)) for _ in range(2000)]
+    share = np.mean([low <= 2.0 <= high for low, _, high in intervals])
+    assert abs(share - 0.95) < 0.015
+    assert all(low < sd < high for low, sd, high in intervals)
+    assert math.isnan(sd_interval([3.0, math.inf]).estimate)
