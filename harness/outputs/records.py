@@ -256,7 +256,8 @@ class StudyRecord(Record):
     margin_declared: bool = True
     """Whether that was declared, or is the default."""
     alpha: float
-    looks: int
+    looks: int | tuple[int, ...]
+    """How often verdicts are looked at, or at which numbers of seeds."""
     axis: str
     seeds: tuple[int, ...]
     budget_unit: str

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.statistics.additive import Fit, Scores, fit
 from harness.statistics.dunnett import dunnett_critical, dunnett_tail
+from harness.statistics.looks import Looks, level_of_look, p_over_looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,10 @@ class Analysis:
     df: int
     alpha: float
     """Family-wise error rate of these intervals: the declared rate over the declared looks."""
+    looks: Looks = 1
+    """The looks it is declared over."""
+    family_alpha: float = 0.05
+    """The declared rate, over all looks."""
     contrasts: tuple[Contrast, ...]
     """One for each design with a score, in the order given, without the control."""
     notes: tuple[str, ...]
@@ -72,12 +77,12 @@ class Analysis:
         return 1 + sum(contrast.has_interval for contrast in self.contrasts)
 
 
-def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1) -> Analysis:
+def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: Looks = 1) -> Analysis:
     """Compares every design with the control by the seed-blocked model.
 
     `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
-    how many times the study declared it would look and perhaps add seeds; alpha is split evenly
-    over them (Bonferroni). Intervals are simultaneous over the contrasts (Dunnett's max|T|,
+    how many times the study declared it would look and perhaps add seeds, over which alpha is split
+    evenly (Bonferroni), or at which numbers of seeds (looks.py). Intervals are simultaneous over the contrasts (Dunnett's max|T|,
     correlation 0.5, which is exact when no cell is missing).
 
     Raises ValueError for a control that is not among the designs, and for a bad alpha or looks.
@@ -87,11 +92,12 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
         hint = f"did you mean {close[0]!r}? " if close else ""
         names = ", ".join(scores) or "none"
         raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {names}")
-    if not 0 < alpha < 1 or looks < 1:
+    if not 0 < alpha < 1 or (isinstance(looks, int) and looks < 1):
         raise ValueError(f"alpha must lie in (0, 1) and looks be at least 1: {alpha=}, {looks=}")
     model = fit(scores)
     rows = dict(zip(model.designs, model.scores_DS, strict=True))
     pairs = [(name, control) for name in model.designs if name != control and control in rows]
+    level = level_of_look(alpha, looks, len(model.designs))
     return Analysis(
         control=control,
         means={
@@ -100,14 +106,18 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1
         seeds={name: int(np.isfinite(rows.get(name, [])).sum()) for name in scores},
         mse=model.mse,
         df=model.df,
-        alpha=alpha / looks,
+        alpha=level,
+        looks=looks,
+        family_alpha=alpha,
         contrasts=simultaneous(
             model,
             pairs,
-            lambda count: dunnett_critical(count, model.df, alpha / looks),
-            lambda t, count: min(1.0, looks * dunnett_tail(t, count, model.df)),
+            lambda count: dunnett_critical(count, model.df, level),
+            lambda t, count: p_over_looks(
+                dunnett_tail(t, count, model.df), looks, len(model.designs)
+            ),
         ),
-        notes=model.notes + _notes(control in rows, alpha, looks),
+        notes=model.notes + _notes(control in rows, alpha, looks, level),
     )
 
 
@@ -150,12 +160,15 @@ def simultaneous(
     return tuple(contrasts)
 
 
-def _notes(control_has_scores: bool, alpha: float, looks: int) -> tuple[str, ...]:
+def _notes(control_has_scores: bool, alpha: float, looks: Looks, level: float) -> tuple[str, ...]:
     """Says what the reader of the intervals must know of the control and of alpha."""
     notes = []
     if not control_has_scores:
         notes.append("the control has no scores: nothing can be compared with it")
-    if looks > 1:
-        level = 100 * (1 - alpha / looks)
-        notes.append(f"alpha {alpha:g} split over {looks} declared looks: {level:.4g} % intervals")
+    sure = f"{100 * (1 - level):.4g} % intervals"
+    if isinstance(looks, tuple) and len(looks) > 1:
+        numbers = ", ".join(map(str, looks))
+        notes.append(f"alpha {alpha:g} over looks at {numbers} seeds: {sure}")
+    elif isinstance(looks, int) and looks > 1:
+        notes.append(f"alpha {alpha:g} split over {looks} declared looks: {sure}")
     return tuple(notes)
