@@ -15,6 +15,7 @@ import pandas as pd
 
 from harness.statistics.blocked import Analysis, analyse
 from harness.statistics.intervals import proportion_lower_bound
+from harness.statistics.looks import looks_taken, seeds_compared
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
 from reports.drawing import colours
@@ -41,12 +42,25 @@ class Answer:
     """Runs without a score: cell, seed, status and message."""
     higher_is_better: bool = True
     """Direction of the primary score."""
+    undeclared: str = ""
+    """What was read that was no declared look, and at what level verdicts stand for it; empty: all
+    is as declared."""
 
     @property
     def means(self) -> dict[str, float]:
         """Cell -> its mean score, floors too, of cells that have one."""
         both = {**self.analysis.means, **self.floors}
         return {cell: value for cell, value in both.items() if math.isfinite(value)}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Compared cell -> its verdict in a word."""
+        return {cell: verdict.kind for cell, verdict in self.verdicts.items()}
+
+    @property
+    def seeds(self) -> int:
+        """Counts the seeds that verdicts rest on, of the contrast that has most."""
+        return max((contrast.seeds for contrast in self.analysis.contrasts), default=0)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -69,7 +83,8 @@ def answer(results: Results) -> Answer:
     scores: dict[str, dict[int, float]] = {cell: {} for cell in compared["cell"].unique()}
     for run in scored[scored["role"] == "compared"].to_dict("records"):
         scores[run["cell"]][int(run["seed"])] = float(run["score"])
-    analysis = analyse(scores, study.control, alpha=study.alpha, looks=study.looks)
+    taken = looks_taken(study.looks, results.read_at, seeds_compared(scores, study.control))
+    analysis = analyse(scores, study.control, alpha=study.alpha, looks=taken.looks)
     verdict_of = functools.partial(
         verdict,
         analysis,
@@ -87,6 +102,7 @@ def answer(results: Results) -> Answer:
         detectable=_detectable(analysis),
         missing=tuple(_missing(runs.drop(scored.index), _cannot_have(results, primary))),
         higher_is_better=results.higher_is_better(primary),
+        undeclared=taken.note(study.alpha, analysis.alpha, analysis.designs_compared),
     )
 
 

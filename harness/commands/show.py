@@ -277,6 +277,8 @@ def report(made: Report, *, levels: bool) -> None:
     console.print()
     for line in made.answer.lines:
         console.print(visible(line), soft_wrap=True)
+    if made.answer.undeclared:
+        console.print(Text(made.answer.undeclared, "yellow"), soft_wrap=True)
     for line in made.not_drawn:
         console.print(Text(visible(line), "red"), soft_wrap=True)
     if levels:

@@ -238,6 +238,7 @@ def report(
             from reports.build import build
 
             written = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+        lab.note_read(name, written.answer.seeds, {written.answer.primary: written.answer.kinds})
         show.report(written, levels=require_learned)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)

@@ -82,8 +82,8 @@ def analyse(scores: Scores, control: str, *, alpha: float = 0.05, looks: Looks =
 
     `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
     how many times the study declared it would look and perhaps add seeds, over which alpha is split
-    evenly (Bonferroni), or at which numbers of seeds (looks.py). Intervals are simultaneous over the contrasts (Dunnett's max|T|,
-    correlation 0.5, which is exact when no cell is missing).
+    evenly (Bonferroni), or at which numbers of seeds (looks.py). Intervals are simultaneous over
+    the contrasts (Dunnett's max|T|, correlation 0.5, which is exact when no cell is missing).
 
     Raises ValueError for a control that is not among the designs, and for a bad alpha or looks.
     """

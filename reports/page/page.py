@@ -89,7 +89,7 @@ def page(
         missing=answer.missing,
         not_applicable=_not_applicable(results),
         method=_method(answer, study),
-        notes=(*answer.analysis.notes, *study.notes),
+        notes=(*filter(None, [answer.undeclared]), *answer.analysis.notes, *study.notes),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 
