@@ -108,6 +108,7 @@ def plan(
     """Prints the runs with their cost, the data, what is not applicable, and what could be
     detected. `corpora`: cell -> its data."""
     from harness.outputs.folder import RunFolder
+    from harness.statistics.looks import level_of_look
     from harness.statistics.power import smallest_detectable_effect
 
     study = planned.study
@@ -148,7 +149,8 @@ def plan(
     for reason in dict.fromkeys(reasons):
         console.print(visible(reason))
     compared = sum(cell.role == "compared" for cell in study.cells)
-    effect = smallest_detectable_effect(compared, seeds, alpha=study.alpha / study.looks)
+    level = level_of_look(study.alpha, study.looks, compared)
+    effect = smallest_detectable_effect(compared, seeds, alpha=level)
     margin = "declared" if study.equal_within is not None else "a default, not declared"
     console.print(
         f"Smallest difference from {study.control!r} that {seeds} seeds find with 80 % chance: "

@@ -1,4 +1,4 @@
-"""Evidence is what an analysis knows of effects and spread; chances of a decision are drawn from it.
+"""Evidence is what an analysis knows of effects and spread; chances are drawn from it.
 
 A chance that takes the estimate as the truth promises too much: an effect just missed is taken for
 one just there. So effects and variance are drawn from what the data leave open (their posterior
@@ -163,9 +163,7 @@ class _Sums:
         variance is left; the new residual is `kept` times the old plus noise of its own."""
         noise_ND = sd_ND * math.sqrt(kept * (1 - kept))
         error_ND = noise_ND * rng.standard_normal(noise_ND.shape) / math.sqrt(self.seeds)
-        self.mean_NC = (
-            true_NC + kept * (self.mean_NC - true_NC) + error_ND[:, 1:] - error_ND[:, :1]
-        )
+        self.mean_NC = true_NC + kept * (self.mean_NC - true_NC) + error_ND[:, 1:] - error_ND[:, :1]
         variance_NC = noise_ND[:, 1:] ** 2 + noise_ND[:, :1] ** 2
         self.own_NC = variance_NC * rng.noncentral_chisquare(
             self.seeds - 1, kept**2 * self.own_NC / variance_NC

@@ -26,7 +26,10 @@ Looks = int | tuple[int, ...]
 """How often a verdict is looked at, or at which numbers of seeds, ascending."""
 
 STUDIES = 100_000
+MOST_DESIGNS = 6
+"""With more of them the level rises by up to 3 %; it is left where it is, on the safe side."""
 RARE = 100
+"""Simulated studies below which their number says little."""
 
 
 def level_of_look(alpha: float, looks: Looks, designs: int) -> float:
@@ -82,6 +85,7 @@ def _null_p(looks: tuple[int, ...], designs: int) -> FloatArray:
     A study is simulated by its designs' means and its residual sum of squares, which seeds that
     are added change by what they say themselves and by how far their means lie from those before.
     """
+    designs = min(designs, MOST_DESIGNS)
     rng = np.random.default_rng(0)
     mean_ND, squares_N, before, p_LN = np.zeros((STUDIES, designs)), np.zeros(STUDIES), 0, []
     for seeds in looks:
@@ -102,8 +106,8 @@ def _null_p(looks: tuple[int, ...], designs: int) -> FloatArray:
 
 
 def _tails(statistic_N: FloatArray, contrasts: int, df: int) -> FloatArray:
-    """Gives Dunnett's adjusted p of many statistics, from a grid, to about 0.1 %."""
-    grid = np.sinh(np.linspace(0, np.arcsinh(1e3), 90))
+    """Gives Dunnett's adjusted p of many statistics, from a grid, to 0.2 % where it matters."""
+    grid = np.concatenate([np.linspace(0, 6, 49), np.geomspace(6.5, 1e3, 20)])
     logs = np.log([max(dunnett_tail(t, contrasts, df), 1e-300) for t in grid])
     return np.exp(np.interp(np.arcsinh(statistic_N), np.arcsinh(grid), logs))
 

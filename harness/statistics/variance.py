@@ -17,6 +17,7 @@ from scipy import stats
 FloatArray = npt.NDArray[np.float64]
 
 ITEMS, LATE, REST = "items", "late checkpoints", "design x seed"
+BOUND = "at most, from counts: what is hard for every run does not count, and is in them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,30 +41,37 @@ def variance_parts(
 
     `items`, `late`: variance that items and late checkpoints make, in the same units; nan: not
     known, and what is not known stays in design x seed. `counted`: `items` comes from counts of
-    right answers and is an upper bound. Estimates that exceed the whole are cut, and say so.
+    right answers and is an upper bound. What changes from one checkpoint to the next are items
+    too, so the two may overlap: where they exceed the whole, both are cut alike, and say so.
     """
     if not mse > 0:
         return ()
-    share_late = 0.0 if math.isnan(late) else late / mse
-    share_items = 0.0 if math.isnan(items) else items / mse
-    cut_late = min(share_late, 1.0)
-    cut_items = min(share_items, 1.0 - cut_late)
-    parts = (
-        (ITEMS, cut_items, _note(items, share_items, cut_items, "at most, from counts: some items "
-         "are hard for every run, which seeds share" if counted else "from answers to single items")),
-        (LATE, cut_late, _note(late, share_late, cut_late, "from the last measurements of its curve")),
-        (REST, max(0.0, 1.0 - cut_late - cut_items), "all that is left, what is not known in it"),
-    )  # fmt: skip
-    return tuple(
-        Part(part=name, share=share, sd=math.sqrt(share * mse), note=note)
-        for name, share, note in parts
-    )
+    sources = {
+        ITEMS: (items, BOUND if counted else "from answers to single items"),
+        LATE: (late, "from the last measurements of its curve"),
+    }
+    estimates = {
+        name: 0.0 if math.isnan(value) else value / mse for name, (value, _) in sources.items()
+    }
+    whole = max(1.0, sum(estimates.values()))
+    parts = [
+        Part(
+            part=name,
+            share=estimates[name] / whole,
+            sd=math.sqrt(estimates[name] / whole * mse),
+            note=_note(value, estimates[name], whole, source),
+        )
+        for name, (value, source) in sources.items()
+    ]
+    rest = max(0.0, 1.0 - sum(part.share for part in parts))
+    note = "what is left, with all that is not known"
+    return (*parts, Part(part=REST, share=rest, sd=math.sqrt(rest * mse), note=note))
 
 
-def _note(variance: float, share: float, cut: float, source: str) -> str:
+def _note(variance: float, share: float, whole: float, source: str) -> str:
     if math.isnan(variance):
-        return "not known: nothing measured says so"
-    return source if share <= cut else f"{source}; estimated at {share:.0%}, cut to fit"
+        return "not known: nothing that was measured tells"
+    return f"{source}; estimated at {share:.0%}, cut to fit" if share and whole > 1 else source
 
 
 def item_variance(answers_DSN: npt.ArrayLike) -> float:

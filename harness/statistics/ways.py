@@ -77,7 +77,8 @@ def ways(analysis: Analysis, region: float, means: Means) -> tuple[Way, ...]:
     """Gives the ways out for every undecided contrast and, where there are several contrasts, for
     all of them; of each the recommended one first, then by price. Empty where all is decided.
 
-    `region`: half-width of practical equivalence. A contrast without an interval has no way out.
+    `region`: half-width of practical equivalence. A contrast without an interval has no way out,
+    and one that another endpoint comes before waits for that.
     """
     evidence = Evidence.of(analysis)
     if not len(evidence.delta_C) or evidence.seeds < 2 or not evidence.mse > 0:
@@ -86,10 +87,10 @@ def ways(analysis: Analysis, region: float, means: Means) -> tuple[Way, ...]:
     open_places = [
         place
         for place, contrast in enumerate(c for c in analysis.contrasts if c.has_interval)
-        if not _decided(contrast.lower, contrast.upper, region)
+        if not contrast.note and not _decided(contrast.lower, contrast.upper, region)
     ]
     offers = _Offers(analysis, evidence, region, means, cells)
-    goals = {cells[place]: (place,) for place in open_places}
+    goals: dict[str, tuple[int, ...]] = {cells[place]: (place,) for place in open_places}
     if open_places and len(cells) > 1:
         goals[ALL] = tuple(range(len(cells)))
     return tuple(
@@ -139,6 +140,8 @@ class _Offers:
     region: float
     means: Means
     cells: list[str]
+    drawn: dict[int, BoolArray] = field(default_factory=dict)
+    """More seeds -> which contrasts they decide."""
 
     def of(self, cell: str, places: tuple[int, ...], open_: tuple[int, ...]) -> Iterator[Way]:
         """Gives what could be done for the contrasts at these places; `open_`: those undecided."""
@@ -146,7 +149,7 @@ class _Offers:
         def chance(decided_NC: BoolArray) -> float:
             return float(decided_NC[:, list(places)].all(1).mean())
 
-        yield self._more_seeds(cell, chance)
+        yield from self._more_seeds(cell, chance)
         if self.means.item_share > 0:
             yield self._more_items(cell, chance)
         kept = self.means.late_share and 1 - self.means.late_share * (1 - 1 / AVERAGED)
@@ -159,37 +162,49 @@ class _Offers:
         yield from self._longer(cell, places)
         fewer = places if cell != ALL else open_
         if len(fewer) < len(self.cells):
+            what = f"the control and {len(fewer)} of {len(self.cells)} cells"
             yield self._afresh(
-                cell, "fewer cells", f"the control and {len(fewer)} of {len(self.cells)} cells", fewer,
+                cell, "fewer cells", what, fewer,
                 "to be declared before: a fresh study on seeds of its own; it has fewer contrasts "
                 "to pay for and less to know the residual variance by",
             )  # fmt: skip
 
-    def _more_seeds(self, cell: str, chance: Callable[[BoolArray], float]) -> Way:
-        now = self.evidence.seeds
+    def _more_seeds(self, cell: str, chance: Callable[[BoolArray], float]) -> Iterator[Way]:
+        """Offers the fewest seeds that reach the aim: at a declared look if one does, else also at
+        any number up to the cap."""
+        now, declared = self.evidence.seeds, self.analysis.looks
+        later = [n - now for n in declared if n > now] if isinstance(declared, tuple) else []
+        for steps in filter(None, (later, range(1, max(SEED_CAP - now, 1) + 1))):
+            chances: dict[int, float] = {}
 
-        def chance_with(more: int) -> float:
-            level = self._level(self._looks(now + more))
-            return chance(self.evidence.decided_after(self.region, level=level, more=more))
+            def chance_with(more: int, chances: dict[int, float] = chances) -> float:
+                return chances.setdefault(more, chance(self._with_seeds(more)))
 
-        steps = range(1, max(SEED_CAP - now, 1) + 1)
-        more = steps[min(bisect.bisect_left(steps, AIM, key=chance_with), len(steps) - 1)]
-        looks = self._looks(now + more)
-        note = f"level {self._level(looks):.2g} at every look"
-        if isinstance(looks, tuple) and looks != self.analysis.looks:
-            numbers = ", ".join(map(str, looks))
-            note = (
-                f"seeds added after this report are another look: declare looks ({numbers}), "
-                f"level {self._level(looks):.2g}"
+            more = steps[min(bisect.bisect_left(steps, AIM, key=chance_with), len(steps) - 1)]
+            yield Way(
+                cell=cell,
+                way="more seeds",
+                what=f"{more} more seed{'s' if more > 1 else ''} ({now + more} in all)",
+                device_hours=more * self._hours(self.cells),
+                chance=chance_with(more),
+                note=self._of_looks(self._looks(now + more)),
             )
-        return Way(
-            cell=cell,
-            way="more seeds",
-            what=f"{more} more seed{'s' if more > 1 else ''} ({now + more} in all)",
-            device_hours=more * self._hours(self.cells),
-            chance=chance_with(more),
-            note=note,
-        )
+            if chance_with(more) >= AIM:
+                return
+
+    def _with_seeds(self, more: int) -> BoolArray:
+        """Draws decisions once for all contrasts: they are asked for each."""
+        if more not in self.drawn:
+            level = self._level(self._looks(self.evidence.seeds + more))
+            self.drawn[more] = self.evidence.decided_after(self.region, level=level, more=more)
+        return self.drawn[more]
+
+    def _of_looks(self, looks: Looks) -> str:
+        level = f"level {self._level(looks):.2g}"
+        if looks == self.analysis.looks:
+            return f"as declared: {level} at every look"
+        numbers = ", ".join(map(str, looks)) if isinstance(looks, tuple) else str(looks)
+        return f"seeds added after this report are another look: declare looks ({numbers}), {level}"
 
     def _looks(self, later: int) -> Looks:
         return looks_with(self.analysis.looks, self.evidence.seeds, later)
