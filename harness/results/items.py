@@ -25,7 +25,8 @@ def item_answers(outputs: Path, results: Results, endpoint: str) -> FloatArray |
     runs = results.runs.assign(score=results.values(endpoint))
     runs = runs[(runs["role"] == "compared") & (runs["status"] == "done") & runs["score"].notna()]
     by_cell = {
-        cell: {int(row.seed): row for row in rows.itertuples()} for cell, rows in runs.groupby("cell")
+        cell: {int(row.seed): row for row in rows.itertuples()}
+        for cell, rows in runs.groupby("cell")
     }
     seeds = sorted(set.intersection(*map(set, by_cell.values()))) if by_cell else []
     answers = [

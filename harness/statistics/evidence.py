@@ -62,15 +62,17 @@ class Evidence:
         """
         rng = np.random.default_rng(0)
         sd_ND, true_NC = self._drawn(rng)
-        sums = _Sums(
-            mean_NC=np.broadcast_to(self.delta_C, true_NC.shape),
-            own_NC=np.broadcast_to(self.seed_sd_C**2 * (self.seeds - 1), true_NC.shape),
-            pooled_N=np.full(DRAWS, self.mse * self.df),
-            df=self.df,
-            seeds=self.seeds,
-        )
         if kept < 1:
-            sums.score_anew(rng, true_NC, sd_ND, kept)
+            sums = _nothing(len(self.delta_C))
+            sums.add(self._scored_anew(rng, true_NC, sd_ND, kept))
+        else:
+            sums = _Sums(
+                mean_NC=np.broadcast_to(self.delta_C, true_NC.shape),
+                own_NC=np.broadcast_to(self.seed_sd_C**2 * (self.seeds - 1), true_NC.shape),
+                pooled_N=np.full(DRAWS, self.mse * self.df),
+                df=self.df,
+                seeds=self.seeds,
+            )
         if more:
             sums.add(_scores(rng, true_NC, sd_ND * math.sqrt(kept), more))
         return sums.decided(region, level)
@@ -98,8 +100,7 @@ class Evidence:
             sd_ND[:, columns] * math.sqrt(kept),
             self.seeds,
         )
-        none = np.zeros((DRAWS, len(chosen)))
-        sums = _Sums(mean_NC=none, own_NC=none, pooled_N=np.zeros(DRAWS), df=0, seeds=0)
+        sums = _nothing(len(chosen))
         sums.add(scores_NDS)
         return sums.decided(region, level)
 
@@ -112,6 +113,23 @@ class Evidence:
         error_ND = sd_ND * rng.standard_normal(sd_ND.shape) / math.sqrt(self.seeds)
         return sd_ND, self.delta_C + error_ND[:, 1:] - error_ND[:, :1]
 
+    def _scored_anew(
+        self, rng: np.random.Generator, true_NC: FloatArray, sd_ND: FloatArray, kept: float
+    ) -> FloatArray:
+        """Draws the scores (N, D, seeds) of the same runs with a share `kept` of their residual
+        variance left: `kept` times the residual they had, and noise of its own.
+
+        Only sums of the residuals they had are known: any table that has them stands for them.
+        """
+        had_NDS = sd_ND[:, :, None] * rng.standard_normal((*sd_ND.shape, self.seeds))
+        had_NDS -= had_NDS.mean(1, keepdims=True)
+        had_NDS -= had_NDS.mean(2, keepdims=True)
+        squares_N11 = (had_NDS**2).sum((1, 2), keepdims=True)
+        had_NDS *= np.sqrt(self.mse * self.df / squares_N11)
+        had_NDS[:, 1:] += (self.delta_C - true_NC)[:, :, None]
+        noise_ND = sd_ND * math.sqrt(kept * (1 - kept))
+        return kept * had_NDS + _scores(rng, true_NC, noise_ND, self.seeds)
+
 
 def _scores(
     rng: np.random.Generator, true_NC: FloatArray, sd_ND: FloatArray, seeds: int
@@ -121,6 +139,12 @@ def _scores(
     scores_NDS = sd_ND[:, :, None] * rng.standard_normal((*sd_ND.shape, seeds))
     scores_NDS[:, 1:] += true_NC[:, :, None]
     return scores_NDS
+
+
+def _nothing(contrasts: int) -> _Sums:
+    """Gives the sums of no seeds."""
+    none_NC = np.zeros((DRAWS, contrasts))
+    return _Sums(mean_NC=none_NC, own_NC=none_NC, pooled_N=np.zeros(DRAWS), df=0, seeds=0)
 
 
 @dataclass(kw_only=True)
@@ -155,23 +179,6 @@ class _Sums:
         # The first seeds pay for the means.
         self.df += (designs - 1) * (more if self.seeds else more - 1)
         self.seeds += more
-
-    def score_anew(
-        self, rng: np.random.Generator, true_NC: FloatArray, sd_ND: FloatArray, kept: float
-    ) -> None:
-        """Replaces a part of each run's residual by a smaller one, so that a share `kept` of the
-        variance is left; the new residual is `kept` times the old plus noise of its own."""
-        noise_ND = sd_ND * math.sqrt(kept * (1 - kept))
-        error_ND = noise_ND * rng.standard_normal(noise_ND.shape) / math.sqrt(self.seeds)
-        self.mean_NC = true_NC + kept * (self.mean_NC - true_NC) + error_ND[:, 1:] - error_ND[:, :1]
-        variance_NC = noise_ND[:, 1:] ** 2 + noise_ND[:, :1] ** 2
-        self.own_NC = variance_NC * rng.noncentral_chisquare(
-            self.seeds - 1, kept**2 * self.own_NC / variance_NC
-        )
-        variance_N = (noise_ND**2).mean(1)
-        self.pooled_N = variance_N * rng.noncentral_chisquare(
-            self.df, kept**2 * self.pooled_N / variance_N
-        )
 
     def decided(self, region: float, level: float) -> BoolArray:
         """Judges: the interval excludes zero, or lies inside [-region, region]."""

@@ -43,7 +43,7 @@ def test_a_p_at_the_level_becomes_alpha() -> None:
 
 
 def test_an_analysis_at_declared_looks_has_wider_intervals() -> None:
-    rows = np.random.default_rng(1).normal(size=(3, 5)) + [[0], [2], [0]]
+    rows = np.random.default_rng(1).normal([[0], [2], [0]], size=(3, 5))
     scores = {name: dict(enumerate(row)) for name, row in zip("cde", rows, strict=True)}
     once, twice = analyse(scores, "c"), analyse(scores, "c", looks=TWO)
     level = level_of_look(0.05, TWO, 3)
