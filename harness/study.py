@@ -60,7 +60,6 @@ __all__ = [
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Looks = Annotated[tuple[Annotated[int, Field(ge=2, le=1000)], ...], Field(min_length=1)]
 
 
 class Variant(Frozen):
@@ -173,7 +172,7 @@ class Study(RunSettings):
     before the study runs; null: nobody declared one, and 1 is taken."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Family-wise error rate."""
-    looks: Annotated[int, Field(ge=1)] | Looks = 1
+    looks: int | tuple[int, ...] = 1
     """At how many seeds the verdict will be looked at while seeds are added, as (3, 5): alpha is
     spread over these looks. Or only how often: alpha is split evenly, which costs more."""
     tuning: Tuning = Tuning()
@@ -196,8 +195,11 @@ class Study(RunSettings):
             raise nearest(self.control, compared, "control")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: name at least one, each once")
-        if isinstance(self.looks, tuple) and list(self.looks) != sorted(set(self.looks)):
-            raise ValueError("looks: name numbers of seeds in ascending order, each once")
+        if isinstance(self.looks, int):
+            if self.looks < 1:
+                raise ValueError("looks: a verdict is looked at once or more often")
+        elif list(self.looks) != sorted(set(self.looks)) or min(self.looks, default=0) < 2:
+            raise ValueError("looks: name numbers of at least two seeds, each once, in order")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
         titles = [task.title for task in self.tasks]

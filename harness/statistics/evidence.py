@@ -3,10 +3,15 @@
 A chance that takes the estimate as the truth promises too much: an effect just missed is taken for
 one just there. So effects and variance are drawn from what the data leave open (their posterior
 under flat priors), what is measured next is drawn from them, and the rule in use judges it
-together with what was measured. Simulated at 2 and 4 designs, 3 seeds and 4 or 12 more, undecided
-studies where 70 % or more was promised: if true effects spread by two residual SDs, 77-82 % was
-promised and 76-81 % decided (the plug-in: 87-94 % and 69-76 %); if they spread by one, 76-82 % and
-49-63 % (86-93 %, 43-58 %). Small effects everywhere are the case in which it still flatters.
+together with what was measured. Simulated for 2 and 4 designs, 3 seeds and 4 or 12 more,
+undecided studies of which at least 70 % was promised, promised and kept:
+
+    true effects           by these draws              by the estimate alone
+    large, uniform         76-82 %, kept 90-92 %       86-94 %, kept 84-88 %
+    SD 2 residual SDs      76-80 %, kept 69-84 %       84-94 %, kept 67-77 %
+    SD 1 residual SD       76-81 %, kept 52-79 %       85-92 %, kept 53-60 %
+
+So it still flatters where all effects are small; from twelve seeds on it keeps its word.
 """
 
 from __future__ import annotations
