@@ -24,15 +24,14 @@ def item_answers(outputs: Path, results: Results, endpoint: str) -> FloatArray |
     task = endpoint.partition("/")[0]
     runs = results.runs.assign(score=results.values(endpoint))
     runs = runs[(runs["role"] == "compared") & (runs["status"] == "done") & runs["score"].notna()]
-    by_cell = {
-        cell: {int(row.seed): row for row in rows.itertuples()}
-        for cell, rows in runs.groupby("cell")
-    }
+    by_cell: dict[str, dict[int, tuple[str, float]]] = {}
+    for run in runs.to_dict("records"):
+        by_cell.setdefault(run["cell"], {})[int(run["seed"])] = (run["run"], float(run["score"]))
     seeds = sorted(set.intersection(*map(set, by_cell.values()))) if by_cell else []
     answers = [
         [
-            _answers(outputs, str(row.run), task, endpoint, float(row.score))
-            for row in (rows[seed] for seed in seeds)
+            _answers(outputs, run, task, endpoint, score)
+            for run, score in (rows[seed] for seed in seeds)
         ]
         for rows in by_cell.values()
     ]

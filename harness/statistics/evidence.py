@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +33,13 @@ DRAWS = 4000
 """Chances are good to 0.8 % by them."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Evidence on C contrasts of D = C + 1 designs, the control first."""
 
-    delta_C: FloatArray
+    deltas: tuple[float, ...]
     """Estimated differences from the control, in the units of the score."""
-    seed_sd_C: FloatArray
+    seed_sds: tuple[float, ...]
     """SD of one seed's difference by the rule in use: never below the pooled one."""
     mse: float
     """Residual variance."""
@@ -52,8 +53,8 @@ class Evidence:
         """Returns the evidence of the contrasts that have an interval, in their order."""
         contrasts = [contrast for contrast in analysis.contrasts if contrast.has_interval]
         return cls(
-            delta_C=np.array([contrast.delta for contrast in contrasts]),
-            seed_sd_C=np.array([contrast.seed_sd for contrast in contrasts]),
+            deltas=tuple(contrast.delta for contrast in contrasts),
+            seed_sds=tuple(contrast.seed_sd for contrast in contrasts),
             mse=analysis.mse,
             df=analysis.df,
             seeds=min((contrast.seeds for contrast in contrasts), default=0),
@@ -65,22 +66,7 @@ class Evidence:
         """Draws which contrasts are decided (draws, C), at a family-wise `level`, once `more` seeds
         are added and all runs are scored so that a share `kept` of the residual variance is left.
         """
-        rng = np.random.default_rng(0)
-        sd_ND, true_NC = self._drawn(rng)
-        if kept < 1:
-            sums = _nothing(len(self.delta_C))
-            sums.add(self._scored_anew(rng, true_NC, sd_ND, kept))
-        else:
-            sums = _Sums(
-                mean_NC=np.broadcast_to(self.delta_C, true_NC.shape),
-                own_NC=np.broadcast_to(self.seed_sd_C**2 * (self.seeds - 1), true_NC.shape),
-                pooled_N=np.full(DRAWS, self.mse * self.df),
-                df=self.df,
-                seeds=self.seeds,
-            )
-        if more:
-            sums.add(_scores(rng, true_NC, sd_ND * math.sqrt(kept), more))
-        return sums.decided(region, level)
+        return _decided_after(self, region, level, more, kept)
 
     def decided_afresh(
         self,
@@ -113,10 +99,10 @@ class Evidence:
         """Draws every design's residual SD (N, D) and the true differences (N, C). A contrast
         noisier than the pooled variance says is taken to be so, as the rule in use does."""
         sd_N1 = np.sqrt(self.mse * self.df / rng.chisquare(self.df, (DRAWS, 1)))
-        noisier_C = np.maximum(self.seed_sd_C**2 / (2 * self.mse), 1)
+        noisier_C = np.maximum(np.square(self.seed_sds) / (2 * self.mse), 1)
         sd_ND = sd_N1 * np.sqrt(np.concatenate([[1.0], 2 * noisier_C - 1]))
         error_ND = sd_ND * rng.standard_normal(sd_ND.shape) / math.sqrt(self.seeds)
-        return sd_ND, self.delta_C + error_ND[:, 1:] - error_ND[:, :1]
+        return sd_ND, np.array(self.deltas) + error_ND[:, 1:] - error_ND[:, :1]
 
     def _scored_anew(
         self, rng: np.random.Generator, true_NC: FloatArray, sd_ND: FloatArray, kept: float
@@ -131,7 +117,7 @@ class Evidence:
         had_NDS -= had_NDS.mean(2, keepdims=True)
         squares_N11 = (had_NDS**2).sum((1, 2), keepdims=True)
         had_NDS *= np.sqrt(self.mse * self.df / squares_N11)
-        had_NDS[:, 1:] += (self.delta_C - true_NC)[:, :, None]
+        had_NDS[:, 1:] += (np.array(self.deltas) - true_NC)[:, :, None]
         noise_ND = sd_ND * math.sqrt(kept * (1 - kept))
         return kept * had_NDS + _scores(rng, true_NC, noise_ND, self.seeds)
 
@@ -144,6 +130,33 @@ def _scores(
     scores_NDS = sd_ND[:, :, None] * rng.standard_normal((*sd_ND.shape, seeds))
     scores_NDS[:, 1:] += true_NC[:, :, None]
     return scores_NDS
+
+
+@lru_cache(maxsize=128)
+def _decided_after(
+    evidence: Evidence, region: float, level: float, more: int, kept: float
+) -> BoolArray:
+    """Draws once what is asked for every contrast, and again by the next report."""
+    rng = np.random.default_rng(0)
+    sd_ND, true_NC = evidence._drawn(rng)
+    if kept < 1:
+        sums = _nothing(len(np.array(evidence.deltas)))
+        sums.add(evidence._scored_anew(rng, true_NC, sd_ND, kept))
+    else:
+        sums = _Sums(
+            mean_NC=np.broadcast_to(np.array(evidence.deltas), true_NC.shape),
+            own_NC=np.broadcast_to(
+                np.square(evidence.seed_sds) * (evidence.seeds - 1), true_NC.shape
+            ),
+            pooled_N=np.full(DRAWS, evidence.mse * evidence.df),
+            df=evidence.df,
+            seeds=evidence.seeds,
+        )
+    if more:
+        sums.add(_scores(rng, true_NC, sd_ND * math.sqrt(kept), more))
+    decided_NC = sums.decided(region, level)
+    decided_NC.flags.writeable = False
+    return decided_NC
 
 
 def _nothing(contrasts: int) -> _Sums:

@@ -81,7 +81,7 @@ def ways(analysis: Analysis, region: float, means: Means) -> tuple[Way, ...]:
     and one that another endpoint comes before waits for that.
     """
     evidence = Evidence.of(analysis)
-    if not len(evidence.delta_C) or evidence.seeds < 2 or not evidence.mse > 0:
+    if not len(evidence.deltas) or evidence.seeds < 2 or not evidence.mse > 0:
         return ()
     cells = [contrast.design for contrast in analysis.contrasts if contrast.has_interval]
     open_places = [
@@ -241,7 +241,7 @@ class _Offers:
         change = self.means.growth.get(cell)
         if change is None:
             return
-        delta = float(self.evidence.delta_C[places[0]])
+        delta = float(self.evidence.deltas[places[0]])
         grows = change.p < GROWS and change.doubling * delta > 0
         note = f"the difference changed by {change.doubling:+.3g} in the last doubling"
         note += f" of samples (p = {change.p:.2g})" if grows else " of samples: not shown to grow"

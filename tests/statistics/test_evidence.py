@@ -137,6 +137,7 @@ def simulated(case: Case, studies: int) -> FloatArray:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many studies need few draws each."""
     monkeypatch.setattr(evidence_module, "DRAWS", 800)
+    evidence_module._decided_after.cache_clear()
 
 
 @pytest.mark.slow
