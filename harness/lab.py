@@ -200,6 +200,13 @@ class Lab:
         opened(self.outputs, self.store, create=False)
         return load_from_mlflow(self.store, study)
 
+    def note_read(self, study: str, seeds: int, verdicts: Mapping[str, Mapping[str, str]]) -> bool:
+        """Notes that a study's verdicts were seen: seeds added for them are another look. See
+        `harness.outputs.reads`."""
+        from harness.outputs.reads import note_read
+
+        return note_read(self.outputs, study, seeds, verdicts)
+
     def tune(self, study: Study, **how: Any) -> TuningResult:
         """Tunes every cell equally; `how`: fields of `scheduling.schedule.How`. See `tune.tune`.
         Raises Locked where another process tunes this study."""

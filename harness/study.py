@@ -180,8 +180,9 @@ class Study(RunSettings):
     cell is judged on an endpoint where it differs from the control on all before it."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Family-wise error rate."""
-    looks: Annotated[int, Field(ge=1)] = 1
-    """How often the verdict will be looked at while seeds are added; alpha is split over them."""
+    looks: int | tuple[int, ...] = 1
+    """At how many seeds the verdict will be looked at while seeds are added, as (3, 5): alpha is
+    spread over these looks. Or only how often: alpha is split evenly, which costs more."""
     tuning: Tuning = Tuning()
     """What `fuselab tune` searches."""
     axis: str = "text_layers"
@@ -202,6 +203,11 @@ class Study(RunSettings):
             raise nearest(self.control, compared, "control")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: name at least one, each once")
+        if isinstance(self.looks, int):
+            if self.looks < 1:
+                raise ValueError("looks: a verdict is looked at once or more often")
+        elif list(self.looks) != sorted(set(self.looks)) or min(self.looks, default=0) < 2:
+            raise ValueError("looks: name numbers of at least two seeds, each once, in order")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed {self.tuning.seed} is also a reporting seed")
         for name in ("primary", "equal_within") if self.endpoints else ():

@@ -16,6 +16,7 @@ import pandas as pd
 from harness.statistics.blocked import Analysis
 from harness.statistics.endpoints import analyse_all
 from harness.statistics.intervals import proportion_lower_bound
+from harness.statistics.looks import LooksTaken, level_of_look, looks_taken, seeds_compared
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
 from reports.drawing import colours, in_words
@@ -47,6 +48,9 @@ class Answer:
     """Of the score, the region and all differences; empty: no run has the score."""
     cannot_have: frozenset[str] = frozenset()
     """Cells whose design cannot have the score: they say so elsewhere, and lack nothing."""
+    undeclared: str = ""
+    """What was read that was no declared look, and at what level verdicts stand for it; empty: all
+    is as declared."""
 
     @property
     def residual_sd(self) -> float:
@@ -58,6 +62,16 @@ class Answer:
         """Cell -> its mean score, floors too, of cells that have one."""
         both = {**self.analysis.means, **self.floors}
         return {cell: value for cell, value in both.items() if math.isfinite(value)}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Compared cell -> its verdict in a word."""
+        return {cell: verdict.kind for cell, verdict in self.verdicts.items()}
+
+    @property
+    def seeds(self) -> int:
+        """Counts the seeds that verdicts rest on, of the contrast that has most."""
+        return max((contrast.seeds for contrast in self.analysis.contrasts), default=0)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -80,16 +94,18 @@ def answers(results: Results) -> tuple[Answer, ...]:
     """
     study = results.study
     need(results.runs, ("cell", "role", "seed", "status", "message"), "the runs table")
+    compared = [_compared(results, endpoint.score) for endpoint in study.judged]
+    taken = looks_taken(study.looks, results.read_at, seeds_compared(compared[0], study.control))
     analyses = analyse_all(
-        [_compared(results, endpoint.score) for endpoint in study.judged],
+        compared,
         study.control,
         alpha=study.alpha,
-        looks=study.looks,
+        looks=taken.looks,
         order=study.endpoint_order,
         names=[in_words(endpoint.score) for endpoint in study.judged],
     )
     return tuple(
-        _answer(results, endpoint, analysis)
+        _answer(results, endpoint, analysis, taken)
         for endpoint, analysis in zip(study.judged, analyses, strict=True)
     )
 
@@ -111,12 +127,14 @@ def _compared(results: Results, score: str) -> dict[str, dict[int, float]]:
     return scores
 
 
-def _answer(results: Results, endpoint: Endpoint, analysis: Analysis) -> Answer:
+def _answer(results: Results, endpoint: Endpoint, analysis: Analysis, taken: LooksTaken) -> Answer:
     runs, scored = results.runs, _scored(results, endpoint.score)
     cannot_have = _cannot_have(results, endpoint.score)
     higher_is_better = results.higher_is_better(endpoint.score)
     if endpoint.better:
         higher_is_better = endpoint.better == "higher"
+    study, designs = results.study, analysis.designs_compared
+    level = level_of_look(study.alpha, taken.looks, designs)
     verdict_of = functools.partial(
         verdict,
         analysis,
@@ -136,6 +154,7 @@ def _answer(results: Results, endpoint: Endpoint, analysis: Analysis) -> Answer:
         higher_is_better=higher_is_better,
         unit=results.unit(endpoint.score),
         cannot_have=frozenset(cannot_have),
+        undeclared=taken.note(study.alpha, level, designs),
     )
 
 

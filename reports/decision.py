@@ -67,7 +67,7 @@ class Decision(TypedDict):
     state: State
     """decided: every contrast of every endpoint; broken: see `problems`."""
     alpha: float
-    looks: int
+    looks: int | tuple[int, ...]
     seeds: list[int]
     problems: list[str]
     """Runs without a score, and what breaks their pairing, in words."""

@@ -86,6 +86,7 @@ def pilot_of(study: Study, cell: str, seeds: int | None) -> Study:
 
 def _show(results: Results, study: Study, *, outside: bool) -> None:
     from harness.commands.terminal import console, say, table
+    from harness.statistics.looks import level_of_look
     from reports.noise import detectable, spreads
 
     spread = spreads(results)
@@ -102,7 +103,8 @@ def _show(results: Results, study: Study, *, outside: bool) -> None:
     of = "SDs" if sd is None else study.primary
     console.print(f"\nSmallest difference from a control found with 80 % chance, in {of}:")
     sizes = sorted({2, 3, 5, compared} - {0, 1})
-    table(*_titled(detectable(sizes, (3, 4, 5, 7, 10), alpha=study.alpha / study.looks, sd=sd)))
+    level = level_of_look(study.alpha, study.looks, compared)
+    table(*_titled(detectable(sizes, (3, 4, 5, 7, 10), alpha=level, sd=sd)))
     console.print()
     say(
         f"The study compares {compared} designs at {len(study.seeds)} seeds. What a seed does to "

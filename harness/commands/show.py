@@ -206,6 +206,8 @@ def report(made: Report, *, levels: bool) -> None:
             say(visible(sentence), style="bold")
         for line in answered.lines:
             say(visible(line), indent="  ", at_most=console.width)
+    if made.answer.undeclared:
+        say(visible(made.answer.undeclared), style="yellow")
     for line in made.not_drawn:
         console.print(Text(visible(line), "red"))
     if levels:

@@ -263,6 +263,11 @@ def report(
                 tuning=_tuning(lab, name),
                 formats=formats or (),
             )
+        lab.note_read(
+            name,
+            max(answered.seeds for answered in written.answers),
+            {answered.primary: answered.kinds for answered in written.answers},
+        )
         show.report(written, levels=require_learned)
         if other:
             from harness.commands.compare import show_agreement

@@ -17,6 +17,7 @@ outputs/
     lock                    held by the process that trains this run
   warm_start/<key>/         what runs start from, where a study asks for it
   studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
+  studies/<name>/reads.json when its report was read, and with how many seeds
   studies/<name>/tuning/    journal of trials and the choice
   reports/<name>/           page, figures, tables
   mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders

@@ -260,7 +260,8 @@ class StudyRecord(Record):
     """All such scores, where the study declares them."""
     endpoint_order: Order = "equals"
     alpha: float
-    looks: int
+    looks: int | tuple[int, ...]
+    """How often verdicts are looked at, or at which numbers of seeds."""
     axis: str
     seeds: tuple[int, ...]
     budget_unit: str

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterator
 
 from architectures.frozen import SettingError, nearest
-from harness.statistics.blocked import level_of_look
 from harness.statistics.dunnett import as_dunnett
+from harness.statistics.looks import level_of_look
 from harness.statistics.power import smallest_detectable_effect
 from harness.study import Study
 from harness.training.settings.tasks import MEAN, VALIDATION
@@ -53,7 +53,7 @@ def in_words(study: Study) -> Iterator[str]:
     compared, seeds = sum(cell.role == "compared" for cell in study.cells), len(study.seeds)
     number = len(study.judged)
     chained = number > 1 and study.endpoint_order == "ordered"
-    level = level_of_look(study.alpha if chained else study.alpha / number, study.looks)
+    level = level_of_look(study.alpha if chained else study.alpha / number, study.looks, compared)
     contrasts, df = compared - 1, (compared - 1) * (seeds - 1)
     if chained and df:
         level = as_dunnett(level, contrasts, df, contrasts)

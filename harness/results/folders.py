@@ -11,6 +11,7 @@ from architectures.frozen import nearest
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.measured import MeasuredLine
+from harness.outputs.reads import read_at
 from harness.outputs.records import (
     Certificate,
     DamagedFile,
@@ -48,12 +49,14 @@ def study_record(outputs: Path, study: str) -> StudyRecord:
 def load(outputs: Path, study: str) -> Results:
     """Reads the results of a study from its run folders. Raises SettingError for an unknown study.
 
-    A run of which a file is damaged is a row that says so, with the file and what to do.
+    A run of which a file is damaged is a row that says so, with the file and what to do. Raises
+    `DamagedFile` where it is the study, or who read its report.
     """
     record = study_record(outputs, study)
     folders = {key: RunFolder(outputs, key) for key in record.keys}
     run_records = {key: record_of(folder) for key, folder in folders.items()}
-    return assembled(record, run_records, lambda key: graph_of(folders[key]))
+    results = assembled(record, run_records, lambda key: graph_of(folders[key]))
+    return dataclasses.replace(results, read_at=read_at(outputs, study))
 
 
 def record_of(folder: RunFolder) -> RunRecord:

@@ -119,6 +119,8 @@ class Results:
     """Columns of DIGESTS."""
     graphs: Mapping[str, Graph] = dataclasses.field(default_factory=dict)
     """Cell -> its design as a graph, of cells of which a run was built."""
+    read_at: tuple[int, ...] = ()
+    """Numbers of seeds at which a report was read before; from MLflow nobody knows."""
 
     def higher_is_better(self, name: str) -> bool:
         """Says whether more of a score is better; so it is of one that no run has."""

@@ -16,6 +16,7 @@ from scipy import stats
 
 from harness.statistics.additive import Fit, Scores, fit
 from harness.statistics.dunnett import as_dunnett, dunnett_critical, dunnett_tail
+from harness.statistics.looks import Looks, level_of_look, p_over_looks
 from harness.statistics.spreads import spread_notes
 
 
@@ -72,6 +73,10 @@ class Analysis:
     alpha: float
     """Family-wise error rate of these intervals: a share, by looks and endpoints, of the declared
     one."""
+    looks: Looks = 1
+    """The looks it is declared over."""
+    family_alpha: float = 0.05
+    """The rate over all looks, of which `alpha` is that of one."""
     contrasts: tuple[Contrast, ...]
     """One for each design with a score, in the order given, without the control."""
     notes: tuple[str, ...]
@@ -95,26 +100,26 @@ class Analysis:
     @property
     def dunnett_alpha(self) -> float:
         """The error rate at which Dunnett's intervals are as wide as these, for power.py."""
+        return self.as_dunnett(self.alpha)
+
+    def as_dunnett(self, level: float) -> float:
+        """Gives the error rate at which Dunnett's intervals are as wide as these would be at
+        another level."""
         if not self.chains:
-            return self.alpha
-        return as_dunnett(self.alpha, self.designs_compared - 1, self.df, self.chains)
-
-
-def level_of_look(alpha: float, looks: int) -> float:
-    """Gives the error rate of one look of those declared: alpha split evenly (Bonferroni)."""
-    return alpha / looks
+            return level
+        return as_dunnett(level, self.designs_compared - 1, self.df, self.chains)
 
 
 def analyse(
-    scores: Scores, control: str, *, alpha: float = 0.05, looks: int = 1, chains: int = 0
+    scores: Scores, control: str, *, alpha: float = 0.05, looks: Looks = 1, chains: int = 0
 ) -> Analysis:
     """Compares every design with the control by the seed-blocked model.
 
     `scores` is design -> seed -> score, with cells missing or nan where a run gave none. `looks` is
-    how many times the study declared it would look and perhaps add seeds, see `level_of_look`.
-    Intervals are simultaneous over the contrasts: Dunnett's max|T| (correlation 0.5, which is exact
-    when no cell is missing), or, of contrasts that each begin one of several `chains` of endpoints,
-    Bonferroni's over these.
+    how many times the study declared it would look and perhaps add seeds, over which alpha is split
+    evenly (Bonferroni), or at which numbers of seeds (looks.py). Intervals are simultaneous over
+    the contrasts: Dunnett's max|T| (correlation 0.5, which is exact when no cell is missing), or,
+    of contrasts that each begin one of several `chains` of endpoints, Bonferroni's over these.
 
     Raises ValueError for a control that is not among the designs, and for a bad alpha or looks.
     """
@@ -123,11 +128,13 @@ def analyse(
         hint = f"did you mean {close[0]!r}? " if close else ""
         names = ", ".join(scores) or "none"
         raise ValueError(f"the control {control!r} is not among the designs; {hint}Known: {names}")
-    if not 0 < alpha < 1 or looks < 1:
+    if not 0 < alpha < 1 or (isinstance(looks, int) and looks < 1):
         raise ValueError(f"alpha must lie in (0, 1) and looks be at least 1: {alpha=}, {looks=}")
-    model, level = fit(scores), level_of_look(alpha, looks)
+    model = fit(scores)
     rows = dict(zip(model.designs, model.scores_DS, strict=True))
     pairs = [(name, control) for name in model.designs if name != control and control in rows]
+    designs = len(model.designs)
+    level = level_of_look(alpha, looks, designs)
 
     def critical(count: int) -> float:
         if chains:
@@ -139,7 +146,7 @@ def analyse(
             chance = 2 * chains * float(stats.t.sf(abs(t), model.df))
         else:
             chance = dunnett_tail(t, count, model.df)
-        return min(1.0, alpha / level * chance)
+        return p_over_looks(min(1.0, chance), looks, designs)
 
     return Analysis(
         control=control,
@@ -150,10 +157,12 @@ def analyse(
         mse=model.mse,
         df=model.df,
         alpha=level,
+        looks=looks,
+        family_alpha=alpha,
         contrasts=simultaneous(model, pairs, critical, tail),
         notes=(
             *model.notes,
-            *_notes(control in rows, alpha, looks),
+            *_notes(control in rows, alpha, looks, level),
             *spread_notes(model, control),
         ),
         f=model.f,
@@ -201,12 +210,15 @@ def simultaneous(
     return tuple(contrasts)
 
 
-def _notes(control_has_scores: bool, alpha: float, looks: int) -> tuple[str, ...]:
+def _notes(control_has_scores: bool, alpha: float, looks: Looks, level: float) -> tuple[str, ...]:
     """Says what the reader of the intervals must know of the control and of alpha."""
     notes = []
     if not control_has_scores:
         notes.append("the control has no scores: nothing can be compared with it")
-    if looks > 1:
-        level = 100 * (1 - level_of_look(alpha, looks))
-        notes.append(f"alpha {alpha:g} split over {looks} declared looks: {level:.4g} % intervals")
+    sure = f"{100 * (1 - level):.4g} % intervals"
+    if isinstance(looks, tuple) and len(looks) > 1:
+        numbers = ", ".join(map(str, looks))
+        notes.append(f"alpha {alpha:g} over looks at {numbers} seeds: {sure}")
+    elif isinstance(looks, int) and looks > 1:
+        notes.append(f"alpha {alpha:g} split over {looks} declared looks: {sure}")
     return tuple(notes)

@@ -24,6 +24,7 @@ from scipy import stats
 
 from harness.endpoint import Order
 from harness.statistics.blocked import Analysis, Contrast, Scores, analyse
+from harness.statistics.looks import Looks
 
 
 def analyse_all(
@@ -31,7 +32,7 @@ def analyse_all(
     control: str,
     *,
     alpha: float = 0.05,
-    looks: int = 1,
+    looks: Looks = 1,
     order: Order = "equals",
     names: Sequence[str] = (),
 ) -> tuple[Analysis, ...]:
@@ -49,7 +50,7 @@ def analyse_all(
 
 
 def _equals(
-    tables: Sequence[Scores], control: str, alpha: float, looks: int
+    tables: Sequence[Scores], control: str, alpha: float, looks: Looks
 ) -> tuple[Analysis, ...]:
     waiting, done = list(range(len(tables))), dict[int, Analysis]()
     before = 0.0  # the largest p that had to be small for the others to get here
@@ -85,7 +86,7 @@ def _all_differ(analysis: Analysis) -> bool:
 
 
 def _ordered(
-    tables: Sequence[Scores], control: str, alpha: float, looks: int, names: Sequence[str]
+    tables: Sequence[Scores], control: str, alpha: float, looks: Looks, names: Sequence[str]
 ) -> tuple[Analysis, ...]:
     chains = max(1, len({design for scores in tables for design in scores} - {control}))
     stopped: dict[str, str] = {}  # design -> why it is judged no further

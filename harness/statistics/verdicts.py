@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.statistics.blocked import Analysis, Contrast
-from harness.statistics.power import decision_chance
+from harness.statistics.evidence import Evidence
+from harness.statistics.looks import level_of_look, looks_with
 
 CHANCE = 0.8
 
@@ -46,10 +47,10 @@ def verdict(
     as losses), and anything else *undecided*. More than `seed_cap` seeds in all counts as not
     decidable at a sensible cost.
 
-    The seeds still needed take the estimate as the truth and the rule in use (power.py), at the
-    analysis' alpha; so they too are an estimate. A seed is one run of *every* design that the
-    analysis compared, the control among them, because the residual variance comes from all;
-    `hours` is added seeds x the sum of those designs' `seconds_per_run`.
+    The seeds still needed are drawn from what the data leave open (evidence.py), by the rule in use
+    at the level of the looks that it then takes, this one and the last. A seed is one run of
+    *every* design that the analysis compared, the control among them, because the residual variance
+    comes from all; `hours` is added seeds x the sum of those designs' `seconds_per_run`.
 
     Raises ValueError for an unknown design, a negative region, or a design without a time.
     """
@@ -113,16 +114,14 @@ def _undecided(
 
 
 def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap: int) -> int | None:
-    residual_sd = contrast.seed_sd / math.sqrt(2)
+    judged = [c.design for c in analysis.contrasts if c.has_interval]
+    evidence, place = Evidence.of(analysis), judged.index(contrast.design)
 
     def chance(seeds: int) -> float:
-        return decision_chance(
-            contrast.delta / residual_sd,
-            region / residual_sd,
-            designs=analysis.designs_compared,
-            seeds=seeds,
-            alpha=analysis.dunnett_alpha,
-        )
+        looks = looks_with(analysis.looks, contrast.seeds, seeds)
+        level = level_of_look(analysis.family_alpha, looks, analysis.designs_compared)
+        level, more = analysis.as_dunnett(level), seeds - contrast.seeds
+        return float(evidence.decided_after(region, level=level, more=more)[:, place].mean())
 
     totals = range(contrast.seeds + 1, seed_cap + 1)
     needed = bisect.bisect_left(totals, CHANCE, key=chance)

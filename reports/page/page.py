@@ -89,7 +89,7 @@ def page(
         missing=answer.missing,
         not_applicable=_not_applicable(results),
         method=_method(answer, study),
-        notes=(*_notes(facts.answers), *study.notes),
+        notes=(*filter(None, [answer.undeclared]), *_notes(facts.answers), *study.notes),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 

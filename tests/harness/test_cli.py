@@ -21,6 +21,7 @@ from harness.commands.show import console
 from harness.commands.show_designs import slot_rows
 from harness.commands.show_fields import words_of
 from harness.outputs.folder import RunFolder, studies
+from harness.outputs.reads import read_at
 from harness.outputs.tuning_records import TuningChoice
 from harness.training.settings.spec import RunSpec
 
@@ -231,6 +232,7 @@ def test_plan_run_status_report_clean(tmp_path: Path) -> None:
     report = said("report", "own", "--strict", "--outputs", out)
     page = tmp_path / "outputs" / "reports" / "own" / "page.html"
     assert page.exists() and "undecided" in report
+    assert read_at(tmp_path / "outputs", "own") == (2,)
     said("report", "own", "--require-learned", "--outputs", out, code=1)
     again = said("report", "own", "--from-tracking", "--outputs", out)
     assert again.splitlines()[:2] == report.splitlines()[:2]

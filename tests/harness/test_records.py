@@ -13,6 +13,7 @@ from harness.commands.show import _silent
 from harness.endpoint import Endpoint
 from harness.outputs.folder import RunFolder
 from harness.outputs.measured import MeasuredLine
+from harness.outputs.reads import Read, ReadsRecord
 from harness.outputs.records import (
     FORMAT,
     Certificate,
@@ -48,7 +49,7 @@ STUDY = StudyRecord(
     ),
     endpoint_order="ordered",
     alpha=0.01,
-    looks=2,
+    looks=(3, 5),
     axis="text_layers",
     seeds=(3, 4),
     budget_unit="samples",
@@ -101,6 +102,9 @@ EXAMPLES: tuple[Record, ...] = (
         finetuning="f",
     ),
     WeightsRecord(digest="d"),
+    ReadsRecord(
+        reads=(Read(date="2026-01-31T12:00:00+00:00", seeds=3, verdicts={"a/b": {"6+6": "equal"}}),)
+    ),
     STUDY,
     TuningChoice(
         score="val/loss",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from harness.statistics.blocked import Analysis, Contrast, analyse
-from harness.statistics.power import decision_chance
+from harness.statistics.evidence import Evidence
+from harness.statistics.looks import level_of_look
 from harness.statistics.verdicts import verdict
 
 
@@ -54,11 +55,13 @@ def test_without_a_region_nothing_is_equal() -> None:
 
 
 def test_seeds_needed_are_the_fewest_that_reach_80_percent() -> None:
-    said = verdict(analysis(-0.004, 0.036), "d", 0.005)
+    said = verdict(analysis(-0.004, 0.056), "d", 0.005)
     assert said.needs is not None
-    sd = 0.02 / math.sqrt(2)
+    evidence = Evidence.of(analysis(-0.004, 0.056))
     chances = [
-        decision_chance(0.016 / sd, 0.005 / sd, designs=3, seeds=3 + more, alpha=0.05)
+        evidence.decided_after(0.005, level=level_of_look(0.05, (3, 3 + more), 3), more=more)[
+            :, 0
+        ].mean()
         for more in range(1, said.needs + 1)
     ]
     assert chances[-1] >= 0.8 and all(chance < 0.8 for chance in chances[:-1])
@@ -75,7 +78,7 @@ def test_a_stricter_alpha_needs_more() -> None:
 
 def test_hours_count_a_run_of_every_design_compared() -> None:
     seconds = {"c": 100.0, "d": 200.0, "e": 600.0, "not compared": 1e9}
-    said = verdict(analysis(-0.004, 0.036), "d", 0.005, seconds_per_run=seconds)
+    said = verdict(analysis(-0.004, 0.056), "d", 0.005, seconds_per_run=seconds)
     assert said.needs is not None
     assert said.hours == pytest.approx(said.needs * 900 / 3600)
     assert "device-hours" in said.text
@@ -84,7 +87,7 @@ def test_hours_count_a_run_of_every_design_compared() -> None:
     assert said.needs is not None  # `e` has no interval: it is not among those compared
     assert said.hours == pytest.approx(said.needs * 3 / 3600)
     with pytest.raises(ValueError, match="no time for e"):
-        verdict(analysis(-0.004, 0.036), "d", 0.005, seconds_per_run={"c": 1, "d": 1})
+        verdict(analysis(-0.004, 0.056), "d", 0.005, seconds_per_run={"c": 1, "d": 1})
 
 
 def test_beyond_the_cap_it_is_not_decidable() -> None:
@@ -92,10 +95,10 @@ def test_beyond_the_cap_it_is_not_decidable() -> None:
     assert (said.kind, said.needs, said.hours) == ("undecided", None, None)
     assert "not decidable at a sensible cost (more than 30 seeds in all)" in said.text
     # The cap counts all seeds, those there already among them.
-    needed = verdict(analysis(-0.004, 0.036), "d", 0.0).needs
+    needed = verdict(analysis(-0.004, 0.056), "d", 0.0).needs
     assert needed is not None
     for cap, expected in ((3 + needed, needed), (2 + needed, None), (3, None)):
-        assert verdict(analysis(-0.004, 0.036), "d", 0.0, seed_cap=cap).needs == expected
+        assert verdict(analysis(-0.004, 0.056), "d", 0.0, seed_cap=cap).needs == expected
 
 
 @pytest.mark.parametrize("row", [[0.5, 0.5, 0.5], [0.7, math.nan, math.nan]])
