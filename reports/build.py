@@ -1,4 +1,4 @@
-"""Results in, a folder out: page, figures (PNG and SVG) and tables (CSV), whole or not at all."""
+"""Results in, a folder out: page, figures (PDF, PNG, SVG) and tables (CSV), whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
 from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
+from reports.drawing import NothingToDraw
 from reports.facts import Facts
-from reports.gallery import pictures, saved
+from reports.gallery import Kind, Size, pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
 
 PAGE = "page.html"
+KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,19 @@ def build(
     )
 
 
-def figure(results: Results, name: str) -> Figure:
+def figure(results: Results, name: str, size: Size = "page", **choices: object) -> Figure:
     """One figure of the report by the name of its file, as `allocation`, to be saved or changed.
 
-    Raises ValueError for an unknown name.
+    `size`: as wide as a "column" of a paper (3.3 inches) or a "page" (7); `choices`: what it takes
+    besides, as `against="flops"` of curves. Raises ValueError for an unknown name, and
+    NothingToDraw where the study has nothing that the figure could show.
     """
     named = {picture.name: picture for picture in pictures()}
     if name not in named:
         raise ValueError(f"unknown figure {name!r}; known: {', '.join(named)}")
-    return named[name].drawn(_tables_for(results, answer(results))[named[name].table])
+    inputs = _tables_for(results, answer(results))
+    cells, table = list(inputs["runs"]["cell"].unique()), inputs.get(named[name].table)
+    return named[name].drawn(table, inputs, size=size, cells=cells, **choices)
 
 
 def _tables_for(results: Results, answered: Answer) -> dict[str, pd.DataFrame]:
@@ -97,23 +103,35 @@ def _tables_for(results: Results, answered: Answer) -> dict[str, pd.DataFrame]:
     return {"runs": runs, "curves": coloured_curves(results, runs)}
 
 
+def in_colour(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of the analyses with the look of its cells: role, colour, marker, is_control."""
+    names = ["role", "colour", "marker", "is_control"]
+    looks = runs.drop_duplicates("cell").set_index("cell")[names]
+    lacking = [name for name in names if name not in table]
+    return table.assign(**{name: table["cell"].map(looks[name]) for name in lacking})
+
+
 def _figures(
     results: Results, answered: Answer
 ) -> tuple[list[Drawing], dict[str, bytes], tuple[str, ...]]:
     """Every figure for the page, its files by name, and why others are not drawn: one that fails
     takes nothing else with it."""
     inputs = _tables_for(results, answered)
+    cells = list(inputs["runs"]["cell"].unique())
     drawn, files, failures = [], dict[str, bytes](), []
     for picture in pictures():
-        table = inputs[picture.table]
+        table = inputs.get(picture.table)
         try:
-            sheet, caption = picture.drawn(table), picture.caption(table)
-            svg, png = saved(sheet, "svg"), saved(sheet, "png")
+            sheet = picture.drawn(table, inputs, cells=cells)
+            caption = picture.caption(inputs[picture.table])
+            images = {kind: saved(sheet, kind) for kind in KINDS}
+        except NothingToDraw:
+            continue
         except Exception as error:  # a figure of a user's own may raise anything
             failures.append(picture.failure(error))
             continue
-        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": png}
-        drawn.append(Drawing(title=picture.title, caption=caption, svg=svg))
+        files |= {f"{picture.name}.{kind}": image for kind, image in images.items()}
+        drawn.append(Drawing(title=picture.title, caption=caption, svg=images["svg"]))
     return drawn, files, tuple(failures)
 
 
