@@ -22,7 +22,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 DISTINCT = (
     "#104C89", "#EC970D", "#6A0203", "#0E8F7A", "#370B29", "#B773FE", "#88C9E6", "#BA3C12",
@@ -127,13 +131,19 @@ def look(row: pd.Series, size: float = 5.0, *, hollow: bool = False) -> Look:
     }
 
 
+def _outline(sign: str) -> Path:
+    """Gives a sign as a marker."""
+    path = TextPath((0, 0), sign, prop=FontProperties(family="DejaVu Sans"))
+    return path.transformed(Affine2D().translate(*-path.get_extents().get_points().mean(axis=0)))
+
+
 def signs(verdicts: Iterable[str]) -> list[Line2D]:
     """Gives entries of a legend for the signs of the verdicts that occur."""
     occur = set(verdicts)
     return [
         Line2D(
-            [], [], linestyle="", marker=f"${sign}$", label=kind, color=QUIET, markersize=6.5,
-            markeredgewidth=0.3,
+            [], [], linestyle="", marker=_outline(sign), label=kind, color=QUIET, markersize=6.5,
+            markeredgewidth=0,
         )
         for kind, sign in SIGNS.items()
         if kind in occur

@@ -126,8 +126,8 @@ class Picture:
         with matplotlib.rc_context(style(size)):
             figure = self.draw(table, **more, **choices)
             name_marks(figure, self.name, cells or list(table["cell"].unique()))
-            if engine := figure.get_layout_engine():
-                engine.execute(figure)  # and again below: other numbers fit panels of other sizes
+            for ax in figure.axes:  # else their number depends on the style when it is saved
+                ax.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not again for every file
         return figure

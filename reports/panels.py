@@ -114,10 +114,9 @@ def _panel(ax: Axes, table: pd.DataFrame, against: str) -> None:
             around = {"color": first["colour"], "alpha": 0.16, "linewidth": 0}
             mark(ax.fill_between(x, curve.min(), curve.max(), **around), cell)
     limits = ax.get_ylim()
-    for (cell, seed), run in others.groupby(["cell", "seed"], sort=False, observed=True):
-        run = run.sort_values("samples")
-        colour = run["colour"].iloc[0]
-        (line,) = ax.plot(run[against], run["value"], ":", color=colour, linewidth=1.2)
-        mark(line, cell, f"{cell}, seed {seed}: {run['status'].iloc[0]}")
+    for _, run in others.groupby(["cell", "seed"], sort=False, observed=True):
+        run, first = run.sort_values("samples"), run.iloc[0]
+        (line,) = ax.plot(run[against], run["value"], ":", color=first["colour"], linewidth=1.2)
+        mark(line, first["cell"], f"{first['cell']}, seed {first['seed']}: {first['status']}")
     if len(done):  # a diverging run must not flatten the others
         ax.set_ylim(limits)

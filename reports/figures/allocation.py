@@ -39,8 +39,8 @@ TITLE = "Score and difference to the control"
 
 CLOSE = 0.04
 """Numbers closer than this share of the axis would print over each other."""
-LETTER = 0.085
-"""Inches: of a letter of a label under the axis."""
+LETTER, LINE = 0.085, 0.14
+"""Inches: of a letter and of a line of a label under the axis."""
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -170,8 +170,11 @@ def _labels(table: pd.DataFrame, place: dict[str, float]) -> tuple[list[str], bo
     """Gives the labels of the places, and whether they only fit when turned."""
     axis = axis_of_cells(table)
     labels = [f"{axis[cell]:g}" if axis else cell for cell in place]
-    turned = LETTER * max(map(len, labels), default=0) * len(labels) > 0.85 * wide()
-    return [wrapped(label, 28) if turned else label for label in labels], turned
+    longest, room = max(map(len, labels), default=0), 0.85 * wide() / max(1, len(labels))
+    if LETTER * longest <= room:
+        return labels, False
+    lines = max(1, int(room / LINE))
+    return [wrapped(label, max(28, longest // lines + 8)) for label in labels], True
 
 
 def _margins(ax: Axes, places: list[float]) -> None:

@@ -85,6 +85,10 @@ def _crossed(table: pd.DataFrame) -> list[tuple[str, str]]:
     return pairs[:MOST]
 
 
+def _factor(name: str) -> str:
+    return in_words(name).removeprefix("objectives.").replace(".", " ")
+
+
 def _level(value: object) -> str:
     """Writes a level; what a cell leaves as the study has it is its default."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
@@ -109,8 +113,8 @@ def _panel(ax: Axes, table: pd.DataFrame, along: str, lines: str) -> None:
         ax.errorbar(
             x, mean, yerr=reach, marker=SHAPES[place], markersize=5, linewidth=1.4, capsize=2,
             color=ramp[place] if numeric else DISTINCT[place],
-            label=f"{in_words(lines)} {name}",
+            label=f"{_factor(lines)} {name}",
         )  # fmt: skip
     ax.set_xticks(range(len(order)), order)
-    ax.set_xlabel(in_words(along))
+    ax.set_xlabel(_factor(along))
     ax.margins(0.1)

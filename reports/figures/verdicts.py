@@ -51,7 +51,7 @@ def draw(table: pd.DataFrame) -> Figure:
     names = [wrapped(str(cell), 26) for cell in cells]
     tall = np.cumsum([0.0, *(1 + 0.45 * name.count("\n") for name in names)])
     titles = [
-        wrapped(in_words(name), max(8, int(9 * wide() / len(endpoints)))) for name in endpoints
+        wrapped(in_words(name), max(10, int(9 * wide() / len(endpoints)))) for name in endpoints
     ]
     figure = blank(0.3 * tall[-1] + 0.5 + 0.14 * max(title.count("\n") for title in titles))
     ax = figure.subplots()
@@ -80,7 +80,7 @@ def draw(table: pd.DataFrame) -> Figure:
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel(wrapped(f"difference to {table['control'].iloc[0]}", int(12 * wide())))
+    ax.set_xlabel(wrapped(f"difference to {table['control'].iloc[0]}", int(9 * wide())))
     legend_below(figure, [], signs(table["verdict"]))
     return figure
 
