@@ -150,7 +150,9 @@ def test_before_anything_is_done_it_shows_no_value_and_says_what_it_is(
     waiting = table.iloc[:0] if picture.table != "runs" else table.assign(verdict="")
     waiting = waiting.assign(**{name: np.nan for name in measured if name in waiting})
     figure = drawn(
-        picture, results, **{picture.table: waiting, "trend_curve": tables_for(results)["trend_curve"].iloc[:0]}
+        picture,
+        results,
+        **{picture.table: waiting, "trend_curve": tables_for(results)["trend_curve"].iloc[:0]},
     )
     shown = [text for text, _ in texts(figure)]
     nothing = f"no {'validation' if picture.name == 'curves' else 'training'} curves yet"
