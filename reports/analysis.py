@@ -19,7 +19,7 @@ from harness.statistics.intervals import proportion_lower_bound
 from harness.statistics.looks import LooksTaken, level_of_look, looks_taken, seeds_compared
 from harness.statistics.power import smallest_detectable_effect
 from harness.statistics.verdicts import Verdict, verdict
-from reports.drawing import colours, in_words
+from reports.drawing import colours, in_words, markers
 
 if TYPE_CHECKING:
     from harness.results.tables import Endpoint, Results
@@ -209,8 +209,9 @@ def _missing(runs: pd.DataFrame, cannot_have: Collection[str]) -> list[str]:
 def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
     """The runs table with what figures need beside it: one row per cell and seed.
 
-    Adds `score` (nan unless done), `score_name`, `axis` and `axis_name`, `colour`, `is_control`,
-    and for compared cells `delta`, `lower`, `upper`, `verdict` against the control, and `region`.
+    Adds `score` (nan unless done), `score_name`, `axis` and `axis_name`, `colour`, `marker`,
+    `is_control`, and for compared cells `delta`, `lower`, `upper`, `verdict` against the control,
+    and `region`.
     """
     study = results.study
     axis, contrasts = study.axis, {c.design: c for c in answered.analysis.contrasts}
@@ -222,6 +223,7 @@ def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
     table["axis"] = table.groupby("cell")[axis if axis in table else "cell"].transform("first")
     table["axis_name"] = axis if axis in table else "cell"
     table["colour"] = table["cell"].map(colours(table))
+    table["marker"] = table["cell"].map(markers(table))
     table["is_control"] = table["cell"] == study.control
     for name in ("delta", "lower", "upper"):
         by_cell = {cell: getattr(contrast, name) for cell, contrast in contrasts.items()}
@@ -233,13 +235,19 @@ def scored_runs(results: Results, answered: Answer) -> pd.DataFrame:
 
 
 def coloured_curves(results: Results, scored: pd.DataFrame) -> pd.DataFrame:
-    """The curves with each run's status and its cell's colour."""
-    curves, beside = results.curves, scored[["cell", "seed", "status", "colour"]]
-    few = {"cell": curves["cell"].dtype, "status": "category", "colour": "category"}
-    rows = curves[["cell", "seed"]].merge(
-        beside.astype(few), on=["cell", "seed"], how="left", validate="many_to_one"
+    """The curves with each run's status, its cell's colour and marker, whether that is the control,
+    and `flops`: what training to this point took, nan where no run of the cell has counted it.
+    """
+    curves, words = results.curves, ["status", "colour", "marker"]
+    price = scored.groupby("cell")["ledger.flops_per_sample"].mean()
+    beside = scored[["cell", "seed", *words, "is_control"]].astype(
+        {"cell": curves["cell"].dtype, **dict.fromkeys(words, "category")}
     )
-    return curves.assign(status=rows["status"], colour=rows["colour"])
+    rows = curves[["cell", "seed"]].merge(
+        beside, on=["cell", "seed"], how="left", validate="many_to_one"
+    )
+    flops = curves["samples"] * curves["cell"].map(price).astype(float)
+    return curves.assign(**{name: rows[name] for name in (*words, "is_control")}, flops=flops)
 
 
 def learned(results: Results) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Results in, a folder out: page, figures (PNG, SVG), tables (CSV, parquet), verdicts; or none."""
+"""Results in, a folder out: page, figures, tables and verdicts, whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.results.tables import CellChoice, Graph, Results
-from reports import exports, tables
+from reports import analyses, exports, tables
 from reports.analysis import Answer, answers, coloured_curves, scored_runs
 from reports.decision import decision
 from reports.diagrams import diagram
+from reports.drawing import NothingToDraw
 from reports.endpoints import contrasts
 from reports.facts import Facts
-from reports.gallery import pictures, saved
+from reports.gallery import Kind, Size, pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
 
 PAGE, VERDICTS = "page.html", "verdicts.json"
+KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
 AS_TEXT = ("comparison", "all_scores", "ledger", "learned", "tuning")
 """Tables that are shown rounded under headings; the others are lists of values."""
 
@@ -87,7 +89,7 @@ def build(
     files |= exports.written(named, AS_TEXT, formats)
     decided = decision(results, facts.answers)
     files[VERDICTS] = (json.dumps(decided, indent=1, allow_nan=False) + "\n").encode()
-    drawn, images, not_drawn = _figures(_tables_for(results, facts.answers))
+    drawn, images, not_drawn = _figures(_inputs(results, facts.answers, facts.analyses))
     files |= images
     files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
     _replace(folder, files)
@@ -105,25 +107,43 @@ def build(
     )
 
 
-def figure(results: Results, name: str) -> Figure:
+def figure(results: Results, name: str, size: Size = "page", **choices: object) -> Figure:
     """One figure of the report by the name of its file, as `allocation`, to be saved or changed.
 
-    Raises ValueError for an unknown name.
+    `size`: as wide as a "column" of a paper (3.3 inches) or a "page" (7); `choices`: what it takes
+    besides, as `against="flops"` of curves. Raises ValueError for an unknown name, and
+    NothingToDraw where the study has nothing that the figure could show.
     """
     named = {picture.name: picture for picture in pictures()}
     if name not in named:
         raise ValueError(f"unknown figure {name!r}; known: {', '.join(named)}")
-    return named[name].drawn(_tables_for(results, answers(results))[named[name].table])
+    picture, answered = named[name], answers(results)
+    drawn_from = {picture.table, *picture.beside}
+    scores = [each.primary for each in answered] if drawn_from & set(analyses.TABLES) else []
+    inputs = _inputs(results, answered, analyses.tables_of(results, scores) if scores else {})
+    cells = list(inputs["runs"]["cell"].unique())
+    return picture.drawn(inputs.get(picture.table), inputs, size=size, cells=cells, **choices)
 
 
-def _tables_for(results: Results, answered: Sequence[Answer]) -> dict[str, pd.DataFrame]:
-    """What figures are drawn from, by the name of the table."""
+def _inputs(
+    results: Results, answered: Sequence[Answer], others: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """What figures are drawn from, by the name of the table; `others`: of the analyses."""
     runs = scored_runs(results, answered[0])
     return {
         "runs": runs,
         "curves": coloured_curves(results, runs),
         "contrasts": contrasts(results, answered),
+        **{name: in_colour(x, runs) if "cell" in x else x for name, x in others.items()},
     }
+
+
+def in_colour(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of the analyses with the look of its cells: role, colour, marker, is_control."""
+    names = ["role", "colour", "marker", "is_control"]
+    looks = runs.drop_duplicates("cell").set_index("cell")[names]
+    lacking = [name for name in names if name not in table]
+    return table.assign(**{name: table["cell"].map(looks[name]) for name in lacking})
 
 
 def _figures(
@@ -131,17 +151,21 @@ def _figures(
 ) -> tuple[list[Drawing], dict[str, bytes], tuple[str, ...]]:
     """Every figure for the page, its files by name, and why others are not drawn: one that fails
     takes nothing else with it."""
+    cells = list(inputs["runs"]["cell"].unique())
     drawn, files, failures = [], dict[str, bytes](), []
     for picture in pictures():
-        table = inputs[picture.table]
+        table = inputs.get(picture.table)
         try:
-            sheet, caption = picture.drawn(table), picture.caption(table)
-            svg, png = saved(sheet, "svg"), saved(sheet, "png")
+            sheet = picture.drawn(table, inputs, cells=cells)
+            caption = picture.caption(inputs[picture.table])
+            images = {kind: saved(sheet, kind) for kind in KINDS}
+        except NothingToDraw:
+            continue
         except Exception as error:  # a figure of a user's own may raise anything
             failures.append(picture.failure(error))
             continue
-        files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": png}
-        drawn.append(Drawing(title=picture.title, caption=caption, svg=svg))
+        files |= {f"{picture.name}.{kind}": image for kind, image in images.items()}
+        drawn.append(Drawing(title=picture.title, caption=caption, svg=images["svg"]))
     return drawn, files, tuple(failures)
 
 
@@ -170,6 +194,9 @@ def _tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
         "comparison": facts.comparison,
         "contrasts": facts.contrasts,
         "endpoints": facts.endpoints,
+        **facts.analyses,
+        "ways": facts.ways,
+        "variance": facts.variance,
         "all_scores": facts.scores,
         "ledger": facts.ledger,
         "learned": facts.learned,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.results.pairing import Finding, pairing
 from harness.results.tables import CellChoice, Results
-from reports import tables
+from reports import analyses, tables, ways
 from reports.analysis import Answer, all_learned, answers, learned
 from reports.endpoints import contrasts, endpoint_table, verdict_table
 
@@ -26,6 +26,12 @@ class Facts:
     """The same as text: a row a cell, a column an endpoint."""
     endpoints: pd.DataFrame
     """What the runs could see of every endpoint."""
+    ways: pd.DataFrame
+    """What would decide an undecided contrast, and its price."""
+    variance: pd.DataFrame
+    """What the spread of every endpoint consists of."""
+    analyses: Mapping[str, pd.DataFrame]
+    """What else the runs say, by the names of `reports.analyses.TABLES`."""
     findings: tuple[Finding, ...]
     """The pairing certificate."""
     comparison: pd.DataFrame
@@ -53,6 +59,9 @@ class Facts:
             contrasts=compared,
             verdicts=verdict_table(compared),
             endpoints=endpoint_table(answered),
+            ways=ways.ways(results, answered),
+            variance=ways.variance_parts(results, answered),
+            analyses=analyses.tables_of(results, [each.primary for each in answered]),
             findings=tuple(pairing(results)),
             comparison=tables.comparison(results, answered[0]),
             scores=tables.scores(results),

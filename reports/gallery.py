@@ -2,13 +2,19 @@
 
 A figure is one file in `figures/` with
 
-    TABLE     "runs" (a row per cell and seed), "curves" (a row per measured value) or "contrasts"
-              (a row per endpoint and compared cell)
+    TABLE     what it is drawn from: "runs" (a row per cell and seed), "curves" (a row per measured
+              value), "contrasts" (a row per endpoint and compared cell), or another analysis
     NEEDS     columns of that table that it reads
+    BESIDE    other tables that `draw` takes by name where they are there; may be left out
+    OPTIONAL  True: not drawn, without a word, where the table is absent or empty, or where `draw`
+              raises `NothingToDraw`; may be left out
     ORDER     where it stands on the page
     TITLE     a few words
     caption   `caption(table) -> str`: how to read it
     draw      `draw(table) -> matplotlib.figure.Figure`
+
+PDF and PNG hold their fonts. An SVG holds words as text, to be found, read aloud and changed, in
+DejaVu Sans or in what is as wide; for print take the PDF.
 """
 
 from __future__ import annotations
@@ -16,9 +22,11 @@ from __future__ import annotations
 import importlib
 import io
 import pkgutil
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 import matplotlib
@@ -27,8 +35,20 @@ from matplotlib.figure import Figure
 
 from reports import figures
 from reports.analysis import need
+from reports.drawing import WIDTHS, NothingToDraw, name_marks, titles
 
+Size = Literal["column", "page"]
+Kind = Literal["pdf", "png", "svg"]
+FONTS = "'DejaVu Sans', Verdana, sans-serif"
+"""Verdana is as wide."""
+NOTHING: dict[Kind, dict[str, None]] = {
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+"""What a file would say of its making: the same figure is to give the same bytes."""
 STYLE = {
+    "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
     "axes.grid": True,
     "axes.labelsize": 9,
@@ -41,11 +61,28 @@ STYLE = {
     "grid.linewidth": 0.6,
     "legend.fontsize": 8,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # fonts as they are, which journals ask for
+    "svg.fonttype": "none",
     "svg.hashsalt": "fuselab",
     "text.parse_math": False,  # names are shown as written, dollars too
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+SMALLER = {
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "font.size": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+"""Of the style, in a column: as small as print allows."""
+
+
+def style(size: Size = "page") -> dict[str, object]:
+    """Gives matplotlib's settings for a figure of a size."""
+    smaller = SMALLER if size == "column" else {}
+    return {**STYLE, **smaller, "figure.figsize": (WIDTHS[size], 4.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +90,44 @@ class Picture:
     """A figure's file, loaded."""
 
     name: str
-    table: Literal["runs", "curves", "contrasts"]
+    table: str
+    beside: tuple[str, ...]
+    optional: bool
     needs: tuple[str, ...]
     order: int
     title: str
     caption: Callable[[pd.DataFrame], str]
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[..., Figure]
     file: str
     """Path of its source."""
 
-    def drawn(self, table: pd.DataFrame) -> Figure:
-        """The figure in the report's style. Raises ValueError where a column is missing."""
+    def drawn(
+        self,
+        table: pd.DataFrame | None,
+        beside: Mapping[str, pd.DataFrame] | None = None,
+        *,
+        size: Size = "page",
+        cells: Sequence[str] = (),
+        **choices: object,
+    ) -> Figure:
+        """The figure in the report's style, as wide as a column or a page of a paper.
+
+        `beside`: other tables by name, of which it takes its own; `cells`: all of the study in
+        order, else those of the table; `choices`: what `draw` takes besides. Raises
+        NothingToDraw where it is optional and shows nothing, ValueError where the table or
+        a column is missing.
+        """
+        if self.optional and (table is None or table.empty):
+            raise NothingToDraw(f"no table {self.table!r} for figure {self.name!r}")
+        if table is None:
+            raise ValueError(f"figure {self.name!r} needs the table {self.table!r}")
         need(table, self.needs, f"the {self.table} table for figure {self.name!r}")
-        with matplotlib.rc_context(STYLE):
-            figure = self.draw(table)
+        more = {name: beside[name] for name in self.beside if beside and name in beside}
+        with matplotlib.rc_context(style(size)):
+            figure = self.draw(table, **more, **choices)
+            name_marks(figure, self.name, cells or list(table["cell"].unique()))
+            for ax in figure.axes:  # else their number depends on the style when it is saved
+                ax.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not again for every file
         return figure
@@ -88,6 +149,8 @@ def pictures() -> tuple[Picture, ...]:
             Picture(
                 name=entry.name,
                 table=file.TABLE,
+                beside=getattr(file, "BESIDE", ()),
+                optional=getattr(file, "OPTIONAL", False),
                 needs=file.NEEDS,
                 order=file.ORDER,
                 title=file.TITLE,
@@ -99,10 +162,30 @@ def pictures() -> tuple[Picture, ...]:
     return tuple(sorted(loaded, key=lambda picture: (picture.order, picture.name)))
 
 
-def saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+def saved(figure: Figure, kind: Kind) -> bytes:
     """The figure's file; the same bytes for the same figure, so no date and no version in it."""
-    nothing = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, dpi=200, metadata=nothing)
-    return buffer.getvalue()
+        figure.savefig(buffer, format=kind, dpi=200, metadata=NOTHING[kind])
+    if kind != "svg":
+        return buffer.getvalue()
+    return _for_page(buffer.getvalue().decode(), figure).encode()
+
+
+def _for_page(svg: str, figure: Figure) -> str:
+    """Gives an SVG its fonts, the words of marks as titles, and ids that no other figure has: a
+    page may hold many."""
+    svg = svg.replace("'DejaVu Sans'", FONTS)
+    words = titles(figure)
+
+    def titled(group: re.Match[str]) -> str:
+        return (
+            f"{group[0]}<title>{escape(words[group[1]])}</title>" if group[1] in words else group[0]
+        )
+
+    svg = re.sub(r'<g id="(cell-[^"]*)"[^>]*>', titled, svg)
+    name = figure.get_gid()
+    if not name:
+        return svg
+    svg = re.sub(rf'\bid="(?!cell-|{re.escape(name)}")', f'id="{name}-', svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)

@@ -215,6 +215,8 @@ def test_the_figure_of_the_recipe_draws_its_table(
             "seed": [1, 0, 0, 1],
             "score": [3.0, 2.0, 5.0, np.nan],
             "score_name": "retrieval/mean_recall",
+            "role": "compared",
+            "marker": ["o", "o", "s", "s"],
             "colour": ["#0072B2", "#0072B2", "#D55E00", "#D55E00"],
         }
     )

@@ -16,7 +16,6 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from reports.diagrams.canvas import SMALL_TEXT, TEXT, TITLE, Canvas, Look, Point
@@ -41,8 +40,6 @@ MARGIN, ENTRY, ENTRY_WIDTH, NARROWEST = 0.1, 0.17, 2.0, 4.0
 """Inches: around the picture; height and width of an entry of the legend; of the whole."""
 STRIP = 0.12
 """Inches: of a slab, what shows that a part of the layer starts elsewhere."""
-FONTS = b"'DejaVu Sans', Verdana, sans-serif"
-"""Verdana is as wide."""
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
@@ -76,12 +73,8 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
 
 
 def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> bytes:
-    """Returns the file of the picture; the same bytes for the same graph. An SVG holds its words as
-    text, which is a third of the size of their outlines.
-    """
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        file = saved(diagram(graph, title=title), kind)
-    return file.replace(b"'DejaVu Sans'", FONTS) if kind == "svg" else file
+    """Returns the file of the picture; the same bytes for the same graph."""
+    return saved(diagram(graph, title=title), kind)
 
 
 def shape(graph: Graph) -> str:

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
-from reports.drawing import in_words, legend_below
+from reports.drawing import across, blank, in_words, legend_below, look, mark, number, wrapped
 
 TABLE = "runs"
 NEEDS = (
-    "cell", "role", "score", "score_name", "colour", "is_control", "ledger.forward_flops",
-    "ledger.flops_per_sample",
+    "cell", "role", "score", "score_name", "colour", "marker", "is_control",
+    "ledger.forward_flops", "ledger.flops_per_sample",
 )  # fmt: skip
-ORDER = 3
+ORDER = 7
 TITLE = "Score against compute"
 
 PANELS = {
@@ -31,18 +31,20 @@ def caption(table: pd.DataFrame) -> str:
     return (
         "Means over seeds; lines reach from the worst to the best seed. FLOPs are counted at "
         "padded length, two for a multiply-add; a training sample includes every objective's "
-        "rows. The control has a black edge; squares are floors."
+        "rows. The control has a black edge; hollow marks are floors."
     )
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """Draws two panels over one score axis."""
-    figure = Figure(figsize=(7.2, 3.9), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+    columns = across(2, 2.2)
+    figure = blank(2.9 * 2 / columns)
+    axes = figure.subplots(2 // columns, columns, sharey=True, squeeze=False).ravel()
     for ax, (column, label) in zip(axes, PANELS.items(), strict=True):
         _panel(ax, table, column)
         ax.set_xlabel(label)
-    axes[0].set_ylabel(in_words(table["score_name"].iloc[0]))
+    for ax in axes[::columns]:
+        ax.set_ylabel(wrapped(in_words(table["score_name"].iloc[0]), 30))
     legend_below(figure, axes[:1])
     return figure
 
@@ -60,11 +62,12 @@ def _panel(ax: Axes, table: pd.DataFrame, column: str) -> None:
         if runs.empty:
             continue
         first, cost, score = runs.iloc[0], runs[column].mean(), runs["score"]
-        ax.vlines(cost, score.min(), score.max(), color=first["colour"], linewidth=1.6, zorder=2)
-        ax.scatter(
-            [cost], [score.mean()], s=48, marker="s" if first["role"] == "floor" else "o",
-            color=first["colour"], edgecolor="black" if first["is_control"] else "white",
-            linewidth=1.2, zorder=3, label=str(cell),
-        )  # fmt: skip
+        line = ax.vlines(cost, score.min(), score.max(), color=first["colour"], linewidth=1.6)
+        (dot,) = ax.plot(
+            cost, score.mean(), linestyle="", zorder=3, label=str(cell), **look(first, 6.5)
+        )
+        words = f"{cell}: {number(score.mean())} ({number(score.min())} to {number(score.max())})"
+        for artist in (line, dot):
+            mark(artist, str(cell), words)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.margins(0.1)

@@ -9,7 +9,7 @@ from reports import panels
 
 TABLE = "curves"
 NEEDS = panels.NEEDS
-ORDER = 4
+ORDER = 12
 TITLE = "Training"
 NAMES = (
     "gap/itc_loss",

@@ -123,7 +123,7 @@ def test_the_example_of_the_readme_reads_a_study(
     losses = names["losses"]
     assert isinstance(losses, pd.DataFrame) and set(losses) == {"k1", "k2", "dual_encoder"}
     assert (tmp_path / "allocation.pdf").read_bytes().startswith(b"%PDF")
-    with pytest.raises(ValueError, match="known: allocation, curves"):
+    with pytest.raises(ValueError, match="known: allocation, forest"):
         figure(load(ran, "tiny"), "allocatoin")
 
 

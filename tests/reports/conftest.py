@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -192,6 +192,16 @@ def one_run_lost() -> Results:
         levels=of_others(made.levels, key),
         curves=curves[~late].reset_index(drop=True),
     )
+
+
+def lost(results: Results, places: Iterable[int]) -> Results:
+    """The same results, where the runs in these rows failed before they measured anything."""
+    for place in places:
+        results.runs.loc[place, "status"] = "failed"
+        key = str(results.runs.loc[place, "run"])
+        scores, curves = of_others(results.scores, key), of_others(results.curves, key)
+        results = dataclasses.replace(results, scores=scores, curves=curves)
+    return results
 
 
 def of_others(table: pd.DataFrame, key: str) -> pd.DataFrame:

@@ -138,12 +138,12 @@ def test_a_figure_that_fails_is_said_and_takes_no_other_with_it(
 
     lacking = dataclasses.replace(first, name="lacking", needs=("config.nothing",))
     raising = dataclasses.replace(first, name="raising", needs=(), draw=draw, file=__file__)
-    monkeypatch.setattr(building, "pictures", lambda: (lacking, raising, others[0]))
+    monkeypatch.setattr(building, "pictures", lambda: (lacking, raising, others[-1]))
     made = build(results, tmp_path / "r")
     lines = made.not_drawn
     assert len(lines) == 2 and "lacks the column(s) config.nothing; it has: " in lines[0]
     line = draw.__code__.co_firstlineno + 1
     assert f"figure 'raising' is not drawn: {__file__}:{line}: KeyError: 'no such" in lines[1]
     names = {path.name for path in made.files}
-    assert f"{others[0].name}.svg" in names and "lacking.svg" not in names
+    assert f"{others[-1].name}.svg" in names and "lacking.svg" not in names
     assert "figure &#39;raising&#39; is not drawn" in made.page.read_text()
