@@ -15,6 +15,7 @@ from harness.results.tables import CellChoice, Graph, Results
 from reports import tables
 from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
+from reports.examples import Arrays, examples
 from reports.facts import Facts
 from reports.gallery import pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
@@ -50,11 +51,16 @@ class Report:
 
 
 def build(
-    results: Results, folder: Path, *, tuning: Mapping[str, CellChoice] | None = None
+    results: Results,
+    folder: Path,
+    *,
+    tuning: Mapping[str, CellChoice] | None = None,
+    arrays: Arrays | None = None,
 ) -> Report:
     """Writes the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose. The same results give the same bytes. Raises
+    `tuning`: cell -> what its tuning did and chose. `arrays`: reads what tasks kept of their items,
+    for examples; None: there are none. The same results give the same bytes. Raises
     FileExistsError where the folder holds something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
@@ -65,7 +71,13 @@ def build(
     }
     drawn, images, not_drawn = _figures(results, facts.answer)
     files |= images
-    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
+    try:
+        shown = [] if arrays is None else examples(arrays, results)
+    except Exception as error:  # what lies in a run's folder may be anything
+        shown = []
+        not_drawn += (f"examples are not drawn: {type(error).__name__}: {error}",)
+    drawings = diagrams(results.graphs)
+    files[PAGE] = page(results, facts, drawn, drawings, not_drawn, shown).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,

@@ -203,6 +203,7 @@ def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Fa
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         no_images=NO_IMAGES,
+        image_type=config.type_embeddings,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(backbone.image_width, backbone.image_width),

@@ -237,7 +237,12 @@ def report(
         with working(f"writing the report of {name}"):
             from reports.build import build
 
-            written = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+            written = build(
+                results,
+                lab.outputs / "reports" / name,
+                tuning=_tuning(lab, name),
+                arrays=None if from_tracking else lab.predictions,
+            )
         show.report(written, levels=require_learned)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)
