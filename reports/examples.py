@@ -56,7 +56,7 @@ class Example:
 
 
 def examples(arrays: Arrays, results: Results) -> list[Example]:
-    """Returns the examples of every task that keeps items, cell by cell; none where no task does."""
+    """Returns the examples of every task that keeps items, cell by cell."""
     drawn = []
     compared = results.runs[
         (results.runs["role"] == "compared") & (results.runs["seed"] == results.study.seeds[0])
@@ -80,12 +80,15 @@ def _figures(predictions: Mapping[str, np.ndarray]) -> Iterator[tuple[Figure, st
     if maps := kept(predictions):
         rows = _spread(len(maps))
         items = predictions["shown_item"][rows]
-        shown = [_judged(maps[row], predictions, item) for row, item in zip(rows, items, strict=True)]
+        shown = [
+            _judged(maps[row], predictions, item) for row, item in zip(rows, items, strict=True)
+        ]
         yield heat_maps(shown, ""), f"{_which(items, len(predictions['pointing']))} {POINTS}"
     if all(name in predictions for name in SWAPS):
         rows = _spread(len(predictions["shown_group"]))
-        yield swap_groups(*(predictions[name][rows] for name in SWAPS[:3])), (
-            f"{_which(predictions['shown_group'][rows])} {MATCHES}"
+        yield (
+            swap_groups(*(predictions[name][rows] for name in SWAPS[:3])),
+            (f"{_which(predictions['shown_group'][rows])} {MATCHES}"),
         )
 
 
@@ -129,7 +132,7 @@ def swap_groups(
             figure.text(
                 (2 * side + 0.3) / wide,
                 top / high,
-                _told(captions_GL[row], scores_GKL[row]),
+                _in_words(captions_GL[row], scores_GKL[row]),
                 ha="left",
                 va="top",
                 fontsize=8,
@@ -139,8 +142,8 @@ def swap_groups(
     return figure
 
 
-def _told(caption_L: np.ndarray, score_KL: np.ndarray) -> str:
-    """Says what was told of a group: both captions, their scores with both pictures, and the end."""
+def _in_words(caption_L: np.ndarray, score_KL: np.ndarray) -> str:
+    """Says of a group both captions, their scores with both pictures, and whether it is right."""
     lines = []
     for number, caption in enumerate(caption_L.tolist()):
         folded = textwrap.wrap(caption, LETTERS, max_lines=2, placeholder=" ...")

@@ -110,8 +110,8 @@ def _paint(ax: Axes, row: HeatMap, *, with_map: bool) -> None:
         ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor="white", linewidth=2.5))
         ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor="black", linewidth=1))
     if row.point is not None and with_map:
-        for size, colour in ((9, "white"), (6, "black")):
-            ax.plot(*row.point, marker="x", color=colour, markersize=size, markeredgewidth=size / 3)
+        for wide, colour in ((3.0, "white"), (1.5, "black")):
+            ax.plot(*row.point, marker="x", color=colour, markersize=7, markeredgewidth=wide)
         ax.set(xlim=(0, 1), ylim=(1, 0))
     ax.set_axis_off()
 

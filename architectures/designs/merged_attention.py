@@ -131,6 +131,7 @@ class MergedAttention(TwoTowers):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
+        """The text tower encodes words; over patches they are only embedded."""
         text = super().encode_text(ids_BL, text_is_real_BL, packed=packed)
         if not self.config.separate_passes:
             return text
@@ -146,6 +147,7 @@ class MergedAttention(TwoTowers):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Words and image tokens go through the joint layers as one sequence."""
         stack = self._stack()
         if not stack:
             raise self.cannot_fuse()

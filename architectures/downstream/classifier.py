@@ -67,8 +67,8 @@ class Head(nn.Module):
 class Classifier(TaskModel):
     """A design with a head over its joint vector, that of each image, or its text's alone.
 
-    Roles: `design.ROLE`, `head.inner`, `head.norm` (METER's), `head.outer`, and, with a type row for
-    each picture, `picture_types`, a row for each but the first.
+    Roles: `design.ROLE`, `head.inner`, `head.norm` (METER's), `head.outer`, and, with a type row
+    for each picture, `picture_types`, a row for each but the first.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class Classifier(TaskModel):
         images: of one row; 0: the text stack alone, by the vector that ITC reads
         form: of several images. `pair`: the text is fused with each, one head reads all vectors
             side by side; `duplicated`: one pass over all of them (`ReasonsOverImages`)
-        picture_types: of a pair. `one`: every picture has the design's image-type row; `each`: those
-            after the first have rows of their own, which start from it (METER, BridgeTower)
+        picture_types: of a pair. `one`: every picture has the design's image-type row; `each`:
+            those after the first have rows of their own, which start from it (METER, BridgeTower)
         Raises `SettingError` with the reason where the design cannot.
         """
         super().__init__()

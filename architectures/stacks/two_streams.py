@@ -160,6 +160,7 @@ class TwoStreams(TwoTowers, ABC):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Both streams read each other, layer by layer."""
         depth = len(self.text_fusion)
         if not depth:
             raise self.cannot_fuse()

@@ -58,8 +58,8 @@ class FineTuneSpec:
 
 
 COUNTED = 256
-"""Items, evenly spread, of which the FLOPs of an item are the mean: a decoder spells as many answers
-as its question has."""
+"""Items, evenly spread, of which the FLOPs of an item are the mean: a decoder spells as many
+answers as its question has."""
 
 Reads = Callable[[TaskModel, ItemBatch, bool], Tensor]
 """(model, batch on the device, packed) -> its logits."""

@@ -44,7 +44,7 @@ class Trainer(Loop):
         `binding`: swap groups and masked words that are curves too.
         """
         super().__init__(spec, batches)
-        self.spec, self.binding, self.batches = spec, binding, batches
+        self.spec, self.binding, self._source = spec, binding, batches
         self.design = design.to(self.device).train()
         self.state = ObjectiveState(spec.objectives, self.design, seed=spec.seed)
         self.state.to(self.device)
@@ -92,7 +92,7 @@ class Trainer(Loop):
         return losses, loss
 
     def flops_per_sample(self) -> float:
-        batches = self.batches
+        batches = self._source
         return training_flops(
             copy.deepcopy(self.design).to("meta"),
             self.spec.objectives,

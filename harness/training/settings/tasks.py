@@ -137,8 +137,8 @@ class NLVR2(Learnt, allow_inf_nan=False):
     `duplicated`: every fusion layer becomes one for each picture, which share keys and values of
     cross-attention (ALBEF)."""
     picture_types: Literal["one", "each"] = "one"
-    """Of `pair`. `one`: every picture has the design's image-type row; `each`: those after the first
-    have rows of their own, which start from it (METER, BridgeTower)."""
+    """Of `pair`. `one`: every picture has the design's image-type row; `each`: those after the
+    first have rows of their own, which start from it (METER, BridgeTower)."""
     head: Literal["albef", "meter"] = "albef"
     """See `Entailment.head`."""
 

@@ -1,8 +1,9 @@
 """Reasoning over several pictures: is a sentence true of both? NLVR2 (Suhr et al. 2019).
 
 Two forms: `pair` fuses the sentence with each picture and one head reads both vectors (UNITER,
-BridgeTower, where the second picture has a type row of its own), which every design can; `duplicated` makes of each fusion layer one for each picture
-(ALBEF, Li et al. 2021, model_nlvr.py in salesforce/ALBEF). Chance is the majority's label.
+BridgeTower, where the second picture has a type row of its own), which every design can;
+`duplicated` makes of each fusion layer one for each picture (ALBEF, Li et al. 2021, model_nlvr.py
+in salesforce/ALBEF). Chance is the majority's label.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _sizes(task: Pairs, data: Data) -> Iterator[tuple[str, int, int]]:
     """Yields tag, pictures and captions of the groups; of scenes, of a group of each tag."""
     if task.groups:
         lines = read_lines(Path(task.groups).expanduser())
-        check_tags(task, {line.tag for line in lines})
+        check_tags(task, lines)
         for line in lines:
             if not task.tags or line.tag in task.tags:
                 yield line.tag, len(line.images), len(line.captions)
