@@ -36,7 +36,10 @@ LETTERS = 62
 SWAPS = ("shown_pictures", "shown_captions", "shown_scores", "shown_group")
 """What the task `pairs` keeps of a few groups of two pictures with two captions."""
 POINTS = "Box: the thing. Cross: the map's maximum, which hits where it lies in the box."
-MATCHES = "A group is right where both pictures and both captions find their own."
+MATCHES = (
+    "The first caption is of the left picture, the second of the right one. A group is right where "
+    "each of the four finds its own."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,7 @@ def _in_words(caption_L: np.ndarray, score_KL: np.ndarray) -> str:
     for number, caption in enumerate(caption_L.tolist()):
         folded = textwrap.wrap(caption, LETTERS, max_lines=2, placeholder=" ...")
         left, right = score_KL[:, number].tolist()
-        lines += [*folded, f"    with the left picture {left:.2f}, with the right one {right:.2f}"]
+        lines += [*folded, f"    with the left picture {left:.3f}, with the right one {right:.3f}"]
     own, other = np.diag(score_KL), np.diag(score_KL[:, ::-1])
     right = min(own) > max(other)
     return "\n".join([f"{'right' if right else 'wrong'}:", *lines])

@@ -57,7 +57,7 @@ def _memorised(task: ItemTask, sets: ItemSets) -> Iterator[str]:
     if count:
         yield (
             f"{task.title}: {count:,} of the {len(items):,} items that are scored stand in "
-            f"training too, {alike} alike, and say what was memorised; leave them out of one of the two"
+            f"training too, {alike} alike: they say what was memorised; leave them out of one"
         )
 
 

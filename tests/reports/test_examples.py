@@ -100,7 +100,7 @@ def test_a_swap_group_is_right_where_all_find_their_own(scores: list, verdict: s
     lines = text.get_text().split("\n")
     assert lines[0] == f"{verdict}:" and lines[1] == "red left of $5"
     assert lines[2].strip() == (
-        f"with the left picture {scores[0][0]:.2f}, with the right one {scores[1][0]:.2f}"
+        f"with the left picture {scores[0][0]:.3f}, with the right one {scores[1][0]:.3f}"
     )
     assert len(figure.axes) == 2
 
