@@ -19,6 +19,7 @@ from tests.training.tasks.test_learnt import OURS, QUICK, SIZES, TASKS, TRAIN
 ALL = TASKS | {
     "entailment, with a twin": TASKS["entailment"].with_field("finetune.distil", 0.4),
     "vqa decoder, with a twin": TASKS["vqa decoder"].with_field("finetune.distil", 0.4),
+    "nlvr2, a type row each": TASKS["nlvr2"].with_field("picture_types", "each"),
     "retrieval": Retrieval(finetune=QUICK),
     "grounding": Grounding(items=36, train_items=72, finetune=QUICK),
 }
