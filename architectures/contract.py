@@ -106,7 +106,7 @@ class FusionDesign(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
-        """What this configuration can do; raises `SettingError` where it cannot be built."""
+        """Says what this configuration can do; raises `SettingError` where it cannot be built."""
 
     @abstractmethod
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:

@@ -36,6 +36,8 @@ class Facts:
     no_decoder: str = "its layers have no cross-attention in which answers could read a question"
     """Why no decoder of answers is made of its fusion layers (`DecodesAnswers`), beside `no_fuse`;
     empty: one is."""
+    image_type: bool = False
+    """Whether it adds a learnt row, `types.image.weight`, to image tokens where they meet words."""
     text_layers: int
     """Layers of text alone."""
     fusion_layers: int

@@ -24,6 +24,8 @@ from harness.outputs.files import State, TrackingError
 from harness.study import Study
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from harness.outputs.tuning_records import CellChoice
     from harness.planning.plan import Plan, PlannedRun
     from harness.results.tables import Results
@@ -206,6 +208,13 @@ class Lab:
         from harness.outputs.reads import note_read
 
         return note_read(self.outputs, study, seeds, verdicts)
+
+    def predictions(self, run: str, task: str) -> Mapping[str, np.ndarray]:
+        """Reads what a task kept of a run's items: name -> array; nothing where it kept none.
+        Raises DamagedFile."""
+        from harness.outputs.folder import RunFolder
+
+        return RunFolder(self.outputs, run).predictions(task)
 
     def tune(self, study: Study, **how: Any) -> TuningResult:
         """Tunes every cell equally; `how`: fields of `scheduling.schedule.How`. See `tune.tune`.

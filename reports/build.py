@@ -19,6 +19,7 @@ from reports.decision import decision
 from reports.diagrams import diagram
 from reports.drawing import NothingToDraw
 from reports.endpoints import contrasts
+from reports.examples import Arrays, examples
 from reports.facts import Facts
 from reports.gallery import Kind, Size, pictures, saved
 from reports.page.page import Diagram, Drawing, page, sentences
@@ -74,12 +75,14 @@ def build(
     *,
     tuning: Mapping[str, CellChoice] | None = None,
     formats: Collection[str] = (),
+    arrays: Arrays | None = None,
 ) -> Report:
     """Writes the report into `folder`, replacing the report that is there.
 
     `tuning`: cell -> what its tuning did and chose; `formats`: of tables, beside CSV and parquet:
-    "markdown", "latex". The same results give the same bytes. Raises FileExistsError where the
-    folder holds something that is no report.
+    "markdown", "latex"; `arrays`: reads what tasks kept of their items, for examples; None: there
+    are none. The same results give the same bytes. Raises FileExistsError where the folder holds
+    something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
@@ -91,7 +94,13 @@ def build(
     files[VERDICTS] = (json.dumps(decided, indent=1, allow_nan=False) + "\n").encode()
     drawn, images, not_drawn = _figures(_inputs(results, facts.answers, facts.analyses))
     files |= images
-    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
+    try:
+        shown = [] if arrays is None else examples(arrays, results)
+    except Exception as error:  # what lies in a run's folder may be anything
+        shown = []
+        not_drawn += (f"examples are not drawn: {type(error).__name__}: {error}",)
+    drawings = diagrams(results.graphs)
+    files[PAGE] = page(results, facts, drawn, drawings, not_drawn, shown).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,

@@ -48,6 +48,8 @@ class HeatMap:
     text: str
     box: tuple[float, float, float, float] | None = None
     """Left, top, right and bottom edge of the thing, as shares of the side."""
+    point: tuple[float, float] | None = None
+    """Where the map points, from the left and from the top, as shares of the side."""
 
 
 def kept(predictions: Mapping[str, np.ndarray]) -> list[HeatMap]:
@@ -107,6 +109,10 @@ def _paint(ax: Axes, row: HeatMap, *, with_map: bool) -> None:
         size = (right - left, bottom - top)
         ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor="white", linewidth=2.5))
         ax.add_patch(Rectangle((left, top), *size, fill=False, edgecolor="black", linewidth=1))
+    if row.point is not None and with_map:
+        for wide, colour in ((3.0, "white"), (1.5, "black")):
+            ax.plot(*row.point, marker="x", color=colour, markersize=7, markeredgewidth=wide)
+        ax.set(xlim=(0, 1), ylim=(1, 0))
     ax.set_axis_off()
 
 

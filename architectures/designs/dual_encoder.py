@@ -68,6 +68,7 @@ class DualEncoder(TwoTowers):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Raises `TypeError`: the towers meet in the contrastive loss alone."""
         raise self.cannot_fuse()
 
     @classmethod

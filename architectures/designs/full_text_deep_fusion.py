@@ -65,6 +65,7 @@ class FullTextDeepFusion(OneWay):
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=m,

@@ -199,6 +199,7 @@ class InBackbone(FusionDesign):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Both towers' upper layers run side by side and read each other through gates."""
         if not self.count:
             raise self.cannot_fuse()
         at_BR = with_first(read_at_BR)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -113,6 +113,7 @@ class MergedAttention(TwoTowers):
         return Facts(
             no_fuse="" if joint else "fusion_layers = 0 leaves no joint layer",
             no_images=ONE_SOFTMAX,
+            image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             text_layers=depth,
             fusion_layers=joint,
@@ -131,6 +132,7 @@ class MergedAttention(TwoTowers):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
+        """The text tower encodes words; over patches they are only embedded."""
         text = super().encode_text(ids_BL, text_is_real_BL, packed=packed)
         if not self.config.separate_passes:
             return text
@@ -146,6 +148,7 @@ class MergedAttention(TwoTowers):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Words and image tokens go through the joint layers as one sequence."""
         stack = self._stack()
         if not stack:
             raise self.cannot_fuse()
@@ -210,7 +213,7 @@ class MergedAttention(TwoTowers):
     def _typed(self, modality: str, x: Tensor) -> Tensor:
         if modality not in self.types:
             return x
-        return x + self.get_parameter(f"types.{modality}.weight")[0]
+        return x + cast(nn.Embedding, self.types[modality]).weight[0]
 
     def _pool(self, text_BD: Tensor, image_BD: Tensor | None) -> Tensor:
         text_BD = text_BD if self.pooler is None else self.pooler(text_BD)
@@ -242,6 +245,7 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         no_images=ONE_SOFTMAX,
+        image_type=config.type_embeddings,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(width, width),

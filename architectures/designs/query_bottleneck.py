@@ -142,6 +142,7 @@ class QueryBottleneck(FusionDesign):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Words read the queries, which have read the image."""
         if not self.facts(self.config, self.backbone).can_fuse:
             raise self.cannot_fuse()
         if self.config.queries_read_text:

@@ -59,6 +59,7 @@ class SharedStack(OneWay):
         return Facts(
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=True,
             text_layers=depth,

@@ -57,6 +57,7 @@ class SplitBert(OneWay):
             no_fuse="" if k < n else f"text_layers = {k} leaves no fusion layer",
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
             text_layers=k,
             fusion_layers=n - k,

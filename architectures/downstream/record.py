@@ -6,7 +6,7 @@ from typing import Literal
 
 from architectures.contract import FusionDesign
 from architectures.downstream.answers import AnswerModel
-from architectures.downstream.classifier import Classifier, HeadKind
+from architectures.downstream.classifier import Classifier, HeadKind, PictureTypes
 from architectures.downstream.model import TaskModel
 from architectures.frozen import Frozen
 
@@ -27,6 +27,8 @@ class TaskRecord(Frozen):
     """Labels in the order of their numbers; of VQA the answers that can be given."""
     images: int = 1
     """Pictures of an item; 0: it reads text alone."""
+    picture_types: PictureTypes = "one"
+    """Of a pair: whether every picture after the first has an image-type row of its own."""
     texts: int = 1
     """Texts of an item; a second one stands behind [SEP]."""
     rank: int = 0
@@ -41,4 +43,11 @@ class TaskRecord(Frozen):
         if self.form == "decoder":
             return AnswerModel(design)
         form: Literal["pair", "duplicated"] = "duplicated" if self.form == "duplicated" else "pair"
-        return Classifier(design, len(self.labels), images=self.images, form=form, head=self.head)
+        return Classifier(
+            design,
+            len(self.labels),
+            images=self.images,
+            form=form,
+            head=self.head,
+            picture_types=self.picture_types,
+        )

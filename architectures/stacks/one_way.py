@@ -128,6 +128,7 @@ class OneWay(TwoTowers, ABC):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Text states read the image in the layers that have cross-attention."""
         stack = self.fusion_stack()
         if not stack:
             raise self.cannot_fuse()

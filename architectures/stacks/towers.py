@@ -70,6 +70,7 @@ class TwoTowers(FusionDesign, ABC):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
+        """The layers of text alone encode the words."""
         layout = Layout.of(text_is_real_BL, packed=packed)
         embeddings, layers = self.text_encoder()
         x_TD = embeddings(ids_BL, layout)

@@ -88,6 +88,7 @@ def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Fac
         no_fuse="" if config.fusion_layers else "fusion_layers = 0 leaves no fusion layer",
         no_images=NO_IMAGES,
         no_decoder="",
+        image_type=config.type_embeddings,
         itc_reads=itc_reads(name, config, backbone, depth),
         text_layers=depth,
         fusion_layers=config.fusion_layers,
@@ -159,6 +160,7 @@ class TwoStreams(TwoTowers, ABC):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Both streams read each other, layer by layer."""
         depth = len(self.text_fusion)
         if not depth:
             raise self.cannot_fuse()

@@ -118,6 +118,7 @@ class ViTStack(FusionDesign, ABC):
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
     ) -> TextStates:
+        """Words are only embedded; ITC's own pass is made when it is first read."""
         layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD = self.embeddings(ids_BL, layout)
         if self.config.separate_passes:
@@ -134,6 +135,7 @@ class ViTStack(FusionDesign, ABC):
         read_at_BR: Tensor | None = None,
         keep_attention: Collection[str] = (),
     ) -> Fused:
+        """Words and patches go through the stack as one sequence."""
         joint = Joint(text.layout, image.distinct_UPD.shape[1])
         image_BPD = image.by_row(self._patches(image.distinct_UPD))
         x_TD = joint.join(self._words(text.tokens_TD), image_BPD)
@@ -200,6 +202,7 @@ def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Fa
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         no_images=ONE_SOFTMAX,
+        image_type=config.type_embeddings,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,
         itc_widths=(backbone.image_width, backbone.image_width),

@@ -206,8 +206,6 @@ def _kept(outputs: Path, name: str, out: Path | None) -> None:
     """Draws the items that the run's grounding kept, without the model; of several such tasks a
     file each.
     """
-    import numpy as np
-
     from harness.outputs.find import find_run
     from harness.outputs.records import ScoresRecord
     from reports.heat_maps import kept
@@ -215,9 +213,7 @@ def _kept(outputs: Path, name: str, out: Path | None) -> None:
     run = find_run(outputs, name)
     items: dict[str, list[HeatMap]] = {}
     for file in run.score_files():
-        if file.with_suffix(".npz").exists():
-            with np.load(file.with_suffix(".npz")) as arrays:
-                items[file.stem] = kept(dict(arrays))
+        items[file.stem] = kept(run.predictions(file.stem))
     items = {task: rows for task, rows in items.items() if rows}
     target = out or _place(outputs, run.key)
     for task, rows in items.items():

@@ -67,6 +67,10 @@ def plan(
         "(from a measured step; start-up and scoring come on top), "
         f"{shutil.disk_usage(_existing(outputs)).free / 2**30:.0f} GiB free."
     )
+    learning = {estimate.cell: count(estimate.finetuning_flops) for estimate in estimates}
+    if any(estimate.finetuning_flops for estimate in estimates):
+        counted = ", ".join(f"{cell} {flops}" for cell, flops in learning.items())
+        console.print(f"FLOPs of learning tasks, a run: {visible(counted)}.")
     reasons = [
         f"{row.cell.name}: {what} not applicable, because {why}"
         for row in planned.rows

@@ -262,6 +262,7 @@ def report(
                 lab.outputs / "reports" / name,
                 tuning=_tuning(lab, name),
                 formats=formats or (),
+                arrays=None if from_tracking else lab.predictions,
             )
         lab.note_read(
             name,

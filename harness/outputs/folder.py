@@ -29,9 +29,11 @@ import contextlib
 import dataclasses
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.outputs.files import Locked, State, atomic_file, exclusive
 from harness.outputs.measured import MeasuredLine, measured_lines
@@ -42,6 +44,9 @@ from harness.outputs.records import (
     StudyRecord,
     read_if_there,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def study_file(outputs: Path, study: str) -> Path:
@@ -153,6 +158,19 @@ class RunFolder(LoopFolder):
     def score_file(self, task: str) -> Path:
         """Says where a task's scores lie."""
         return self.scores / f"{task}.json"
+
+    def predictions(self, task: str) -> dict[str, np.ndarray]:
+        """Reads what a task kept of its items; nothing where it kept none. Raises `DamagedFile`."""
+        import numpy as np
+
+        file = self.score_file(task).with_suffix(".npz")
+        if not file.exists():
+            return {}
+        try:
+            with np.load(file) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedFile(file, f"cannot be read ({error})", ScoresRecord.remedy) from error
 
     def score_records(self) -> list[ScoresRecord]:
         """Returns every task's scores. Raises `DamagedFile`."""

@@ -22,6 +22,8 @@ class Estimate:
     parameters: int
     flops_per_sample: float
     """Training: forward and backward, all objectives."""
+    finetuning_flops: float
+    """Of all fine-tunings of a run, from their first step to the last."""
     steps: int
     """Optimizer steps."""
     seconds: float
@@ -77,23 +79,24 @@ def _estimate(cell: str, spec: RunSpec, corpus: Corpus) -> Estimate:
     seconds = (time.perf_counter() - begun) * spec.train.batch_size / rows
     steps = steps_of(spec.train.budget, spec.train.batch_size)
     learnt = {small.finetune_key(task): task for task in spec.asked.tasks if task.learning}
-    finetuning = sum(_finetuning_seconds(design, corpus, task, small) for task in learnt.values())
+    finetunings = [_finetuning(design, corpus, task, small) for task in learnt.values()]
     return Estimate(
         cell=cell,
         parameters=counted.parameters,
         flops_per_sample=flops,
+        finetuning_flops=sum(flops for flops, _ in finetunings),
         steps=steps,
-        seconds=seconds * steps + finetuning,
+        seconds=seconds * steps + sum(seconds for _, seconds in finetunings),
         disk_mib=counted.parameters * 4 * (1 + len(learnt)) / 2**20,
         measured_rows=rows,
     )
 
 
-def _finetuning_seconds(
+def _finetuning(
     design: FusionDesign, corpus: Corpus, task: TaskSpec, spec: RunSpec
-) -> float:
-    """Returns the seconds of a task's fine-tuning, from a measured step of at most as many rows as
-    the measured step of training."""
+) -> tuple[float, float]:
+    """Returns the FLOPs of a task's fine-tuning, and its seconds, from a measured step of at most
+    as many rows as the measured step of training."""
     from harness.runs.finetuning import loop_of
 
     finetune = task.learning
@@ -104,4 +107,5 @@ def _finetuning_seconds(
     begun = time.perf_counter()
     loop.one_step()
     seconds = (time.perf_counter() - begun) * finetune.batch_size / rows
-    return seconds * steps_of(finetune.budget, finetune.batch_size)
+    steps = steps_of(finetune.budget, finetune.batch_size)
+    return loop.flops_per_sample() * finetune.batch_size * steps, seconds * steps

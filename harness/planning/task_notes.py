@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.answers import answer_list
 from harness.training.data.items.item_sets import item_sets
-from harness.training.data.items.items import ItemSets
+from harness.training.data.items.items import ItemSets, also_learnt
+from harness.training.data.items.listed import ItemTask
 from harness.training.data.items.tokens import token_facts
 from harness.training.loop.budget import steps_of
 from harness.training.settings.task import FineTune, Learnt
@@ -27,6 +28,8 @@ def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
             if task.learning:
                 its = _lines(task, task.learning, corpus, backbone.longest_text)
                 lines |= dict.fromkeys(its)
+            if isinstance(task, ItemTask):
+                lines |= dict.fromkeys(_memorised(task, item_sets(corpus, task)))
     return list(lines)
 
 
@@ -44,6 +47,18 @@ def _lines(task: TaskSpec, finetune: FineTune, corpus: Corpus, most: int) -> lis
         facts = token_facts(corpus.tokenizer, texts, most)
         lines += [f"{task.title}{what}: {note}" for note in facts.notes]
     return lines
+
+
+def _memorised(task: ItemTask, sets: ItemSets) -> Iterator[str]:
+    """Yields a line where scored items were learnt by heart."""
+    count, items = also_learnt(sets), sets.test
+    parts = [("pictures", items.picture_NI.shape[1]), ("text", len(items.texts))]
+    alike = " and ".join(part for part, there in parts if there)
+    if count:
+        yield (
+            f"{task.title}: {count:,} of the {len(items):,} items that are scored stand in "
+            f"training too, {alike} alike: they say what was memorised; leave them out of one"
+        )
 
 
 def _read(task: Learnt, sets: ItemSets) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from architectures.contract import FusionDesign
 from architectures.frozen import SettingError
 from architectures.views import cost, graph
 from architectures.weights.weight_files import content
-from harness.training.data.batches import Batches
+from harness.training.data.batches import Batches, words_to_hide
 from harness.training.data.corpus import Corpus, load_corpus
 from harness.training.loop.flops import training_flops
 from harness.training.randomness import stream
@@ -80,7 +80,7 @@ def counted_flops(spec: RunSpec, corpus: Corpus) -> float:
     """Counts FLOPs of a training sample, forward and backward, all objectives, teacher included."""
     words = corpus.tokenizer
     parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
-    hidden = float(words.is_word_V[corpus.train.ids_KL].sum(axis=1).mean())
+    hidden = words_to_hide(corpus.train, words)
     rows, swapped = spec.train.batch_size, corpus.train.swapped_share
     return _flops(*parts, words.length, spec.train.objectives, rows, hidden, swapped)
 

@@ -47,6 +47,10 @@ def finetuned(
         raise ValueError(
             f"delete that folder to fine-tune again, {its.path} cannot be used: {first}"
         ) from error
+    weights = list(loop.final().parameters())
+    loop.ledger.flops_per_sample = loop.flops_per_sample()
+    loop.ledger.parameters = sum(weight.numel() for weight in weights)
+    loop.ledger.trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
     for measurement in loop.train(should_stop):
         note(loop, its, measurement)
         step = f"learns {task.title}: step {loop.step} of {loop.steps}"

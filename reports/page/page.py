@@ -16,6 +16,7 @@ from harness.results.tables import Results, StudyRecord
 from reports import tables
 from reports.analysis import Answer
 from reports.drawing import in_words
+from reports.examples import Example
 from reports.facts import Facts
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -57,6 +58,7 @@ def page(
     figures: Sequence[Drawing],
     designs: Sequence[Diagram] = (),
     not_drawn: Sequence[str] = (),
+    examples: Sequence[Example] = (),
 ) -> str:
     """The HTML; `not_drawn`: why figures are missing.
 
@@ -76,6 +78,7 @@ def page(
         level=_percent(answer),
         figures=figures,
         designs=designs,
+        examples=examples,
         comparison=tables.shown(facts.comparison),
         verdicts=answer.lines,
         scores=tables.shown(facts.scores),

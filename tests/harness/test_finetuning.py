@@ -64,7 +64,11 @@ def test_a_task_is_learnt_in_a_folder_of_its_own(tiny: Study, outputs: Path) -> 
     (its,) = folder.finetunings()  # one for what is scored on test and on val
     assert its.path.name == spec.finetune_key(ENTAILMENT) == spec.finetune_key(VAL)
     assert [line.step for line in its.metric_lines()] == [0, 2, 4, 6]
-    assert LedgerRecord.read(its.ledger).spent.samples == 48
+    spent = LedgerRecord.read(its.ledger).spent
+    assert spent.samples == 48 and spent.flops == 48 * spent.flops_per_sample > 0
+    weights = torch.load(its.weights, weights_only=True)
+    stored = sum(weight.numel() for weight in weights.values())  # what is tied stands twice
+    assert 0 < spent.trainable <= spent.parameters <= stored
     assert not its.checkpoint.exists() and its.weights_digest.exists()
     for task in (ENTAILMENT, VAL):
         record = ScoresRecord.read(folder.score_file(task.title))

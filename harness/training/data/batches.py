@@ -86,6 +86,11 @@ class Batch:
         return normalised(self.image_BCHW)
 
 
+def words_to_hide(split: Split, tokenizer: Tokenizer) -> float:
+    """Returns the mean number of words of a caption that MLM may hide."""
+    return float(tokenizer.is_word_V[split.ids_KL].sum(axis=1).mean())
+
+
 class Batches:
     """Training batches, drawn without replacement in every epoch.
 
@@ -115,6 +120,11 @@ class Batches:
         self.batch_size, self.seed, self.swap_share = batch_size, seed, swap_share
         self.steps_per_epoch = len(split) // batch_size
         self._order = lru_cache(maxsize=2)(self._permutation)
+
+    @property
+    def words(self) -> float:
+        """Mean number of words of a caption that MLM may hide."""
+        return words_to_hide(self.split, self.tokenizer)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return stream(self.seed, "order", epoch).permutation(len(self.split))

@@ -5,23 +5,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pydantic import JsonValue
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _COARSE_NS = 2_000_000_000
 """The coarsest clock of a file system that is allowed for (FAT's, 2 s)."""
 _PIECE = 2**24
 
 
-def once(digest: Callable[[Path], T]) -> Callable[[Path], T]:
-    """Remembers what `digest` gives of a file until another file or content stands in its place.
+def once(
+    read: Callable[Concatenate[Path, P], T], *, most: int = 10**6, largest: float = math.inf
+) -> Callable[Concatenate[Path, P], T]:
+    """Remembers what `read` gives of a file until another file or content stands in its place; of
+    `most` files, the last ones, of at most `largest` bytes each.
 
     A file is the same where device, inode, size and both times are; the time of its last change
     of state cannot be set back. One that was changed within two seconds before it was read is read
@@ -29,16 +35,18 @@ def once(digest: Callable[[Path], T]) -> Callable[[Path], T]:
     """
     results: dict[tuple[object, ...], T] = {}
 
-    @functools.wraps(digest)
-    def remembered(path: Path) -> T:
+    @functools.wraps(read)
+    def remembered(path: Path, *args: P.args, **fields: P.kwargs) -> T:
         seen = path.stat()
-        state = (path.resolve(), seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns,
-                 seen.st_ctime_ns)  # fmt: skip
+        state = (os.path.abspath(path), seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns,
+                 seen.st_ctime_ns, args, *fields.items())  # fmt: skip
         if state in results:
             return results[state]
-        now, result = time.time_ns(), digest(path)
-        if now - seen.st_ctime_ns > _COARSE_NS:
+        now, result = time.time_ns(), read(path, *args, **fields)
+        if now - seen.st_ctime_ns > _COARSE_NS and seen.st_size <= largest:
             results[state] = result
+            if len(results) > most:
+                del results[next(iter(results))]
         return result
 
     return remembered

@@ -12,6 +12,32 @@ from PIL import Image
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """All others are refused; Pillow would start Ghostscript for EPS."""
+ENDINGS = frozenset(
+    f".{ending}"
+    for ending in [
+        "avif",
+        "bmp",
+        "dib",
+        "gif",
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "jp2",
+        "j2k",
+        "jpx",
+        "png",
+        "apng",
+        "pbm",
+        "pgm",
+        "ppm",
+        "pnm",
+        "tif",
+        "tiff",
+        "webp",
+    ]
+)
+"""How names of such files end, in small letters."""
 LARGEST = 50_000_000
 """Pixels of the largest picture, 200 MB while it is decoded."""
 

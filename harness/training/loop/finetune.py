@@ -1,16 +1,20 @@
 """The fine-tuner teaches a trained design one task: a head of its own, a budget of its own.
 
-One loop for all tasks. A task brings a `Lesson`: the model, the items with their targets, and the
-loss; the loop, its order of items, its schedule and its measurements are the same for every design.
+One loop for all tasks. A task brings a `Lesson`: the model, the items with their targets, what is
+read of the model, and the loss; the loop, its order of items, its schedule and its measurements are
+the same for every design.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from architectures.contract import undecayed
 from architectures.downstream.model import TaskModel
@@ -53,9 +57,14 @@ class FineTuneSpec:
         return self.settings.measure
 
 
-Loss = Callable[[TaskModel, ItemBatch, ModelTwin[TaskModel] | None, bool], Term]
-"""(model, batch on the device, twin or None, packed) -> the loss, its target softened by the twin,
-which then is asked once, where there is one."""
+COUNTED = 256
+"""Items, evenly spread, of which the FLOPs of an item are the mean: a decoder spells as many
+answers as its question has."""
+
+Reads = Callable[[TaskModel, ItemBatch, bool], Tensor]
+"""(model, batch on the device, packed) -> its logits."""
+Loss = Callable[[Tensor, ItemBatch, Tensor | None], Term]
+"""(logits, batch, the twin's logits or None) -> the loss, its target softened by the twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,7 @@ class Lesson:
     train: ReadyItems
     val: ReadyItems
     """Its items give the curves."""
+    reads: Reads
     loss: Loss
 
 
@@ -77,7 +87,7 @@ class FineTuner(Loop):
         """Prepares fine-tuning from its first step."""
         settings = spec.settings
         super().__init__(spec, ItemBatches(lesson.train, settings.batch_size, spec.seed))
-        self.spec, self.loss = spec, lesson.loss
+        self.spec, self.lesson = spec, lesson
         self.model = lesson.model.to(self.device).train()
         self.design = self.model.design
         self.twin = ModelTwin(self.model, settings.momentum) if settings.distil else None
@@ -106,8 +116,28 @@ class FineTuner(Loop):
     def forward(self, batch: ItemBatch, step: int) -> tuple[Losses, Tensor]:
         torch.manual_seed(torch_seed(self.spec.seed, "fine-tuning dropout", step))
         with self.precision():
-            term = self.loss(self.model, batch, self.twin, self.packed)
+            taught = None
+            if self.twin is not None:
+                taught = self.twin.ask(self.model, lambda asked: self._read(asked, batch))
+            term = self.lesson.loss(self._read(self.model, batch), batch, taught)
         return Losses(terms={"task": term}, notes={}), term.loss
+
+    def _read(self, model: TaskModel, batch: ItemBatch) -> Tensor:
+        return self.lesson.reads(model, batch, self.packed)
+
+    def flops_per_sample(self) -> float:
+        """Counts the FLOPs of a step by the rules of `loop.flops`, for one item: on the meta
+        device, at padded length, the twin included.
+        """
+        (batch,) = self.lesson.train.pieces(COUNTED, COUNTED)
+        shapes = replace(batch.to("meta"), right=batch.right)  # which answers there are is data
+        model = copy.deepcopy(self.model).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            for taught in (True, False) if self.twin else (False,):
+                with torch.no_grad() if taught else contextlib.nullcontext():
+                    logits = self.lesson.reads(model, shapes, False)
+            logits.sum().backward()
+        return counter.get_total_flops() / len(batch)
 
     def image_tokens(self, batch: ItemBatch) -> int:
         return batch.image_BICHW.shape[:2].numel() * (self.design.backbone.patches + 1)
@@ -124,7 +154,10 @@ class FineTuner(Loop):
         """Returns the loss and how often the model is right on the validation items."""
         self.model.eval()
         with self.precision():
-            terms = [self.loss(self.model, batch, None, False) for batch in self.validation]
+            terms = [
+                self.lesson.loss(self.lesson.reads(self.model, batch, False), batch, None)
+                for batch in self.validation
+            ]
         self.model.train()
         first, *others = terms
         return sum(others, start=first)

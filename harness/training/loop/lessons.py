@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from architectures.contract import FusionDesign
 from architectures.downstream.model import TaskModel
@@ -24,7 +25,6 @@ from harness.training.data.items.tokens import tokens_of
 from harness.training.loop.finetune import FineTuner, FineTuneSpec, Lesson, Loss
 from harness.training.objectives.labels import expected_worth, labelled
 from harness.training.objectives.term import Term
-from harness.training.objectives.twin import ModelTwin
 from harness.training.randomness import stream
 from harness.training.scoring.contract import TaskScores
 from harness.training.scoring.labels import label_scores
@@ -72,11 +72,16 @@ def scored(
         yield batch.to(device), batch.rows_B.numpy()
 
 
-def logits_of(model: TaskModel, batch: ItemBatch, *, packed: bool = False) -> torch.Tensor:
+def logits_of(model: TaskModel, batch: ItemBatch, *, packed: bool = False) -> Tensor:
     """Returns a classifier's logits (B, K) of a batch."""
     image = batch.pixels() if batch.image_BICHW.shape[1] else None
-    logits_BK: torch.Tensor = model(image, batch.ids_BL, batch.text_is_real_BL, packed=packed)
+    logits_BK: Tensor = model(image, batch.ids_BL, batch.text_is_real_BL, packed=packed)
     return logits_BK
+
+
+def read(model: TaskModel, batch: ItemBatch, packed: bool) -> Tensor:
+    """Reads a classifier's logits (B, K) of a training batch."""
+    return logits_of(model, batch, packed=packed)
 
 
 # -- one right label
@@ -92,6 +97,7 @@ def label_record(corpus: Corpus, task: Labelled) -> TaskRecord:
         head=task.head,
         labels=sets.labels,
         images=int(sets.train.picture_NI.shape[1]),
+        picture_types=getattr(task, "picture_types", "one"),
         texts=len(getattr(task, "text", ("sentence",))),
     )
 
@@ -103,6 +109,7 @@ def label_loop(design: FusionDesign, corpus: Corpus, task: Labelled, train: Trai
         model=started(label_record(corpus, task).model(own_copy(design)), train),
         train=_with_labels(sets.train, sets, corpus, design),
         val=_with_labels(sets.val, sets, corpus, design),
+        reads=read,
         loss=label_loss(task.finetune.distil),
     )
     return loop_of(lesson, task.finetune, train)
@@ -111,13 +118,7 @@ def label_loop(design: FusionDesign, corpus: Corpus, task: Labelled, train: Trai
 def label_loss(distil: float) -> Loss:
     """Returns the loss of a classifier."""
 
-    def loss(
-        model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
-    ) -> Term:
-        taught_BK = None
-        if twin is not None:
-            taught_BK = twin.ask(model, lambda asked: logits_of(asked, batch, packed=packed))
-        logits_BK = logits_of(model, batch, packed=packed)
+    def loss(logits_BK: Tensor, batch: ItemBatch, taught_BK: Tensor | None) -> Term:
         return labelled(logits_BK, batch.right["label"], taught_BK, distil)
 
     return loss

@@ -118,6 +118,10 @@ class Loop(ABC):
         """Returns the module whose weights are kept when the budget is spent."""
 
     @abstractmethod
+    def flops_per_sample(self) -> float:
+        """Counts the FLOPs of a step, forward and backward, for one sample (`loop.flops`)."""
+
+    @abstractmethod
     def before_step(self) -> None:
         """Is called before the forward pass of every step."""
 

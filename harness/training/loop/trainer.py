@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch, Batches
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.final import Averaged
+from harness.training.loop.flops import training_flops
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
 from harness.training.objectives.binding import Binding
@@ -42,7 +44,7 @@ class Trainer(Loop):
         `binding`: swap groups and masked words that are curves too.
         """
         super().__init__(spec, batches)
-        self.spec, self.binding = spec, binding
+        self.spec, self.binding, self._source = spec, binding, batches
         self.design = design.to(self.device).train()
         self.state = ObjectiveState(spec.objectives, self.design, seed=spec.seed)
         self.state.to(self.device)
@@ -88,6 +90,17 @@ class Trainer(Loop):
             loss = total(losses.terms, self.spec.objectives)
         self.state.remember(taught, batch.identity)
         return losses, loss
+
+    def flops_per_sample(self) -> float:
+        batches = self._source
+        return training_flops(
+            copy.deepcopy(self.design).to("meta"),
+            self.spec.objectives,
+            text_tokens=batches.split.ids_KL.shape[1],
+            rows=batches.batch_size,
+            words=batches.words,
+            swapped=batches.split.swapped_share,
+        )
 
     def image_tokens(self, batch: Batch) -> int:
         return len(batch) * (self.design.backbone.patches + 1)

@@ -136,8 +136,17 @@ class NLVR2(Learnt, allow_inf_nan=False):
     """`pair`: the sentence is fused with each picture, one head reads all (BridgeTower);
     `duplicated`: every fusion layer becomes one for each picture, which share keys and values of
     cross-attention (ALBEF)."""
+    picture_types: Literal["one", "each"] = "one"
+    """Of `pair`. `one`: every picture has the design's image-type row; `each`: those after the
+    first have rows of their own, which start from it (METER, BridgeTower)."""
     head: Literal["albef", "meter"] = "albef"
     """See `Entailment.head`."""
+
+    @model_validator(mode="after")
+    def _rows_of_a_pair(self) -> Self:
+        if self.form == "duplicated" and self.picture_types == "each":
+            raise ValueError("picture_types 'each' is for form 'pair'; leave one of them out")
+        return self
 
 
 class Grounding(TaskSettings, allow_inf_nan=False):

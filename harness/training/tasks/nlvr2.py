@@ -1,8 +1,9 @@
 """Reasoning over several pictures: is a sentence true of both? NLVR2 (Suhr et al. 2019).
 
 Two forms: `pair` fuses the sentence with each picture and one head reads both vectors (UNITER,
-BridgeTower), which every design can; `duplicated` makes of each fusion layer one for each picture
-(ALBEF, Li et al. 2021, model_nlvr.py in salesforce/ALBEF). Chance is the majority's label.
+BridgeTower, where the second picture has a type row of its own), which every design can;
+`duplicated` makes of each fusion layer one for each picture (ALBEF, Li et al. 2021, model_nlvr.py
+in salesforce/ALBEF). Chance is the majority's label.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def why_not(facts: Facts, objectives: Objectives, task: NLVR2) -> str:
     """Returns why a run cannot be scored, as the end of 'not applicable, because ...', or "" where
     it can.
     """
-    return classifier.why_not(facts, images=2, form=task.form)
+    types = task.picture_types
+    return classifier.why_not(facts, images=2, form=task.form, picture_types=types)
 
 
 def names(task: NLVR2, data: Data) -> tuple[str, ...]:

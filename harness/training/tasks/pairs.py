@@ -56,6 +56,8 @@ UNITS = {"itm": "logit", "itc": "cosine"}
 """Protocol -> the unit of its margins."""
 FLOORS = ("mean_picture", "words_alone")
 BLIND = "blind_floor"
+SHOWN = 4
+"""Groups that are kept whole."""
 
 
 def why_not(facts: Facts, objectives: Objectives, task: Pairs) -> str:
@@ -94,7 +96,7 @@ def _sizes(task: Pairs, data: Data) -> Iterator[tuple[str, int, int]]:
     """Yields tag, pictures and captions of the groups; of scenes, of a group of each tag."""
     if task.groups:
         lines = read_lines(Path(task.groups).expanduser())
-        check_tags(task, {line.tag for line in lines})
+        check_tags(task, lines)
         for line in lines:
             if not task.tags or line.tag in task.tags:
                 yield line.tag, len(line.images), len(line.captions)
@@ -135,6 +137,7 @@ def score(design: FusionDesign, corpus: Corpus, task: Pairs, device: torch.devic
     if task.floors:
         more, floors = _floors(design, groups, corpus, task, device, shares[own])
         scores, levels = scores + more, levels + floors
+    predictions |= _shown(groups, tables[own])
     return TaskScores(
         protocol=PROTOCOLS[own],
         scores=tuple(scores),
@@ -187,6 +190,25 @@ def _predictions(
     items = {f"{rule}_{protocol}": its.share_N.astype(np.float32) for rule, its in shares.items()}
     margin_N = [value for _, value in margins(tables, matches)]
     return items | ({f"margin_{protocol}": np.array(margin_N)} if margin_N else {})
+
+
+def _shown(groups: Groups, tables: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Keeps a few groups of two pictures and two captions whole, evenly spread, to be drawn without
+    the model: pictures, captions, the scores of all four pairs, and which groups they are
+    (`shown_group`); nothing where there are none.
+    """
+    square = [g for g, each in enumerate(groups.groups) if np.array_equal(each.match_kl, np.eye(2))]
+    if not square:
+        return {}
+    places = np.unique(np.linspace(0, len(square) - 1, SHOWN).round().astype(np.int64))
+    rows = [square[place] for place in places]
+    some = [groups.groups[row] for row in rows]
+    return {
+        "shown_group": np.array(rows),
+        "shown_pictures": groups.images_PHWC[np.array([group.pictures for group in some])],
+        "shown_captions": np.array([group.captions for group in some]),
+        "shown_scores": np.stack([tables[row] for row in rows]).astype(np.float32),
+    }
 
 
 def _side_by_side(itm: Mapping[str, Shares], itc: Mapping[str, Shares]) -> Iterator[Score]:

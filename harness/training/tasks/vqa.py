@@ -35,7 +35,6 @@ from harness.training.loop.finetune import FineTuner, Lesson, Loss
 from harness.training.objectives.candidates import Candidates
 from harness.training.objectives.labels import answered, expected_worth, multi_labelled
 from harness.training.objectives.term import Term
-from harness.training.objectives.twin import ModelTwin
 from harness.training.scoring import labels
 from harness.training.scoring.contract import TaskScores
 from harness.training.settings.data import Data
@@ -70,13 +69,14 @@ def loop(design: FusionDesign, corpus: Corpus, task: VQA, train: TrainSpec) -> F
     """Makes the loop that teaches the task."""
     sets, its = item_sets(corpus, task), record(corpus, task)
     if task.form == "decoder":
-        right, loss = _to_decode, _decoded(task.finetune.distil)
+        right, reads, loss = _to_decode, _spelt, _decoded(task.finetune.distil)
     else:
-        right, loss = _to_choose, _chosen
+        right, reads, loss = _to_choose, lessons.read, _chosen
     lesson = Lesson(
         model=lessons.started(its.model(lessons.own_copy(design)), train),
         train=right(sets.train, corpus, design, its.labels),
         val=right(sets.val, corpus, design, its.labels),
+        reads=reads,
         loss=loss,
     )
     return lessons.loop_of(lesson, task.finetune, train)
@@ -101,10 +101,8 @@ def _to_choose(
     return lessons.ready(items, corpus, design, worth=targets_of(items, answers))
 
 
-def _chosen(
-    model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
-) -> Term:
-    return multi_labelled(lessons.logits_of(model, batch, packed=packed), batch.right["worth"])
+def _chosen(logits_BK: Tensor, batch: ItemBatch, taught_BK: Tensor | None) -> Term:
+    return multi_labelled(logits_BK, batch.right["worth"])
 
 
 def _to_decode(
@@ -126,24 +124,31 @@ def _to_decode(
     )
 
 
+def _asked(batch: ItemBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns all answers of a batch: their ids (A, S), which of these are real, their weights (A,)
+    and the rows of their questions (A,).
+    """
+    weight_BM = batch.right["weight"]
+    question_A, place_A = weight_BM.nonzero(as_tuple=True)
+    of_answers = (batch.right[name][question_A, place_A] for name in ("answers", "is_real"))
+    ids_AS, is_real_AS = of_answers
+    return ids_AS, is_real_AS, weight_BM[question_A, place_A], question_A
+
+
+def _spelt(model: TaskModel, batch: ItemBatch, packed: bool) -> Tensor:
+    """Reads a decoder's logits (A, S, V) of all answers."""
+    device = batch.ids_BL.device
+    ids_AS, is_real_AS, _, question_A = (tensor.to(device) for tensor in _asked(batch))
+    logits_ASV: Tensor = model(
+        batch.pixels()[:, 0], batch.ids_BL, batch.text_is_real_BL,
+        ids_AS, is_real_AS, question_A, packed=packed,
+    )  # fmt: skip
+    return logits_ASV
+
+
 def _decoded(distil: float) -> Loss:
-    def loss(
-        model: TaskModel, batch: ItemBatch, twin: ModelTwin[TaskModel] | None, packed: bool
-    ) -> Term:
-        weight_BM = batch.right["weight"]
-        question_A, place_A = weight_BM.nonzero(as_tuple=True)
-        ids_AS, is_real_AS = (
-            batch.right[name][question_A, place_A] for name in ("answers", "is_real")
-        )
-        given = (
-            batch.pixels()[:, 0], batch.ids_BL, batch.text_is_real_BL,
-            ids_AS, is_real_AS, question_A,
-        )  # fmt: skip
-        taught_ASV = None
-        if twin is not None:
-            taught_ASV = twin.ask(model, lambda asked: asked(*given, packed=packed))
-        logits_ASV = model(*given, packed=packed)
-        weight_A = weight_BM[question_A, place_A]
+    def loss(logits_ASV: Tensor, batch: ItemBatch, taught_ASV: Tensor | None) -> Term:
+        ids_AS, is_real_AS, weight_A, _ = _asked(batch)
         return answered(logits_ASV, ids_AS, is_real_AS, weight_A, len(batch), taught_ASV, distil)
 
     return loss

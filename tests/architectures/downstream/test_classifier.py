@@ -7,7 +7,7 @@ import torch
 
 from architectures import registry
 from architectures.contract import ReasonsOverImages
-from architectures.downstream.classifier import Classifier, why_not
+from architectures.downstream.classifier import NO_TYPE, TYPE, Classifier, why_not
 from architectures.downstream.joint import NO_TEXT, facts_of, joint_vector, joint_width
 from architectures.frozen import SettingError
 from architectures.layers.read import Read
@@ -90,6 +90,45 @@ def test_reasons_and_abilities_agree(small, name, fields):
     able = able and fields.get("attention") != "joint"
     assert bool(why_not(facts, images=2, form="duplicated")) != able
     assert why_not(facts, images=2) == "" == why_not(facts, images=1, form="duplicated")
+
+
+@every_design
+def test_a_second_picture_has_its_own_type_row(make, batch, small, name, fields):
+    """It starts as the design's, and the vector of its picture alone hangs on it."""
+    design = awake(make(name, fields))
+    facts = facts_of(design)
+    typed = TYPE in dict(design.named_parameters())
+    assert facts.image_type == typed or not facts.can_fuse
+    if reason := why_not(facts, images=2, picture_types="each"):
+        assert not typed and reason in (facts.no_fuse, NO_TYPE)
+        with pytest.raises(SettingError, match=f"{name}: "):
+            classifier(design, images=2, picture_types="each")
+        return
+    inputs = several(batch, 2)
+    models = [classifier(copy.deepcopy(design), images=2, picture_types=p) for p in ("one", "each")]
+    models[1].head.load_state_dict(models[0].head.state_dict())
+    one, each = models
+    torch.testing.assert_close(each(*inputs), one(*inputs))
+    more = torch.randn_like(each.picture_types.weight.data)  # a constant would be normed away
+    each.picture_types.weight.data.add_(more)
+    text = each.design.encode_text(*inputs[1:])
+    first, second = map(each.design.encode_image, inputs[0].unbind(1))
+    vectors = [joint_vector(each.design, first, text)]
+    each.design.get_parameter(TYPE).data.add_(more)
+    vectors.append(joint_vector(each.design, second, text))
+    each.design.get_parameter(TYPE).data.sub_(more)
+    logits = each(*inputs)
+    torch.testing.assert_close(logits, each.head(torch.cat(vectors, 1)))
+    assert not torch.allclose(logits, one(*inputs))
+    roles = reached(each, logits)
+    assert {"picture_types.weight", f"design.{TYPE}"} <= roles
+
+
+def test_a_second_row_learns_at_the_rate_of_the_first(make):
+    fields = {"type_embeddings": True, "new_part_rate": 5.0}
+    model = classifier(make("split_bert", fields), images=3, picture_types="each")
+    assert model.picture_types.weight.shape[0] == 2
+    assert model.rates(50.0)["picture_types."] == 5
 
 
 def test_a_design_that_cannot_is_refused_with_its_reason(make):

@@ -239,6 +239,40 @@ def test_statements_have_floors_too(two_objects: Corpus, small: Build, tmp_path:
     assert {s.name for s in scores.scores if "caption" in s.name} == set()
 
 
+def test_tags_that_leave_statements_of_one_kind_are_refused(
+    two_objects: Corpus, tmp_path: Path
+) -> None:
+    lines = [
+        {**line, "captions": [line["captions"][n % 2]], "match": [[int(n % 2 == 0)]],  # type: ignore[index]
+         "tag": ("right", "wrong")[n % 2]}
+        for n, line in enumerate(one_sided(6))
+    ]  # fmt: skip
+    folder = folder_of(lines, tmp_path)
+    for only, other in (("right", "wrong"), ("wrong", "right")):
+        task = Pairs(groups=folder, tags=(only,))
+        message = f"tags {only} every group of one caption is {only}.*a tag that has {other} ones"
+        with pytest.raises(SettingError, match=message):
+            groups_of(two_objects, task)
+        with pytest.raises(SettingError, match=message):
+            names(task, two_objects.data)
+    assert len(groups_of(two_objects, Pairs(groups=folder, tags=("right", "wrong")))) == 6
+
+
+def test_a_few_swap_groups_are_kept_whole(two_objects: Corpus, small: Build) -> None:
+    design = small("split_bert", two_objects.tokenizer.vocabulary, ("itc", "itm"))
+    task = Pairs(count=30)
+    kept, groups = score(design, two_objects, task, CPU).predictions, groups_of(two_objects, task)
+    assert kept["shown_group"].tolist() == [0, 10, 19, 29]
+    for place, row in enumerate(kept["shown_group"]):
+        group = groups.groups[row]
+        assert tuple(kept["shown_captions"][place]) == group.captions
+        shown = groups.images_PHWC[list(group.pictures)]
+        assert np.array_equal(kept["shown_pictures"][place], shown)
+        scores_KL = kept["shown_scores"][place]
+        right = min(np.diag(scores_KL)) > max(np.diag(scores_KL[:, ::-1]))
+        assert kept["group_score_itm"][row] == right
+
+
 def test_captions_longer_than_those_of_training_are_not_cut(
     two_objects: Corpus, small: Build, tmp_path: Path
 ) -> None:

@@ -69,7 +69,8 @@ def _pictures(
             for row in of_split.rows:
                 for image in row.images:
                     if image in problems:
-                        bad.add(f"{row.where}: {image!r} is {problems[image]}")
+                        where = ", ".join(filter(None, (row.where, of_split.pictures)))
+                        bad.add(f"{where}: {image!r} is {problems[image]}")
             bad.complain(len(of_split.rows))
 
     every = (image for its in listed.values() for row in its.rows for image in row.images)

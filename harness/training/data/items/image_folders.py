@@ -8,11 +8,13 @@ from harness.training.data.cache import DataError
 from harness.training.data.folder_pictures import missing
 from harness.training.data.items.rows import Listed, Row
 from harness.training.data.json_lines import BadLines
+from harness.training.data.picture_files import ENDINGS
 
 
 def read_classes(path: Path, folder: Path) -> Listed:
     """Lists the pictures below each folder of `path`, which is below `folder`; the folder's name is
-    the label. Hidden files, and files beside the classes, are no pictures.
+    the label. Files that are hidden, stand beside the classes or do not end as pictures do
+    (`Thumbs.db`, `README`) are passed over.
 
     Raises DataError where there is no class, or one without a picture.
     """
@@ -20,7 +22,10 @@ def read_classes(path: Path, folder: Path) -> Listed:
     bad, rows = BadLines(path, "pictures"), []
     for its, of_class in files.items():
         if not of_class:
-            raise DataError(f"{its} has no picture; put some in, or take the folder away")
+            raise DataError(
+                f"{its} has no picture (a file whose name ends as .png or .jpg does); put some in, "
+                "or take the folder away"
+            )
         for file in of_class:
             image = file.relative_to(folder).as_posix()
             if problem := missing(image, folder):
@@ -45,4 +50,4 @@ def classes_of(path: Path) -> dict[Path, list[Path]]:
 
 def _may_be_picture(file: Path, below: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(below).parts)
-    return not hidden and not file.is_dir()
+    return not hidden and file.suffix.casefold() in ENDINGS and not file.is_dir()

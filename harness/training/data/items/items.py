@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -82,6 +82,24 @@ class ItemSets:
         entailment come out in ALBEF's order (contradiction, neutral, entailment)."""
         labels = {*self.train.labels, *self.val.labels}
         return tuple(sorted(labels, key=lambda label: (_ORDER.get(label, 0), label)))
+
+
+def also_learnt(sets: ItemSets) -> int:
+    """Counts the scored items whose pictures and text stand in training too; of scenes none do,
+    whose splits show other pictures.
+    """
+    train, test = sets.train, sets.test
+    if not len(train) or train.images_PHWC is not test.images_PHWC:
+        return 0
+    learnt = set(_shown(train))
+    return sum(shown in learnt for shown in _shown(test))
+
+
+def _shown(items: Items) -> Iterator[tuple[object, ...]]:
+    """Yields pictures and text of each item."""
+    texts = items.texts or ("",) * len(items)
+    for pictures_I, text in zip(items.picture_NI.tolist(), texts, strict=True):
+        yield (*pictures_I, text)
 
 
 T = TypeVar("T")

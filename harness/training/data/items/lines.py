@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from architectures.frozen import Frozen, SettingError, checked
-from harness.training.data.files import json_of
+from harness.training.data.files import json_of, once
 from harness.training.data.folder_pictures import missing
 from harness.training.data.items.rows import Listed, Row
 from harness.training.data.json_lines import BadLines, numbered_lines, object_of
@@ -162,33 +162,46 @@ def read_lines(path: Path, folder: Path, task: str) -> Listed:
 
     Raises DataError that names file, line and field of the first bad lines, and how many there are.
     """
-    bad, rows, count = BadLines(path, "items"), [], 0
+    bad, rows = BadLines(path, "items"), []
     images, problems = 0, dict[str, str]()
-    for number, text in numbered_lines(path):
-        count += 1
-        where = f"line {number}"
-        try:
-            line = checked(LINES[task], object_of(text, EXAMPLES[task]), "field ")
-            row = line.row(where)
+    lines = _rows_of(path, task)
+    for where, row, problem in lines:
+        if row is not None:
             images = images or len(row.images)
             for image in row.images:
                 if image not in problems:
                     problems[image] = missing(image, folder)
             if problem := next(filter(None, map(problems.__getitem__, row.images)), ""):
-                problem = f"field {line.pictures_field!r}: {problem}"
+                problem = f"field {LINES[task].pictures_field!r}: {problem}"
             elif len(row.images) != images:
                 problem = (
                     f"field 'images': {len(row.images)} images, where the lines before have "
                     f"{images}; all items of a folder have equally many"
                 )
-        except (ValueError, SettingError) as error:
-            problem = str(error)
         if problem:
             bad.add(f"{where}, {problem}")
-        else:
+        elif row is not None:
             rows.append(row)
-    bad.complain(count)
-    return Listed(path=path, rows=rows, label="field 'label'")
+    bad.complain(len(lines))
+    pictures = f"field {LINES[task].pictures_field!r}"
+    return Listed(path=path, rows=rows, pictures=pictures, label="field 'label'")
+
+
+def _parsed(path: Path, task: str) -> list[tuple[str, Row | None, str]]:
+    """Reads every line: its name, and its item or what is wrong with it."""
+    rows: list[tuple[str, Row | None, str]] = []
+    for number, text in numbered_lines(path):
+        where = f"line {number}"
+        try:
+            line = checked(LINES[task], object_of(text, EXAMPLES[task]), "field ")
+            rows.append((where, line.row(where), ""))
+        except (ValueError, SettingError) as error:
+            rows.append((where, None, str(error)))
+    return rows
+
+
+_rows_of = once(_parsed, most=6, largest=2**25)
+"""The same, kept for this process: plan, checks, training and scores each open a task's items."""
 
 
 def named_images(path: Path) -> Iterator[str]:

@@ -32,5 +32,7 @@ class Listed:
     path: Path
     """That file or folder."""
     rows: list[Row]
+    pictures: str = ""
+    """Where in a line pictures stand, for messages: `field 'image'`; empty: a row is a picture."""
     label: str
     """Where in it labels stand, for messages: `field 'label'`."""

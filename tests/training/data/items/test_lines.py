@@ -1,8 +1,10 @@
 """Folders of lines: what is read, and what is refused with file, line and field."""
 
 import json
+import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from architectures.frozen import SettingError
+from harness.planning.task_notes import _memorised
 from harness.training.data.cache import DataError
+from harness.training.data.items.items import also_learnt
 from harness.training.data.items.listed import ItemTask, item_folder_digest, listed_of
 from harness.training.settings.task import FineTune
 from harness.training.settings.tasks import NLVR2, VQA, Entailment, Grounding
@@ -221,7 +225,9 @@ def test_bad_lines_are_refused_with_file_line_and_field(what: str, write: Write)
 def test_a_picture_that_is_none_is_named_where_it_stands(write: Write) -> None:
     folder = write(train=GOOD["entailment"], test=[claim(7), claim(8)])
     (folder / "8.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"test.jsonl: 1 of 2 items .*\n  line 2: '8.png' is not a"):
+    with pytest.raises(
+        DataError, match=r"test.jsonl: 1 of 2 items .*\n  line 2, field 'image': '8.png' is not a"
+    ):
         opened(Entailment(source=str(folder)))
     assert not list((folder.parent / "cache").glob("[!.]*")), "nothing half-written stays"
 
@@ -321,3 +327,30 @@ def test_damaged_lines_are_refused_in_words(name: str, write: Write) -> None:
             ).all()
 
     check()
+
+
+def test_lines_that_change_are_read_again(write: Write) -> None:
+    """Also with the same size and time of change, at once and after a while."""
+    folder = write(train=[claim(n) for n in range(6)], test=[claim(0, sentence="one")])
+    task = task_of("entailment", folder)
+    file = folder / "test.jsonl"
+    assert listed_of(task)["test"].rows[0].text == "one"
+    before = file.stat()
+    for text, wait in (("two", 0.0), ("six", 2.1), ("ten", 0.0)):
+        time.sleep(wait)
+        listed_of(task)  # old enough to be kept
+        file.write_text(json.dumps(claim(0, sentence=text)) + "\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert file.stat().st_size == before.st_size
+        assert listed_of(task)["test"].rows[0].text == text
+
+
+def test_items_that_were_learnt_are_counted(write: Write) -> None:
+    learnt = [claim(n) for n in range(6)]
+    scored = [claim(1), claim(2, image="3.png"), claim(3, sentence="else"), claim(1), claim(4)]
+    task = task_of("entailment", write(train=learnt, test=scored))
+    assert also_learnt(opened(task)) == 3
+    (note,) = _memorised(task, opened(task))
+    assert note.startswith("entailment: 3 of the 5 items that are scored stand in training too, ")
+    assert "pictures and text alike" in note
+    assert not list(_memorised(task, opened(task_of("entailment", write(test=[claim(7)])))))

@@ -104,6 +104,9 @@ def test_pictures_by_class(classes: Callable[..., Path]) -> None:
     folder = classes({"train/cat": 2, "train/dog/deep": 3, "val/dog": 1, "test/cat": 2})
     (folder / "train" / "cat" / ".DS_Store").write_bytes(b"hidden")
     (folder / "train" / "README").write_bytes(b"beside")
+    for stray in ("Thumbs.db", "README", "notes.txt", "labels.json"):
+        (folder / "train" / "cat" / stray).write_bytes(b"no picture")
+    (folder / "test" / "cat" / "1.png").rename(folder / "test" / "cat" / "1.PNG")
     sets = opened(ImageProbe(source=str(folder)))
     assert sets.train.labels == ("cat", "cat", "dog", "dog", "dog") and not len(sets.val)
     assert sets.test.labels == ("cat", "cat") and sets.train.texts == ()
@@ -118,11 +121,12 @@ def test_classes_that_cannot_be_read(classes: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match=r"val: 1 of 1 items .*\n  cow/0.png, folder: 'cow' is no"):
         opened(ImageProbe(source=str(folder), split="val"))
     (folder / "val" / "cow").rename(folder / "val" / "cat")
-    (folder / "train" / "cat" / "notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match=r"cat/notes.txt: .* is not a picture that can be read"):
+    (folder / "train" / "cat" / "notes.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"cat/notes.png: .* is not a picture that can be read"):
         opened(ImageProbe(source=str(folder), split="val"))
     (folder / "train" / "empty").mkdir()
-    with pytest.raises(DataError, match=r"train/empty has no picture"):
+    (folder / "train" / "empty" / "0.txt").write_text("no picture")
+    with pytest.raises(DataError, match=r"train/empty has no picture .*ends as .png"):
         opened(ImageProbe(source=str(folder), split="val"))
 
 
