@@ -16,8 +16,9 @@ from reports import tables
 from reports.analysis import Answer, answer, coloured_curves, scored_runs
 from reports.diagrams import diagram
 from reports.facts import Facts
-from reports.gallery import pictures, saved
-from reports.page.page import Diagram, Drawing, page, sentences
+from reports.gallery import pictures, saved, with_words
+from reports.page.page import Diagram, Drawing, page
+from reports.page.sentences import sentences
 
 PAGE = "page.html"
 
@@ -50,11 +51,16 @@ class Report:
 
 
 def build(
-    results: Results, folder: Path, *, tuning: Mapping[str, CellChoice] | None = None
+    results: Results,
+    folder: Path,
+    *,
+    tuning: Mapping[str, CellChoice] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Report:
     """Writes the report into `folder`, replacing the report that is there.
 
-    `tuning`: cell -> what its tuning did and chose. The same results give the same bytes. Raises
+    `tuning`: cell -> what its tuning did and chose; `links`: train key -> address of the run in
+    MLflow. The same results give the same bytes. Raises
     FileExistsError where the folder holds something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
@@ -65,11 +71,12 @@ def build(
     }
     drawn, images, not_drawn = _figures(results, facts.answer)
     files |= images
-    files[PAGE] = page(results, facts, drawn, diagrams(results.graphs), not_drawn).encode()
+    designs = diagrams(results.graphs)
+    files[PAGE] = page(results, facts, drawn, designs, not_drawn, links=links).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
-        sentence=sentences(facts.answer, len(results.study.seeds))[0],
+        sentence=sentences(facts.answer)[0],
         files=tuple(folder / name for name in sorted(files)),
         answer=facts.answer,
         pairing_ok=all(finding.ok for finding in facts.findings),
@@ -108,12 +115,12 @@ def _figures(
         table = inputs[picture.table]
         try:
             sheet, caption = picture.drawn(table), picture.caption(table)
-            svg, png = saved(sheet, "svg"), saved(sheet, "png")
+            svg, png, readable = saved(sheet, "svg"), saved(sheet, "png"), with_words(sheet)
         except Exception as error:  # a figure of a user's own may raise anything
             failures.append(picture.failure(error))
             continue
         files |= {f"{picture.name}.svg": svg, f"{picture.name}.png": png}
-        drawn.append(Drawing(title=picture.title, caption=caption, svg=svg))
+        drawn.append(Drawing(title=picture.title, caption=caption, svg=readable))
     return drawn, files, tuple(failures)
 
 

@@ -16,14 +16,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from reports.diagrams.canvas import SMALL_TEXT, TEXT, TITLE, Canvas, Look, Point
 from reports.diagrams.parts import PIECE, Graph, Node, PlacedPart
 from reports.diagrams.placement import LINE, PILL, Placement, place
 from reports.diagrams.wires import Wire
-from reports.gallery import saved
+from reports.gallery import saved, with_words
 
 # Tints that colour-blind readers tell apart, and the report's vermilion, darker.
 FILLS = {
@@ -41,8 +40,6 @@ MARGIN, ENTRY, ENTRY_WIDTH, NARROWEST = 0.1, 0.17, 2.0, 4.0
 """Inches: around the picture; height and width of an entry of the legend; of the whole."""
 STRIP = 0.12
 """Inches: of a slab, what shows that a part of the layer starts elsewhere."""
-FONTS = b"'DejaVu Sans', Verdana, sans-serif"
-"""Verdana is as wide."""
 
 
 def diagram(graph: Graph, *, title: bool = True) -> Figure:
@@ -77,11 +74,10 @@ def diagram(graph: Graph, *, title: bool = True) -> Figure:
 
 def drawn(graph: Graph, kind: Literal["png", "svg"], *, title: bool = True) -> bytes:
     """Returns the file of the picture; the same bytes for the same graph. An SVG holds its words as
-    text, which is a third of the size of their outlines.
+    text.
     """
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        file = saved(diagram(graph, title=title), kind)
-    return file.replace(b"'DejaVu Sans'", FONTS) if kind == "svg" else file
+    figure = diagram(graph, title=title)
+    return with_words(figure) if kind == "svg" else saved(figure, kind)
 
 
 def shape(graph: Graph) -> str:

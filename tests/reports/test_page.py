@@ -17,7 +17,8 @@ from harness.results.tables import CellChoice, Results
 from reports.analysis import answer
 from reports.build import Report, build
 from reports.facts import Facts
-from reports.page.page import page, sentences
+from reports.page.page import page
+from reports.page.sentences import certainty, sentences
 from tests.reports.conftest import set_scores
 
 TUNED = CellChoice(
