@@ -13,6 +13,7 @@ from harness.commands.options import (
     Address,
     GpuShare,
     Local,
+    Open,
     Outputs,
     Set,
     StudyName,
@@ -20,6 +21,7 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
+    opened,
     plain_errors,
     study_of,
 )
@@ -223,6 +225,7 @@ def report(
     from_tracking: Annotated[
         bool, typer.Option("--from-tracking", help="Read the tracking store, not the run folders.")
     ] = False,
+    open_: Open = False,
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
@@ -235,12 +238,17 @@ def report(
         with working(f"reading the runs of {name}"):
             results = lab.results(name, from_tracking=from_tracking)
         with working(f"writing the report of {name}"):
+            from harness.results.links import links
             from reports.build import build
 
-            written = build(results, lab.outputs / "reports" / name, tuning=_tuning(lab, name))
+            folder, tuning = lab.outputs / "reports" / name, _tuning(lab, name)
+            runs = {} if tracking else links(lab.outputs, name)
+            written = build(results, folder, tuning=tuning, links=runs)
         show.report(written, levels=require_learned)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)
+    if open_:
+        opened(written.page)
     passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)
     if written.not_drawn or not passed:
         raise typer.Exit(1)
