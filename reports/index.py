@@ -31,8 +31,8 @@ class Entry:
     settings: str = ""
     """Whether designs were tuned."""
     cost: str = ""
-    picture: Markup = Markup("")
-    """Its first figure; empty: there is none."""
+    picture: Markup | None = None
+    """Its first figure."""
 
 
 def entry(results: Results, *, date: str, link: str) -> Entry:
@@ -50,16 +50,16 @@ def entry(results: Results, *, date: str, link: str) -> Entry:
     )
 
 
-def _picture(results: Results) -> Markup:
+def _picture(results: Results) -> Markup | None:
     first = pictures()[0]
     try:
         svg = with_words(figure(results, first.name))
     except Exception:  # a figure of a user's own may raise anything; the report says what
-        return Markup("")
+        return None
     return inlined(svg, results.study.name, f"{results.study.name}: {first.title}")
 
 
 def index(entries: Sequence[Entry]) -> str:
     """Returns the page, the newest study first."""
     newest = sorted(entries, key=lambda one: (one.date, one.name), reverse=True)
-    return rendered("index.html", [one.picture for one in newest], entries=newest)
+    return rendered("index.html", [one.picture for one in newest if one.picture], entries=newest)

@@ -16,9 +16,10 @@ def links(outputs: Path, study: str) -> dict[str, str]:
     path = outputs / "mlflow.db"
     if not path.is_file():
         return {}
+    address = f"{path.resolve().as_uri()}?mode=ro"
     with (
         contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as store,
+        contextlib.closing(sqlite3.connect(address, uri=True)) as store,
     ):
         rows = store.execute(
             "SELECT tags.value, runs.experiment_id, runs.run_uuid FROM runs "

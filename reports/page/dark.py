@@ -57,5 +57,6 @@ def on_dark(colour: str) -> str:
         turned = DARKEST + SPAN * lightness
     cone_3 = np.linalg.solve(TO_LAB, [turned, *rest]) ** 3
     linear_3 = np.clip(np.linalg.solve(TO_CONE, cone_3), 0, 1)
-    coded_3 = np.where(linear_3 > 0.0031308, 1.055 * linear_3 ** (1 / 2.4) - 0.055, 12.92 * linear_3)
+    bright_3 = 1.055 * linear_3 ** (1 / 2.4) - 0.055
+    coded_3 = np.where(linear_3 > 0.0031308, bright_3, 12.92 * linear_3)
     return "#" + bytes(np.round(coded_3 * 255).astype(np.uint8)).hex()

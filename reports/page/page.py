@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from harness.results.tables import Results, StudyRecord
 from reports.analysis import Answer, scored_runs
 from reports.drawing import in_words
 from reports.facts import Facts
+from reports.page import chapters
 from reports.page import sentences as words
 from reports.page.dark import by_name, css_of
 from reports.page.inline import inlined
-from reports.page.sections import RUN, Section, grid
+from reports.page.sections import Section, grid
 from reports.page.verdicts import contrasts
 
 FOLDER = Path(__file__).parent
@@ -91,7 +92,7 @@ def page(
     prefix = _prefix(study)
     entries = _legend(results, answer, prefix)
     numbers = {entry.cell: entry.number for entry in entries}
-    levels = _by_cell(facts.learned)
+    levels = chapters.by_cell(facts.learned)
 
     def shown(section: Section) -> object:
         return grid(section.title, section.table, numbers, links)
@@ -115,7 +116,7 @@ def page(
         designs=list(zip(designs, drawn, strict=True)),
         verdicts=_verdicts(contrasts(answers)),
         lines=answer.lines,
-        comparison=_comparison(answer, facts),
+        comparison=chapters.comparison(answer, facts),
         further=further,
         scores=Section(
             title="All scores",
@@ -123,7 +124,7 @@ def page(
             table=facts.scores,
             folded=True,
         ),
-        runs=_runs(results, answers),
+        runs=chapters.runs(results, answers),
         linked=bool(links),
         spent=Section(
             title="What was spent",
@@ -136,10 +137,10 @@ def page(
         learned_ok=facts.learned_ok,
         findings=facts.findings,
         missing=answer.missing,
-        caveats=_caveats(results, answer),
-        not_applicable=_not_applicable(study),
-        method=_method(answer, study),
-        reproduce=_reproduce(results),
+        caveats=chapters.caveats(results, answer),
+        not_applicable=chapters.not_applicable(study),
+        method=chapters.method(answer, study),
+        reproduce=chapters.reproduce(results),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 
@@ -172,8 +173,9 @@ def _picture(figure: Drawing, name: str) -> dict[str, str]:
 
 def _prefix(study: StudyRecord) -> str:
     """Returns what the names of all compared designs begin with, up to a `=` or a space."""
-    cells = {row.cell for row in study.rows if row.role == "compared"}
-    common = os.path.commonprefix(sorted(cells)) if len(cells) > 1 else ""
+    names = sorted({row.cell for row in study.rows if row.role == "compared"})
+    pairs = zip(names[0], names[-1], strict=False) if len(names) > 1 else ()
+    common = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     return common[: max(common.rfind("="), common.rfind(" ")) + 1]
 
 
@@ -188,7 +190,7 @@ def _legend(results: Results, answer: Answer, prefix: str) -> list[Entry]:
             number=number,
             colour=by_name(colour),
             mark=MARKS.get(marker, "●"),
-            label=cell.removeprefix(prefix),
+            label=cell.removeprefix(prefix) or cell,
         )
         for number, (cell, colour, marker) in enumerate(named)
     ]
@@ -214,112 +216,3 @@ def _verdicts(table: pd.DataFrame) -> list[dict[str, object]]:
             }
         )
     return endpoints
-
-
-def _comparison(answer: Answer, facts: Facts) -> Section:
-    return Section(
-        title="Comparison",
-        note=(
-            f"Scores: mean ± SD over seeds, in units of {in_words(answer.primary)}. Differences to "
-            f"the control: {answer.analysis.control}, with simultaneous {words.percent(answer)} "
-            "intervals. In brackets: ratio to the control."
-        ),
-        table=facts.comparison,
-    )
-
-
-def _runs(results: Results, answers: Sequence[Answer]) -> Section:
-    """Returns a row a run: what became of it, and its scores."""
-    runs = results.runs
-    columns = {
-        "cell": runs["cell"],
-        "seed": runs["seed"],
-        "status": runs["status"],
-        **{answer.primary: results.values(answer.primary) for answer in answers},
-        "minutes": runs["ledger.device_seconds"] / 60,
-        "attempts": runs["ledger.attempts"],
-        RUN: runs["run"],
-        "message": runs["message"].fillna("").astype(str),
-    }
-    done = bool((runs["status"] == "done").all())
-    return Section(title="Runs", table=pd.DataFrame(columns), folded=done and len(runs) > 30)
-
-
-def _by_cell(levels: pd.DataFrame) -> pd.DataFrame:
-    """Returns the levels of a design's runs as a row: the worst of them, and how many are well."""
-    rows = [
-        {
-            "cell": cell,
-            "task": task,
-            "level": level,
-            "items": group["items"].iloc[0],
-            "share": group["share"].min(),
-            "lower_bound": group["lower_bound"].min(),
-            "chance": group["chance"].max(),
-            "runs_above_chance": f"{int(group['ok'].sum())} of {len(group)}",
-            "ok": bool(group["ok"].all()),
-        }
-        for (cell, task, level), group in levels.groupby(["cell", "task", "level"], sort=False)
-    ]
-    return pd.DataFrame(rows, columns=list(LEVELS))
-
-
-LEVELS = (
-    "cell", "task", "level", "items", "share", "lower_bound", "chance", "runs_above_chance", "ok",
-)  # fmt: skip
-
-
-def _caveats(results: Results, answer: Answer) -> list[str]:
-    """Returns what a reader should know before a conclusion is drawn."""
-    study = results.study
-    undeclared = () if study.margin_declared else (_margin(answer, declared=False),)
-    return [*answer.analysis.notes, *study.notes, *undeclared]
-
-
-def _not_applicable(study: StudyRecord) -> list[str]:
-    reasons = [
-        f"{row.cell}: {what}, because {why}"
-        for row in study.rows
-        for what, why in row.not_applicable.items()
-    ]
-    return list(dict.fromkeys(reasons))
-
-
-def _margin(answer: Answer, declared: bool) -> str:
-    """Says what counts as equal, and who said so."""
-    if declared:
-        return f"Declared beforehand: differences within ±{answer.region:g} do not matter."
-    return (
-        f"Nobody declared which differences do not matter: ±{answer.region:g} is fuselab's default."
-    )
-
-
-def _method(answer: Answer, study: StudyRecord) -> list[str]:
-    analysis = answer.analysis
-    return [
-        "Every score is modelled as a mean, plus the design, plus the seed, plus a residual. Seeds "
-        "are blocks, because all designs of one seed saw the same batches and started from the "
-        "same shared weights. A contrast's standard error takes the larger of its own and the "
-        "pooled variance; its interval is simultaneous over all contrasts with the control "
-        "(Dunnett).",
-        f"Family-wise error rate {study.alpha:g} over {study.looks} declared "
-        f"look{'s' * (study.looks != 1)}: {words.percent(answer)} intervals, {analysis.df} degrees "
-        f"of freedom. {_margin(answer, study.margin_declared)}",
-        f"An interval inside ±{answer.region:g} says equal, otherwise above zero better, below "
-        "zero worse; all else is undecided, with the seeds that would give an 80% chance of a "
-        "decision if the estimate were the truth. Floors and all else on this page only describe.",
-    ]
-
-
-def _reproduce(results: Results) -> Iterator[tuple[str, str]]:
-    """Gives what is needed to get the same numbers again, name by name."""
-    study = results.study
-    spent = any(row.tuning.trials for row in study.rows)
-    yield "study", f"{study.name} (studies/{study.name}.py, or a file of one's own of that name)"
-    commands = [f"fuselab tune {study.name}", f"fuselab run {study.name} --tuned"]
-    yield "commands", "; ".join(
-        [*(commands if spent else [f"fuselab run {study.name}"]), f"fuselab report {study.name}"]
-    )
-    for column in ("commit", "code", "libraries", "device"):
-        for value in results.runs[column].dropna().unique():
-            yield column, str(value)

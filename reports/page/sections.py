@@ -1,4 +1,4 @@
-"""Tables of the page are all shown alike: sorted by a heading, filtered by a word, folded or open."""
+"""Tables of the page are shown alike: sorted by a heading, filtered by words, folded or open."""
 
 from __future__ import annotations
 

@@ -53,6 +53,8 @@ def _signed(value: float) -> str:
 
 def _undecided(cells: list[str], answer: Answer) -> list[str]:
     """Says which designs are undecided, and what each would take; of many in a range."""
+    if not cells:
+        return []
     seeds = {contrast.design: contrast.seeds for contrast in answer.analysis.contrasts}
     why: dict[str, list[str]] = {}
     more: list[int] = []
@@ -63,13 +65,13 @@ def _undecided(cells: list[str], answer: Answer) -> list[str]:
             continue
         short = verdict.short if seeds[cell] > 1 else "no interval: too few seeds"
         why.setdefault(short, []).append(cell)
-    if not more and cells:
+    if not more:
         text = "; ".join(f"{_list(names)} ({short})" for short, names in why.items())
         return [f"Undecided: {text}."]
-    span = "–".join(str(count) for count in sorted({min(more), max(more)})) if more else ""
+    span = "–".join(str(count) for count in sorted({min(more), max(more)}))
     parts = [_list(cells), f"{span} more seeds would probably decide {len(more)} of them"]
     parts += [f"{len(names)} are {short}" for short, names in why.items()]
-    return [f"Undecided: {'; '.join(parts)}."] if cells else []
+    return [f"Undecided: {'; '.join(parts)}."]
 
 
 def certainty(answer: Answer) -> str:

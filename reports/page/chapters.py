@@ -1,0 +1,135 @@
+"""What the chapters of a study's page say: tables, caveats, method, and how to get it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from harness.results.tables import Results, StudyRecord
+from reports.analysis import Answer
+from reports.drawing import in_words
+from reports.facts import Facts
+from reports.page import sentences as words
+from reports.page.sections import RUN, Section
+
+MANY = 30
+"""Runs that are folded when all of them are done."""
+
+
+def comparison(answer: Answer, facts: Facts) -> Section:
+    """Returns scores, differences and costs of every design."""
+    return Section(
+        title="Comparison",
+        note=(
+            f"Scores: mean ± SD over seeds, in units of {in_words(answer.primary)}. Differences to "
+            f"the control: {answer.analysis.control}, with simultaneous {words.percent(answer)} "
+            "intervals. In brackets: ratio to the control."
+        ),
+        table=facts.comparison,
+    )
+
+
+def runs(results: Results, answers: Sequence[Answer]) -> Section:
+    """Returns a row a run: what became of it, and its scores."""
+    runs = results.runs
+    columns = {
+        "cell": runs["cell"],
+        "seed": runs["seed"],
+        "status": runs["status"],
+        **{answer.primary: results.values(answer.primary) for answer in answers},
+        "minutes": runs["ledger.device_seconds"] / 60,
+        "attempts": runs["ledger.attempts"],
+        RUN: runs["run"],
+        "message": runs["message"].fillna("").astype(str),
+    }
+    done = bool((runs["status"] == "done").all())
+    return Section(title="Runs", table=pd.DataFrame(columns), folded=done and len(runs) > MANY)
+
+
+def by_cell(levels: pd.DataFrame) -> pd.DataFrame:
+    """Returns the levels of a design's runs as a row: the worst of them, and how many are well."""
+    rows = [
+        {
+            "cell": cell,
+            "task": task,
+            "level": level,
+            "items": group["items"].iloc[0],
+            "share": group["share"].min(),
+            "lower_bound": group["lower_bound"].min(),
+            "chance": group["chance"].max(),
+            "runs_above_chance": f"{int(group['ok'].sum())} of {len(group)}",
+            "ok": bool(group["ok"].all()),
+        }
+        for (cell, task, level), group in levels.groupby(["cell", "task", "level"], sort=False)
+    ]
+    return pd.DataFrame(rows, columns=list(LEVELS))
+
+
+LEVELS = (
+    "cell", "task", "level", "items", "share", "lower_bound", "chance", "runs_above_chance", "ok",
+)  # fmt: skip
+
+
+def caveats(results: Results, answer: Answer) -> list[str]:
+    """Returns what a reader should know before a conclusion is drawn."""
+    study = results.study
+    undeclared = () if study.margin_declared else (_margin(answer, declared=False),)
+    return [*answer.analysis.notes, *study.notes, *undeclared]
+
+
+def not_applicable(study: StudyRecord) -> list[str]:
+    """Returns what some designs cannot serve, and why."""
+    reasons = [
+        f"{row.cell}: {what}, because {why}"
+        for row in study.rows
+        for what, why in row.not_applicable.items()
+    ]
+    return list(dict.fromkeys(reasons))
+
+
+def _margin(answer: Answer, declared: bool) -> str:
+    """Says what counts as equal, and who said so."""
+    if declared:
+        return f"Declared beforehand: differences within ±{answer.region:g} do not matter."
+    return (
+        f"Nobody declared which differences do not matter: ±{answer.region:g} is fuselab's default."
+    )
+
+
+def method(answer: Answer, study: StudyRecord) -> list[str]:
+    """Returns paragraphs on how verdicts come about."""
+    analysis = answer.analysis
+    return [
+        "Every score is modelled as a mean, plus the design, plus the seed, plus a residual. Seeds "
+        "are blocks, because all designs of one seed saw the same batches and started from the "
+        "same shared weights. A contrast's standard error takes the larger of its own and the "
+        "pooled variance; its interval is simultaneous over all contrasts with the control "
+        "(Dunnett).",
+        f"Family-wise error rate {study.alpha:g} over {study.looks} declared "
+        f"look{'s' * (study.looks != 1)}: {words.percent(answer)} intervals, {analysis.df} degrees "
+        f"of freedom. {_margin(answer, study.margin_declared)}",
+        f"An interval inside ±{answer.region:g} says equal, otherwise above zero better, below "
+        "zero worse; all else is undecided, with the seeds that would give an 80% chance of a "
+        "decision if the estimate were the truth. Floors and all else on this page only describe.",
+    ]
+
+
+def reproduce(results: Results) -> Iterator[tuple[str, str]]:
+    """Gives what is needed to get the same numbers again, name by name."""
+    study = results.study
+    spent = any(row.tuning.trials for row in study.rows)
+    yield "study", f"{study.name} (studies/{study.name}.py, or a file of one's own of that name)"
+    commands = [f"fuselab tune {study.name}", f"fuselab run {study.name} --tuned"]
+    yield (
+        "commands",
+        "; ".join(
+            [
+                *(commands if spent else [f"fuselab run {study.name}"]),
+                f"fuselab report {study.name}",
+            ]
+        ),
+    )
+    for column in ("commit", "code", "libraries", "device"):
+        for value in results.runs[column].dropna().unique():
+            yield column, str(value)
