@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from harness.results.tables import Results, StudyRecord
+from reports import tables
 from reports.analysis import Answer
 from reports.drawing import in_words
 from reports.facts import Facts
@@ -27,6 +28,19 @@ def comparison(answer: Answer, facts: Facts) -> Section:
             "intervals. In brackets: ratio to the control."
         ),
         table=facts.comparison,
+    )
+
+
+def scores(facts: Facts) -> Section:
+    """Returns a row a score, because there are many, and a column a design."""
+    shown = tables.shown(facts.scores)
+    turned = shown.set_index("cell").T.rename_axis(index="score").reset_index()
+    return Section(
+        title="All scores",
+        note="Every score of every task, mean ± SD over the finished runs of a design.",
+        table=turned,
+        text=True,
+        folded=True,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 COLOUR = re.compile(r"#([0-9a-fA-F]{6})(?![0-9a-fA-F-])")
-NAMED = re.compile(r"--c([0-9a-f]{6})")
+NAMED = re.compile(r"--([cp])([0-9a-f]{6})")
 GREY, PALE = 0.03, 0.88
 """Chroma below which a colour is a grey, and lightness above which it is paper: both are turned."""
 DARKEST, SPAN = 0.58, 0.34
@@ -31,27 +31,33 @@ TO_LAB = np.array([
 ])  # fmt: skip
 
 
-def by_name(style: str) -> str:
-    """Returns a style whose colours have names, each with itself as what holds without a name."""
-    return COLOUR.sub(lambda found: f"var(--c{found[1].lower()},{found[0]})", style)
+def by_name(style: str, *, paper: bool = False) -> str:
+    """Returns a style whose colours have names, each with itself as what holds without a name.
+    `paper`: words stand on the colours, which are all turned then."""
+    kind = "p" if paper else "c"
+    return COLOUR.sub(lambda found: f"var(--{kind}{found[1].lower()},{found[0]})", style)
 
 
 def css_of(pictures: Iterable[str]) -> str:
     """Returns a rule that gives every named colour of some pictures a light and a dark value."""
-    colours = sorted({colour for picture in pictures for colour in NAMED.findall(picture)})
-    return "".join(f"--c{one}:light-dark(#{one},{on_dark(one)});" for one in colours)
+    names = sorted({name for picture in pictures for name in NAMED.findall(picture)})
+    return "".join(
+        f"--{kind}{one}:light-dark(#{one},{on_dark(one, paper=kind == 'p')});"
+        for kind, one in names
+    )
 
 
-def on_dark(colour: str) -> str:
-    """Returns what stands on dark paper for a colour, given as six hexadecimal digits.
+def on_dark(colour: str, *, paper: bool = False) -> str:
+    """Returns what stands on dark paper for a colour, given as six hexadecimal digits; `paper` as
+    in `by_name`.
 
-    >>> on_dark("ffffff"), on_dark("000000")
-    ('#181818', '#eeeeee')
+    >>> on_dark("ffffff"), on_dark("000000"), on_dark("a8d8f5", paper=True)
+    ('#181818', '#eeeeee', '#04364d')
     """
     coded_3 = np.frombuffer(bytes.fromhex(colour), np.uint8) / 255
     linear_3 = np.where(coded_3 > 0.04045, ((coded_3 + 0.055) / 1.055) ** 2.4, coded_3 / 12.92)
     lightness, *rest = TO_LAB @ np.cbrt(TO_CONE @ linear_3)
-    if lightness > PALE or np.hypot(*rest) < GREY:
+    if paper or lightness > PALE or np.hypot(*rest) < GREY:
         turned = INK - (INK - PAPER) * lightness
     else:
         turned = DARKEST + SPAN * lightness

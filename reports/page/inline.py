@@ -27,13 +27,14 @@ def inlined(svg: bytes, name: str, label: str, *, sized: bool = False) -> Markup
     """Returns an SVG file as an element of a page.
 
     `name`: what the ids of this picture begin with; `label`: what it shows, for who does not see
-    it; `sized`: as large as it was drawn, else as wide as there is room. Coordinates keep two
-    decimals, colours become those of `dark.css_of`, nothing of it runs and nothing is fetched.
+    it; `sized`: a diagram, as large as it was drawn and with words on its colours, else a figure,
+    as wide as there is room. Coordinates keep two decimals, colours become those of `dark.css_of`,
+    nothing of it runs and nothing is fetched.
     """
     root = _without_namespaces(ElementTree.fromstring(svg))
     used = set(_references(root))
     for element in root.iter():
-        _rename(element, name, used)
+        _rename(element, name, used, paper=sized)
     if not sized:
         root.attrib.pop("width", None)
         root.attrib.pop("height", None)
@@ -76,7 +77,7 @@ def _references(root: ElementTree.Element) -> Iterator[str]:
                 yield from REFERENCE.findall(text)
 
 
-def _rename(element: ElementTree.Element, name: str, used: set[str]) -> None:
+def _rename(element: ElementTree.Element, name: str, used: set[str], *, paper: bool) -> None:
     """Gives ids and references the picture's name, and colours the names that the page knows."""
     attributes = element.attrib
     own = attributes.pop("id", "")
@@ -92,4 +93,4 @@ def _rename(element: ElementTree.Element, name: str, used: set[str]) -> None:
         if key in COORDINATES:
             attributes[key] = LONG_NUMBER.sub(r"\1", " ".join(text.split()))
         elif key == "style":
-            attributes[key] = by_name(text)
+            attributes[key] = by_name(text, paper=paper)

@@ -31,6 +31,8 @@ MARKS = {
     "p": "⬟", "h": "⬢", "<": "◀", ">": "▶",
 }  # fmt: skip
 """Matplotlib's marker -> a character that looks like it."""
+FEW_LEVELS = 12
+"""Levels at chance that are shown at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def page(
     levels = chapters.by_cell(facts.learned)
 
     def shown(section: Section) -> object:
-        return grid(section.title, section.table, numbers, links)
+        return grid(section, numbers, links)
 
     return rendered(
         "page.html",
@@ -118,12 +120,7 @@ def page(
         lines=answer.lines,
         comparison=chapters.comparison(answer, facts),
         further=further,
-        scores=Section(
-            title="All scores",
-            note="Every score of every task, mean ± SD over the finished runs of a design.",
-            table=facts.scores,
-            folded=True,
-        ),
+        scores=chapters.scores(facts),
         runs=chapters.runs(results, answers),
         linked=bool(links),
         spent=Section(
@@ -134,6 +131,7 @@ def page(
         tuning=facts.tuning,
         unlearned=levels[~levels["ok"].astype(bool)],
         learned=levels,
+        few=FEW_LEVELS,
         learned_ok=facts.learned_ok,
         findings=facts.findings,
         missing=answer.missing,
@@ -200,7 +198,10 @@ def _verdicts(table: pd.DataFrame) -> list[dict[str, object]]:
     """Returns endpoint by endpoint what it is, and design -> its contrast as text."""
     endpoints = []
     for endpoint, rows in table.groupby("endpoint", sort=False):
-        first, texts = rows.iloc[0], grid("", rows[["delta", "lower", "upper"]], {}).rows
+        first, texts = (
+            rows.iloc[0],
+            grid(Section(title="", table=rows[["delta", "lower", "upper"]]), {}).rows,
+        )
         cells = {
             cell: {"kind": kind, "short": short, "figures": text.texts[0]}
             for cell, kind, short, text in zip(

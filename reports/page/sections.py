@@ -21,11 +21,14 @@ FEW = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A table under a heading. `table` holds numbers, which become text here, or text."""
+    """A table under a heading."""
 
     title: str
     note: str = ""
     table: pd.DataFrame
+    """Numbers under plain names, as `tables.shown` takes them."""
+    text: bool = False
+    """Whether the table is text under headings already."""
     folded: bool = False
     """Whether only a line shows until a reader opens it."""
 
@@ -65,14 +68,14 @@ class Grid:
 
 
 def grid(
-    caption: str,
-    table: pd.DataFrame,
-    numbers: Mapping[str, int],
-    links: Mapping[str, str] | None = None,
+    section: Section, numbers: Mapping[str, int], links: Mapping[str, str] | None = None
 ) -> Grid:
-    """Returns a table as text. `numbers`: design -> its number; a table with a column `cell` has
-    rows about designs. `links`: text of the column `RUN` -> the address behind it."""
-    shown = tables.shown(table)
+    """Returns the table of a section as text.
+
+    `numbers`: design -> its number; a table with a column `cell` has rows about designs. `links`:
+    text of the column `RUN` -> the address behind it.
+    """
+    shown = section.table if section.text else tables.shown(section.table)
     columns = tuple(
         Column(name=str(name), words=not all(map(_numeric, shown[name]))) for name in shown
     )
@@ -86,7 +89,7 @@ def grid(
         )
         for cell, texts in zip(cells, shown.itertuples(index=False, name=None), strict=True)
     )
-    return Grid(caption=caption, columns=columns, rows=rows)
+    return Grid(caption=section.title, columns=columns, rows=rows)
 
 
 def _numeric(text: str) -> bool:

@@ -238,6 +238,11 @@ def test_the_page_fits_its_window(opened: Open, make: Callable[..., Results], wi
         assert all(box["y"] + box["height"] <= 800 for box in boxes)
         figures = tab.locator(".figures").bounding_box()
         assert figures["width"] > 0.9 * width
+    else:
+        tab.set_viewport_size({"width": 703, "height": 1000})  # A4
+        tab.emulate_media(media="print")
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert tab.evaluate("document.documentElement.scrollWidth") == 703
 
 
 def test_every_part_has_its_heading_and_every_table_its_caption(opened: Open, text: str) -> None:
