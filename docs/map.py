@@ -20,7 +20,13 @@ FOLDERS = {
     "docs": "pictures that README and this page show, and the scripts that write them",
 }
 """Folders whose files stand in the map, and what each is for."""
-OTHERS = {"reports/page/page.html": "The page's template, its style included"}
+OTHERS = {
+    "reports/page/index.html": "The template of the page of all studies",
+    "reports/page/page.css": "The style of both pages: light, dark, on paper, at any width",
+    "reports/page/page.html": "The template of a study's page",
+    "reports/page/page.js": "What both pages do: legend, values, sorting, filtering, colours",
+    "reports/page/parts.html": "What templates share: head, bar, table, figure",
+}
 """Files that cannot say themselves what they are for."""
 BEGIN, END = "<!-- map: written by `make rooms` -->", "<!-- end of the map -->"
 INDENT, NAMES, COLUMNS = 2, 26, 100

@@ -22,7 +22,8 @@ from reports.endpoints import contrasts
 from reports.examples import Arrays, examples
 from reports.facts import Facts
 from reports.gallery import Kind, Size, pictures, saved
-from reports.page.page import Diagram, Drawing, page, sentences
+from reports.page.page import Diagram, Drawing, page
+from reports.page.sentences import sentences
 
 PAGE, VERDICTS = "page.html", "verdicts.json"
 KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
@@ -76,13 +77,17 @@ def build(
     tuning: Mapping[str, CellChoice] | None = None,
     formats: Collection[str] = (),
     arrays: Arrays | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Report:
-    """Writes the report into `folder`, replacing the report that is there.
+    """Writes the report into `folder`, replacing the report that is there. The same results give
+    the same bytes.
 
-    `tuning`: cell -> what its tuning did and chose; `formats`: of tables, beside CSV and parquet:
-    "markdown", "latex"; `arrays`: reads what tasks kept of their items, for examples; None: there
-    are none. The same results give the same bytes. Raises FileExistsError where the folder holds
-    something that is no report.
+    tuning: cell -> what its tuning did and chose
+    formats: of tables, beside CSV and parquet: "markdown", "latex"
+    arrays: reads what tasks kept of their items, for examples; None: there are none
+    links: train key -> address of the run in MLflow
+
+    Raises FileExistsError where the folder holds something that is no report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).is_file():
         raise FileExistsError(f"{folder} is not a report (no {PAGE} in it): give another folder")
@@ -100,11 +105,13 @@ def build(
         shown = []
         not_drawn += (f"examples are not drawn: {type(error).__name__}: {error}",)
     drawings = diagrams(results.graphs)
-    files[PAGE] = page(results, facts, drawn, drawings, not_drawn, shown).encode()
+    files[PAGE] = page(
+        results, facts, drawn, drawings, not_drawn, examples=shown, links=links
+    ).encode()
     _replace(folder, files)
     return Report(
         page=folder / PAGE,
-        sentences=tuple(sentences(a, len(results.study.seeds))[0] for a in facts.answers),
+        sentences=tuple(sentences(answered)[0] for answered in facts.answers),
         files=tuple(folder / name for name in sorted(files)),
         answers=facts.answers,
         pairing_ok=all(finding.ok for finding in facts.findings),

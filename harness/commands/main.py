@@ -6,10 +6,10 @@ Every heavy import stands inside a command, so that `--help` answers at once.
 from __future__ import annotations
 
 from harness.commands import designs, data, studies, verdicts  # isort: skip (--help's order)
-from harness.commands import compare, noise, folders, look, convert  # isort: skip (--help's order)
+from harness.commands import compare, noise, pages, folders, look, convert  # isort: skip (--help's order)
 from harness.commands.options import app
 
 __all__ = [
-    "app", "compare", "convert", "data", "designs", "folders", "look", "noise", "studies",
+    "app", "compare", "convert", "data", "designs", "folders", "look", "noise", "pages", "studies",
     "verdicts",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +69,8 @@ Address = Annotated[
 Local = Annotated[bool, typer.Option("--local", help="One run after another here, without Ray.")]
 
 GpuShare = Annotated[float, typer.Option(help="Part of a GPU that one run takes on cuda.")]
+
+Open = Annotated[bool, typer.Option("--open", help="Show the page in a browser.")]
 
 OUTPUTS = Path("outputs")
 
@@ -136,3 +139,9 @@ def name_of(study: str) -> str:
             f"{study!r} is no name of a study (letters, digits, _ and -), and no .py"
         )
     return study
+
+
+def opened(page: Path) -> None:
+    """Shows a page in the user's browser; without one says where the page is."""
+    if not webbrowser.open(page.resolve().as_uri()):
+        typer.secho(f"no browser here: open {page}", fg=typer.colors.YELLOW, err=True)

@@ -13,6 +13,7 @@ from harness.commands.options import (
     Address,
     GpuShare,
     Local,
+    Open,
     Outputs,
     Set,
     StudyName,
@@ -20,6 +21,7 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
+    opened,
     plain_errors,
     study_of,
 )
@@ -240,6 +242,7 @@ def report(
     against: Annotated[
         str, typer.Option(metavar="STUDY", help="Also compare the cells that another study has.")
     ] = "",
+    open_: Open = False,
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
@@ -255,6 +258,7 @@ def report(
             results = lab.results(name, from_tracking=from_tracking)
             other = lab.results(name_of(against), from_tracking=from_tracking) if against else None
         with working(f"writing the report of {name}"):
+            from harness.results.links import links
             from reports.build import build
 
             written = build(
@@ -263,6 +267,7 @@ def report(
                 tuning=_tuning(lab, name),
                 formats=formats or (),
                 arrays=None if from_tracking else lab.predictions,
+                links={} if tracking else links(lab.outputs, name),
             )
         lab.note_read(
             name,
@@ -276,6 +281,8 @@ def report(
             show_agreement(results, other)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)
+    if open_:
+        opened(written.page)
     passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)
     if written.not_drawn or not passed:
         raise typer.Exit(1)

@@ -1,41 +1,47 @@
-"""The page: one self-contained HTML file; no script, no address of anything outside it."""
+"""The page: one self-contained HTML file; it asks for nothing outside itself, and may not."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import itertools
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from harness.results.tables import Results, StudyRecord
-from reports import tables
-from reports.analysis import Answer
+from reports.analysis import Answer, scored_runs
 from reports.drawing import in_words
 from reports.examples import Example
 from reports.facts import Facts
+from reports.page import chapters
+from reports.page import sentences as words
+from reports.page.dark import by_name, css_of
+from reports.page.inline import inlined
+from reports.page.sections import Section, grid
 
-TEMPLATE = Path(__file__).with_name("page.html")
-WORDS = ("cell", "verdict", "protocol", "task", "level")
-"""Columns whose text is set left and may wrap."""
+FOLDER = Path(__file__).parent
+MARKS = {
+    "o": "●", "s": "■", "^": "▲", "v": "▼", "D": "◆", "d": "♦", "P": "✚", "X": "✖", "*": "★",
+    "p": "⬟", "h": "⬢", "<": "◀", ">": "▶",
+}  # fmt: skip
+"""Matplotlib's marker -> a character that looks like it."""
+FEW_LEVELS = 12
+"""Levels at chance that are shown at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure for the page."""
+    """A figure for the page. `svg` should hold its words as text."""
 
     title: str
     caption: str
     svg: bytes
-
-    @property
-    def encoded(self) -> str:
-        """The picture as text, for an address that holds its data."""
-        return base64.b64encode(self.svg).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +52,19 @@ class Diagram:
     design: str
     svg: bytes
 
-    @property
-    def encoded(self) -> str:
-        """The picture as text, for an address that holds its data."""
-        return base64.b64encode(self.svg).decode()
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A design in the legend."""
+
+    cell: str
+    number: int
+    """In the study's order."""
+    colour: str
+    """As a style says it: another one on dark paper."""
+    mark: str
+    label: str
+    """What of the name is not in `prefix`."""
 
 
 def page(
@@ -58,162 +73,150 @@ def page(
     figures: Sequence[Drawing],
     designs: Sequence[Diagram] = (),
     not_drawn: Sequence[str] = (),
+    *,
     examples: Sequence[Example] = (),
+    links: Mapping[str, str] | None = None,
 ) -> str:
-    """The HTML; `not_drawn`: why figures are missing.
+    """Returns the HTML.
+
+    `figures`: the first stands beside the answer; `not_drawn`: why others are missing;
+    `examples`: what runs said of a few items; `links`: train key -> address of the run in MLflow.
 
     All text is escaped: what runs and studies say is shown, never interpreted.
     """
-    study, answer, levels = results.study, facts.answer, facts.learned
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"zip": zip, "words": WORDS}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    study, answers = results.study, facts.answers
+    answer = answers[0]
+    missing = list(dict.fromkeys(line for each in answers for line in each.missing))
+    pictures = [_picture(figure, f"f{i}") for i, figure in enumerate(figures)]
+    drawn = [
+        inlined(design.svg, f"d{i}", f"{design.design} as a diagram", sized=True)
+        for i, design in enumerate(designs)
+    ]
+    prefix = _prefix(study)
+    entries = _legend(results, answer, prefix)
+    numbers = {entry.cell: entry.number for entry in entries}
+    levels = chapters.by_cell(facts.learned)
+
+    def shown(section: Section) -> object:
+        return grid(section, numbers, links)
+
+    return rendered(
+        "page.html",
+        [*(picture["svg"] for picture in pictures), *drawn, *(one.colour for one in entries)],
+        grid=shown,
+        section=Section,
         study=study,
         not_drawn=not_drawn,
-        scale=_scale(results.runs),
-        answer=all_sentences(facts.answers, len(study.seeds)),
-        score=in_words(answer.primary),
-        control=answer.analysis.control,
-        level=_percent(answer),
-        figures=figures,
-        designs=designs,
+        entries=entries,
+        prefix=prefix,
+        numbers=numbers,
+        answer=words.all_sentences(answers),
+        certainty=words.certainty(answer),
+        tuned=words.tuned(results),
+        cost=" ".join(filter(None, (words.scale(results), words.left_out(missing)))),
+        broken=[finding for finding in facts.findings if not finding.ok],
+        figures=pictures,
+        designs=list(zip(designs, drawn, strict=True)),
+        verdicts=_verdicts(facts.contrasts),
+        judged=set(facts.contrasts["cell"]),
+        lines=chapters.lines(answers),
         examples=examples,
-        comparison=tables.shown(facts.comparison),
-        verdicts=answer.lines,
-        scores=tables.shown(facts.scores),
-        ledger=tables.shown(facts.ledger),
-        tuning=None if facts.tuning is None else tables.shown(facts.tuning),
-        learned=tables.shown(levels),
-        unlearned=tables.shown(levels[~levels["ok"].astype(bool)]),
+        comparison=chapters.comparison(answer, facts),
+        further=chapters.further(facts),
+        scores=chapters.scores(facts),
+        runs=chapters.runs(results, answers),
+        linked=bool(links),
+        spent=Section(
+            title="What was spent",
+            note="Means over finished runs; attempts and tuning in all.",
+            table=facts.ledger,
+        ),
+        tuning=facts.tuning,
+        unlearned=levels[~levels["ok"].astype(bool)],
+        learned=levels,
+        few=FEW_LEVELS,
         learned_ok=facts.learned_ok,
         findings=facts.findings,
-        broken=[finding for finding in facts.findings if not finding.ok],
-        missing=answer.missing,
-        not_applicable=_not_applicable(results),
-        method=_method(answer, study),
-        notes=(*filter(None, [answer.undeclared]), *_notes(facts.answers), *study.notes),
+        missing=missing,
+        caveats=chapters.caveats(results, answers),
+        not_applicable=chapters.not_applicable(study),
+        method=chapters.method(answers, study),
+        reproduce=chapters.reproduce(results),
         settings=json.dumps(study.settings, indent=2, sort_keys=True, default=str),
     )
 
 
-def all_sentences(answers: Sequence[Answer], seeds_asked: int) -> list[str]:
-    """The answer on the first endpoint, a sentence for each other, then what limits the first."""
-    first, *limits = sentences(answers[0], seeds_asked)
-    return [first, *(sentences(other, seeds_asked)[0] for other in answers[1:]), *limits]
-
-
-def sentences(answer: Answer, seeds_asked: int) -> list[str]:
-    """The answer, no stronger than its verdicts."""
-    control, score = answer.analysis.control, in_words(answer.primary)
-    score += "" if answer.higher_is_better else " (lower is better)"
-    if not answer.verdicts:
-        who = "no other cell has a" if answer.analysis.seeds[control] else "it has no"
-        why = f"the control is {control}, and {who} score to compare"
-        return [f"No verdict on {score}: {why}.", *_limits(answer, seeds_asked)]
-    kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
-    for cell, verdict in answer.verdicts.items():
-        kinds[verdict.kind].append(cell)
-    parts = [
-        f"{_list(kinds[kind])} {_be(kinds[kind])} {kind}{extra}"
-        for kind, extra in (
-            ("better", f" than {control}"),
-            ("worse", f" than {control}"),
-            ("equal", f" to {control} within {answer.region:g}"),
-        )
-        if kinds[kind]
-    ]
-    differs = kinds["better"] or kinds["worse"]
-    if not differs:
-        parts.insert(0, f"no cell is shown to differ from {control}")
-    first = f"On {score}, {'; '.join(parts)}."
-    return [first, *_undecided(kinds["undecided"], answer), *_limits(answer, seeds_asked)]
-
-
-def _undecided(cells: list[str], answer: Answer) -> list[str]:
-    if not cells:
-        return []
-    why: dict[str, list[str]] = {}
-    for cell in cells:
-        why.setdefault(answer.verdicts[cell].short, []).append(cell)
-    return [f"Undecided: {'; '.join(f'{_list(names)} ({needs})' for needs, names in why.items())}."]
-
-
-def _limits(answer: Answer, seeds_asked: int) -> list[str]:
-    sentences = []
-    if answer.missing:
-        count = len(answer.missing)
-        sentences.append(
-            f"{count} run{'s' * (count > 1)} gave no score and {_be(answer.missing)} left out."
-        )
-    if math.isfinite(answer.detectable):
-        sentences.append(
-            f"With these seeds ({seeds_asked} asked) a difference below about "
-            f"{answer.detectable:.2g} has less than an 80% chance of being found."
-        )
-    return [" ".join(sentences)] if sentences else []
-
-
-def _scale(runs: pd.DataFrame) -> str:
-    done = int((runs["status"] == "done").sum())
-    hours = runs["ledger.device_seconds"].sum() / 3600
-    cells, seeds = runs["cell"].nunique(), runs["seed"].nunique()
-    return (
-        f"{cells} cells × {seeds} seeds: {done} of {len(runs)} runs done, {hours:.2g} device-hours."
+def rendered(template: str, pictures: Sequence[str], **parts: object) -> str:
+    """Returns a page of this room whole, with style and script in it. `pictures`: those whose
+    colours change with the page."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(FOLDER),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+        colours=Markup(css_of(pictures)),
+        **parts,
     )
 
 
-def _be(things: Sequence[str]) -> str:
-    return "is" if len(things) == 1 else "are"
+def _picture(figure: Drawing, name: str) -> dict[str, str]:
+    svg = inlined(figure.svg, name, figure.title)
+    return {"title": figure.title, "caption": figure.caption, "svg": svg}
 
 
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _prefix(study: StudyRecord) -> str:
+    """Returns what the names of all compared designs begin with, up to a `=` or a space."""
+    names = sorted({row.cell for row in study.rows if row.role == "compared"})
+    pairs = zip(names[0], names[-1], strict=False) if len(names) > 1 else ()
+    common = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return common[: max(common.rfind("="), common.rfind(" ")) + 1]
 
 
-def _percent(answer: Answer) -> str:
-    return f"{100 * (1 - answer.analysis.alpha):.4g}%"
-
-
-def _not_applicable(results: Results) -> list[tuple[str, str]]:
-    """(cell, what and why) once per cell."""
-    pairs = [
-        (row.cell, f"{what}, because {why}")
-        for row in results.study.rows
-        for what, why in row.not_applicable.items()
-    ]
-    return list(dict.fromkeys(pairs))
-
-
-def _notes(answers: Sequence[Answer]) -> list[str]:
-    """What each analysis must say, beside its score where there are several."""
-    pairs = [
-        (in_words(answer.primary), note) for answer in answers for note in answer.analysis.notes
-    ]
-    return [note if len(answers) == 1 else f"{score}: {note}" for score, note in pairs]
-
-
-def _margin(answer: Answer, declared: bool) -> str:
-    """What counts as equal, and who said so."""
-    if declared:
-        return f"Declared beforehand: differences within ±{answer.region:g} do not matter."
-    return (
-        f"Nobody declared which differences do not matter: ±{answer.region:g} is fuselab's default."
-    )
-
-
-def _method(answer: Answer, study: StudyRecord) -> list[str]:
-    analysis = answer.analysis
+def _legend(results: Results, answer: Answer, prefix: str) -> list[Entry]:
+    """Returns every design of the study with its colour and mark, in the study's order."""
+    runs = scored_runs(results, answer).drop_duplicates("cell")
+    markers = runs["marker"] if "marker" in runs else ["o"] * len(runs)
+    named = zip(runs["cell"], runs["colour"], markers, strict=True)
     return [
-        "Every score is modelled as a mean, plus the design, plus the seed, plus a residual. Seeds "
-        "are blocks, because all designs of one seed saw the same batches and started from the "
-        "same shared weights. A contrast's standard error takes the larger of its own and the "
-        "pooled variance; its interval is simultaneous over all contrasts with the control "
-        "(Dunnett).",
-        f"Family-wise error rate {study.alpha:g} over {study.looks} declared "
-        f"look{'s' * (study.looks != 1)}: {_percent(answer)} intervals, {analysis.df} degrees of "
-        f"freedom. {_margin(answer, study.margin_declared)}",
-        f"An interval inside ±{answer.region:g} says equal, otherwise above zero better, below "
-        "zero worse; all else is undecided, with the seeds that would give an 80% chance of a "
-        "decision if the estimate were the truth. Floors and all else on this page only describe.",
+        Entry(
+            cell=cell,
+            number=number,
+            colour=by_name(colour),
+            mark=MARKS.get(marker, "●"),
+            label=cell.removeprefix(prefix) or cell,
+        )
+        for number, (cell, colour, marker) in enumerate(named)
     ]
+
+
+def _verdicts(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Returns endpoint by endpoint what it is, and design -> its contrast as text."""
+    endpoints = []
+    for endpoint, rows in table.groupby("endpoint", sort=False):
+        first, texts = (
+            rows.iloc[0],
+            grid(Section(title="", table=rows[["delta", "lower", "upper"]]), {}).rows,
+        )
+        cells = {
+            cell: {"kind": kind, "short": short, "figures": text.texts[0]}
+            for cell, kind, short, text in zip(
+                rows["cell"], rows["verdict"], rows["short"], texts, strict=True
+            )
+        }
+        endpoints.append(
+            {
+                "name": in_words(str(endpoint)),
+                "lower": not first["higher_is_better"],
+                "region": f"{first['region']:g}",
+                "cells": cells,
+            }
+        )
+    return endpoints

@@ -117,8 +117,8 @@ def test_cells_of_one_graph_share_a_picture(results: Results, tmp_path: Path) ->
     drawn = building.diagrams(graphs)
     assert [one.cells for one in drawn] == [("2+10", "10+2"), ("6+6",)]
     text = build(dataclasses.replace(results, graphs=graphs), tmp_path / "r").page.read_text()
-    assert "<b>2+10, 10+2</b> (own)" in text and text.count('alt="own as a diagram"') == 2
-    assert "<h2>Designs</h2>" not in build(results, tmp_path / "none").page.read_text()
+    assert "<b>2+10, 10+2</b> (own)" in text and text.count('label="own as a diagram"') == 2
+    assert ">Designs</h2>" not in build(results, tmp_path / "none").page.read_text()
 
 
 def test_a_report_loads_neither_torch_nor_ray_nor_mlflow() -> None:
