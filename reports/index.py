@@ -45,7 +45,7 @@ def entry(results: Results, *, date: str, link: str) -> Entry:
         question=results.study.question,
         sentence=words.sentences(answered)[0],
         settings=words.tuned(results),
-        cost=" ".join(filter(None, (words.scale(results), words.left_out(answered)))),
+        cost=" ".join(filter(None, (words.scale(results), words.left_out(answered.missing)))),
         picture=_picture(results),
     )
 
