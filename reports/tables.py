@@ -171,6 +171,8 @@ def _text(row: dict[Hashable, Any], column: str) -> str:
     value = row[column]
     if isinstance(value, str):
         return value
+    if isinstance(value, bool) and column != "ok":
+        return "yes" if value else "no"
     if isinstance(value, bool):
         blind = column == "ok" and str(row["level"]).endswith("blind_floor")
         return "yes" if value else "NO: not evidence of binding" if blind else "NO"

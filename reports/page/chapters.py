@@ -105,8 +105,9 @@ NOTES = {
     "endpoints": ("Endpoints", "What the runs could see of every endpoint."),
     "ways": (
         "Ways out of undecided",
-        "What it takes and the chance of a decision, drawn from what the data leave open. Seeds "
-        "added after this report are another look, and their chance is that at its level.",
+        "The cheapest for every undecided contrast (others stand in ways.csv): what it takes and "
+        "the chance of a decision, drawn from what the data leave open. Seeds added after this "
+        "report are another look, and their chance is that at its level.",
     ),
     "variance": ("What the spread consists of", "Of the variance that decides: shares, and SDs."),
     "best": (
@@ -129,7 +130,8 @@ OPEN = ("endpoints", "ways", "best", "trend", "effects")
 
 def further(facts: Facts) -> list[Section]:
     """Returns what else the runs say, a section a table; empty tables are left out."""
-    made = {"endpoints": facts.endpoints, "ways": facts.ways, "variance": facts.variance}
+    advised = facts.ways[facts.ways["recommended"].astype(bool)].drop(columns="recommended")
+    made = {"endpoints": facts.endpoints, "ways": advised, "variance": facts.variance}
     named = {**made, **facts.analyses}
     return [
         Section(title=title, note=note, table=named[name], folded=name not in OPEN)
