@@ -43,9 +43,11 @@ class Lab:
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
-        """Plans every run of a study, checked; nothing is trained. See `planning.plan`. Raises
-        SettingError for all that can be known to be wrong before anything is spent."""
-        from harness.planning.checks import check
+        """Plans every run of a study, checked; nothing is trained, but a budget in FLOPs or seconds
+        is turned into steps. See `planning.plan`. Raises SettingError for all that can be known to
+        be wrong before anything is spent."""
+        from harness.planning.budgets import converted
+        from harness.planning.checks import check, check_measurements
         from harness.planning.plan import plan
 
         tuning = {}
@@ -55,6 +57,8 @@ class Lab:
             tuning = chosen(study, self.outputs)
         planned = plan(study, self.outputs, tuning=tuning)
         check(planned, tuned=tuned)
+        planned = converted(planned, self.outputs)
+        check_measurements(planned)
         return planned
 
     def run(
@@ -95,7 +99,7 @@ class Lab:
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
-        from harness.planning import checks, prepare, start_notes
+        from harness.planning import budgets, checks, prepare, start_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.task_notes import task_notes
@@ -108,6 +112,7 @@ class Lab:
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
         notes += task_notes(planned, corpora)
         notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
+        notes += budgets.notes(planned, self.outputs)
         notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
         former = checks.former_runs(planned, self.outputs)

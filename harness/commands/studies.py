@@ -54,7 +54,7 @@ def plan(
 
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
-        from harness.planning import checks
+        from harness.planning import budgets, checks
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -71,6 +71,7 @@ def plan(
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
                 *checks.final_weights(planned),
+                *budgets.notes(planned, lab.outputs),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),
             ]
