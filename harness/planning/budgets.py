@@ -103,8 +103,8 @@ def notes(planned: Plan, outputs: Path) -> Iterator[str]:
         )
         if abs(spent / budget.amount - 1) > LARGEST_DIFFERENCE / 2:
             line += (
-                f", which are {spent / budget.amount:.1%} of it: so few whole steps cannot spend it "
-                "equally; raise the budget"
+                f", which are {spent / budget.amount:.1%} of it: so few whole steps cannot "
+                "spend it equally; raise the budget"
             )
         cost = read_if_there(StepCost, _file(outputs, row.spec, budget.unit))
         if cost and cost.timed:

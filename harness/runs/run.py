@@ -37,7 +37,7 @@ from harness.runs.scoring import (
     write_validation,
 )
 from harness.runs.spending import note, resume, write_ledger
-from harness.training.data.batches import validation_batches
+from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.loop import DivergedError
@@ -142,22 +142,10 @@ class _Run:
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
         """Trains to the end of the budget; False where a stop was asked for."""
-        train, folder = self.spec.train, self.folder
-        fixed = functools.partial(
-            validation_batches,
-            tokenizer=corpus.tokenizer,
-            batch_size=train.batch_size,
-            mlm=train.objectives.mlm,
-        )
+        folder = self.folder
         certify(folder, self.spec, design, corpus)
-        trainer = self.trainer = Trainer(
-            train,
-            design,
-            training_batches(self.spec, corpus),
-            validation=fixed(corpus.val, items=train.measure.items),
-            trained_on=fixed(corpus.train, items=train.measure.gap_items),
-            binding=binding_of(train.measure, corpus),
-        )
+        batches = training_batches(self.spec, corpus)
+        trainer = self.trainer = trainer_of(self.spec, design, corpus, batches)
         resume(trainer, folder)
         folder.set_status(
             "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
@@ -173,7 +161,7 @@ class _Run:
             if measurement.stopped:
                 return False
         write_validation(folder, trainer)
-        write_along(folder, train)
+        write_along(folder, self.spec.train)
         write_ledger(trainer, folder)
         write_weights(folder, trainer.final().state_dict())
         return True
@@ -184,6 +172,25 @@ class _Run:
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
         ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
+
+
+def trainer_of(spec: RunSpec, design: FusionDesign, corpus: Corpus, batches: Batches) -> Trainer:
+    """Returns the trainer of a run, with all that it measures along the way."""
+    train = spec.train
+    fixed = functools.partial(
+        validation_batches,
+        tokenizer=corpus.tokenizer,
+        batch_size=train.batch_size,
+        mlm=train.objectives.mlm,
+    )
+    return Trainer(
+        train,
+        design,
+        batches,
+        validation=fixed(corpus.val, items=train.measure.items),
+        trained_on=fixed(corpus.train, items=train.measure.gap_items),
+        binding=binding_of(train.measure, corpus),
+    )
 
 
 class _Stop:

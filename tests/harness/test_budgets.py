@@ -115,8 +115,8 @@ def test_runs_of_different_lengths_are_compared_over_the_shorter(
 
 
 def test_a_stop_between_measurements_keeps_the_digests(tiny: Study, outputs: Path) -> None:
-    from harness.runs.run import execute
     from harness.results.folders import batches_of
+    from harness.runs.run import execute
 
     spec = plan(with_budget(tiny, steps=6), outputs).rows[0].spec
     folder = RunFolder(outputs, spec.train_key())
@@ -149,5 +149,5 @@ def test_what_cannot_be_is_refused(tiny: Study, outputs: Path) -> None:
     with pytest.raises(SettingError, match="turned into steps by the plan"):
         steps_of(Budget(flops=1e9), 64)
     mean = with_budget(tiny, flops=5e8).with_field("final", {"kind": "mean", "measurements": 9})
-    with pytest.raises(SettingError, match="final.measurements is 9, but"):
+    with pytest.raises(SettingError, match=r"final\.measurements is 9, but"):
         Lab(outputs).plan(mean)
