@@ -115,7 +115,7 @@ def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:
 
 def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
     spent = dataclasses.asdict(ledger.spent) if ledger else {}
-    return {field: float(value) for field, value in spent.items()}
+    return {field: float(value) for field, value in spent.items() if value is not None}
 
 
 def graph_of(folder: RunFolder) -> Graph:

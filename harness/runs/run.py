@@ -29,6 +29,7 @@ from harness.runs.assemble import (
     training_batches,
 )
 from harness.runs.certify import certify
+from harness.runs.energy import EnergyMeter
 from harness.runs.kept import write_weights
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
@@ -152,9 +153,12 @@ class _Run:
         )
         self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)
-        seconds_before, started = trainer.ledger.device_seconds, self.started
+        meter, ledger = EnergyMeter(self.spec.train.numerics.device), trainer.ledger
+        seconds_before, joules_before = ledger.device_seconds, ledger.energy_joules or 0.0
         for measurement in trainer.train(stop):
-            trainer.ledger.device_seconds = seconds_before + time.time() - started
+            trainer.ledger.device_seconds = seconds_before + time.time() - self.started
+            if (joules := meter.joules()) is not None:
+                trainer.ledger.energy_joules = joules_before + joules
             note(trainer, folder, measurement)
             if measurement.checkpoint:
                 folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
