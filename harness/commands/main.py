@@ -5,7 +5,7 @@ Every heavy import stands inside a command, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from harness.commands import designs, data, studies, folders, doctor, look, convert  # isort: skip (--help's order)
+from harness.commands import designs, data, studies, extend, folders, doctor, look, convert  # isort: skip (--help's order)
 from harness.commands.options import app
 
-__all__ = ["app", "convert", "data", "designs", "doctor", "folders", "look", "studies"]
+__all__ = ["app", "convert", "data", "designs", "doctor", "extend", "folders", "look", "studies"]

@@ -17,6 +17,7 @@ outputs/
     lock                    held by the process that trains this run
   warm_start/<key>/         what runs start from, where a study asks for it
   studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
+  studies/<name>/extended.json  seeds and cells that were added to it later
   studies/<name>/tuning/    journal of trials and the choice
   budgets/<key>.json         what a step of a design takes, of a budget in FLOPs or seconds
   reports/<name>/           page, figures, tables
