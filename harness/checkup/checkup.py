@@ -15,7 +15,7 @@ from harness.outputs import doctor
 from harness.outputs.doctor import Examined, Fault, spec_of
 from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import StudyRecord
+from harness.outputs.records import DamagedFile, StudyRecord
 from harness.results.folders import load
 from harness.results.pairing import pairing
 from harness.results.tables import Results
@@ -56,7 +56,7 @@ def _keys(outputs: Path, studies: Mapping[str, StudyRecord], study: str) -> list
 def _paired(results: Results) -> Examined:
     findings = pairing(results)
     broken = tuple(
-        Fault(text=finding.text, remedy="compare only runs that are paired; `fuselab report` says")
+        Fault(text=finding.text, remedy="a comparison of these runs proves nothing")
         for finding in findings
         if not finding.ok
     )
@@ -128,15 +128,19 @@ def done_again(outputs: Path, study: str, steps: int) -> Examined:
     if not measured:
         raise SettingError("--rerun: no run has measured anything yet")
     folder = random.choice(measured)
-    spec = spec_of(folder)
-    assert spec is not None
     label = next(
         f"{record.name}/{row.cell}/{row.seed}"
         for record in records.values()
         for row in record.rows
         if row.run == folder.key
     )
-    came = again(spec, outputs, steps)
+    try:
+        if (spec := spec_of(folder)) is None:
+            raise SettingError("it has no spec.json")
+        came = again(spec, outputs, steps)
+    except (ValueError, DamagedFile) as error:  # what it needs is gone or torn
+        fault = Fault(text=f"{label}: {error}", remedy="no step of it can be done again")
+        return Examined(part="done again", seen="nothing", faults=(fault,))
     seen = (
         f"{label}: steps {came.first} to {came.last}, {came.values} values of curves and "
         f"{came.digests} digests of batches"

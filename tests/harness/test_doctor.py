@@ -140,7 +140,7 @@ def other_role(folder: RunFolder) -> None:
         (torn("weights.pt"), ["weights.pt cannot be read"], "delete the run's folder"),
         (other_weights, ["weights.pt is not what was written"], "delete the run's folder"),
         (other_spec, ["a foreign key", "names the run"], "move the folder away"),
-        (other_role, ["seed 0: initial weights differ in 1 role"], "compare only runs"),
+        (other_role, ["seed 0: initial weights differ in 1 role"], "proves nothing"),
     ],
 )  # fmt: skip
 def test_damage_is_named_with_its_remedy(
