@@ -29,9 +29,11 @@ from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
     from harness.lab import Lab
+    from harness.outputs.files import State
     from harness.outputs.tuning_records import CellChoice
     from harness.planning.plan import Plan
     from harness.results.tables import Results
+    from harness.study import Study
 
 
 @app.command()
@@ -56,7 +58,7 @@ def plan(
 
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
-        from harness.planning import checks
+        from harness.planning import budgets, checks, extension
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -73,6 +75,9 @@ def plan(
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
                 *checks.final_weights(planned),
+                *budgets.notes(planned, lab.outputs),
+                *extension.notes(planned.study, lab.outputs),
+                *extension.progress(planned, lab.outputs),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),
             ]
@@ -95,6 +100,11 @@ def run(
     ] = False,
     only: Annotated[str, typer.Option(help="Cells whose name fits a pattern, as `6+6`.")] = "",
     tuned: Annotated[bool, typer.Option("--tuned", help="With the settings tuning chose.")] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until every contrast is decided."),
+    ] = False,
+    at_most: Annotated[int, typer.Option(min=2, help="Seeds at which that ends.")] = 9,
     address: Address = None,
     gpu_share: GpuShare = 1.0,
     tracking: Tracking = None,
@@ -103,18 +113,27 @@ def run(
     """Run a study. The same command again skips what is done and goes on with the rest."""
     with plain_errors():
         from harness.commands import show
+        from harness.commands.until import run_until_decided
 
         lab = lab_of(outputs, tracking)
         planned = _planned(lab, study, set_, tuned)
-        states = lab.run(
-            planned.study,
-            tuned=tuned,
-            only=only,
-            local=local,
-            retry_failed=retry_failed,
-            address=address,
-            gpu_share=gpu_share,
-        )
+
+        def once(asked: Study) -> dict[str, State]:
+            return lab.run(
+                asked,
+                tuned=tuned,
+                only=only,
+                local=local,
+                retry_failed=retry_failed,
+                address=address,
+                gpu_share=gpu_share,
+            )
+
+        if until_decided:
+            asked = study_of(study, set_)
+            states = run_until_decided(lab, asked, planned.study, at_most, once, tuned=tuned)
+        else:
+            states = once(planned.study)
         failed = lab.failed_scores(states)
         again = [study]
         again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
