@@ -5,8 +5,8 @@ Every heavy import stands inside a command, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from harness.commands import designs, data, studies, extend, verdicts  # isort: skip (--help's order)
-from harness.commands import compare, noise, pages, folders, doctor, look, convert  # isort: skip (--help's order)
+from harness.commands import designs, data, studies, pages, extend, verdicts  # isort: skip (--help's order)
+from harness.commands import compare, noise, folders, doctor, look, convert  # isort: skip (--help's order)
 from harness.commands.options import app
 
 __all__ = [

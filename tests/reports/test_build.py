@@ -137,7 +137,9 @@ def test_a_figure_that_fails_is_said_and_takes_no_other_with_it(
         return table["no such column"]
 
     lacking = dataclasses.replace(first, name="lacking", needs=("config.nothing",))
-    raising = dataclasses.replace(first, name="raising", needs=(), draw=draw, file=__file__)
+    raising = dataclasses.replace(
+        first, name="raising", needs=(), beside=(), draw=draw, file=__file__
+    )
     monkeypatch.setattr(building, "pictures", lambda: (lacking, raising, others[-1]))
     made = build(results, tmp_path / "r")
     lines = made.not_drawn

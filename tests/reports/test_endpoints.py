@@ -23,7 +23,7 @@ from reports.endpoints import (
     endpoint_table,
     verdict_table,
 )
-from reports.page.page import all_sentences
+from reports.page.sentences import all_sentences
 from tests.reports.conftest import asking, set_scores
 
 RECALL = Endpoint(score="retrieval/mean_recall", equal_within=1.0)
@@ -133,7 +133,7 @@ def test_the_endpoints_say_what_they_could_see(two: Results) -> None:
 
 @pytest.mark.usefixtures("without_figures")
 def test_the_report_says_every_endpoint(two: Results, tmp_path: Path) -> None:
-    first, second, *_ = all_sentences(answers(two), 3)
+    first, second, *_ = all_sentences(answers(two))
     assert first.startswith("On retrieval mean recall, 2+10 is better than 6+6; 10+2 is equal")
     assert second == (
         "On validation itm loss (lower is better), 2+10 is better than 6+6; 10+2 is worse than 6+6."
