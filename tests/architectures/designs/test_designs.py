@@ -99,6 +99,15 @@ FIELDS = {
         {"fusion_layers": 0},
         {"over": "patches", "fusion_layers": 3, "pooled": "both"},
         {"over": "patches", "fusion_layers": 2, "separate_passes": True},
+        {"tied": "mlp", "fusion_layers": 3, "fusion_from": "last", "text_layers": 2},
+        {"tied": "none", "fusion_layers": 2},
+        {
+            "tied": "none",
+            "over": "patches",
+            "fusion_layers": 2,
+            "pooled": "both",
+            "separate_passes": True,
+        },
     ],
 }
 CASES = [
