@@ -59,6 +59,8 @@ FIELDS = {
         {"order": "lxmert", "tied": "cross", "update": "sequential", "cross_every": 2},
         {"order": "vilbert", "tied": "all", "pooled": "product", "fusion_layers": 2},
         {"fusion_layers": 1, "pooled": "text", "pooler": False, "type_embeddings": False},
+        {"order": "lxmert", "affinity": "shared", "fusion_layers": 2},
+        {"order": "vilbert", "affinity": "shared", "tied": "all", "fusion_layers": 2},
         {"fusion_layers": 0},
     ],
     "in_backbone": [
