@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from harness.commands.options import OUTPUTS, Open, Outputs, app, lab_of, opened, plain_errors
+from harness.commands.options import (
+    OUTPUTS,
+    Open,
+    Outputs,
+    app,
+    lab_of,
+    note_read,
+    opened,
+    plain_errors,
+)
 from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
@@ -57,6 +66,8 @@ def _entry(lab: Lab, name: str) -> Entry:
     try:
         newest = max((status.updated for _, status in states_of(lab.outputs, name)), default=0.0)
         date = time.strftime("%Y-%m-%d", time.gmtime(newest)) if newest else ""
-        return entry(lab.results(name), date=date, link=link)
+        results = lab.results(name)
+        note_read(lab.outputs, results)
+        return entry(results, date=date, link=link)
     except DamagedFile as error:
         return Entry(name=name, date="", link=link, sentence=f"Cannot be read: {error}.")

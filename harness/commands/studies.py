@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
+    note_read,
     opened,
     plain_errors,
     study_of,
@@ -269,15 +271,13 @@ def report(
                 arrays=None if from_tracking else lab.predictions,
                 links={} if tracking else links(lab.outputs, name),
             )
-        lab.note_read(
-            name,
-            max(answered.seeds for answered in written.answers),
-            {answered.primary: answered.kinds for answered in written.answers},
-        )
+        seeds = note_read(lab.outputs, results)
+        results = dataclasses.replace(results, read_at=(*results.read_at, seeds))
         show.report(written, levels=require_learned)
         if other:
             from harness.commands.compare import show_agreement
 
+            note_read(lab.outputs, other)
             show_agreement(results, other)
         with working("publishing the answer"):
             _log_answer(lab, results, written.folder)
