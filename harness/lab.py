@@ -12,6 +12,7 @@ print(results.runs[["cell", "seed"]].assign(score=results.values("retrieval/mean
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -234,11 +235,14 @@ class Lab:
             from harness.results.folders import load
 
             return load(self.outputs, study)
+        from harness.outputs.reads import read_at
         from harness.results.from_mlflow import load_from_mlflow
         from harness.results.store import opened
 
         opened(self.outputs, self.store, create=False)
-        return load_from_mlflow(self.store, study)
+        results = load_from_mlflow(self.store, study)
+        here = read_at(self.outputs, study)  # of which the store may not know yet
+        return dataclasses.replace(results, read_at=(*results.read_at, *here))
 
     def note_read(self, study: str, seeds: int, verdicts: Mapping[str, Mapping[str, str]]) -> bool:
         """Notes that a study's verdicts were seen: seeds added for them are another look. See
@@ -295,4 +299,4 @@ class Lab:
 
         tracker = Tracker(self.outputs, self.tracking)
         tracker.publish(results.study)
-        tracker.log_answer(results.study, verdicts, scores, report)
+        tracker.log_answer(results.study, verdicts, scores, report, seen=results.read_at)

@@ -225,8 +225,9 @@ def _share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def in_thousandths(p: float) -> str:
+    """A p-value: what rounds to nothing is said to be below .001."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 JOINED = {
@@ -237,8 +238,8 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "share": _share,
     "lower_bound": _share,
     "chance": _share,
-    "p_adjusted": _p,
-    "f_p": _p,
+    "p_adjusted": in_thousandths,
+    "f_p": in_thousandths,
     "seed": str,
 }
 HEADINGS = {

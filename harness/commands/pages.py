@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
+    note_read,
     opened,
     plain_errors,
 )
@@ -98,15 +100,13 @@ def report(
                 arrays=None if from_tracking else lab.predictions,
                 links={} if tracking else links(lab.outputs, name),
             )
-        lab.note_read(
-            name,
-            max(answered.seeds for answered in written.answers),
-            {answered.primary: answered.kinds for answered in written.answers},
-        )
+        seeds = note_read(lab.outputs, results)
+        results = dataclasses.replace(results, read_at=(*results.read_at, seeds))
         show.report(written, levels=require_learned)
         if other:
             from harness.commands.compare import show_agreement
 
+            note_read(lab.outputs, other)
             show_agreement(results, other)
         with working("publishing the answer"):
             log_answer(lab, results, written.folder)
@@ -156,6 +156,8 @@ def _entry(lab: Lab, name: str) -> Entry:
     try:
         newest = max((status.updated for _, status in states_of(lab.outputs, name)), default=0.0)
         date = time.strftime("%Y-%m-%d", time.gmtime(newest)) if newest else ""
-        return entry(lab.results(name), date=date, link=link)
+        results = lab.results(name)
+        note_read(lab.outputs, results)
+        return entry(results, date=date, link=link)
     except DamagedFile as error:
         return Entry(name=name, date="", link=link, sentence=f"Cannot be read: {error}.")

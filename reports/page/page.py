@@ -89,7 +89,7 @@ def page(
     missing = list(dict.fromkeys(line for each in answers for line in each.missing))
     pictures = [_picture(figure, f"f{i}") for i, figure in enumerate(figures)]
     drawn = [
-        inlined(design.svg, f"d{i}", f"{design.design} as a diagram", sized=True)
+        inlined(design.svg, f"d{i}", f"{', '.join(design.cells)} as a diagram", sized=True)
         for i, design in enumerate(designs)
     ]
     prefix = _prefix(study)
