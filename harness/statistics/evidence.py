@@ -11,7 +11,8 @@ undecided studies of which at least 70 % was promised, promised and kept:
     SD 2 residual SDs      76-80 %, kept 69-84 %       84-94 %, kept 67-77 %
     SD 1 residual SD       76-81 %, kept 52-79 %       85-92 %, kept 53-60 %
 
-So it still flatters where all effects are small; from twelve seeds on it keeps its word.
+So it still flatters where all effects are small; from twelve seeds on it keeps its word. The seeds
+that a verdict names for 80 % (SD 2, 3 seeds) gave 75 % with two designs, 82 % with four.
 """
 
 from __future__ import annotations
