@@ -244,13 +244,6 @@ class Lab:
         here = read_at(self.outputs, study)  # of which the store may not know yet
         return dataclasses.replace(results, read_at=(*results.read_at, *here))
 
-    def note_read(self, study: str, seeds: int, verdicts: Mapping[str, Mapping[str, str]]) -> bool:
-        """Notes that a study's verdicts were seen: seeds added for them are another look. See
-        `harness.outputs.reads`."""
-        from harness.outputs.reads import note_read
-
-        return note_read(self.outputs, study, seeds, verdicts)
-
     def predictions(self, run: str, task: str) -> Mapping[str, np.ndarray]:
         """Reads what a task kept of a run's items: name -> array; nothing where it kept none.
         Raises DamagedFile."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from harness.commands.options import note_read
+
 if TYPE_CHECKING:
     from harness.lab import Lab
     from harness.outputs.files import State
@@ -42,8 +44,9 @@ def run_until_decided(
         states = run(study)
         if any(state != "done" for state in states.values()):
             return states
-        answered = answers(lab.results(study.name))
-        lab.note_read(study.name, seeds, {each.primary: each.kinds for each in answered})
+        results = lab.results(study.name)
+        answered = answers(results)
+        note_read(lab.outputs, results)
         open_cells = (
             cell for each in answered for cell, kind in each.kinds.items() if kind == "undecided"
         )
