@@ -87,11 +87,8 @@ def test_sentences_are_no_stronger_than_the_verdicts(make: Callable[..., Results
     assert second.startswith("Undecided: a and c (")
     assert "80% chance of being found" in certainty(answer(made))
     made.runs.loc[made.runs["cell"] != "b", "status"] = "failed"
-    (none,) = sentences(answer(made))
-    assert none == (
-        "No verdict on retrieval mean recall: the control is b, and no other cell has a score to "
-        "compare."
-    )
+    none = "the control is b, and no other cell has a score to compare."
+    assert sentences(answer(made)) == [f"No verdict on retrieval mean recall: {none}"]
     made.runs["status"] = "failed"
     assert "and it has no score to compare" in sentences(answer(made))[0]
     assert certainty(answer(made)).startswith("Not at all")
