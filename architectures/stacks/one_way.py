@@ -182,7 +182,7 @@ class OneWay(TwoTowers, ABC):
         """Yields what each layer that crosses reads, lowest first; of several images one after
         another in each of the blocks that are read.
         """
-        readers = len(self.crossings()) // self.images
+        readers = sum(layer.crosses for _, layer in self.fusion_stack()) // self.images
         places = self._of_each_place(image)
         brought = dict[int, Tensor]()  # by tensor: what several layers read is computed once
         for tokens_UPE in tokens_read(image, readers, self.image_blocks):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,18 +131,22 @@ def test_the_command_adds_and_plan_says_what_is_new(lab: Lab, tmp_path: Path) ->
 # -- until decided
 
 
-def verdicts(*kinds: str) -> Iterator[SimpleNamespace]:
-    """Answers of one contrast, look by look."""
-    for kind in kinds:
-        yield SimpleNamespace(verdicts={"k2": SimpleNamespace(kind=kind)})
+def answered(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+    """Lets the looks of two endpoints find these verdicts of one contrast; the first endpoint is
+    decided from the start."""
+    looks = (
+        (SimpleNamespace(kinds={"k2": "worse"}), SimpleNamespace(kinds={"k2": kind}))
+        for kind in kinds
+    )
+    monkeypatch.setattr("reports.analysis.answers", lambda results: next(looks))
+    monkeypatch.setattr("harness.commands.until.note_read", lambda outputs, results: 0)
 
 
 def test_seeds_are_added_until_all_is_decided(
     lab: Lab, tiny: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tiny.model_copy(update={"looks": 4})
-    answers = verdicts("undecided", "undecided", "worse")
-    monkeypatch.setattr("reports.analysis.answer", lambda results: next(answers))
+    answered(monkeypatch, "undecided", "undecided", "worse")
     ran: list[int] = []
 
     def run(asked: Study) -> dict[str, State]:
@@ -160,7 +163,7 @@ def test_it_goes_on_where_it_stopped_and_ends_at_most_there(
     lab: Lab, tiny: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tiny.model_copy(update={"looks": 4})
-    monkeypatch.setattr("reports.analysis.answer", lambda results: next(verdicts("undecided")))
+    answered(monkeypatch, "undecided", "undecided")
     more = lab.extend(study, seeds=(2, 3)).study
     ran: list[int] = []
 
@@ -176,10 +179,13 @@ def test_it_goes_on_where_it_stopped_and_ends_at_most_there(
 
 def test_looks_that_were_not_declared_are_refused(tiny: Study) -> None:
     with pytest.raises(
-        SettingError, match=r"set looks=4 before it runs, which gives each look the level 0\.0125"
+        SettingError, match=r"set looks=\[2, 4, 6, 8\] before it runs, or lower --at-most"
     ):
         looks_of(tiny, 9)
     assert looks_of(tiny.model_copy(update={"looks": 4}), 9) == (2, 4, 6, 8)
+    assert looks_of(tiny.model_copy(update={"looks": (2, 5, 7)}), 6) == (2, 5)
+    with pytest.raises(SettingError, match="its first look is at 3: begin at the first look"):
+        looks_of(tiny.model_copy(update={"looks": (3, 5)}), 5)
     with pytest.raises(SettingError, match="begins with 2 seeds"):
         looks_of(tiny, 1)
 

@@ -117,7 +117,8 @@ def test_cells_of_one_graph_share_a_picture(results: Results, tmp_path: Path) ->
     drawn = building.diagrams(graphs)
     assert [one.cells for one in drawn] == [("2+10", "10+2"), ("6+6",)]
     text = build(dataclasses.replace(results, graphs=graphs), tmp_path / "r").page.read_text()
-    assert "<b>2+10, 10+2</b> (own)" in text and text.count('label="own as a diagram"') == 2
+    assert "<b>2+10, 10+2</b> (own)" in text and text.count(' as a diagram"') == 2
+    assert 'label="2+10, 10+2 as a diagram"' in text
     assert ">Designs</h2>" not in build(results, tmp_path / "none").page.read_text()
 
 
