@@ -100,7 +100,7 @@ def report(
                 arrays=None if from_tracking else lab.predictions,
                 links={} if tracking else links(lab.outputs, name),
             )
-        seeds = note_read(lab.outputs, results)
+        seeds = note_read(lab.outputs, results, written.answers)
         results = dataclasses.replace(results, read_at=(*results.read_at, seeds))
         show.report(written, levels=require_learned)
         if other:
