@@ -12,6 +12,10 @@ Endpoints and regions were chosen on seeds 0 to 14 of the demo's three divisions
 
 Guess: the fewer fusion layers, the slower matching; the fewer text layers, the slower alignment;
 6+6 stands on a plateau from 4+8 to 8+4 in both, and recall shows nothing.
+Result: 2026-11-27, commits 82f2ef0 (seeds 20 to 24) and 972722d (30 to 34), equal samples: a
+plateau from 3+9 to 8+4, 5+7 equal to 6+6 in matching in both; three fusion layers or fewer match
+worse (9+3 +.022), no or one text layer aligns worse (+.37) and recalls less, against the guess. At
+equal FLOPs (`layer_allocation_flops`) 7+5 to 10+2 align better. docs/studies/layer_allocation.
 Cost: 70 runs, about an hour on two cores at nano, the warm start a minute and a half of it.
 Larger: --set backbone=small --set numerics.device=cuda.
 Command: fuselab run layer_allocation

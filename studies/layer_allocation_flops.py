@@ -9,6 +9,8 @@ equal FLOPs too.
 
 Guess: the plateau moves one or two layers towards text, and nothing with more fusion than 6+6
 stays equal to it.
+Result: 2026-11-27, commit cbc7d30, one set of seeds: 7+5 to 10+2 align and learn masked words
+faster than 6+6 (-.06 to -.17 and -.05 to -.16 nats), matching undecided; 0+12 to 3+9 are worse.
 Cost: 70 runs, about an hour on two cores at nano; towers are warm where `layer_allocation` ran.
 Command: fuselab run layer_allocation_flops
 """
