@@ -39,6 +39,12 @@ REGION, ZERO, QUIET = "#f4e9cf", "#8a7440", "#444444"
 SIGNS = {"better": "▲", "worse": "▼", "equal": "=", "undecided": "?"}
 WIDTHS = {"column": 3.3, "page": 7.0}
 """Inches: of a figure in one column of a paper, and across the page."""
+MEAN = "mean_over_training"
+"""The group of scores that average a validation curve over training."""
+
+ACRONYMS = re.compile(r"\b(itc|itm|mlm|vqa|nlvr2|iou)\b")
+"""Names that the field writes in capitals."""
+
 DASHES = {"compared": "-", "floor": "--"}
 
 
@@ -184,9 +190,13 @@ def titles(figure: Figure) -> dict[str, str]:
 
 
 def in_words(column: str) -> str:
-    """Writes a column as a label: `retrieval/mean_recall` is "retrieval mean recall"."""
+    """Writes a column as a label: `retrieval/mean_recall` is "retrieval mean recall", and
+    `mean_over_training/itm_loss` is "ITM loss, mean over training"."""
     plain = column.removeprefix("set.").removeprefix("config.").removeprefix("val/")
-    return plain.replace("_", " ").replace("/", " ")
+    group, slash, score = plain.partition("/")
+    if slash and group == MEAN:
+        plain = f"{score}, {group}"
+    return ACRONYMS.sub(lambda name: name[0].upper(), plain.replace("_", " ").replace("/", " "))
 
 
 def counted(column: str) -> list[str | int]:

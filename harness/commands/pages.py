@@ -109,7 +109,7 @@ def report(
             note_read(lab.outputs, other)
             show_agreement(results, other)
         with working("publishing the answer"):
-            log_answer(lab, results, written.folder)
+            log_answer(lab, results, written.answers, written.folder)
     if open_:
         opened(written.page)
     passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)

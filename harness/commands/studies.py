@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan
     from harness.results.tables import Results
     from harness.study import Study
+    from reports.analysis import Answer
 
 
 @app.command()
@@ -137,18 +139,21 @@ def run(
         kept = ["--tracking", tracking] if tracking else []
         show.states(states, again, kept, lab.notes(planned.study.name), failed)
         with working("publishing the answer"):
-            log_answer(lab, lab.results(planned.study.name))
+            from reports.analysis import answers
+
+            results = lab.results(planned.study.name)
+            log_answer(lab, results, answers(results))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
 
 
-def log_answer(lab: Lab, results: Results, folder: Path | None = None) -> None:
+def log_answer(
+    lab: Lab, results: Results, answered: Sequence[Answer], folder: Path | None = None
+) -> None:
     """Puts the answer on every endpoint, and the report where there is one, into the tracking
     store; a store that cannot be used costs a line."""
     from harness.outputs.files import TrackingError
-    from reports.analysis import answers
 
-    answered = answers(results)
     verdicts = {a.primary: {cell: v.text for cell, v in a.verdicts.items()} for a in answered}
     try:
         lab.log_answer(results, verdicts, {a.primary: a.means for a in answered}, folder)

@@ -193,7 +193,8 @@ def _legend(table: pd.DataFrame) -> list[Artist]:
         mark(entries[-1], cell["cell"])
     entries.append(Patch(color=REGION, label=f"equal: ±{table['region'].iloc[0]:g}"))
     entries += signs(table["verdict"])
-    for _, cell in table[table["role"] == "floor"].drop_duplicates("cell").iterrows():
+    floors = table[(table["role"] == "floor") & table["score"].notna()]
+    for _, cell in floors.drop_duplicates("cell").iterrows():
         dashed = {"color": cell["colour"], "linestyle": "--"}
         entries.append(Line2D([], [], label=f"floor: {cell['cell']}", **dashed))
         mark(entries[-1], cell["cell"])

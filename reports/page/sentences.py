@@ -7,27 +7,40 @@ from collections.abc import Sequence
 
 from harness.results.tables import Results
 from reports.analysis import Answer
-from reports.drawing import in_words
+from reports.drawing import in_words, signed
 
 NAMED = 3
 """Designs of one verdict that are named, each with its figures; of more, as many and a range."""
 
 
-def all_sentences(answers: Sequence[Answer]) -> list[str]:
-    """Returns the sentences of the first endpoint, and the first sentence of every other."""
-    return [*sentences(answers[0]), *(sentences(other)[0] for other in answers[1:])]
+def in_short(answer: Answer) -> str:
+    """Returns one line of an endpoint that is not the first: who is better or worse, by how much,
+    and how many are equal or undecided. Intervals stand in the table of verdicts."""
+    if not answer.verdicts:
+        return sentences(answer)[0]
+    kinds, control = _by_kind(answer), answer.analysis.control
+    deltas = {contrast.design: contrast.delta for contrast in answer.analysis.contrasts}
+    parts = []
+    for kind in ("better", "worse"):
+        if len(kinds[kind]) > NAMED:
+            span = _figures(kinds[kind], answer)
+        else:
+            span = _list([signed(deltas[cell]) for cell in kinds[kind]]) if kinds[kind] else ""
+        if span:
+            parts.append(f"{_list(kinds[kind])} {kind} than {control} ({span})")
+    within = {"equal": f" within {answer.region:g}", "undecided": ""}
+    parts += [f"{len(kinds[kind])} {kind}{within[kind]}" for kind in within if kinds[kind]]
+    score = _score(answer)
+    return f"{score[0].upper()}{score[1:]}: {'; '.join(parts)}."
 
 
 def sentences(answer: Answer) -> list[str]:
     """Returns one sentence of what was decided and, where something was not, one of that."""
-    control, score = answer.analysis.control, in_words(answer.primary)
-    score += "" if answer.higher_is_better else " (lower is better)"
+    control, score = answer.analysis.control, _score(answer)
     if not answer.verdicts:
         who = "no other cell has a" if answer.analysis.seeds[control] else "it has no"
         return [f"No verdict on {score}: the control is {control}, and {who} score to compare."]
-    kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
-    for cell, verdict in answer.verdicts.items():
-        kinds[verdict.kind].append(cell)
+    kinds = _by_kind(answer)
     parts = [
         f"{_list(kinds[kind])} {_be(kinds[kind])} {kind}{extra} ({_figures(kinds[kind], answer)})"
         for kind, extra in (
@@ -42,18 +55,26 @@ def sentences(answer: Answer) -> list[str]:
     return [f"On {score}, {'; '.join(parts)}.", *_undecided(kinds["undecided"], answer)]
 
 
+def _score(answer: Answer) -> str:
+    return in_words(answer.primary) + ("" if answer.higher_is_better else " (lower is better)")
+
+
+def _by_kind(answer: Answer) -> dict[str, list[str]]:
+    """Gives kind of verdict -> its cells, in the study's order."""
+    kinds: dict[str, list[str]] = {kind: [] for kind in ("better", "worse", "equal", "undecided")}
+    for cell, verdict in answer.verdicts.items():
+        kinds[verdict.kind].append(cell)
+    return kinds
+
+
 def _figures(cells: Sequence[str], answer: Answer) -> str:
     """Writes the differences of some designs with their intervals, or of many their range."""
     contrasts = {contrast.design: contrast for contrast in answer.analysis.contrasts}
     few = [contrasts[cell] for cell in cells]
     if len(few) > NAMED:
         deltas = [contrast.delta for contrast in few]
-        return f"by {_signed(min(deltas))} to {_signed(max(deltas))}"
-    return _list([f"{_signed(c.delta)} [{_signed(c.lower)}, {_signed(c.upper)}]" for c in few])
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "−")
+        return f"by {signed(min(deltas))} to {signed(max(deltas))}"
+    return _list([f"{signed(c.delta)} [{signed(c.lower)}, {signed(c.upper)}]" for c in few])
 
 
 def _undecided(cells: list[str], answer: Answer) -> list[str]:

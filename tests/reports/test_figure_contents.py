@@ -204,7 +204,7 @@ def test_curves_are_means_over_the_finished_seeds(name: str, results: Results) -
     assert len(axes) == len(measured) > 1
     for measure in measured:
         title = measure.partition("/")[2].replace("_", " ")
-        (ax,) = (ax for ax in axes if ax.get_title(loc="left").endswith(title))
+        (ax,) = (ax for ax in axes if ax.get_title(loc="left").lower().endswith(title))
         rows = table[(table["name"] == measure) & (table["status"] == "done")]
         for cell, runs in rows.groupby("cell"):
             mean = runs.groupby("samples")["value"].mean()

@@ -30,7 +30,7 @@ def test_forest_shows_every_contrast_of_every_endpoint(results: Results) -> None
     table = table_for(named("forest"), results)
     axes = named("forest").drawn(table).axes
     names = [ax.get_title(loc="left").replace("\n", " ") for ax in axes]
-    assert names == ["retrieval mean recall", "validation itc loss", "pairs relation group match"]
+    assert names == ["retrieval mean recall", "validation ITC loss", "pairs relation group match"]
     for ax, endpoint in zip(axes, table["endpoint"].unique(), strict=True):
         own = table[table["endpoint"] == endpoint]
         labels = [text.get_text() for text in axes[0].get_yticklabels()]
@@ -70,7 +70,7 @@ def test_verdicts_shows_each_with_its_sign_and_the_colour_of_its_direction(
 def test_differences_are_means_over_the_seeds_that_both_finished(results: Results) -> None:
     table = table_for(named("differences"), results)
     axes = [ax for ax in named("differences").drawn(table).axes if ax.get_visible()]
-    (ax,) = (ax for ax in axes if ax.get_title(loc="left") == "itm accuracy")
+    (ax,) = (ax for ax in axes if ax.get_title(loc="left") == "ITM accuracy")
     own = table[(table["name"] == "val/itm_accuracy") & (table["status"] == "done")]
     values = own.astype({"cell": str}).set_index(["cell", "seed", "samples"])["value"]
     for cell in ("2+10", "10+2"):
@@ -90,7 +90,7 @@ def test_ranks_put_the_lowest_loss_and_the_highest_accuracy_first() -> None:
     looks = {"role": "compared", "status": "done", "colour": "#000000", "marker": "o"}
     axes = named("rank").drawn(pd.DataFrame(rows).assign(**looks)).axes
     shown = {ax.get_title(loc="left"): [float(curve(ax, c)[1][0]) for c in "abc"] for ax in axes}
-    assert shown == {"itc loss": [1, 2, 3], "mlm accuracy": [3, 2, 1]}
+    assert shown == {"ITC loss": [1, 2, 3], "MLM accuracy": [3, 2, 1]}
     assert axes[0].yaxis_inverted()
 
 
@@ -131,7 +131,7 @@ def test_interaction_draws_a_line_for_each_level_of_the_smaller_factor(
     assert [text.get_text() for text in ax.get_xticklabels()] == ["2", "6", "10"]
     assert ax.get_xlabel() == "text layers"
     handles, labels = ax.get_legend_handles_labels()
-    assert labels == ["itc reads fusion", "itc reads towers"]
+    assert labels == ["ITC reads fusion", "ITC reads towers"]
     for handle, reads in zip(handles, ("fusion", "towers"), strict=True):
         own = table[table["cell"].str.endswith(reads)]
         means = own.groupby("text_layers")["score"].mean()
