@@ -27,7 +27,7 @@ from reports.page.sentences import sentences
 
 PAGE, VERDICTS = "page.html", "verdicts.json"
 KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
-AS_TEXT = ("comparison", "all_scores", "ledger", "learned", "tuning")
+AS_TEXT = ("comparison", "verdicts", "all_scores", "ledger", "learned", "tuning")
 """Tables that are shown rounded under headings; the others are lists of values."""
 
 
@@ -208,6 +208,7 @@ def _tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
         "levels": results.levels,
         "curves": results.curves,
         "comparison": facts.comparison,
+        "verdicts": facts.verdicts,
         "contrasts": facts.contrasts,
         "endpoints": facts.endpoints,
         **facts.analyses,

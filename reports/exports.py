@@ -16,6 +16,8 @@ from reports.drawing import in_words
 Format = Callable[[str, pd.DataFrame], str]
 LONGEST = 1000
 """Rows of a table that is read; of a longer one CSV and parquet are there."""
+DRAWN = ("colour", "marker", "order")
+"""Columns that only figures read."""
 NUMBER = re.compile(r"[–+\-−]?(\d.*)?|[<>] ?\d.*|nan|inf|yes|NO")
 LATEX = {
     **{mark: rf"\{mark}" for mark in "&%$#_{}"},
@@ -110,14 +112,16 @@ def parquet(table: pd.DataFrame) -> bytes:
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Gives every value as text, numbers by six digits at most."""
+    """Gives every value as text under a heading, numbers by four digits at most, without what only
+    a figure reads. CSV and parquet keep every digit and column."""
 
     def text(value: object) -> str:
         if isinstance(value, float):
-            return "–" if value != value else f"{value:.6g}"
+            return "–" if value != value else f"{value:.4g}"
         return "–" if value is None else str(value)
 
-    columns = {str(name): list(map(text, table[name].astype(object))) for name in table.columns}
+    read = [name for name in table.columns if name not in DRAWN]
+    columns = {in_words(str(name)): list(map(text, table[name].astype(object))) for name in read}
     return pd.DataFrame(columns)
 
 
