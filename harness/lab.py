@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -231,18 +232,21 @@ class Lab:
 
     def results(self, study: str, *, from_tracking: bool = False) -> Results:
         """Returns the tables of a study: from the run folders, or from the tracking store."""
+        from harness.outputs.reads import note_read, read_at
+
+        noted = functools.partial(note_read, self.outputs, study)
         if not from_tracking:
             from harness.results.folders import load
 
-            return load(self.outputs, study)
-        from harness.outputs.reads import read_at
+            return dataclasses.replace(load(self.outputs, study), note_read=noted)
         from harness.results.from_mlflow import load_from_mlflow
         from harness.results.store import opened
 
         opened(self.outputs, self.store, create=False)
         results = load_from_mlflow(self.store, study)
         here = read_at(self.outputs, study)  # of which the store may not know yet
-        return dataclasses.replace(results, read_at=(*results.read_at, *here))
+        read = (*results.read_at, *here)
+        return dataclasses.replace(results, read_at=read, note_read=noted)
 
     def predictions(self, run: str, task: str) -> Mapping[str, np.ndarray]:
         """Reads what a task kept of a run's items: name -> array; nothing where it kept none.

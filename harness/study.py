@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen, SettingError, nearest
-from harness.endpoint import Endpoint, Endpoints, Order, endpoints_of
+from harness.endpoint import SHORT_ENDPOINTS, Endpoint, Endpoints, Order, endpoints_of
 from harness.training.settings.data import Pictures, Scenes, Text
 from harness.training.settings.graded_scenes import DIFFICULTIES, graded_scenes
 from harness.training.settings.loop import (
@@ -53,11 +53,12 @@ from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
     "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
-    "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone", "Budget", "Cell",
-    "Endpoint", "Entailment", "Final", "FineTune", "Grounding", "ImageProbe", "Measure", "Numerics",
-    "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart",
-    "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
+    "SHORT_ENDPOINTS", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone",
+    "Budget", "Cell", "Endpoint", "Entailment", "Final", "FineTune", "Grounding", "ImageProbe",
+    "Measure", "Numerics", "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval",
+    "RunSpec", "Scenes", "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning",
+    "Variant", "WarmStart", "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out",
+    "scale",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,14 @@ class Answer:
 def answer(results: Results) -> Answer:
     """The answer on the first endpoint, as `answers` gives it."""
     return answers(results)[0]
+
+
+def note(results: Results, answered: Sequence[Answer]) -> None:
+    """Notes where the results lie that their verdicts are seen: seeds added for them are another
+    look. Raises OSError where that cannot be written."""
+    if results.note_read is not None:
+        seeds = max(one.seeds for one in answered)
+        results.note_read(seeds, {one.primary: one.kinds for one in answered})
 
 
 def answers(results: Results) -> tuple[Answer, ...]:

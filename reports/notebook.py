@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harness.results.tables import Results
 from reports import build, exports, tables
-from reports.analysis import Answer, answers
+from reports.analysis import Answer, answers, note
 from reports.decision import Decision, decision
 
 COLUMNS = ("endpoint", "cell", "verdict", "difference", "p", "seeds")
@@ -81,8 +82,13 @@ class StudyView:
 
     @functools.cached_property
     def answers(self) -> tuple[Answer, ...]:
-        """Returns the analysis of every endpoint."""
-        return answers(self.results)
+        """Returns the analysis of every endpoint; that it was read is noted like a report's."""
+        answered = answers(self.results)
+        try:
+            note(self.results, answered)
+        except OSError as error:
+            warnings.warn(f"that this was read cannot be noted: {error}", stacklevel=3)
+        return answered
 
     @functools.cached_property
     def verdicts(self) -> Verdicts:

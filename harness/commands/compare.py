@@ -100,7 +100,7 @@ def _studies(outputs: Path, places: list[Place]) -> None:
     specs = [dict(each.study.settings) for each in results]
     _show_specs(spec_differences(*specs), [place.name for place in places])
     for each in results:
-        note_read(outputs, each)
+        note_read(each)
     show_agreement(*results)
 
 
@@ -116,7 +116,7 @@ def _variants(outputs: Path, places: list[Place], every: bool) -> None:
     if places[0] == places[1]:
         lines = ["nothing to test: both are the same cell"]
     elif places[0].study == places[1].study:
-        note_read(outputs, results[0])
+        note_read(results[0])
         lines = verdict_lines(results[0], places[0].cell, places[1].cell)
     else:
         lines = ["descriptive: cells of two studies are not tested against each other"]

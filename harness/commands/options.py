@@ -131,24 +131,22 @@ def lab_of(outputs: Path, tracking: str | None) -> Lab:
     return Lab(outputs, tracking)
 
 
-def note_read(outputs: Path, results: Results, answered: Sequence[Answer] = ()) -> int:
+def note_read(results: Results, answered: Sequence[Answer] = ()) -> int:
     """Notes that a study's verdicts are shown, by whatever command: seeds added for them are
     another look. Returns how many seeds they rest on; where it cannot be noted, a line says so.
 
     `answered`: the answers of the study where they are known already.
     """
-    from harness.outputs.reads import note_read as note
-    from reports.analysis import answers
+    from reports.analysis import answers, note
 
     answered = answered or answers(results)
-    seeds = max(one.seeds for one in answered)
     try:
-        note(outputs, results.study.name, seeds, {one.primary: one.kinds for one in answered})
+        note(results, answered)
     except OSError as error:
         name = results.study.name
         line = f"that {name} was read cannot be noted: {error.filename}: {error.strerror}"
         typer.secho(visible(line), fg=typer.colors.YELLOW, err=True)
-    return seeds
+    return max(one.seeds for one in answered)
 
 
 def name_of(study: str) -> str:

@@ -100,13 +100,13 @@ def report(
                 arrays=None if from_tracking else lab.predictions,
                 links={} if tracking else links(lab.outputs, name),
             )
-        seeds = note_read(lab.outputs, results, written.answers)
+        seeds = note_read(results, written.answers)
         results = dataclasses.replace(results, read_at=(*results.read_at, seeds))
         show.report(written, levels=require_learned)
         if other:
             from harness.commands.compare import show_agreement
 
-            note_read(lab.outputs, other)
+            note_read(other)
             show_agreement(results, other)
         with working("publishing the answer"):
             log_answer(lab, results, written.answers, written.folder)
@@ -157,7 +157,7 @@ def _entry(lab: Lab, name: str) -> Entry:
         newest = max((status.updated for _, status in states_of(lab.outputs, name)), default=0.0)
         date = time.strftime("%Y-%m-%d", time.gmtime(newest)) if newest else ""
         results = lab.results(name)
-        note_read(lab.outputs, results)
+        note_read(results)
         return entry(results, date=date, link=link)
     except DamagedFile as error:
         return Entry(name=name, date="", link=link, sentence=f"Cannot be read: {error}.")

@@ -46,7 +46,7 @@ def run_until_decided(
             return states
         results = lab.results(study.name)
         answered = answers(results)
-        note_read(lab.outputs, results)
+        note_read(results)
         open_cells = (
             cell for each in answered for cell, kind in each.kinds.items() if kind == "undecided"
         )

@@ -70,7 +70,7 @@ def verdict(
             if ledger:
                 decided, share = _shared(results, decided, ledger, alpha, questions)
             if decided["endpoints"]:
-                note_read(lab.outputs, results)
+                note_read(results)
         if as_json:
             typer.echo(json.dumps({**decided, "ledger": _fields(share)}, indent=1, allow_nan=False))
         else:

@@ -121,6 +121,9 @@ class Results:
     """Cell -> its design as a graph, of cells of which a run was built."""
     read_at: tuple[int, ...] = ()
     """Numbers of seeds at which its verdicts were read before."""
+    note_read: Callable[[int, Mapping[str, Mapping[str, str]]], object] | None = None
+    """Notes in the outputs folder that verdicts were seen: on how many seeds, and endpoint -> cell
+    -> kind. Tables that are of no folder have none. Raises OSError."""
 
     def higher_is_better(self, name: str) -> bool:
         """Says whether more of a score is better; so it is of one that no run has."""

@@ -139,7 +139,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
         for kind in kinds
     )
     monkeypatch.setattr("reports.analysis.answers", lambda results: next(looks))
-    monkeypatch.setattr("harness.commands.until.note_read", lambda outputs, results: 0)
+    monkeypatch.setattr("harness.commands.until.note_read", lambda results: 0)
 
 
 def test_seeds_are_added_until_all_is_decided(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -98,3 +98,18 @@ def test_a_notebook_shows_verdicts_table_and_figures(make: Callable[..., Results
     assert view.verdicts.table["delta"].iloc[0] == pytest.approx(10.0)
     assert view.figure("allocation").axes
     assert "decided" in repr(view)
+
+
+def test_a_notebook_notes_that_verdicts_were_read_once(make: Callable[..., Results]) -> None:
+    reads: list[tuple[int, Mapping[str, Mapping[str, str]]]] = []
+    results = dataclasses.replace(decided(make), note_read=lambda *read: reads.append(read))
+    view = StudyView(results)
+    assert not reads, "nothing is shown yet"
+    assert "better" in repr(view) and len(view.table) == 3
+    assert reads == [(3, {"retrieval/mean_recall": {"2+10": "better", "10+2": "equal"}})]
+
+    def full(*read: object) -> None:
+        raise OSError("no space left")
+
+    with pytest.warns(UserWarning, match="cannot be noted: no space left"):
+        assert "better" in repr(StudyView(dataclasses.replace(results, note_read=full)))

@@ -1,0 +1,53 @@
+"""Which layers of the image tower should fusion read?
+
+Lin et al. (arXiv 2503.06063) find that one layer of each stage helps and two of one stage hurt;
+DeepStack and BridgeTower read a layer for each fusion layer and gain. Here ALBEF's split reads the
+last block (its own way), the second of four, three of them in the order of its six fusion layers,
+or all four side by side. Numbers are of nano's four blocks: other scales need others.
+
+Guess: the last block is enough on scenes of two things; the middle one is worse in matching, since
+alignment is learnt at the end of the tower; one by one is equal to the last.
+Cost: 25 runs, about 25 minutes on two cores at nano.
+Command: fuselab run image_layers && fuselab report image_layers
+"""
+
+from harness.study import (
+    SHORT_ENDPOINTS,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
+    SHORT_START,
+    Budget,
+    Cell,
+    Measure,
+    Pairs,
+    Retrieval,
+    Study,
+    Variant,
+    graded_scenes,
+)
+
+STUDY = Study(
+    name="image_layers",
+    question="Which layers of the image tower should fusion read?",
+    cells=(
+        Cell(variant=Variant("split_bert"), label="last"),
+        Cell(variant=Variant("split_bert", image_from=(1,)), label="middle"),
+        Cell(variant=Variant("split_bert", image_from=(1, 1, 2, 2, 3, 3)), label="one by one"),
+        Cell(
+            variant=Variant("split_bert", image_from=(0, 1, 2, 3), image_concat=True),
+            label="side by side",
+        ),
+        Cell(variant=Variant("dual_encoder"), role="floor"),
+    ),
+    control="last",
+    endpoints=SHORT_ENDPOINTS,
+    data=graded_scenes("binding"),
+    warm_start=SHORT_START,
+    budget=Budget(samples=12_800),
+    batch_size=64,
+    objectives=SHORT_OBJECTIVES,
+    optimizer=SHORT_OPTIMIZER,
+    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
+    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
+    seeds=(40, 41, 42, 43, 44),
+)

@@ -1,0 +1,51 @@
+"""Why not all twelve layers of BERT for both, text alone and text with the picture?
+
+Asked in issue 144 of ALBEF's tracker and left there; BLIP (Li et al. 2022) did so a year later,
+with one stack that is read twice and reads the picture in the second pass. Beside ALBEF's six and
+six: twelve text layers under six of fusion (X2-VLM), twelve under twelve (copies, so twice the
+weights) and the shared stack (no more weights than its cross-attention adds). Equal samples: the
+fused pass of twelve layers costs more FLOPs, which stand beside every contrast.
+
+Guess: alignment is equal in all four, since text is read by six layers or more; matching and masked
+words come later in the shared stack, whose layers have two tasks, and 12+12 is equal to 12+6.
+Cost: 25 runs, about 25 minutes on two cores at nano.
+Command: fuselab run twelve_for_both && fuselab report twelve_for_both
+"""
+
+from harness.study import (
+    SHORT_ENDPOINTS,
+    SHORT_OBJECTIVES,
+    SHORT_OPTIMIZER,
+    SHORT_START,
+    Budget,
+    Cell,
+    Measure,
+    Pairs,
+    Retrieval,
+    Study,
+    Variant,
+    graded_scenes,
+)
+
+STUDY = Study(
+    name="twelve_for_both",
+    question="Why not all twelve layers for text and for fusion?",
+    cells=(
+        Cell(variant=Variant("split_bert"), label="6+6"),
+        Cell(variant=Variant("full_text_deep_fusion"), label="12+6"),
+        Cell(variant=Variant("full_text_deep_fusion", fusion_layers=12), label="12+12"),
+        Cell(variant=Variant("shared_stack"), label="12 shared"),
+        Cell(variant=Variant("dual_encoder"), role="floor"),
+    ),
+    control="6+6",
+    endpoints=SHORT_ENDPOINTS,
+    data=graded_scenes("binding"),
+    warm_start=SHORT_START,
+    budget=Budget(samples=12_800),
+    batch_size=64,
+    objectives=SHORT_OBJECTIVES,
+    optimizer=SHORT_OPTIMIZER,
+    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
+    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
+    seeds=(40, 41, 42, 43, 44),
+)
