@@ -16,6 +16,7 @@ from harness.commands.options import (
     Tracking,
     app,
     lab_of,
+    name_of,
     plain_errors,
 )
 from harness.scheduling.progress import working
@@ -82,12 +83,15 @@ def clean(
 
 @app.command()
 def publish(
-    study: Annotated[str, typer.Argument(help="A study's name; empty: every study here.")] = "",
+    study: Annotated[
+        str, typer.Argument(help="A study's name or file; empty: every study here.")
+    ] = "",
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Bring the tracking store up to date with the run folders; build it again where it is lost."""
     with plain_errors():
+        study = name_of(study) if study else ""
         with working(f"publishing {study or 'every study'}"):
             names = lab_of(outputs, tracking).publish(study)
         for name in names:

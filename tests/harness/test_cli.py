@@ -234,6 +234,7 @@ def test_plan_run_status_report_clean(tmp_path: Path) -> None:
     assert page.exists() and "undecided" in report
     assert read_at(tmp_path / "outputs", "own") == (2,)
     said("report", "own", "--require-learned", "--outputs", out, code=1)
+    assert "published own" in said("publish", str(file), "--outputs", out)
     again = said("report", "own", "--from-tracking", "--outputs", out)
     assert again.splitlines()[:2] == report.splitlines()[:2]
     weights = list((tmp_path / "outputs" / "runs").glob("*/weights.pt"))
