@@ -27,7 +27,7 @@ from reports.page.sentences import sentences
 
 PAGE, VERDICTS = "page.html", "verdicts.json"
 KINDS: tuple[Kind, ...] = ("svg", "png", "pdf")
-AS_TEXT = ("comparison", "verdicts", "all_scores", "ledger", "learned", "tuning")
+AS_TEXT = ("comparison", "verdicts", "all_scores", "ledger", "study_ledger", "learned", "tuning")
 """Tables that are shown rounded under headings; the others are lists of values."""
 
 
@@ -216,6 +216,7 @@ def _tables(results: Results, facts: Facts) -> dict[str, pd.DataFrame]:
         "variance": facts.variance,
         "all_scores": facts.scores,
         "ledger": facts.ledger,
+        "study_ledger": facts.study_ledger,
         "learned": facts.learned,
     }
     return files if facts.tuning is None else files | {"tuning": facts.tuning}

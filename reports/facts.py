@@ -37,6 +37,7 @@ class Facts:
     comparison: pd.DataFrame
     scores: pd.DataFrame
     ledger: pd.DataFrame
+    study_ledger: pd.DataFrame
     learned: pd.DataFrame
     """What every run got right, beside chance."""
     learned_ok: bool
@@ -66,6 +67,7 @@ class Facts:
             comparison=tables.comparison(results, answered[0]),
             scores=tables.scores(results),
             ledger=tables.ledger(results.runs),
+            study_ledger=tables.study_ledger(results.runs),
             learned=levels,
             learned_ok=all_learned(results, levels),
             tuning=tables.tuning_choices(tuning) if tuning else None,

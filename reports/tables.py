@@ -31,6 +31,11 @@ LEDGER = (
     "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
     "peak_mib", "energy_joules", "parameters", "trainable", "flops_per_sample", "forward_flops",
 )  # fmt: skip
+ADDED = (
+    "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
+    "energy_joules", "attempts",
+)  # fmt: skip
+"""What adds up over runs."""
 
 
 def comparison(results: Results, answer: Answer) -> pd.DataFrame:
@@ -126,6 +131,18 @@ def ledger(runs: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     measured = table["energy_joules"].notna().any()  # most machines do not tell it
     return table if measured else table.drop(columns="energy_joules")
+
+
+def study_ledger(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for the whole study: what all its runs spent in all, whatever became of them, and
+    its tuning. A run that two cells share counts once."""
+    each = runs.drop_duplicates("run")
+    sums = {name: each.get(f"ledger.{name}", NOT_KNOWN).sum(min_count=1) for name in ADDED}
+    tuning = {name: runs.groupby("cell")[f"ledger.{name}"].max().sum() for name in ONCE}
+    done = int((each["status"] == "done").sum())
+    row = {"runs_done": done, "runs_asked": len(each)} | sums | tuning
+    table = pd.DataFrame([row])
+    return table if math.isfinite(row["energy_joules"]) else table.drop(columns="energy_joules")
 
 
 def scores(results: Results) -> pd.DataFrame:

@@ -134,7 +134,7 @@ def run(
         else:
             states = once(planned.study)
         failed = lab.failed_scores(states)
-        again = [study]
+        again = [planned.study.name]  # which --set may have changed
         again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
         kept = ["--tracking", tracking] if tracking else []
         show.states(states, again, kept, lab.notes(planned.study.name), failed)

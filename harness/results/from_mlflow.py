@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -143,9 +143,23 @@ def _published(run: Run, there: Callable[[Run, str], Path | None]) -> RunRecord:
         },
         scores=_scores(tags, metrics),
         certificate=_certificate(there(run, "certificate.json")),
-        environment=Environment.of(json.loads(environment)) if environment else None,
+        environment=(
+            Environment.of(whole(ENVIRONMENT_TAG, environment, tags)) if environment else None
+        ),
         curves=pd.read_parquet(curves) if curves else no_rows(MEASURED),
     )
+
+
+def whole(name: str, text: str, tags: Mapping[str, str]) -> Any:
+    """Reads the JSON of a tag. Raises SettingError where the store holds but a part of it, as
+    stores do that were written before long tags were divided."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingError(
+            f"tag {name} of run {tags.get('fuselab.run', '?')} in the tracking store is cut after "
+            f"{len(text):,} characters; `fuselab publish` writes it again from the run folders"
+        ) from error
 
 
 def _certificate(path: Path | None) -> Certificate | None:
@@ -159,7 +173,7 @@ def _scores(tags: Mapping[str, str], metrics: Mapping[str, float]) -> tuple[Scor
     """Returns scores whose values are metrics, and whose units and protocols stand in a tag."""
     parts = [tags.get(part_tag(number), "") for number in range(int(tags.get(PARTS_TAG, "1")))]
     about_all = "".join(parts)  # empty in format 1, where names had to say it
-    described = json.loads(about_all) if about_all else _by_names(tags, metrics)
+    described = whole(SCORES_TAG, about_all, tags) if about_all else _by_names(tags, metrics)
     records = []
     for task, about in described.items():
         scores: list[JsonValue] = [

@@ -136,6 +136,7 @@ def page(
             note="Means over finished runs; attempts and tuning in all.",
             table=facts.ledger,
         ),
+        spent_in_all=Section(title="Spent by the whole study", table=facts.study_ledger),
         tuning=facts.tuning,
         unlearned=levels[~levels["ok"].astype(bool)],
         learned=levels,

@@ -85,6 +85,15 @@ def test_many_scores_come_back_whole(outputs: Path, by_hand: ByHand, count: int)
     assert (read_back(outputs).scores["task"] == "many").sum() == count * len(study.rows)
 
 
+def test_a_tag_that_was_cut_is_said_with_what_to_do(outputs: Path, by_hand: ByHand) -> None:
+    """Older stores hold but the first 8,000 characters of what many scores are."""
+    Tracker(outputs).publish(by_hand(outputs, states={}))
+    with sqlite3.connect(outputs / "mlflow.db") as store:
+        store.execute("update tags set value = substr(value, 1, 40) where key = 'fuselab.scores'")
+    with pytest.raises(SettingError, match=r"tag fuselab\.scores of run \w{16} .* cut after 40 "):
+        read_back(outputs)
+
+
 def test_a_run_that_was_never_built_has_no_graph(outputs: Path, by_hand: ByHand) -> None:
     study = by_hand(outputs, states={(2, 0): "waiting", (2, 1): "failed"})
     run = next(row.run for row in study.rows if (row.cell[0], row.seed) == ("2", 1))
