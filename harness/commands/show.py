@@ -118,6 +118,8 @@ def states(
     `study`, `store`: words of the command that name the study with its folder, and the tracking
     store; `failed`: run -> task -> why it could not be scored.
     """
+    from harness.outputs.files import RETRIED
+
     for note in notes:
         console.print(f"Note: {note}")
     for run, tasks in failed.items():
@@ -130,7 +132,8 @@ def states(
         console.print(f"Next: {command}", soft_wrap=True)
     else:
         command = shlex.join(["fuselab", "status", *study])
-        console.print(f"See {command}; again with --retry-failed.", soft_wrap=True)
+        how = "with --retry-failed" if failed or set(ended.values()) & RETRIED else "to go on"
+        console.print(f"See {command}; again {how}.", soft_wrap=True)
 
 
 def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +20,13 @@ State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "fail
 FINISHED: frozenset[State] = frozenset({"done"})
 RETRIED: frozenset[State] = frozenset({"failed", "diverged", "out_of_memory"})
 """States that only `--retry-failed` starts again."""
+FULL = "no space is left on the disk: make room, then give the same command again"
+"""The message of what ended for want of it: interrupted, not failed, and nothing is lost."""
+
+
+def no_room(error: BaseException) -> bool:
+    """Says whether something could not be written because the disk, or a share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Locked(RuntimeError):

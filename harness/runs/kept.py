@@ -29,7 +29,7 @@ def write_checkpoint(folder: LoopFolder, snapshot: Mapping[str, object]) -> None
     """Writes a checkpoint, whole or not at all, and waits for the disk."""
     sealed = {**snapshot, DIGEST: digest_of(dict(_tensors(snapshot)))}
     with atomic_file(folder.checkpoint, durable=True) as part:
-        torch.save(sealed, part)
+        _save(sealed, part)
 
 
 def read_checkpoint(folder: LoopFolder) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def write_weights(folder: LoopFolder, weights: Mapping[str, Tensor]) -> None:
     """Writes the final weights of a run, their digest first: weights that stand are whole."""
     WeightsRecord(digest=digest_of(weights)).write(folder.weights_digest)
     with atomic_file(folder.weights, durable=True) as part:
-        torch.save(dict(weights), part)
+        _save(dict(weights), part)
 
 
 def read_weights(folder: LoopFolder) -> dict[str, Tensor]:
@@ -70,6 +70,13 @@ def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for place, inner in enumerate(value):
             yield from _tensors(inner, f"{path}/{place}")
+
+
+def _save(value: Mapping[str, object], part: Path) -> None:
+    """Writes what torch saves. By a file of our own: torch's leaves a full disk full, since it is
+    not closed, and says so in words of its own."""
+    with part.open("wb") as file:
+        torch.save(value, file)
 
 
 def _opened(path: Path, remedy: str) -> dict[str, Any]:

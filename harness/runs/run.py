@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from architectures.contract import FusionDesign
-from harness.outputs.files import State, write_json
+from harness.outputs.files import FULL, State, no_room, write_json
 from harness.outputs.folder import RunFolder
 from harness.runs.along import write_along
 from harness.runs.assemble import (
@@ -73,6 +73,9 @@ def execute(spec: RunSpec, outputs: Path) -> State:
         except KeyboardInterrupt:
             return run.ended("interrupted", f"stopped after {time.time() - begun:.0f} s")
         except Exception as error:
+            if no_room(error):
+                run.ended("interrupted", FULL)
+                return "interrupted"  # also where it was trained: scores are missing
             state: State = "out_of_memory" if _no_memory(error) else "failed"
             return run.ended(state, f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
@@ -94,15 +97,17 @@ class _Run:
 
     def ended(self, state: State, message: str, trace: str = "") -> State:
         """Notes how the run ended before its end, and what it had spent."""
-        # With a full disk nothing can be written; the folder then still says `running` without an
-        # owner, which reads as interrupted.
+        # With a full disk each of these may fail; where even the status does, the folder still says
+        # `running` without an owner, which reads as interrupted.
         with contextlib.suppress(OSError):
             if self.trained():
                 state = "done"
             elif self.trainer:
                 write_ledger(self.trainer, self.folder)
+        with contextlib.suppress(OSError):
             if trace:
                 (self.folder.path / "traceback.txt").write_text(trace)
+        with contextlib.suppress(OSError):
             self.folder.set_status(state, message)
         return state
 

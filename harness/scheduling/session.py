@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.outputs.files import FINISHED, RETRIED, Locked, State
+from harness.outputs.files import FINISHED, FULL, RETRIED, Locked, State, no_room
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, Status
 from harness.runs.missing import failed_scores, forget_failures, missing_scores
@@ -173,7 +173,8 @@ class Session:
             self._again(key)
         except Exception as error:
             # A run records its own failures; this one happened before or after it could.
-            self._fail(key, "failed", f"{type(error).__name__}: {error}")
+            full, text = no_room(error), f"{type(error).__name__}: {error}"
+            self._fail(key, "interrupted" if full else "failed", FULL if full else text)
         else:
             if state is None:
                 self._again(key, fresh=True)

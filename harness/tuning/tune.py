@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
-from harness.outputs.files import State, atomic_file, exclusive
+from harness.outputs.files import RETRIED, State, atomic_file, exclusive
 from harness.outputs.folder import LoopFolder, RunFolder
 from harness.outputs.records import LedgerRecord, read_if_there
 from harness.outputs.tuning_records import TrialRecord
@@ -55,9 +55,15 @@ def tune(study: Study, outputs: Path, runner: Runner) -> TuningResult:
         write_choice(study, outputs, result)
         _write_journal(study, outputs, trials)
     if missing := [cell.name for cell in study.cells if cell.name not in result.chosen]:
-        where = folder_of(study.name, outputs)
+        lost = [trial for trial in trials if trial.cell in missing]
+        status = RunFolder(outputs, lost[0].run).recovered_status()
+        why = f" ({lost[0].status}: {status.message})" if status.message else ""
+        # One that was stopped goes on by the same command; another needs other settings.
+        whole = all(trial.status in RETRIED for trial in lost)
+        way = "narrow tuning.space" if whole else "give the same command again"
         raise SettingError(
-            f"no trial of {', '.join(missing)} came to an end: see {where}, or narrow tuning.space"
+            f"no trial of {', '.join(missing)} came to an end{why}: see "
+            f"{folder_of(study.name, outputs)}, or {way}"
         )
     return result
 
