@@ -42,6 +42,13 @@ def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
     return state
 
 
+def _by_several(work: Work | None, spec: RunSpec, outputs: Path) -> State:
+    """One run by several workers, which are started, watched and ended from this process."""
+    from harness.scheduling.several import execute_by_several
+
+    return (work or execute_by_several)(spec, outputs)
+
+
 class Workers:
     """Ray's workers. Those of CPU runs are kept from run to run, as a new one imports for seconds;
     a run on a GPU, and one that is tried again, has a process of its own."""
@@ -52,25 +59,36 @@ class Workers:
         self._ray, self._outputs, self._work, self._gpu_share = ray, outputs, work, gpu_share
         self._kept = ray.remote(max_retries=0)(_in_worker)
         self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
+        self._several = ray.remote(max_retries=0, max_calls=1)(_by_several)
 
     def _needs(self, spec: RunSpec) -> dict[str, float]:
+        """What each worker of a run needs on its machine."""
         gpu = {"GPU": self._gpu_share} if spec.train.numerics.device == "cuda" else {}
         return {"CPU": spec.train.numerics.threads, **gpu}
 
     def slots(self, spec: RunSpec) -> int:
         needs = self._needs(spec)
         has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        slots = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
-        if not slots:
-            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+        places = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
+        workers = spec.train.numerics.workers
+        if workers > 1 and needs.get("GPU", 1) < 1:
             raise SettingError(
-                f"a run needs {needs} on one machine (numerics.threads, numerics.device), but "
-                f"there is: {resources}"
+                f"--gpu-share {self._gpu_share:g}: workers of one run cannot share a GPU "
+                f"(numerics.workers is {workers}); leave it out"
             )
-        return slots
+        if places < workers:
+            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+            several = f"{workers} times (numerics.workers), each " if workers > 1 else ""
+            raise SettingError(
+                f"a run needs {needs} {several}on one machine (numerics.threads, "
+                f"numerics.device), but there is: {resources}"
+            )
+        return places // workers
 
     def start(self, spec: RunSpec, *, fresh: bool) -> Hashable:
         needs = self._needs(spec)
+        if spec.train.numerics.workers > 1:  # who starts them needs nothing itself
+            return self._several.options(num_cpus=0).remote(self._work, spec, self._outputs)
         task = self._own if fresh or "GPU" in needs else self._kept
         placed = task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
         return placed.remote(self._work, spec, self._outputs)
