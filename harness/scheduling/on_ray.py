@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 
 from architectures.frozen import SettingError
+from architectures.registry import bring
 from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
 from harness.scheduling.progress import working
@@ -26,13 +27,18 @@ _in_doubt = False
 """In a worker: a run began in this process and has not ended well."""
 
 
-def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
-    """One run in a Ray worker; None where an earlier run left the process in doubt."""
+def _in_worker(
+    work: Work | None, spec: RunSpec, outputs: Path, own_file: bytes | None
+) -> State | None:
+    """One run in a Ray worker; None where an earlier run left the process in doubt. `own_file`: the
+    text of the user's file that holds the design, which this machine may lack."""
     global _in_doubt
     if _in_doubt:
         return None
     _in_doubt = True
     try:
+        if own_file is not None:
+            bring(spec.asked.design_file, own_file)
         state = work_of(work)(spec, outputs)
     except Locked:
         _in_doubt = False
@@ -42,11 +48,11 @@ def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
     return state
 
 
-def _by_several(work: Work | None, spec: RunSpec, outputs: Path) -> State:
+def _by_several(spec: RunSpec, outputs: Path, own_file: bytes | None) -> State:
     """One run by several workers, which are started, watched and ended from this process."""
     from harness.scheduling.several import execute_by_several
 
-    return (work or execute_by_several)(spec, outputs)
+    return execute_by_several(spec, outputs, own_file)
 
 
 class Workers:
@@ -59,6 +65,7 @@ class Workers:
         self._ray, self._outputs, self._work, self._gpu_share = ray, outputs, work, gpu_share
         self._kept = ray.remote(max_retries=0)(_in_worker)
         self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
+        self._own_files: dict[str, bytes] = {}
         self._several = ray.remote(max_retries=0, max_calls=1)(_by_several)
 
     def _needs(self, spec: RunSpec) -> dict[str, float]:
@@ -86,12 +93,15 @@ class Workers:
         return places // workers
 
     def start(self, spec: RunSpec, *, fresh: bool) -> Hashable:
-        needs = self._needs(spec)
+        needs, name = self._needs(spec), spec.asked.design_file
+        if name and name not in self._own_files:
+            self._own_files[name] = Path(name).read_bytes()
+        own_file = self._own_files.get(name)
         if spec.train.numerics.workers > 1:  # who starts them needs nothing itself
-            return self._several.options(num_cpus=0).remote(self._work, spec, self._outputs)
+            return self._several.options(num_cpus=0).remote(spec, self._outputs, own_file)
         task = self._own if fresh or "GPU" in needs else self._kept
         placed = task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
-        return placed.remote(self._work, spec, self._outputs)
+        return placed.remote(self._work, spec, self._outputs, own_file)
 
     def ended(self, handles: Collection[Hashable], seconds: float) -> list[Hashable]:
         return self._ray.wait(list(handles), timeout=seconds)[0]

@@ -12,6 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
+from architectures.registry import bring
 from harness.outputs.files import Locked, State
 from harness.outputs.folder import RunFolder
 from harness.runs.together import execute_together
@@ -20,9 +21,10 @@ from harness.training.loop.workers import other_is_gone
 from harness.training.settings.spec import RunSpec
 
 
-def execute_by_several(spec: RunSpec, outputs: Path) -> State:
+def execute_by_several(spec: RunSpec, outputs: Path, own_file: bytes | None = None) -> State:
     """Does one run by as many workers as its numerics say, each placed where its threads and, on
-    cuda, a whole GPU are free. Returns the state that the first worker ended in.
+    cuda, a whole GPU are free. Returns the state that the first worker ended in. `own_file`: the
+    text of the user's file that holds the design, which the workers' machines may lack.
 
     Raises `ProcessDied` where a worker died or was lost, else what went wrong in a worker.
     """
@@ -31,7 +33,7 @@ def execute_by_several(spec: RunSpec, outputs: Path) -> State:
     folder = RunFolder(outputs, spec.train_key())
     notes = folder.path / "ray_train"  # on storage that every node sees, as Ray Train wants it
     trainer = TorchTrainer(
-        lambda: execute_together(spec, outputs),
+        lambda: _worker(spec, outputs, own_file),
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=cuda,
@@ -53,6 +55,12 @@ def execute_by_several(spec: RunSpec, outputs: Path) -> State:
     finally:
         shutil.rmtree(notes, ignore_errors=True)
     return folder.recovered_status().state
+
+
+def _worker(spec: RunSpec, outputs: Path, own_file: bytes | None) -> None:
+    if own_file is not None:
+        bring(spec.asked.design_file, own_file)
+    execute_together(spec, outputs)
 
 
 def _cause(error: WorkerGroupError) -> Exception:

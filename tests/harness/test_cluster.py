@@ -1,0 +1,63 @@
+"""A study on a cluster: a node that dies changes no bit, a node that lacks the user's file has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.lab import Lab
+from harness.outputs.folder import RunFolder
+from harness.planning.plan import plan
+from tests.harness.cluster import CUT
+from tests.harness.test_run import elsewhere, final
+
+ROOT = Path(__file__).parents[2]
+OWN = '''
+"""Is a design of one's own known on every node?"""
+
+from typing import ClassVar
+
+from architectures.contract import DesignConfig
+from architectures.designs.split_bert import SplitBert, SplitBertConfig
+from harness.study import Variant, grid
+from tests.harness.conftest import TINY
+
+
+class Mine(SplitBert):
+    """The split, under another name."""
+
+    name: ClassVar[str] = "mine"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = SplitBertConfig
+
+
+STUDY = TINY.model_copy(
+    update={"name": "own", "cells": grid(Variant("mine"), text_layers=(1,)),
+            "control": "mine text_layers=1"}
+)
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_on_several_nodes(outputs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    command = [sys.executable, "-m", "tests.harness.cluster", str(outputs), str(own)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "killed a node" in ended.stdout and not own.exists()
+    states = [line.split() for line in ended.stdout.splitlines() if line.startswith("done")]
+    assert states == [["done"] * 6, ["done"] * 2], ended.stderr[-3000:]
+    assert "it goes on from its checkpoint" in ended.stderr
+
+    undisturbed = elsewhere(outputs, tmp_path)
+    Lab(undisturbed).run(CUT, local=True)
+    for spec in plan(CUT, outputs).specs:
+        folders = [RunFolder(where, spec.train_key()) for where in (outputs, undisturbed)]
+        assert final(folders[0]) == final(folders[1])
+    tables = [Lab(where).results(CUT.name) for where in (outputs, undisturbed)]
+    assert tables[0].scores.equals(tables[1].scores)
