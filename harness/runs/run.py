@@ -127,10 +127,9 @@ class _Run:
         if not trained:
             refuse_scores(folder, spec, design, corpus)
         agreed(not trained)  # where other workers wait, they join now
-        if not trained:
-            if not self._train(design, corpus):
-                folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
-                return "interrupted"
+        if not trained and not self._train(design, corpus):
+            folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
+            return "interrupted"
         # From here on nothing is trained again: a score that fails is a score that failed, and one
         # that is stopped is made by the next command.
         folder.set_status("done")

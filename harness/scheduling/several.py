@@ -1,5 +1,5 @@
-"""A run of several workers: Ray Train's TorchTrainer starts them, opens their process group and ends
-all where one dies. Checkpoints are the run folder's own, so Ray keeps none.
+"""Ray Train's TorchTrainer starts the workers of one run, lets them find each other, and ends all
+where one dies. Checkpoints are the run folder's own, so Ray keeps none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A study on a cluster: a node that dies changes no bit, a node that lacks the user's file has it."""
+"""A study on a cluster: a node that dies changes no bit, and nodes get the user's own file."""
 
 from __future__ import annotations
 

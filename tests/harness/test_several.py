@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from architectures.frozen import SettingError
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord
-from harness.planning.plan import plan
 from harness.scheduling.on_ray import opened
 from harness.scheduling.schedule import run_all
 from harness.study import Budget, Measure, Study

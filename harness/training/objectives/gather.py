@@ -56,7 +56,11 @@ def agreed(answer: bool) -> bool:
 @functools.cache
 def _hosts() -> dist.ProcessGroup | None:
     """Returns the group in which processors talk, where the workers' own is for GPUs alone."""
-    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+    if dist.get_backend() == "gloo":
+        return None
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # every worker is in it
+    return group
 
 
 def summed(x: Tensor) -> Tensor:

@@ -49,9 +49,7 @@ def trainer_of(name: str, objectives: Objectives, corpus: Corpus) -> Trainer:
         draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
     )  # fmt: skip
     swaps = objectives.itm.swap_share
-    batches = Batches(
-        corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm, swap_share=swaps
-    )
+    batches = Batches(corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm, swap_share=swaps)
     return Trainer(spec, model, batches, [])
 
 
