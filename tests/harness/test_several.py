@@ -10,13 +10,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from architectures import registry
 from architectures.frozen import SettingError
+from harness.checkup.again import again
 from harness.lab import Lab
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord
+from harness.planning.plan import plan
+from harness.planning.several import refuse_several
 from harness.scheduling.on_ray import opened
 from harness.scheduling.schedule import run_all
-from harness.study import Budget, Measure, Study
+from harness.study import Budget, Cell, Measure, Study, Variant
 from harness.training.settings.spec import RunSpec
 from tests.harness.test_run import elsewhere, final, spec_of
 
@@ -57,6 +61,46 @@ def test_what_two_workers_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=said):
         Lab(outputs).plan(two.with_fields(changes))
+
+
+NORMED = '''
+from typing import ClassVar
+
+from torch import nn
+
+from architectures.contract import DesignConfig
+from architectures.designs.split_bert import SplitBert, SplitBertConfig
+
+
+class Normed(SplitBert):
+    """The split with a norm over the batch."""
+
+    name: ClassVar[str] = "normed"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = SplitBertConfig
+
+    def __init__(self, config, backbone, vocabulary):
+        super().__init__(config, backbone, vocabulary)
+        self.over_rows = nn.BatchNorm1d(backbone.text_width)
+'''
+
+
+def test_a_norm_over_the_batch_is_refused(
+    two: Study, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_own", {})
+    own = tmp_path / "normed.py"
+    own.write_text(NORMED)
+    registry.load_file(own)
+    cell = Cell(variant=Variant("normed", text_layers=1), label="k1")
+    planned = plan(two.model_copy(update={"cells": (cell,), "control": "k1"}), outputs)
+    with pytest.raises(SettingError, match=r"'k1': normed normalises over .* \(over_rows\)"):
+        refuse_several(planned)
+
+
+def test_steps_of_two_workers_are_not_done_again_by_one(two: Study, outputs: Path) -> None:
+    with pytest.raises(SettingError, match="2 workers together"):
+        again(spec_of(two, outputs), outputs, steps=1)
 
 
 def test_without_ray_there_is_one_worker(two: Study, outputs: Path) -> None:
