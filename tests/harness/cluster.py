@@ -3,7 +3,8 @@
     python -m tests.harness.cluster OUTPUTS OWN_FILE
 
 runs `tiny` through the cluster's address and kills a node that works; then the study in OWN_FILE,
-which is taken away as soon as its first run has been handed out.
+which is taken away as soon as its first run has been handed out. There are two nodes with one
+processor each, then one, then two again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main(outputs: Path, own_file: Path) -> None:
     print(*lab.run(CUT, address=cluster.address).values(), flush=True)
     ray.shutdown()
 
+    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     start = Workers.start
 
     def taking_away(self: Workers, *run: object, **how: bool) -> object:

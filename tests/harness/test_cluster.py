@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from architectures.contract import DesignConfig
 from architectures.designs.split_bert import SplitBert, SplitBertConfig
-from harness.study import Variant, grid
+from harness.study import Cell, Variant
 from tests.harness.conftest import TINY
 
 
@@ -34,10 +34,12 @@ class Mine(SplitBert):
     Config: ClassVar[type[DesignConfig]] = SplitBertConfig
 
 
-STUDY = TINY.model_copy(
-    update={"name": "own", "cells": grid(Variant("mine"), text_layers=(1,)),
-            "control": "mine text_layers=1"}
+MINE = Variant("mine", text_layers=1)
+CELLS = (
+    Cell(variant=MINE, label="one"),
+    Cell(variant=MINE, label="two", settings={"numerics.workers": 2}),
 )
+STUDY = TINY.model_copy(update={"name": "own", "cells": CELLS, "control": "one"})
 '''
 
 
@@ -51,7 +53,8 @@ def test_a_study_on_several_nodes(outputs: Path, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "killed a node" in ended.stdout and not own.exists()
     states = [line.split() for line in ended.stdout.splitlines() if line.startswith("done")]
-    assert states == [["done"] * 6, ["done"] * 2], ended.stderr[-3000:]
+    # of the second study half the runs by two workers, each on a node of its own
+    assert states == [["done"] * 6, ["done"] * 4], ended.stderr[-3000:]
     assert "it goes on from its checkpoint" in ended.stderr
 
     undisturbed = elsewhere(outputs, tmp_path)
