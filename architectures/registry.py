@@ -8,6 +8,7 @@ installed package by entry points of the group `fuselab.designs`, each of which 
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -15,9 +16,11 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import shutil
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -51,6 +54,8 @@ class Entry:
 
 
 _own: dict[str, Entry] = {}
+_copies: dict[Path, Path] = {}
+"""A user's own file on another machine -> its copy here."""
 
 
 def names() -> dict[str, Entry]:
@@ -143,13 +148,33 @@ def blamed(name: str) -> Iterator[None]:
         raise SettingError(f"{where}: design {name!r}: {_reason(error)}") from error
 
 
+def own_file(path: str | Path) -> Path:
+    """Returns where a user's own file is read from: a copy that was brought along, or itself."""
+    file = path_named(path).resolve()
+    return _copies.get(file, file)
+
+
+def bring(path: str | Path, text: bytes) -> None:
+    """Makes a user's own file readable under its name on a machine that lacks it, or has another
+    there by now, for as long as this process lives.
+    """
+    file, present = path_named(path).resolve(), own_file(path)
+    if present.is_file() and present.read_bytes() == text:
+        return
+    if file not in _copies:
+        folder = tempfile.mkdtemp(prefix="fuselab-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _copies[file] = Path(folder, file.name)
+    _copies[file].write_bytes(text)
+
+
 def load_file(path: str | Path) -> ModuleType:
     """Runs a user's own file, registers the designs it defines, and returns the module.
 
     A file that was loaded before and has not changed is not run again. Raises `SettingError` with
     the file and line of what went wrong.
     """
-    file = path_named(path).resolve()
+    file = own_file(path)
     if not file.is_file():
         raise SettingError(f"{file}: no such file")
     if file.suffix != ".py":
@@ -158,7 +183,8 @@ def load_file(path: str | Path) -> ModuleType:
     key = f"fuselab_own_{hashlib.blake2b(str(file).encode() + text, digest_size=8).hexdigest()}"
     if key in sys.modules:
         return sys.modules[key]
-    entries = _checked(file, key)
+    places = (file, path_named(path).resolve())
+    entries = _checked(file, key, places)
     spec = importlib.util.spec_from_file_location(key, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -169,7 +195,7 @@ def load_file(path: str | Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[key]
         raise SettingError(f"{place_of(error, file)}: {_reason(error)}") from error
-    for stale in [name for name, entry in _own.items() if entry.file == file]:
+    for stale in [name for name, entry in _own.items() if entry.file in places]:
         del _own[stale]
     _own.update({entry.name: entry for entry in entries})
     return module
@@ -191,8 +217,10 @@ def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, SettingError) else f"{type(error).__name__}: {error}"
 
 
-def _checked(file: Path, module: str) -> list[Entry]:
-    """Returns the entries of a user's file. Raises `SettingError` where a name is taken."""
+def _checked(file: Path, module: str, places: Collection[Path]) -> list[Entry]:
+    """Returns the entries of a user's file, which may have been read from `places` before. Raises
+    `SettingError` where a name is taken.
+    """
     try:
         entries = _read(file, module)
     except SyntaxError as error:
@@ -201,7 +229,7 @@ def _checked(file: Path, module: str) -> list[Entry]:
     taken = names()
     for entry in entries:
         other = taken.get(entry.name)
-        if other is not None and other.file != file:
+        if other is not None and other.file not in places:
             raise SettingError(
                 f"{file}:{entry.line}: the name {entry.name!r} is taken by {other.file.name}; "
                 "give the design another name"

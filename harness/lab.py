@@ -127,9 +127,12 @@ class Lab:
         return options
 
     def _check_device(self, planned: Plan, how: How) -> None:
-        """Raises `SettingError` where this machine lacks the device that a run here needs."""
+        """Raises `SettingError` where a run cannot be done here: the device, --local."""
+        from harness.planning.several import refuse_several
         from harness.training.loop.numerics import check_device
 
+        if how.local:
+            refuse_several(planned, local=True)
         for row in planned.rows if not how.address else ():
             check_device(row.spec.train.numerics)
 

@@ -48,6 +48,11 @@ def again(spec: RunSpec, outputs: Path, steps: int) -> Again:
     """
     folder = RunFolder(outputs, spec.train_key())
     lines = {line.step: line for line in folder.metric_lines()}
+    if spec.train.numerics.workers > 1:
+        raise SettingError(
+            f"run {folder.key} was trained by {spec.train.numerics.workers} workers together, and "
+            "its bits are theirs: one process cannot do its steps again"
+        )
     if len(lines) < 2:
         raise SettingError(f"run {folder.key} has measured nothing after a step yet")
     if spec.train.warm_start and not (outputs / "warm_start" / key(spec)).is_dir():

@@ -8,7 +8,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from architectures.registry import outside
+from architectures.registry import outside, own_file
 
 TRAINS = ("architectures", "harness/training", "harness/warm_start", "harness/runs")
 """Folders of all that shapes a trained bit. A run imports `harness/outputs` too, but to write its
@@ -28,7 +28,7 @@ def code_digest(design_file: str = "") -> str:
     file where there is one, and the files of designs that installed packages bring.
     """
     root = Path(__file__).parents[2]
-    digest = hashlib.sha256(Path(design_file).read_bytes() if design_file else b"")
+    digest = hashlib.sha256(own_file(design_file).read_bytes() if design_file else b"")
     for file in outside():
         digest.update(file.read_bytes())
     for file in training_files():

@@ -27,6 +27,7 @@ def environment(numerics: Numerics) -> Environment:
         libraries={name: _version(name) for name in LIBRARIES},
         device=_device(numerics.device),
         threads=numerics.threads,
+        workers=numerics.workers,
     )
 
 

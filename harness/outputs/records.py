@@ -182,6 +182,7 @@ class Environment(Record):
     device: str = ""
     """Kind and name of the processor or GPU."""
     threads: int = 0
+    workers: int = 1
 
 
 class ScoresRecord(Record):

@@ -11,6 +11,7 @@ from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
 from harness.planning import endpoints
 from harness.planning.plan import Plan
+from harness.planning.several import refuse_several
 from harness.runs import along
 from harness.study import Study
 from harness.training.loop.budget import grid_of, steps_of
@@ -38,6 +39,7 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     if study.tuning.score not in (curves := set(_curves(planned))):
         raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
     check_measurements(planned)
+    refuse_several(planned)
 
 
 def check_measurements(planned: Plan) -> None:

@@ -54,7 +54,7 @@ SCHEMA = {
     "code": "digests of the training sources, joined by +",
     "commit": "of the sources, with a + where tracked files differed from it",
     "libraries": "versions of python and of what a result may depend on",
-    "device": "kind and name of the processor or GPU, and threads",
+    "device": "kind and name of the processor or GPU, threads, and workers where several",
 }
 SCORES = {
     "run": "train key",
@@ -226,10 +226,11 @@ def _surroundings(environment: Environment | None) -> dict[str, str | None]:
     if environment is None:
         return {"commit": None, "libraries": None, "device": None}
     versions = {"python": environment.python, **environment.libraries}
+    together = f", {environment.workers} workers" if environment.workers > 1 else ""
     return {
         "commit": environment.commit + "+" * environment.dirty,
         "libraries": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "device": f"{environment.device}, {environment.threads} threads",
+        "device": f"{environment.device}, {environment.threads} threads{together}",
     }
 
 

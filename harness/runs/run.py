@@ -43,7 +43,9 @@ from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.loop import DivergedError
 from harness.training.loop.trainer import Trainer
+from harness.training.loop.workers import other_is_gone
 from harness.training.objectives.binding import binding_of
+from harness.training.objectives.gather import agreed, alone, workers
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
 
@@ -55,7 +57,8 @@ def execute(spec: RunSpec, outputs: Path) -> State:
     """Trains and scores one run in this process, or goes on with it; returns its final state.
 
     A finished run is not trained again: only scores that are missing are made. Raises `Locked`
-    where another process has the run; every other failure is recorded as the run's status.
+    where another process has the run, and what says that another worker of it is gone; every other
+    failure is recorded as the run's status.
     """
     folder = RunFolder(outputs, spec.train_key())
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -76,6 +79,8 @@ def execute(spec: RunSpec, outputs: Path) -> State:
             if no_room(error):
                 run.ended("interrupted", FULL)
                 return "interrupted"  # also where it was trained: scores are missing
+            if workers() > 1 and other_is_gone(error):
+                raise  # the status still says running, which reads as interrupted
             state: State = "out_of_memory" if _no_memory(error) else "failed"
             return run.ended(state, f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
@@ -126,16 +131,19 @@ class _Run:
         design = build_design(spec, corpus.tokenizer.vocabulary, start)
         if not trained:
             refuse_scores(folder, spec, design, corpus)
-            if not self._train(design, corpus):
-                folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
-                return "interrupted"
+        agreed(not trained)  # where other workers wait, they join now
+        if not trained and not self._train(design, corpus):
+            folder.set_status("interrupted", "stopped on request; a checkpoint is kept")
+            return "interrupted"
         # From here on nothing is trained again: a score that fails is a score that failed, and one
         # that is stopped is made by the next command.
         folder.set_status("done")
         folder.checkpoint.unlink(missing_ok=True)
         load = trained or spec.train.final.kind != "last"
         stop = folder.stop_file.exists
-        if not score(folder, spec, design, corpus, load=load, should_stop=stop):
+        with alone():
+            scored = score(folder, spec, design, corpus, load=load, should_stop=stop)
+        if not scored:
             folder.set_status("done", "stopped while it learnt a task; the next run goes on")
             return "interrupted"
         folder.set_status("done")
@@ -153,15 +161,18 @@ class _Run:
         batches = training_batches(self.spec, corpus)
         trainer = self.trainer = trainer_of(self.spec, design, corpus, batches)
         resume(trainer, folder)
+        agreed(True)  # all have read the checkpoint
         folder.set_status(
             "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
         )
-        self._count_cost(trainer, corpus)
+        with alone():
+            self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)
         meter, ledger = EnergyMeter(self.spec.train.numerics.device), trainer.ledger
         seconds_before, joules_before = ledger.device_seconds, ledger.energy_joules or 0.0
         for measurement in trainer.train(stop):
-            trainer.ledger.device_seconds = seconds_before + time.time() - self.started
+            seconds = (time.time() - self.started) * self.spec.train.numerics.workers
+            trainer.ledger.device_seconds = seconds_before + seconds
             if (joules := meter.joules()) is not None:
                 trainer.ledger.energy_joules = joules_before + joules
             note(trainer, folder, measurement)
@@ -169,7 +180,8 @@ class _Run:
                 folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
             if measurement.stopped:
                 return False
-        write_validation(folder, trainer)
+        with alone():
+            write_validation(folder, trainer)
         write_along(folder, self.spec.train)
         write_ledger(trainer, folder)
         write_weights(folder, trainer.final().state_dict())

@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 
 from architectures.frozen import SettingError
+from architectures.registry import bring
 from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
 from harness.scheduling.progress import working
@@ -26,13 +27,18 @@ _in_doubt = False
 """In a worker: a run began in this process and has not ended well."""
 
 
-def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
-    """One run in a Ray worker; None where an earlier run left the process in doubt."""
+def _in_worker(
+    work: Work | None, spec: RunSpec, outputs: Path, own_file: bytes | None
+) -> State | None:
+    """One run in a Ray worker; None where an earlier run left the process in doubt. `own_file`: the
+    text of the user's file that holds the design, which this machine may lack."""
     global _in_doubt
     if _in_doubt:
         return None
     _in_doubt = True
     try:
+        if own_file is not None:
+            bring(spec.asked.design_file, own_file)
         state = work_of(work)(spec, outputs)
     except Locked:
         _in_doubt = False
@@ -40,6 +46,13 @@ def _in_worker(work: Work | None, spec: RunSpec, outputs: Path) -> State | None:
     gc.collect()
     _in_doubt = state not in ("done", "interrupted")
     return state
+
+
+def _by_several(spec: RunSpec, outputs: Path, own_file: bytes | None) -> State:
+    """One run by several workers, which are started, watched and ended from this process."""
+    from harness.scheduling.several import execute_by_several
+
+    return execute_by_several(spec, outputs, own_file)
 
 
 class Workers:
@@ -52,28 +65,43 @@ class Workers:
         self._ray, self._outputs, self._work, self._gpu_share = ray, outputs, work, gpu_share
         self._kept = ray.remote(max_retries=0)(_in_worker)
         self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
+        self._own_files: dict[str, bytes] = {}
+        self._several = ray.remote(max_retries=0, max_calls=1)(_by_several)
 
     def _needs(self, spec: RunSpec) -> dict[str, float]:
+        """What each worker of a run needs on its machine."""
         gpu = {"GPU": self._gpu_share} if spec.train.numerics.device == "cuda" else {}
         return {"CPU": spec.train.numerics.threads, **gpu}
 
     def slots(self, spec: RunSpec) -> int:
         needs = self._needs(spec)
         has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        slots = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
-        if not slots:
-            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+        places = sum(min(int(h.get(name, 0) / n) for name, n in needs.items()) for h in has)
+        workers = spec.train.numerics.workers
+        if workers > 1 and needs.get("GPU", 1) < 1:
             raise SettingError(
-                f"a run needs {needs} on one machine (numerics.threads, numerics.device), but "
-                f"there is: {resources}"
+                f"--gpu-share {self._gpu_share:g}: workers of one run cannot share a GPU "
+                f"(numerics.workers is {workers}); leave it out"
             )
-        return slots
+        if places < workers:
+            resources = "; ".join(str({name: h.get(name, 0) for name in needs}) for h in has)
+            several = f"{workers} times (numerics.workers), each " if workers > 1 else ""
+            raise SettingError(
+                f"a run needs {needs} {several}on one machine (numerics.threads, "
+                f"numerics.device), but there is: {resources}"
+            )
+        return places // workers
 
     def start(self, spec: RunSpec, *, fresh: bool) -> Hashable:
-        needs = self._needs(spec)
+        needs, name = self._needs(spec), spec.asked.design_file
+        if name and name not in self._own_files:
+            self._own_files[name] = Path(name).read_bytes()
+        own_file = self._own_files.get(name)
+        if spec.train.numerics.workers > 1:  # who starts them needs nothing itself
+            return self._several.options(num_cpus=0).remote(spec, self._outputs, own_file)
         task = self._own if fresh or "GPU" in needs else self._kept
         placed = task.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
-        return placed.remote(self._work, spec, self._outputs)
+        return placed.remote(self._work, spec, self._outputs, own_file)
 
     def ended(self, handles: Collection[Hashable], seconds: float) -> list[Hashable]:
         return self._ray.wait(list(handles), timeout=seconds)[0]

@@ -12,6 +12,7 @@ from architectures.contract import DesignConfig, FusionDesign, LearnsFromText, T
 from architectures.frozen import SettingError
 from harness.outputs.files import read_json
 from harness.training.settings import versions as current
+from harness.training.settings.loop import Numerics
 from harness.training.settings.spec import RunSpec, digest, weights_named
 from harness.training.settings.warm_start import ALIGNED_AS, WarmStart
 
@@ -121,11 +122,16 @@ def key(spec: RunSpec) -> str:
         recipe,
         spec.train.data,
         {field: value for field, value in backbone.items() if field not in OTHERS},
-        spec.train.numerics.changed_fields(),
+        numerics_of(spec).changed_fields(),
     ]
     if spec.train.warm_start.align_samples:
         parts.append([alignment(), current.OBJECTIVES, str(spec.train.backbone.itc_width)])
     return digest(parts)
+
+
+def numerics_of(spec: RunSpec) -> Numerics:
+    """Returns the numerics that a spec's warm start is made with: by one worker, always."""
+    return spec.train.numerics.model_copy(update={"workers": 1})
 
 
 def before_alignment(spec: RunSpec) -> RunSpec:

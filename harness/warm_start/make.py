@@ -52,6 +52,7 @@ from harness.warm_start.keys import (
     key,
     learnt,
     line,
+    numerics_of,
     stage_folder,
     text_stage,
 )
@@ -212,7 +213,7 @@ def _recipe(spec: RunSpec, without: Set[str] = frozenset()) -> dict[str, JsonVal
         "version": versions.WARM_START,
         "warm_start": spec.train.warm_start.model_dump(mode="json", exclude=set(without)),
         "backbone": spec.backbone.model_dump(mode="json", exclude=OTHERS),
-        "numerics": spec.train.numerics.model_dump(mode="json"),
+        "numerics": numerics_of(spec).model_dump(mode="json"),
         "data_content": spec.train.data,
     }
 

@@ -96,6 +96,7 @@ EXAMPLES: tuple[Record, ...] = (
         libraries={"torch": "2.9"},
         device="cpu: fast",
         threads=2,
+        workers=3,
     ),
     ScoresRecord(
         failure="no memory",

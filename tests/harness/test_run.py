@@ -19,6 +19,7 @@ from harness.results.folders import record_of
 from harness.runs.assemble import load_data, training_batches
 from harness.runs.missing import failed_scores, forget_failures, missing_scores
 from harness.runs.run import execute
+from harness.scheduling import on_ray
 from harness.study import Study
 from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
 from harness.training.settings.loop import Budget, Measure
@@ -83,6 +84,27 @@ def test_twice_the_same_bits(tiny: Study, outputs: Path, tmp_path: Path) -> None
     again = elsewhere(outputs, tmp_path)
     execute(spec, again)
     assert final(RunFolder(again, spec.train_key())) == first
+
+
+@pytest.mark.slow
+def test_the_order_of_runs_on_a_worker_changes_no_bit(
+    tiny: Study, outputs: Path, tmp_path: Path
+) -> None:
+    """Ray keeps the process of a CPU run for the next one, which may be of another design, type of
+    numbers and loss.
+    """
+    specs = [
+        spec_of(tiny, outputs),
+        spec_of(tiny.with_field("numerics.dtype", "bfloat16"), outputs, cell=2),
+        spec_of(tiny.with_field("objectives.itc.distil", 0.4), outputs),
+    ]
+    again = elsewhere(outputs, tmp_path)
+    for where, order in ((outputs, specs), (again, specs[::-1])):
+        for spec in order:
+            assert on_ray._in_worker(None, spec, where, None) == "done"
+    for spec in specs:
+        folders = [RunFolder(where, spec.train_key()) for where in (outputs, again)]
+        assert final(folders[0]) == final(folders[1])
 
 
 def test_batches_and_shared_weights_are_paired(tiny: Study, outputs: Path) -> None:

@@ -51,6 +51,8 @@ class Batch:
     """What the rows are."""
     match_BB: Tensor
     """bool (B images, B texts): the text describes the image; always True on the diagonal."""
+    match_NN: Tensor | None = None
+    """bool (N, N), of one worker's part of a batch: `match_BB` of all N rows."""
     swapped_ids_SL: Tensor | None = None
     """int64 (S, L); captions of S rows with the same words in another arrangement."""
     swapped_at_B: Tensor | None = None
@@ -79,6 +81,31 @@ class Batch:
                 values[name] = moved(value)
             elif isinstance(value, Identity):
                 values[name] = value.map(moved)
+        return replace(self, **values)
+
+    def part(self, place: int, parts: int) -> Batch:
+        """Returns one of equally many rows, as a view: what one of several workers trains on."""
+        rows = len(self) // parts
+        own = slice(place * rows, (place + 1) * rows)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor) and name.endswith(("_B", "_BL", "_BR", "_BCHW")):
+                values[name] = value[own]
+        values |= {
+            "identity": self.identity.map(lambda each: each[own]),
+            "match_BB": self.match_BB[own, own],
+            "match_NN": self.match_BB,
+            "hidden_N": (values["mask_labels_BR"].flatten() != -100).nonzero().squeeze(1),
+        }
+        if self.swapped_at_B is not None:
+            assert self.swapped_ids_SL is not None and self.swapped_is_real_SL is not None
+            at_B = self.swapped_at_B[own]
+            brought = at_B[at_B >= 0]
+            values |= {
+                "swapped_ids_SL": self.swapped_ids_SL[brought],
+                "swapped_is_real_SL": self.swapped_is_real_SL[brought],
+                "swapped_at_B": torch.where(at_B < 0, -1, (at_B >= 0).cumsum(0) - 1),
+            }
         return replace(self, **values)
 
     def pixels(self) -> Tensor:

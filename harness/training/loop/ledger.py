@@ -21,7 +21,7 @@ class Ledger:
     train_seconds: float = 0.0
     """Wall time of training steps alone: without start-up, measuring and scoring."""
     device_seconds: float = 0.0
-    """Wall time of the whole run on its device, over all its attempts."""
+    """Wall time of the whole run on its device, over all its attempts, times its workers."""
     peak_mib: float = 0.0
     """Largest memory at the end of a forward pass, in MiB: allocated on a GPU; on a CPU resident in
     the process, part of which may be left from runs that the same worker did before."""

@@ -24,6 +24,7 @@ from harness.training.loop import optimizer as adamw
 from harness.training.loop.budget import checkpoints_of, grid_of, is_compared, steps_of
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.ledger import Ledger
+from harness.training.objectives.gather import agreed, alone, rank
 from harness.training.objectives.term import Losses, Term
 from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
 
@@ -132,6 +133,10 @@ class Loop(ABC):
     def after_step(self) -> None:
         """Is called when a step has changed the weights."""
 
+    def own(self, batch: Any) -> Any:
+        """Returns what this process trains on of a batch: all of it, where it trains alone."""
+        return batch
+
     def image_tokens(self, batch: Any) -> int:
         """Returns the image tokens of a batch, for the ledger."""
         return 0
@@ -150,9 +155,9 @@ class Loop(ABC):
         """
         saved = checkpoints_of(self.steps, self.settings.measure)
         if self.step == 0:
-            yield Measurement(step=0, values=self.measure(), checkpoint=False)
+            yield Measurement(step=0, values=self._measured(), checkpoint=False)
         while self.step < self.steps:
-            if should_stop():
+            if agreed(should_stop()):
                 yield Measurement(step=self.step, values={}, checkpoint=True, stopped=True)
                 return
             begun = time.perf_counter()
@@ -160,8 +165,16 @@ class Loop(ABC):
             self.ledger.train_seconds += time.perf_counter() - begun
             if self.step in self.measured:
                 chains, self.chains = self.chains, {}
-                values, due = self.measure(), self.step in saved
+                values, due = self._measured(), self.step in saved
                 yield Measurement(self.step, values, checkpoint=due, chains=chains)
+
+    def _measured(self) -> dict[str, float]:
+        """Measures in the first worker, alone; the others wait for it in their next step."""
+        if rank():
+            self.sums, self.note_sums = {}, {}
+            return {}
+        with alone():
+            return self.measure()
 
     def one_step(self) -> None:
         """Does one step: forward, backward, clip, update. Also extends the chain of digests of the
@@ -171,12 +184,12 @@ class Loop(ABC):
         batch = self.batches.at(self.step)
         self.chain = self.batches.after(self.chain, batch)
         self.ledger.text_tokens += int(batch.text_is_real_BL.sum())  # before it is on the device
-        batch = batch.to(self.device)
+        own = self.own(batch).to(self.device)
         rate = adamw.learning_rate(settings, step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.before_step()
-        losses, loss = self.forward(batch, step)
+        losses, loss = self.forward(own, step)
         self._note_memory()
         loss.backward()
         norms = self.gradients.norms()

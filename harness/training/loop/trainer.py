@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,32 @@ from harness.training.loop.final import Averaged
 from harness.training.loop.flops import training_flops
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
+from harness.training.loop.workers import in_step
 from harness.training.objectives.binding import Binding
 from harness.training.objectives.forward import terms, total
+from harness.training.objectives.gather import rank, workers
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.term import Losses, Term
+from harness.training.objectives.together import draws_from_all
 from harness.training.objectives.validation import curve_values, gaps, validate
 from harness.training.randomness import torch_seed
 from harness.training.settings.spec import TrainSpec
 
 VERSION = "2"
 """Raised when the same spec trains differently than before."""
+
+
+class _Step(nn.Module):
+    """A step's forward pass as one module over all that it reads, as DDP asks for."""
+
+    def __init__(
+        self, design: FusionDesign, state: ObjectiveState, losses: Callable[..., object]
+    ) -> None:
+        super().__init__()
+        self.design, self.state, self.losses = design, state, losses
+
+    def forward(self, batch: Batch, step: int) -> object:
+        return self.losses(batch, step)
 
 
 class Trainer(Loop):
@@ -50,6 +66,7 @@ class Trainer(Loop):
         self.state.to(self.device)
         self.optimizer = adamw.build(spec.optimizer, self.design, self.state, fused=True)
         self.gradients = Gradients.of_design(self.design, self.state)
+        self._in_step = in_step(_Step(self.design, self.state, self._losses))
         self.validation = [batch.to(self.device) for batch in validation]
         self.trained_on = [batch.to(self.device) for batch in trained_on]
         last = spec.final.kind == "last"
@@ -68,17 +85,29 @@ class Trainer(Loop):
         if self.averaged is not None:
             self.averaged.follow(self.design, self.step)
 
+    def own(self, batch: Batch) -> Batch:
+        return batch if workers() == 1 else batch.part(rank(), workers())
+
     def forward(self, batch: Batch, step: int) -> tuple[Losses, Tensor]:
-        """Returns the losses of a batch and their weighted sum. The teacher draws its dropout from
-        a stream of its own, so the design draws the same with a teacher and without.
+        """Returns the losses of a batch and their weighted sum; of its own part of a batch, where
+        several workers train, those of the whole.
         """
-        seed = self.spec.seed
+        losses, loss = self._in_step(batch, step)
+        return losses, loss
+
+    def _losses(self, batch: Batch, step: int) -> tuple[Losses, Tensor]:
+        """Computes what `forward` returns. The teacher draws its dropout from a stream of its own,
+        so the design draws the same with a teacher and without; every worker after the first has
+        its own streams.
+        """
+        seed, worker = self.spec.seed, (rank(),) if rank() else ()
         drawing = torch.Generator(self.device)
-        drawing.manual_seed(torch_seed(seed, "itm negatives", step))
+        whose = () if draws_from_all(self.spec.objectives) else worker
+        drawing.manual_seed(torch_seed(seed, "itm negatives", step, *whose))
         with self.precision():
-            torch.manual_seed(torch_seed(seed, "teacher dropout", step))
+            torch.manual_seed(torch_seed(seed, "teacher dropout", step, *worker))
             taught = self.state.teach(self.design, batch, packed=self.packed)
-            torch.manual_seed(torch_seed(seed, "dropout", step))
+            torch.manual_seed(torch_seed(seed, "dropout", step, *worker))
             losses = terms(
                 self.design,
                 self.state,

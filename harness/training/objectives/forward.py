@@ -26,6 +26,13 @@ from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.state import ObjectiveState
 from harness.training.objectives.teacher import Taught
 from harness.training.objectives.term import Losses, Term, classified, full
+from harness.training.objectives.together import (
+    draws_from_all,
+    own_rows,
+    square,
+    whole,
+    with_those_of_all,
+)
 from harness.training.settings.objectives import Objectives
 
 VERSION = "2"
@@ -67,15 +74,22 @@ def terms(
         notes["itc_pair_cosine"] = both_ways[0].cosine_BK.detach().diagonal().mean()
     if "itm" in active:
         assert text is not None
+        from_all = isinstance(negatives, torch.Generator) and draws_from_all(objectives)
+        cosines = None if both_ways is None else _squares(both_ways, from_all=from_all)
         if isinstance(negatives, torch.Generator):
-            negatives = _drawn(both_ways, state, batch.match_BB, negatives)
-        if both_ways is not None:
-            notes["itm_negative_cosine"] = _negative_cosine(both_ways, negatives)
+            match_NN = batch.match_BB if batch.match_NN is None or not from_all else batch.match_NN
+            negatives = _drawn(cosines, state, match_NN, negatives)
+        if cosines is not None:
+            notes["itm_negative_cosine"] = _negative_cosine(cosines, negatives)
+        seen = image
+        if from_all:
+            negatives = own_rows(negatives, len(batch))
+            seen, text, negatives = with_those_of_all(image, text, negatives)
         if encoded.swapped is not None:
             assert batch.swapped_at_B is not None
-            negatives = negatives.with_swaps(batch.swapped_at_B)
+            negatives = negatives.with_swaps(batch.swapped_at_B, len(text.text_is_real_BL))
             text = TextStates.join([text, encoded.swapped])
-        by_objective["itm"] = matching(design, image, text, negatives)
+        by_objective["itm"] = matching(design, seen, text, negatives)
     if masked is not None:
         taught_NV = None if taught is None else taught.words_NV
         labels_N = batch.mask_labels_BR.flatten().index_select(0, batch.hidden_N)
@@ -84,7 +98,7 @@ def terms(
             logits_NV, labels_N, taught_NV, objectives.mlm.distil * state.ramp
         )
         notes |= parts
-    return Losses(by_objective, notes)
+    return whole(Losses(by_objective, notes))
 
 
 def compared(
@@ -115,33 +129,41 @@ def compared(
     return one, other
 
 
+def _squares(both_ways: tuple[Scores, Scores], *, from_all: bool) -> tuple[Tensor, Tensor]:
+    """Returns the cosines (B, B) of both directions that negatives are drawn by, without gradient:
+    of the batch alone, the first B of ITC's candidates. `from_all`: of all workers' rows.
+    """
+    to_text_BK, to_image_BK = (way.cosine_BK.detach() for way in both_ways)
+    if from_all:
+        return square(to_text_BK), square(to_image_BK)
+    rows = len(to_text_BK)
+    return to_text_BK[:, :rows], to_image_BK[:, :rows]
+
+
 def _drawn(
-    both_ways: tuple[Scores, Scores] | None,
+    cosines: tuple[Tensor, Tensor] | None,
     state: ObjectiveState,
     match_BB: Tensor,
     generator: torch.Generator,
 ) -> itm.Negatives:
-    """Draws the negatives of ITM from the batch alone, the first B of ITC's candidates.
+    """Draws the negatives of ITM from a batch.
 
-    both_ways: cosines of both directions; None without ITC, and then every draw is uniform
-    match_BB:  (B, B) bool, images by texts: they describe each other
+    cosines:  (B, B) of both directions; None without ITC, and then every draw is uniform
+    match_BB: (B, B) bool, images by texts: they describe each other
     """
-    rows = len(match_BB)
     to_text_BB = to_image_BB = torch.zeros(match_BB.shape, device=match_BB.device)
-    if both_ways is not None:  # without ITC there is nothing to be hard by
-        to_text_BB, to_image_BB = (
-            way.cosine_BK[:, :rows].detach() / state.temperature.detach() for way in both_ways
-        )
+    if cosines is not None:  # without ITC there is nothing to be hard by
+        to_text_BB, to_image_BB = (its / state.temperature.detach() for its in cosines)
     return itm.draw_negatives(to_text_BB, to_image_BB, match_BB, state.settings.itm, generator)
 
 
-def _negative_cosine(both_ways: tuple[Scores, Scores], negatives: itm.Negatives) -> Tensor:
+def _negative_cosine(cosines: tuple[Tensor, Tensor], negatives: itm.Negatives) -> Tensor:
     """Returns the mean cosine of the drawn negatives, how hard they are; rows without one do not
     count.
     """
     drawn_2B = torch.stack([negatives.text_for_image_B, negatives.image_for_text_B])
-    cosine_2BK = torch.stack([way.cosine_BK.detach() for way in both_ways])
-    negative_2B = cosine_2BK.gather(2, drawn_2B.clamp(min=0)[..., None]).squeeze(2)
+    cosine_2BB = torch.stack(cosines)
+    negative_2B = cosine_2BB.gather(2, drawn_2B.clamp(min=0)[..., None]).squeeze(2)
     there_2B = drawn_2B >= 0
     return (negative_2B * there_2B).sum() / there_2B.sum().clamp(min=1)
 

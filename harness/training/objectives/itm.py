@@ -32,12 +32,11 @@ class Negatives:
     image_for_text_B: Tensor
     text_for_image_B: Tensor
 
-    def with_swaps(self, swapped_at_B: Tensor) -> Negatives:
+    def with_swaps(self, swapped_at_B: Tensor, behind: int) -> Negatives:
         """Puts the caption in another arrangement in the place of the wrong caption, for the rows
-        that bring one: those captions follow the B of the batch.
+        that bring one: those captions stand behind as many others.
         """
-        rows = len(self.text_for_image_B)
-        text_B = torch.where(swapped_at_B < 0, self.text_for_image_B, rows + swapped_at_B)
+        text_B = torch.where(swapped_at_B < 0, self.text_for_image_B, behind + swapped_at_B)
         return dataclasses.replace(self, text_for_image_B=text_B)
 
 

@@ -90,7 +90,11 @@ class Numerics(Frozen, allow_inf_nan=False):
     """What the bits of a result depend on besides the seed: one choice for a whole study."""
 
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
-    """CPU threads of one run."""
+    """CPU threads of one run, or of each of its workers."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train one run together, each on its part of every batch, under Ray (torch's
+    DDP in Ray Train's TorchTrainer): for runs that one device cannot hold or takes too long for.
+    Batches are the same for any number, losses and gradients too but for rounding and dropout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: forward and backward under autocast, weights and optimizer in float32."""
     device: Literal["cpu", "cuda"] = "cpu"

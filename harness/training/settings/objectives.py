@@ -43,7 +43,8 @@ class ITC(Frozen, allow_inf_nan=False):
     """What the queue holds before it is full: nothing, or (as published) random unit vectors."""
     gather: bool = True
     """Where several workers train one model: candidates are the features of all workers, with
-    gradients where they learn; false: of the own worker (ALBEF, whose queue alone is of all)."""
+    gradients where they learn; false: of the own worker (ALBEF, whose queue alone is of all), and
+    then the negatives of ITM are too."""
     distil: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share (alpha) of the momentum teacher's softmax in the targets (ALBEF: 0.4); 0: none."""
 
@@ -86,6 +87,10 @@ class ITM(Frozen, allow_inf_nan=False):
     same: Literal["masked", "negative"] = "masked"
     """Other pairs that match (same group, picture or caption): never drawn, or (as published, where
     only the own pair's weight is set to 0) drawn like any other."""
+    gather: bool = True
+    """Where several workers train one model: negatives are drawn among the rows of all workers,
+    whose states are gathered with gradients (BLIP-2), as one worker draws them; false: among those
+    of the own worker, with less to send."""
 
 
 class MLM(Frozen, allow_inf_nan=False):

@@ -37,7 +37,8 @@ def state_of(temperature: float, hard_share: float = 1.0) -> Any:
 
 def drawn(state: Any, ways: tuple[Scores, Scores] | None, match: Tensor) -> list[Negatives]:
     generator = torch.Generator().manual_seed(0)
-    return [forward._drawn(ways, state, match, generator) for _ in range(2000)]
+    cosines = ways and forward._squares(ways, from_all=False)
+    return [forward._drawn(cosines, state, match, generator) for _ in range(2000)]
 
 
 def share(draws: list[Negatives], side: str, row: int, column: int) -> float:
@@ -81,7 +82,8 @@ def test_how_hard_negatives_were_is_their_mean_cosine(
 ) -> None:
     # Text 0 took image 2, text 1 image 0, text 2 image 1: rows of TO_IMAGE.
     wrong = Negatives(image_for_text_B=torch.tensor(images), text_for_image_B=torch.tensor(texts))
-    assert float(forward._negative_cosine(both_ways(2), wrong)) == pytest.approx(mean)
+    cosines = forward._squares(both_ways(2), from_all=False)
+    assert float(forward._negative_cosine(cosines, wrong)) == pytest.approx(mean)
 
 
 @torch.no_grad()

@@ -1,0 +1,67 @@
+"""A study on a cluster: a node that dies changes no bit, and nodes get the user's own file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.lab import Lab
+from harness.outputs.folder import RunFolder
+from harness.planning.plan import plan
+from tests.harness.cluster import CUT
+from tests.harness.test_run import elsewhere, final
+
+ROOT = Path(__file__).parents[2]
+OWN = '''
+"""Is a design of one's own known on every node?"""
+
+from typing import ClassVar
+
+from architectures.contract import DesignConfig
+from architectures.designs.split_bert import SplitBert, SplitBertConfig
+from harness.study import Cell, Variant
+from tests.harness.conftest import TINY
+
+
+class Mine(SplitBert):
+    """The split, under another name."""
+
+    name: ClassVar[str] = "mine"
+    version: ClassVar[str] = "1"
+    Config: ClassVar[type[DesignConfig]] = SplitBertConfig
+
+
+MINE = Variant("mine", text_layers=1)
+CELLS = (
+    Cell(variant=MINE, label="one"),
+    Cell(variant=MINE, label="two", settings={"numerics.workers": 2}),
+)
+STUDY = TINY.model_copy(update={"name": "own", "cells": CELLS, "control": "one"})
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_on_several_nodes(outputs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    command = [sys.executable, "-m", "tests.harness.cluster", str(outputs), str(own)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "killed a node" in ended.stdout and not own.exists()
+    states = [line.split() for line in ended.stdout.splitlines() if line.startswith("done")]
+    # of the second study half the runs by two workers, each on a node of its own
+    assert states == [["done"] * 6, ["done"] * 4], ended.stderr[-3000:]
+    assert "it goes on from its checkpoint" in ended.stderr
+
+    undisturbed = elsewhere(outputs, tmp_path)
+    Lab(undisturbed).run(CUT, local=True)
+    for spec in plan(CUT, outputs).specs:
+        folders = [RunFolder(where, spec.train_key()) for where in (outputs, undisturbed)]
+        assert final(folders[0]) == final(folders[1])
+    tables = [Lab(where).results(CUT.name).scores for where in (outputs, undisturbed)]
+    cut, whole = (table[table.unit != "seconds"] for table in tables)
+    assert cut.equals(whole) and len(cut) > 60
