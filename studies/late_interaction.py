@@ -2,7 +2,8 @@
 
 A single vector is said to lose 20 nDCG points to late interaction (ModernVBERT, arXiv 2510.01149,
 on documents). So the dual encoder of one vector a side, of ColBERT's sum and of FILIP's mean, and
-6+6, on the same towers and samples. Longer: --set budget.samples=51200.
+6+6, on the same towers and samples. The towers were aligned by one vector, which favours it: to
+start without, --set warm_start.align_samples=0, with more samples, --set budget.samples=51200.
 
 Guess: late interaction gains recall over one vector, less than 20 points; of groups that differ in
 which thing has which colour it tells more, but fewer than 6+6, since no word has read the picture.

@@ -251,8 +251,7 @@ class _Trace(TorchDispatchMode):
             facts["phase"] = "fusion"
         # A part works on its first argument. What else its output depends on it reads, where that
         # is of another modality; heads work on all that they are given.
-        first = next(iter([*args, *kwargs.values()]), None)
-        works_on = self._come_from(first)
+        works_on = self._come_from(next(iter([*args, *kwargs.values()]), None))
         own = self._sides_of(works_on) or frozenset([call])
         for source in sorted(
             sources - {IMAGE, TEXT}, key=lambda part: (part not in works_on, part)
