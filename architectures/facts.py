@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Facts:
     """
     image_vectors: int = 0
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
+    similarity: Literal["pooled", "late_mean", "late_sum"] = "pooled"
+    """How ITC compares an image with a text (`layers.similarity`)."""
     fusion_reads: str = ""
     """Which layers of the towers each fusion layer reads, in words; empty: their last."""
     no_images: str = "no pass of its layers reads several images"

@@ -2,7 +2,9 @@
 
 CLIP (Radford et al. 2021; ALIGN, Jia et al. 2021) with this project's towers: the same image tower
 and text stack as the fusion designs, so that its shared parts start from the same weights. With
-`backbone.text = "clip"` and a CLIP ViT it is CLIP itself.
+`backbone.text = "clip"` and a CLIP ViT it is CLIP itself. Where tokens are compared one by one and
+not one vector of each (late interaction: ColBERT, FILIP), it is a second floor, between no fusion
+and fusion.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
+from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer
+from architectures.layers.similarity import Similarity
 from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
@@ -33,6 +37,11 @@ class DualEncoderConfig(TowersConfig):
 
     text_layers: Annotated[int, Field(ge=1)] | None = None
     """Layers of the text tower, the lowest of the backbone's stack; None: all of them."""
+    similarity: Similarity = "pooled"
+    """What ITC compares, everywhere. `pooled`: one vector of each side. All last tokens, each with
+    the closest of the other side: `late_sum` adds that up over the words (ColBERT, ColPali), which
+    `itc.temperature` divides like a cosine; `late_mean` is the mean, over image tokens where an
+    image asks for texts, over words where a text asks for images (FILIP)."""
 
 
 class DualEncoder(TwoTowers):
@@ -53,7 +62,8 @@ class DualEncoder(TwoTowers):
         depth = text_layers(cls.name, config.text_layers, backbone)
         return Facts(
             no_fuse=NO_FUSION,
-            itc_reads=itc_reads(cls.name, config, backbone, depth),
+            itc_reads=_reads(config, itc_reads(cls.name, config, backbone, depth)),
+            similarity=config.similarity,
             text_layers=depth,
             fusion_layers=0,
             image_layers=image_layers(cls.name, config, backbone),
@@ -74,3 +84,16 @@ class DualEncoder(TwoTowers):
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         return tower_slots(cls.facts(config, backbone).text_layers, backbone)
+
+
+def _reads(config: DualEncoderConfig, pooled: str) -> str:
+    """Says in words what ITC reads. Raises `SettingError` for tokens of an earlier layer."""
+    if config.similarity == "pooled":
+        return pooled
+    if config.itc_layer is not None:
+        raise SettingError(
+            f"dual_encoder: similarity {config.similarity!r} compares the last tokens, but "
+            f"itc_layer is {config.itc_layer}; leave it out, or lower text_layers"
+        )
+    asking = "every word" if config.similarity == "late_sum" else "every token of the one that asks"
+    return f"all tokens of both towers, {asking} with the closest of the other side"

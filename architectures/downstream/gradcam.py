@@ -3,8 +3,8 @@
 Selvaraju et al. 2017, on attention as salesforce/ALBEF does it for RefCOCO+ (Li et al. 2021;
 Grounding.py): probabilities times what part of their gradient is positive. By ITM they are those of
 cross-attention, from words to image tokens, and the gradient that of the match logit; by ITC those
-of one block of the image tower, from the class token to patches, and the gradient that of the
-cosine.
+of one block of the image tower, from the class token (where tokens are compared, from every one) to
+patches, and the gradient that of the cosine.
 
 Shape suffixes: B rows, C channels, H heads (of pixels: height), W width, L text positions, Q
 queries, K keys, P image tokens, h and w rows and columns of patches.
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from architectures.contract import Facts, FusionDesign
 from architectures.frozen import SettingError
-from architectures.layers.heads import cosines
+from architectures.layers.heads import itc_head
 from architectures.layers.kept import kept_attention
+from architectures.layers.similarity import similarities
 
 By = Literal["itm", "itc"]
 """The objective whose score a map explains."""
@@ -146,13 +147,14 @@ def _by_itc(
 ) -> Maps:
     with kept_attention(design.get_submodule(name)) as kept:
         image = design.encode_image(image_BCHW)
-        image_BD = image.pooled_BD  # a pass of its own, in some designs
-    text = design.encode_text(ids_BL, text_is_real_BL)
-    scores_BB = cosines(*design.heads["itc"](image_BD, text.pooled_BD)) / temperature
+        _ = image.pooled_BD  # a pass of its own, in some designs
+    text, head = design.encode_text(ids_BL, text_is_real_BL), itc_head(design)
+    scores_BB = similarities(*head.features(image, text), head.similarity) / temperature
     (attention,) = kept
     (gradient,) = torch.autograd.grad(scores_BB.diagonal().sum(), attention)
-    cam_BHK = (attention * gradient.clamp(min=0))[:, :, 0]
-    return _maps(design, cam_BHK.mean(1), scores_BB, attention, gradient)
+    cam_BHQK = attention * gradient.clamp(min=0)
+    read = slice(1) if head.similarity == "pooled" else slice(None)  # late: every token is compared
+    return _maps(design, cam_BHQK[:, :, read].mean((1, 2)), scores_BB, attention, gradient)
 
 
 def _maps(

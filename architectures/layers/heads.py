@@ -9,7 +9,6 @@ common width of ITC, V vocabulary.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -18,11 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
-from architectures.contract import OBJECTIVES, Facts, FusionDesign
+from architectures.contract import OBJECTIVES, Facts, FusionDesign, ImageStates, TextStates
 from architectures.frozen import nearest
-
-IMAGES_AT_ONCE = 256
-"""Images whose every vector is compared at once."""
+from architectures.layers.similarity import Similarity
 
 
 class ITCHead(nn.Module):
@@ -30,10 +27,24 @@ class ITCHead(nn.Module):
 
     node: ClassVar[str] = "head"
 
-    def __init__(self, image_width: int, text_width: int, width: int) -> None:
+    def __init__(
+        self, image_width: int, text_width: int, width: int, similarity: Similarity = "pooled"
+    ) -> None:
         super().__init__()
         self.image = nn.Linear(image_width, width)
         self.text = nn.Linear(text_width, width)
+        self.similarity: Similarity = similarity
+
+    def features(self, image: ImageStates, text: TextStates) -> tuple[Tensor, Tensor]:
+        """Returns what `similarities` compares: of pooled states (B, E) each, of an image with
+        several vectors (B, Q, E); late of all tokens (B, P, E) and (B, L, E), 0 at padding.
+        """
+        if self.similarity == "pooled":
+            image_F, text_F = self(image.pooled_BD, text.pooled_BD)
+            return image_F, text_F
+        image_BPE, text_TE = self(image.tokens_BPD, text.tokens_TD)
+        padding_BL1 = ~text.text_is_real_BL[..., None]
+        return image_BPE, text.layout.unpack(text_TE).masked_fill(padding_BL1, 0.0)
 
     def embed_image(self, pooled_BD: Tensor) -> Tensor:
         """Maps `ImageStates.pooled_BD`, (B, D) or (B, Q, D), to as many vectors of width E and
@@ -50,27 +61,16 @@ class ITCHead(nn.Module):
         return self.embed_image(image_BD), self.embed_text(text_BD)
 
 
-def cosines(image: Tensor, text_TE: Tensor) -> Tensor:
-    """Returns the cosines (I, T) of images with texts, in full precision under autocast too.
-
-    image: (I, E) unit vectors, or (I, Q, E), where an image's vector closest to a text counts
-    text_TE: (T, E) unit vectors
-    """
-    kind = image.device.type
-    exact = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else None
-    with exact or contextlib.nullcontext():  # the meta device, where costs are counted, has none
-        if image.ndim == 2:
-            return image @ text_TE.T
-        parts = [
-            (part_IQE.flatten(0, 1) @ text_TE.T).unflatten(0, part_IQE.shape[:2]).amax(1)
-            for part_IQE in image.split(IMAGES_AT_ONCE)
-        ]
-        return torch.cat(parts)
-
-
 def _unit(x_BE: Tensor) -> Tensor:
     # Cosines are divided by a small temperature: half precision would leave too few steps.
     return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)
+
+
+def itc_head(design: FusionDesign) -> ITCHead:
+    """Returns the ITC head of a design that has one."""
+    head = design.heads["itc"]
+    assert isinstance(head, ITCHead)
+    return head
 
 
 class ITMHead(nn.Linear):
@@ -118,7 +118,7 @@ def build(design: FusionDesign, facts: Facts, objectives: Collection[str]) -> nn
     for name in applicable(facts, objectives):
         if name == "itc":
             widths = facts.itc_widths or (backbone.image_width, backbone.text_width)
-            heads[name] = ITCHead(*widths, backbone.itc_width)
+            heads[name] = ITCHead(*widths, backbone.itc_width, facts.similarity)
         elif name == "itm":
             heads[name] = ITMHead(facts.pooled_width)
         else:

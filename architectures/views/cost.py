@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import OBJECTIVES, FusionDesign
+from architectures.layers.heads import itc_head
 
 MASKED_SHARE = 0.15
 
@@ -117,9 +118,7 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
             head_passes["mlm"] = _count(design, lambda: heads["mlm"](words))[1]
     if "itc" in heads:
         # What ITC reads is made when it is first read: a joint stack's own pass is ITC's.
-        head_passes["itc"] = _count(design, lambda: heads["itc"](image.pooled_BD, text.pooled_BD))[
-            1
-        ]
+        head_passes["itc"] = _count(design, lambda: itc_head(design).features(image, text))[1]
     return Cost(
         parameters=sum(p.numel() for p in design.parameters()),
         trainable=sum(p.numel() for p in design.parameters() if p.requires_grad),

@@ -33,6 +33,7 @@ from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.frozen import path_named
+from architectures.layers.heads import itc_head
 from architectures.layers.read import CrossingInside, Read
 from architectures.weights import checkpoints
 from architectures.weights.slots import FRESH
@@ -135,7 +136,7 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
             heads["mlm"](fused.text_BRD[0])
     if "itc" in heads:  # last: what it reads may be made only now, by layers of the fusion stack
         trace.phase = "heads"
-        heads["itc"](image.pooled_BD, text.pooled_BD)
+        itc_head(design).features(image, text)
 
 
 def _node(design: FusionDesign, role: str) -> dict[str, Any]:
@@ -250,8 +251,7 @@ class _Trace(TorchDispatchMode):
             facts["phase"] = "fusion"
         # A part works on its first argument. What else its output depends on it reads, where that
         # is of another modality; heads work on all that they are given.
-        first = next(iter([*args, *kwargs.values()]), None)
-        works_on = self._come_from(first)
+        works_on = self._come_from(next(iter([*args, *kwargs.values()]), None))
         own = self._sides_of(works_on) or frozenset([call])
         for source in sorted(
             sources - {IMAGE, TEXT}, key=lambda part: (part not in works_on, part)

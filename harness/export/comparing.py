@@ -13,9 +13,9 @@ import torch
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.heads import cosines
+from architectures.layers.similarity import Asks
 from harness.export.new_items import Picture, Reader
-from harness.training.objectives.compared import match_logits
+from harness.training.objectives.compared import alike, match_logits
 from harness.training.objectives.term import full
 
 
@@ -53,14 +53,14 @@ class Comparer:
         logits_N2 = full(self.design.heads["itm"](fused.pooled_BD))
         return logits_N2.softmax(1)[:, 1].cpu().numpy()
 
-    @torch.no_grad()
-    def cosines(self, image: ImageStates, text: TextStates) -> np.ndarray:
-        """Returns the cosines (I, T) by ITC. Raises `SettingError` where there is no ITC head."""
-        design = self.design
-        if "itc" not in design.heads:
-            raise SettingError(f"{design.name} was trained without ITC; ask `match` or `rank`")
-        image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        return cosines(full(image_IE), full(text_TE)).cpu().numpy()
+    def cosines(self, image: ImageStates, text: TextStates, asks: Asks | None = None) -> np.ndarray:
+        """Returns the similarities (I, T) by ITC; `asks` as `layers.similarity` has it. Raises
+        `SettingError` where there is no ITC head.
+        """
+        if "itc" not in self.design.heads:
+            name = self.design.name
+            raise SettingError(f"{name} was trained without ITC; ask `match` or `rank`")
+        return alike(self.design, image, text, asks)
 
     def ranked(
         self, image: ImageStates, text: TextStates, rerank: int, *, of_captions: bool
@@ -72,7 +72,8 @@ class Comparer:
         turn = np.transpose if of_captions else np.asarray
         if "itc" not in self.design.heads:
             return _order(turn(match_logits(self.design, image, text, every_IT)))
-        order_QC = _order(turn(self.cosines(image, text)))
+        asks: Asks = "text" if of_captions else "image"
+        order_QC = _order(turn(self.cosines(image, text, asks)))
         if "itm" not in self.design.heads or rerank < 1:
             return order_QC
         best_QK = order_QC[:, :rerank]

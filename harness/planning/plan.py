@@ -108,6 +108,12 @@ def _spec(
             f"backbone.max_positions {backbone.max_positions}{room}"
         )
     objectives, reasons = applicable(settings.objectives, facts)
+    if objectives.itc.queue and facts.similarity != "pooled":
+        raise SettingError(
+            f"itc.queue is {objectives.itc.queue}, but {name} with similarity "
+            f"{facts.similarity!r} compares every token, and a queue holds one vector of each "
+            "side; set objectives.itc.queue to 0"
+        )
     if not objectives.active():
         raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
     scored = []

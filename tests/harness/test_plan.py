@@ -61,6 +61,14 @@ def test_no_objective_left(tiny: Study, outputs: Path) -> None:
         plan(bare, outputs)
 
 
+def test_a_queue_of_tokens_is_refused(tiny: Study, outputs: Path) -> None:
+    late = with_variant(tiny, Variant("dual_encoder", similarity="late_sum"))
+    assert plan(late, outputs)
+    queue = {"objectives.itc.candidates": "teacher", "objectives.itc.queue": 8}
+    with pytest.raises(SettingError, match=r"itc\.queue is 8, .*set objectives.itc.queue to 0"):
+        plan(late.with_fields(queue), outputs)
+
+
 def test_a_batch_larger_than_the_data(tiny: Study, outputs: Path) -> None:
     planned = plan(tiny.with_field("batch_size", 97), outputs)
     with pytest.raises(SettingError, match="96 pictures"):

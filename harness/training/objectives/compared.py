@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.layers.heads import cosines
+from architectures.layers.heads import itc_head
+from architectures.layers.similarity import Asks, similarities
 from harness.training.data.groups import Group, Groups
 from harness.training.data.masked_kinds import MaskedKind, batches_of
 from harness.training.data.tokenizer import Tokenizer, encoded
@@ -49,11 +50,33 @@ def match_logits(
 
 
 @torch.no_grad()
+def alike(
+    design: FusionDesign, image: ImageStates, text: TextStates, asks: Asks | None = None
+) -> np.ndarray:
+    """Returns the similarities (I, T) by ITC; `asks` as `layers.similarity` has it."""
+    head = itc_head(design)
+    image_F, text_F = (full(each) for each in head.features(image, text))
+    return similarities(image_F, text_F, head.similarity, asks).cpu().numpy()
+
+
+def alike_both_ways(
+    design: FusionDesign, image: ImageStates, text: TextStates
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two tables (I, T) by ITC: for images that ask, and for texts; where both are one, one
+    table twice.
+    """
+    by_image_IT = alike(design, image, text, "image")
+    if itc_head(design).similarity != "late_mean":
+        return by_image_IT, by_image_IT
+    return by_image_IT, alike(design, image, text, "text")
+
+
+@torch.no_grad()
 def group_tables(
     design: FusionDesign, groups: Groups, tokenizer: Tokenizer, device: torch.device
 ) -> dict[str, list[np.ndarray]]:
     """Returns `itm` and `itc`, those whose heads the design has, -> the scores (k, l) of each
-    group: logits of "match", cosines. Captions of the same tokens have the same scores.
+    group: logits of "match", similarities. Captions of the same tokens have the same scores.
     """
     tables: dict[str, list[np.ndarray]] = {n: [] for n in ("itm", "itc") if n in design.heads}
     for some in _pieces(groups.groups):
@@ -75,8 +98,7 @@ def group_tables(
                 wanted_IT[pairs] = True
             scores["itm"] = match_logits(design, image, text, wanted_IT)
         if "itc" in tables:
-            image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-            scores["itc"] = cosines(full(image_IE), full(text_TE)).cpu().numpy()
+            scores["itc"] = alike(design, image, text)
         for name, score_IT in scores.items():
             tables[name] += [score_IT[pairs] for pairs in at]
     return tables

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.layers.heads import itc_head
+from architectures.layers.similarity import Similarity
 from harness.training.data.batches import Batch
 from harness.training.data.identity import Identity
 from harness.training.objectives import itc, itm
@@ -64,8 +66,9 @@ def terms(
     both_ways = None
     if "itc" in active:
         assert text is not None
-        features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        both_ways = compared(features, batch.identity, state, taught)
+        head = itc_head(design)
+        features = head.features(image, text)
+        both_ways = compared(features, batch.identity, state, taught, head.similarity)
         alpha = 0.0 if taught is None else objectives.itc.distil * state.ramp
         by_objective["itc"], parts = itc.aligned(
             *both_ways, state.temperature, objectives.itc, alpha, state.bias
@@ -106,10 +109,11 @@ def compared(
     identity: Identity,
     state: ObjectiveState,
     taught: Taught | None,
+    how: Similarity = "pooled",
 ) -> tuple[Scores, Scores]:
     """Compares every row of the batch with every candidate: images with texts, texts with images.
 
-    `features`: (B, E) of images, or (B, V, E) where an image has V vectors, and (B, E) of texts.
+    `features`, `how`: see `ITCHead`.
     `identity`: what the rows are (`data.identity`). The candidates are, in this order: the features
     of the batch, its own or the teacher's; those of other workers, where they are gathered; the
     queue.
@@ -121,10 +125,10 @@ def compared(
     if taught is not None and taught.image_BE is not None and taught.text_BE is not None:
         teacher = Pairs(image_NE=taught.image_BE, text_NE=taught.text_BE, identity=identity)
         theirs = state.candidates(teacher, queue=True)
-        soft = teacher.cosines_with(theirs) if itc.distil else soft
+        soft = teacher.cosines_with(theirs, how) if itc.distil else soft
         candidates = theirs if itc.candidates == "teacher" else rows
     candidates = state.candidates(rows, queue=False) if candidates is rows else candidates
-    both = zip(rows.cosines_with(candidates), rows.matches_with(candidates), soft, strict=True)
+    both = zip(rows.cosines_with(candidates, how), rows.matches_with(candidates), soft, strict=True)
     one, other = (Scores(cosine_BK=full(c), match_BK=m, taught_BK=t) for c, m, t in both)
     return one, other
 

@@ -1,7 +1,7 @@
 """Image-text pairs as ITC reads them: the two features of a pair, and its identity.
 
 Letters: N pairs, B pairs of one side of a comparison, K of the other (its candidates), E width of a
-feature, V vectors of one image.
+feature, V vectors of one image, L text positions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from architectures.layers.heads import cosines
+from architectures.layers.similarity import Similarity, similarities
 from harness.training.data.identity import Identity, matches
 from harness.training.objectives.gather import gathered
 
@@ -23,7 +23,7 @@ class Pairs:
     """N pairs; row i of the images belongs to row i of the texts.
 
     image_NE: (N, E) unit vectors, or (N, V, E) where an image has several
-    text_NE:  (N, E) unit vectors
+    text_NE:  (N, E) unit vectors, or (N, L, E) where tokens are compared
     keys:     what the N pairs are (`data.identity`)
     """
 
@@ -52,13 +52,13 @@ class Pairs:
             identity=self.identity.map(gather),
         )
 
-    def cosines_with(self, others: Pairs) -> tuple[Tensor, Tensor]:
-        """Returns two (B, K) tables of cosines: the images with the others' texts, and the texts
-        with the others' images.
+    def cosines_with(self, others: Pairs, how: Similarity = "pooled") -> tuple[Tensor, Tensor]:
+        """Returns two (B, K) tables of similarities: the images with the others' texts, and the
+        texts with the others' images.
         """
         return (
-            cosines(self.image_NE, others.text_NE),
-            cosines(others.image_NE, self.text_NE).T,
+            similarities(self.image_NE, others.text_NE, how, "image"),
+            similarities(others.image_NE, self.text_NE, how, "text").T,
         )
 
     def matches_with(self, others: Pairs) -> tuple[Tensor, Tensor]:

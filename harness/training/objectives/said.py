@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from architectures.contract import FusionDesign, ImageStates, TextStates
-from architectures.layers.heads import cosines
 from harness.training.data.items.tokens import tokens_of
 from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import normalised
+from harness.training.objectives.compared import alike
 from harness.training.objectives.term import full
 
 BATCH = 128
@@ -173,8 +173,7 @@ def _odds(design: FusionDesign, image: ImageStates, text: TextStates) -> list[fl
 
 
 def _cosines(design: FusionDesign, image: ImageStates, text: TextStates) -> list[float | None]:
-    image_1E, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-    return cosines(full(image_1E), full(text_TE))[0].tolist()
+    return alike(design, image, text)[0].tolist()
 
 
 def _spelled(tokenizer: Tokenizer, number: int) -> str:

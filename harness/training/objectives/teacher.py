@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from architectures.contract import FusionDesign
+from architectures.layers.heads import itc_head
 from harness.training.data.batches import Batch
 from harness.training.objectives.captions import captions
 from harness.training.objectives.mlm import hidden_words
@@ -28,7 +29,7 @@ class Taught:
     """The teacher's outputs for a batch; each is None where no objective reads it.
 
     image_BE: (B, E) ITC features, unit vectors; (B, V, E) where an image has several
-    text_BE:  (B, E) ITC features, unit vectors
+    text_BE:  (B, E) ITC features, unit vectors; (B, L, E) where tokens are compared
     words_NV: (N, V) logits at the masked positions
     """
 
@@ -64,7 +65,7 @@ class Twin(nn.Module):
         encoded = captions(twin, batch, self.taught, packed=packed)
         image_BE = text_BE = words_NV = None
         if encoded.whole is not None:
-            image_BE, text_BE = twin.heads["itc"](image.pooled_BD, encoded.whole.pooled_BD)
+            image_BE, text_BE = itc_head(twin).features(image, encoded.whole)
         if encoded.masked is not None:
             words_NV = hidden_words(twin, image, encoded.masked, batch)
         if self.settings.update == "after":

@@ -1,11 +1,11 @@
 """Image-text retrieval, both ways: R@1, R@5, R@10 and their mean, in percent.
 
-Two protocols, both reported: ITC alone (cosine of the two towers), and, where the design can fuse,
-the top k of that ranking in the order of the ITM head's logit of "match", all else tied behind them
-(ALBEF's evaluation, Li et al. 2021, `evaluation` in salesforce/ALBEF's Retrieval.py, with k = 128
-or 256 there). Without ITC a third: the ITM head scores every pair (ViLT's evaluation, Kim et al.
-2021). `mean_recall` is the design's own protocol: re-ranked where it can align and fuse, else the
-only one.
+Two protocols, both reported: ITC alone (how alike the towers find them), and, where the design can
+fuse, the top k of that ranking in the order of the ITM head's logit of "match", all else tied
+behind them (ALBEF's evaluation, Li et al. 2021, `evaluation` in salesforce/ALBEF's Retrieval.py,
+with k = 128 or 256 there). Without ITC a third: the ITM head scores every pair (ViLT's evaluation,
+Kim et al. 2021). `mean_recall` is the design's own protocol: re-ranked where it can align and fuse,
+else the only one.
 
 A caption is right for a picture by the rule of identity: same group, same picture or same caption.
 Ties count as their expectation over random orders, in the choice of the top k too, so that a
@@ -24,15 +24,13 @@ import torch
 
 from architectures.contract import Facts, FusionDesign, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.heads import cosines
 from harness.training.data.corpus import Corpus
 from harness.training.data.identity import matches
 from harness.training.data.splits import Split
 from harness.training.data.transforms import normalised
 from harness.training.loop.contrast import contrast_loop
 from harness.training.loop.trainer import Trainer
-from harness.training.objectives.compared import BATCH, match_logits
-from harness.training.objectives.term import full
+from harness.training.objectives.compared import BATCH, alike_both_ways, match_logits
 from harness.training.randomness import stream
 from harness.training.scoring.contract import Score, TaskScores
 from harness.training.scoring.ranking import (
@@ -112,17 +110,16 @@ def score(
     image, text, match_IT = _states(design, corpus, task, device)
     hits, seconds = {}, {}
     if "itc" in design.heads:
-        image_IE, text_TE = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        similarity_IT = cosines(full(image_IE), full(text_TE)).cpu().numpy()
+        by_image_IT, by_text_IT = alike_both_ways(design, image, text)
         seconds["itc"] = time.perf_counter() - begun
-        hits["itc"] = _both_ways(similarity_IT, similarity_IT, match_IT)
+        hits["itc"] = _both_ways(by_image_IT, by_text_IT, match_IT)
     else:
         logits_IT = match_logits(design, image, text, np.ones_like(match_IT))
         seconds["every_pair"] = time.perf_counter() - begun
         hits["every_pair"] = _both_ways(logits_IT, logits_IT, match_IT)
     if "itc" in hits and "itm" in design.heads:
-        by_image = _reranked(design, image, text, similarity_IT, match_IT, task, of_images=True)
-        by_text = _reranked(design, image, text, similarity_IT, match_IT, task, of_images=False)
+        by_image = _reranked(design, image, text, by_image_IT, match_IT, task, of_images=True)
+        by_text = _reranked(design, image, text, by_text_IT, match_IT, task, of_images=False)
         hits["reranked"] = by_image | by_text
         seconds["reranked"] = time.perf_counter() - begun
     return dataclasses.replace(_scores(hits, match_IT), seconds=seconds)

@@ -12,6 +12,8 @@ import torch
 from architectures import registry
 from architectures.contract import FusionDesign, ImageStates, TextStates
 from architectures.layers.blocks import Layer
+from architectures.layers.heads import itc_head
+from architectures.layers.similarity import similarities
 from architectures.layers.vit_blocks import ViTBlock
 from architectures.weights.slots import origins, paired_share, role_digests
 
@@ -48,7 +50,12 @@ FIELDS = {
         {"places": [0, 7], "gate": "none"},
         {"places": []},
     ],
-    "dual_encoder": [{}, {"text_layers": 2}],
+    "dual_encoder": [
+        {},
+        {"text_layers": 2},
+        {"similarity": "late_mean"},
+        {"similarity": "late_sum", "text_layers": 2},
+    ],
     "bridge": [
         {},
         {"kind": "gated", "fusion_layers": 3, "bridges": [2], "share_projections": False},
@@ -125,6 +132,12 @@ INDIRECT = {"query_bottleneck", "shallow_fusion"}
 """Designs that fuse, but where no word reads an image token itself."""
 
 READ_AT = torch.tensor([[1, 2]] * 8)
+
+
+def alike(design: FusionDesign, image: ImageStates, text: TextStates) -> torch.Tensor:
+    """The similarity of every image with every text."""
+    head = itc_head(design)
+    return similarities(*head.features(image, text), head.similarity)
 
 
 def states(design: FusionDesign, batch, packed=False) -> tuple[ImageStates, TextStates]:
@@ -263,8 +276,7 @@ def test_gradients_reach_both_towers_and_every_weight(make, batch, name, fields)
     image, text = states(design, batch)
     loss = image.pooled_BD.square().sum() * 0
     if "itc" in design.heads:
-        a, b = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-        loss = loss + (a @ b.T).logsumexp(1).sum()
+        loss = loss + alike(design, image, text).logsumexp(1).sum()
     if can_fuse(design):
         fused = design.fuse(image, text)
         loss = loss + design.heads["itm"](fused.pooled_BD)[:, 0].sum()
@@ -366,8 +378,8 @@ def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fiel
         image, text = states(design, batch, packed)
         loss = torch.zeros(())
         if "itc" in design.heads:
-            features = design.heads["itc"](image.pooled_BD, text.pooled_BD)
-            loss = (features[0] @ features[1].T).float().logsumexp(1).sum()
+            features = itc_head(design).features(image, text)
+            loss = alike(design, image, text).float().logsumexp(1).sum()
         if can_fuse(design):
             loss = loss + design.fuse(image, text).pooled_BD[:, 0].float().sum()
     loss.backward()
@@ -376,7 +388,7 @@ def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fiel
         return
     assert features[0].dtype == torch.float32
     exact = make(name, fields, dtype=torch.float32)
-    wanted = exact.heads["itc"](*(s.pooled_BD for s in states(exact, batch)))
+    wanted = itc_head(exact).features(*states(exact, batch))
     assert (features[1] - wanted[1]).abs().mean() < 0.02
 
 

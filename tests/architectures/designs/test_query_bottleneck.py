@@ -10,7 +10,7 @@ import transformers
 
 from architectures import build, registry
 from architectures.frozen import SettingError
-from architectures.layers.heads import cosines
+from architectures.layers.similarity import cosines
 from architectures.views.cost import cost
 from architectures.weights.checkpoints import load_whole
 from architectures.weights.published.blip2 import blip2_tensors

@@ -7,7 +7,7 @@ import torch
 
 from architectures import build
 from architectures.frozen import SettingError
-from architectures.layers.heads import cosines
+from architectures.layers.similarity import cosines
 from architectures.weights.checkpoints import load_whole, read
 from architectures.weights.published.blip import blip_tensors
 from tests.architectures.conftest import VOCABULARY

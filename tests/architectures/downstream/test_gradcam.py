@@ -11,7 +11,9 @@ from architectures import registry
 from architectures.downstream import gradcam
 from architectures.frozen import SettingError
 from architectures.layers import blocks, vit_blocks
+from architectures.layers.heads import itc_head
 from architectures.layers.kept import kept_attention
+from architectures.layers.similarity import similarities
 from tests.architectures.conftest import SMALL
 from tests.architectures.designs.test_designs import INDIRECT, awake, every_design, states
 
@@ -74,13 +76,16 @@ def test_maps_are_probabilities_times_positive_gradients(make, batch, monkeypatc
         if by == "itc":
             layer = design.get_submodule(gradcam.layer_of(design, by, None))
             with plain(monkeypatch, layer) as kept:
-                image = design.encode_image(images).pooled_BD
+                image, head = design.encode_image(images), itc_head(design)
+                _ = image.pooled_BD
                 (weights,) = kept
-            text = design.encode_text(ids, real)
-            a, b = design.heads["itc"](image, text.pooled_BD)
-            score_B = torch.einsum("b...e,be->b...", a, b).reshape(3, -1).amax(1)
+            a, b = head.features(image, design.encode_text(ids, real))
+            if head.similarity == "pooled":
+                score_B = torch.einsum("b...e,be->b...", a, b).reshape(3, -1).amax(1)
+            else:  # a loop over tokens holds it elsewhere
+                score_B = similarities(a, b, head.similarity).diagonal()
             torch.testing.assert_close(got.score.diagonal(), score_B)
-            rows = [[0]] * 3
+            rows = [[0] if head.similarity == "pooled" else range(5)] * 3
         else:
             layer = gradcam.layer_of(design, by, None)
             image, text = design.encode_image(images), design.encode_text(ids, real)
@@ -89,7 +94,7 @@ def test_maps_are_probabilities_times_positive_gradients(make, batch, monkeypatc
             torch.testing.assert_close(got.score[:, 1], score_B)
             rows = [torch.arange(7)[own] for own in real]
         (gradient,) = torch.autograd.grad(score_B.sum(), weights)
-        wanted = loops(weights, gradient, rows) / (7 if by == "itm" else 1)
+        wanted = loops(weights, gradient, rows) / (7 if by == "itm" else len(rows[0]))
         torch.testing.assert_close(got.map_Bhw.flatten(1), wanted[:, -4:].detach())
         assert got.map_Bhw.any()
 

@@ -40,6 +40,17 @@ def test_flops_equal_the_formulae(split):
     assert split.heads["mlm"].flops == 2 * 2 * (D * D + D * V)
 
 
+def test_late_interaction_maps_every_token_and_costs_no_weight():
+    pooled, late = (
+        cost("dual_encoder", {"similarity": how}, TINY, V, text_tokens=L)
+        for how in ("pooled", "late_mean")
+    )
+    assert pooled.heads["itc"].flops == 2 * (2 * D * 8)
+    assert late.heads["itc"].flops == 2 * (P + L) * D * 8
+    assert (late.image.flops, late.text.flops) == (pooled.image.flops, pooled.text.flops)
+    assert late.parameters == pooled.parameters
+
+
 def test_reading_some_positions_saves_their_share_of_the_last_layer(split):
     saved = (block(L) - 2 * L * D * D) / L + 2 * D * D + 2 * P * D  # keys, values: all positions
     assert split.fuse.flops - split.fuse_pooled.flops == 2 * (L - 1) * saved
