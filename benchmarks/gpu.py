@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import importlib.util
 import io
 import json
@@ -290,6 +291,7 @@ def out_of_memory(given: argparse.Namespace) -> Iterator[str]:
             message = RunFolder(outputs, spec.train_key()).status().message
             if state != wanted:
                 raise FailedError(f"{state} where {wanted} should be: {message}")
+            gc.collect()  # what the failed run held
             yield f"{state}: {message.partition('. ')[0][:100] or 'the next run in the process'}"
 
 
@@ -484,9 +486,8 @@ def rows_of(name: str, given: argparse.Namespace) -> list[str]:
     """The rows of a part that runs in a process of its own."""
     try:
         process = subprocess.run(
-            command(given, "--part", name), text=True, timeout=given.limit,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command(given, "--part", name), text=True, timeout=given.limit, capture_output=True
+        )
     except subprocess.TimeoutExpired:
         return [f"failed: not done in {given.limit:.0f} s"]
     try:
