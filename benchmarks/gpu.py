@@ -37,7 +37,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # a bare copy of the tree is not installed
 
-LIMIT_S = 150
+LIMIT_S = 240
 """Seconds that a part may take."""
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 1e-3
 """Largest difference between CPU and GPU: of a loss, absolute; of all gradients together, as a
