@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-all mutants check format rooms hooks clean
+.PHONY: help setup demo test test-all mutants gpu-check check format rooms hooks clean
 
 help:  ## what each word does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test-all: setup  ## quick and slow tests
 mutants: setup  ## change the core modules one small thing at a time; do the tests see it? (hours; MUTANTS='harness.statistics.*' for a part)
 	$(BIN)/mutmut run --max-children 2 $(MUTANTS)
 	$(BIN)/mutmut results
+
+gpu-check: setup  ## what only a GPU can show, in one table (under 8 minutes; needs a GPU)
+	$(BIN)/python benchmarks/gpu.py
 
 check: setup  ## format, lint, types, room rules, spelling
 	$(BIN)/ruff format --check .

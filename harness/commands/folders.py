@@ -101,20 +101,39 @@ def publish(
 @app.command()
 def ui(
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port on the loopback address.")
+        int, typer.Option(min=1, max=65535, help="Port of MLflow's page on the loopback address.")
     ] = 5000,
+    status_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the page of how far studies are.")
+    ] = 5001,
     tracking: Tracking = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
-    """Open MLflow's page on the study's store, bound to the loopback address."""
+    """Open MLflow's page on the store, and a page of how far studies are; on this machine only."""
     with plain_errors():
+        import signal
+        import subprocess
+        import threading
+
         from harness.results.store import UI_ENVIRONMENT, opened, ui_command
+        from harness.scheduling.served import LOOPBACK, StatusServer
 
         store = lab_of(outputs, tracking)
         with working("opening the store"):  # says at once what is wrong
             opened(store.outputs, store.store, create=False)
-        os.environ.update(UI_ENVIRONMENT)
-        command = ui_command(store.outputs, port, tracking)
-        typer.echo(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
-        sys.stdout.flush()
-        os.execvp(command[0], command)
+        with StatusServer(store.outputs, status_port) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            typer.echo(f"how far studies are: http://{LOOPBACK}:{status_port}")
+            typer.echo(f"MLflow: http://{LOOPBACK}:{port}   (Ctrl-C ends both)")
+            sys.stdout.flush()
+            command = ui_command(store.outputs, port, tracking)
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that MLflow ends too
+            mlflow = subprocess.Popen(command, env={**os.environ, **UI_ENVIRONMENT})
+            try:
+                code = mlflow.wait()
+            except KeyboardInterrupt:  # which MLflow gets too
+                code = mlflow.wait()
+            finally:
+                mlflow.terminate()
+                server.shutdown()
+    raise typer.Exit(code)

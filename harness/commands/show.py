@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -158,6 +160,32 @@ def status(rows: Iterable[tuple[StudyRow, Status]]) -> None:
 def _silent(status: Status) -> str:
     seconds = status.silence()
     return f"silent for {duration(seconds)}: its process is stopped, or hangs" if seconds else ""
+
+
+def watch(outputs: Path, study: str, every: float) -> None:
+    """Shows how far a study is, every so many seconds, until all its runs have ended or Ctrl-C:
+    bars on a terminal, elsewhere a line for every change."""
+    from rich.console import Console
+
+    from harness.scheduling.progress import Screen
+    from harness.scheduling.watching import Watch
+
+    here = Console()
+    watched, before, told = Watch(outputs, study), "", dict[str, str]()
+    with contextlib.suppress(KeyboardInterrupt), Screen(here) as screen:
+        while True:
+            view = watched.look()
+            for run, why in view.troubles.items():
+                if told.get(run) != why:
+                    screen.say(visible(f"{run}: {why}"))
+            told = dict(view.troubles)
+            if view.in_words() != before and (view.ended or not here.is_terminal):
+                before = view.in_words()
+                screen.say(visible(before))
+            if view.ended:
+                break
+            screen.show(view.counts, view.lines, view.seconds_left)
+            time.sleep(every)
 
 
 def tuning(result: TuningResult) -> None:

@@ -211,13 +211,26 @@ def warm_start(
 
 
 @app.command()
-def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
+def status(
+    study: StudyName,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again until every run has ended.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds between two looks of --watch.")
+    ] = 5.0,
+    outputs: Outputs = OUTPUTS,
+) -> None:
     """Show how far every run of a study is."""
     with plain_errors():
         from harness.commands import show
-        from harness.results.folders import states_of
 
         name = name_of(study)
+        if watch:
+            show.watch(outputs, name, every)
+            return
+        from harness.results.folders import states_of
+
         with working(f"reading the runs of {name}"):
             states = states_of(outputs, name)
         show.status(states)

@@ -87,9 +87,14 @@ def execute(spec: RunSpec, outputs: Path) -> State:
             numerics.release()
 
 
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""What torch says in a plain RuntimeError where memory is lacking: on a CPU, and on a GPU outside
+of its own allocator (a context; cuBLAS and cuDNN), as where runs share it."""
+
+
 def _no_memory(error: Exception) -> bool:
-    """Says whether torch could not get memory on the CPU, which it says by a plain RuntimeError."""
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    """Says whether torch could not get memory, and said so by a plain RuntimeError."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 class _Run:
