@@ -131,8 +131,7 @@ class Lab:
         from harness.planning.several import refuse_several
         from harness.training.loop.numerics import check_device
 
-        if how.local:
-            refuse_several(planned, local=True)
+        refuse_several(planned, local=how.local)
         for row in planned.rows if not how.address else ():
             check_device(row.spec.train.numerics)
 
@@ -247,8 +246,8 @@ class Lab:
 
         opened(self.outputs, self.store, create=False)
         results = load_from_mlflow(self.store, study)
-        here = read_at(self.outputs, study)  # of which the store may not know yet
-        read = (*results.read_at, *here)
+        # Of those here the store may not know yet.
+        read = (*results.read_at, *read_at(self.outputs, study))
         return dataclasses.replace(results, read_at=read, note_read=noted)
 
     def predictions(self, run: str, task: str) -> Mapping[str, np.ndarray]:
@@ -285,18 +284,3 @@ class Lab:
         from harness.tuning.choice import choices
 
         return choices(study, self.outputs)
-
-    def log_answer(
-        self,
-        results: Results,
-        verdicts: Mapping[str, Mapping[str, str]],
-        scores: Mapping[str, Mapping[str, float]],
-        report: Path | None = None,
-    ) -> None:
-        """Puts a study's answer at its run in the tracking store, published first where it is not
-        there. Raises TrackingError where the store cannot be used."""
-        from harness.results.to_mlflow import Tracker
-
-        tracker = Tracker(self.outputs, self.tracking)
-        tracker.publish(results.study)
-        tracker.log_answer(results.study, verdicts, scores, report, seen=results.read_at)

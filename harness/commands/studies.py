@@ -153,10 +153,14 @@ def log_answer(
     """Puts the answer on every endpoint, and the report where there is one, into the tracking
     store; a store that cannot be used costs a line."""
     from harness.outputs.files import TrackingError
+    from harness.results.to_mlflow import Tracker
 
     verdicts = {a.primary: {cell: v.text for cell, v in a.verdicts.items()} for a in answered}
     try:
-        lab.log_answer(results, verdicts, {a.primary: a.means for a in answered}, folder)
+        tracker = Tracker(lab.outputs, lab.tracking)
+        tracker.publish(results.study)
+        means = {a.primary: a.means for a in answered}
+        tracker.log_answer(results.study, verdicts, means, folder, seen=results.read_at)
     except TrackingError as error:
         typer.secho(f"tracking: {error}", fg=typer.colors.YELLOW, err=True)
 
