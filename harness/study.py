@@ -20,9 +20,11 @@ from harness.training.settings.loop import (
     SHORT_OPTIMIZER,
     Budget,
     Final,
+    Freeze,
     Measure,
     Numerics,
     Optimizer,
+    Span,
 )
 from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
@@ -51,12 +53,12 @@ from harness.training.settings.tasks import (
 from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
-    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
-    "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone", "Budget", "Cell",
-    "Endpoint", "Entailment", "Final", "FineTune", "Grounding", "ImageProbe", "Measure", "Numerics",
-    "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes",
-    "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart",
-    "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
+    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES", "SHORT_OBJECTIVES",
+    "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone", "Budget", "Cell", "Endpoint", "Entailment",
+    "Final", "FineTune", "Freeze", "Grounding", "ImageProbe", "Measure", "Numerics", "Objectives",
+    "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "Sentences",
+    "SettingError", "Span", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words",
+    "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
 ]  # fmt: skip
 
 

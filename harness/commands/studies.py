@@ -57,6 +57,7 @@ def plan(
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
         from harness.planning import checks
+        from harness.planning.freeze_notes import freeze_notes
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -72,6 +73,7 @@ def plan(
                 *notes_of(corpora),
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
+                *freeze_notes(planned, corpora),
                 *checks.final_weights(planned),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from architectures import registry
-from architectures.contract import Facts
+from architectures.backbone import Backbone
+from architectures.contract import DesignConfig, Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
@@ -20,6 +21,7 @@ from harness.training.data.corpus import content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
+from harness.training.settings.loop import Freeze
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.run import TrainSettings
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec, weights_named
@@ -106,6 +108,8 @@ def _spec(
     objectives, reasons = applicable(settings.objectives, facts)
     if not objectives.active():
         raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
+    freeze, unfrozen = freezable(settings.freeze, name, config, backbone)
+    reasons |= unfrozen
     scored = []
     for task in settings.tasks:
         if reason := tasks.find(task.name).why_not(facts, objectives, task):
@@ -122,6 +126,7 @@ def _spec(
         | {
             "backbone": backbone.model_copy(update=_by_digest(dict(backbone), digests)),
             "objectives": objectives,
+            "freeze": freeze,
             "warm_start": keys.used(settings.warm_start, design, config),
         },
         design=name,
@@ -162,6 +167,24 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons
+
+
+def freezable(
+    freeze: Freeze, name: str, config: DesignConfig, backbone: Backbone
+) -> tuple[Freeze, dict[str, str]]:
+    """Returns what of a design can be frozen, and why the rest that is asked for cannot."""
+    if not (asked := freeze.changed_fields()):
+        return freeze, {}
+    import torch
+
+    from architectures import build
+    from architectures.freezing import TOWERS, no_tower
+
+    with torch.device("meta"):
+        design = build.construct(name, dict(config), backbone, 1, ())
+    why = {f"freeze.{t}": no_tower(design, t) for t in TOWERS if t in asked}
+    reasons = {field: reason for field, reason in why.items() if reason}
+    return freeze.with_fields({field.partition(".")[2]: None for field in reasons}), reasons
 
 
 def write_study(

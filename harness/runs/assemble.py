@@ -17,8 +17,11 @@ from architectures.views import cost, graph
 from architectures.weights.weight_files import content
 from harness.training.data.batches import Batches, words_to_hide
 from harness.training.data.corpus import Corpus, load_corpus
-from harness.training.loop.flops import training_flops
+from harness.training.loop.budget import steps_of
+from harness.training.loop.flops import mean_flops
+from harness.training.loop.freezing import why_not_kept
 from harness.training.randomness import stream
+from harness.training.settings.loop import Freeze
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make as warm_start
@@ -77,12 +80,31 @@ def counted_cost(spec: RunSpec, corpus: Corpus) -> cost.Cost:
 
 
 def counted_flops(spec: RunSpec, corpus: Corpus) -> float:
-    """Counts FLOPs of a training sample, forward and backward, all objectives, teacher included."""
+    """Counts FLOPs of a training sample, forward and backward, all objectives, teacher included;
+    where towers are frozen, as a mean over the run.
+    """
     words = corpus.tokenizer
     parts = (spec.train.design, json.dumps(spec.config), spec.backbone, words.vocabulary)
     hidden = words_to_hide(corpus.train, words)
     rows, swapped = spec.train.batch_size, corpus.train.swapped_share
-    return _flops(*parts, words.length, spec.train.objectives, rows, hidden, swapped)
+    steps = steps_of(spec.train.budget, rows) if spec.train.freeze.changed_fields() else 1
+    kept = kept_pictures(spec, corpus)
+    sizes = (rows, hidden, swapped, spec.train.freeze, steps, kept)
+    return _flops(*parts, words.length, spec.train.objectives, *sizes)
+
+
+def kept_pictures(spec: RunSpec, corpus: Corpus) -> int:
+    """Counts the different pictures whose states a run keeps while its image tower is frozen."""
+    train, words = spec.train, corpus.tokenizer.vocabulary
+    if train.freeze.image is None:
+        return 0
+    with torch.device("meta"):
+        design = build.construct(train.design, spec.config, spec.backbone, words, ())
+    kept = (train.freeze, train.numerics, corpus.augment, len(corpus.train))
+    if why_not_kept(design, *kept):
+        return 0
+    steps = steps_of(train.budget, train.batch_size)
+    return training_batches(spec, corpus).different(len(train.freeze.image.steps(steps)))
 
 
 # Counting and tracing take a second or two of torch's meta device: once per design and process.
@@ -105,13 +127,17 @@ def _flops(
     rows: int,
     words: float,
     swapped: float,
+    freeze: Freeze,
+    steps: int,
+    kept: int,
 ) -> float:
     with torch.device("meta"):
         design = build.construct(
             name, json.loads(config), backbone, vocabulary, objectives.active()
         )
-    return training_flops(
-        design, objectives, text_tokens=length, rows=rows, words=words, swapped=swapped
+    sizes = {"text_tokens": length, "rows": rows}
+    return mean_flops(
+        design, objectives, freeze, steps=steps, kept=kept, words=words, swapped=swapped, **sizes
     )
 
 
