@@ -99,6 +99,7 @@ class Lab:
         """Runs the rows of a plan, and publishes what they give as they go."""
         from harness.planning import checks, prepare, start_notes
         from harness.planning.freeze_notes import freeze_notes
+        from harness.planning.matching import match_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.task_notes import task_notes
@@ -110,6 +111,7 @@ class Lab:
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
         notes += [*task_notes(planned, corpora), *freeze_notes(planned, corpora)]
+        notes += match_notes(planned.matched)
         notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
         notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts

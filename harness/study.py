@@ -26,6 +26,7 @@ from harness.training.settings.loop import (
     Optimizer,
     Span,
 )
+from harness.training.settings.matched import IN_WORDS, Matched, matched
 from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
     ITC,
@@ -58,7 +59,7 @@ __all__ = [
     "Final", "FineTune", "Freeze", "Grounding", "ImageProbe", "Measure", "Numerics", "Objectives",
     "Optimizer", "Pairs", "Pictures", "Range", "Retrieval", "RunSpec", "Scenes", "Sentences",
     "SettingError", "Span", "Study", "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words",
-    "add_one_in", "graded_scenes", "grid", "leave_one_out", "scale",
+    "add_one_in", "graded_scenes", "grid", "leave_one_out", "matched", "scale",
 ]  # fmt: skip
 
 
@@ -93,10 +94,14 @@ class Cell(Frozen):
     """What tables and figures call it; empty: made from the variant and the settings."""
     role: Literal["compared", "floor"] = "compared"
     """A floor stands beside the contrasts: shown, but not part of the family of tests."""
+    matched: Matched | None = None
+    """Depth or width are solved so that it costs what another cell costs; null: as it stands."""
 
     @property
     def name(self) -> str:
         changes = [f"{path.rpartition('.')[2]}={v}" for path, v in self.settings.items()]
+        if self.matched is not None:
+            changes.append(f"({IN_WORDS[self.matched.what]} of {self.matched.to})")
         return self.label or " ".join([self.variant.label, *changes])
 
 
@@ -223,6 +228,10 @@ class Study(RunSettings):
         if same := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")
         for cell in self.cells:
+            if cell.matched is not None:
+                plain = [other.name for other in self.cells if other.matched is None]
+                if cell.matched.to not in plain:
+                    raise nearest(cell.matched.to, plain, f"cell to match {cell.name!r} to")
             for path in cell.settings:
                 if path.partition(".")[0] not in RUN_SETTINGS:
                     raise nearest(path, RUN_SETTINGS, f"setting of cell {cell.name!r}")

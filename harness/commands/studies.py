@@ -58,6 +58,7 @@ def plan(
         planned = _planned(lab, study, set_, tuned)
         from harness.planning import checks
         from harness.planning.freeze_notes import freeze_notes
+        from harness.planning.matching import match_notes
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -74,6 +75,7 @@ def plan(
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
                 *freeze_notes(planned, corpora),
+                *match_notes(planned.matched),
                 *checks.final_weights(planned),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),

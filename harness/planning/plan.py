@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,21 @@ from architectures.contract import DesignConfig, Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
-from harness.outputs.records import StudyRecord, StudyRow, TuningSpent
+from harness.outputs.records import (
+    DamagedFile,
+    StudyRecord,
+    StudyRow,
+    TuningSpent,
+    read_if_there,
+)
 from harness.outputs.tuning_records import CellChoice
 from harness.study import Cell, Study
-from harness.training.data.corpus import content_key, training_key
+from harness.training.data.corpus import Corpus, content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
 from harness.training.settings.loop import Freeze
+from harness.training.settings.matched import Match
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.run import TrainSettings
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec, weights_named
@@ -47,6 +55,8 @@ class Plan:
     rows: tuple[PlannedRun, ...]
     tuning: Mapping[str, CellChoice] = dataclasses.field(default_factory=dict)
     """Cell -> what its tuning did and chose; empty where nothing was tuned."""
+    matched: Mapping[str, Match] = dataclasses.field(default_factory=dict)
+    """Cell that is to cost what another costs -> the size it was given."""
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -64,7 +74,8 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
     if study.file:
         _check_own_designs(study)
     rows = []
-    for cell in study.cells:
+    matches, cells = _matches(study, outputs)
+    for cell in cells:
         try:
             chosen = tuning[cell.name].chosen if tuning else {}
             spec, config = _spec(study, cell, chosen)
@@ -74,7 +85,44 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
             train = spec.train.model_copy(update={"seed": seed})
             seeded = spec.model_copy(update={"train": train})
             rows.append(PlannedRun(cell=cell, seed=seed, spec=seeded, config=config))
-    return Plan(study=study, rows=tuple(rows), tuning=tuning or {})
+    return Plan(study=study, rows=tuple(rows), tuning=tuning or {}, matched=matches)
+
+
+def _matches(study: Study, outputs: Path) -> tuple[dict[str, Match], tuple[Cell, ...]]:
+    """Returns the sizes of the cells that are to cost what others cost, solved or taken from the
+    study's record, where they were solved before; and all cells, of these sizes."""
+    if not any(cell.matched for cell in study.cells):
+        return {}, study.cells
+    from harness.planning.matching import resized, solved
+    from harness.runs.assemble import load_data
+
+    record = None
+    with contextlib.suppress(DamagedFile):
+        record = read_if_there(StudyRecord, study_file(outputs, study.name))
+    before = record.matched if record else {}
+    named = {cell.name: cell for cell in study.cells}
+    corpora: dict[str, Corpus] = {}
+
+    def corpus_of(spec: RunSpec) -> Corpus:
+        if spec.asked.content not in corpora:
+            corpora[spec.asked.content] = load_data(spec, outputs)
+        return corpora[spec.asked.content]
+
+    matches = {}
+    for cell in study.cells:
+        if cell.matched is not None:
+            try:
+                matches[cell.name] = solved(
+                    cell,
+                    named[cell.matched.to],
+                    lambda each: _spec(study, each, {})[0],
+                    corpus_of,
+                    before.get(cell.name),
+                )
+            except SettingError as error:
+                raise SettingError(f"study {study.name!r}, cell {cell.name!r}: {error}") from None
+    cells = (resized(c, matches[c.name]) if c.name in matches else c for c in study.cells)
+    return matches, tuple(cells)
 
 
 def _check_own_designs(study: Study) -> None:
@@ -229,6 +277,7 @@ def write_study(
         notes=tuple(notes),
         left_over=tuple(left_over),
         settings=study.model_dump(mode="json"),
+        matched=dict(planned.matched),
     )
     record.write(study_file(outputs, study.name), durable=True)
     return record

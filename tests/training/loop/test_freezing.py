@@ -217,8 +217,6 @@ def test_each_picture_is_encoded_once_and_the_ledger_counts_that(
     whole = {"steps": 5, "kept": different}
     mean = mean_flops(design, FULL, Freeze(image=True), **whole, **sizes)
     assert mean == pytest.approx(counted[2] + tower * different / (5 * 16))
-    half = mean_flops(design, FULL, Freeze(image=Span(until=0.25)), steps=20, kept=0, **sizes)
-    assert half == pytest.approx(0.25 * counted[1] + 0.75 * counted[0])
     assert mean_flops(design, FULL, Freeze(), steps=3, kept=0, **sizes) == counted[0]
 
 
@@ -245,6 +243,12 @@ def test_why_states_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "one by one" in why_not_kept(fused, BOTH, *usual)
     monkeypatch.setattr(freezing, "MOST_MIB", 1)
     assert "4,000 pictures would take 1 MiB" in why_not_kept(split, BOTH, Numerics(), plain, 4000)
+
+
+def test_steps_are_counted_by_what_is_frozen_in_them() -> None:
+    its = Freeze(image=Span(until=0.5), text=Span(after=0.25))
+    assert freezing.stretches(its, 8) == {("image",): 2, ("image", "text"): 2, ("text",): 4}
+    assert freezing.stretches(Freeze(), 8) == {(): 8}
 
 
 def test_settings_read_as_words() -> None:
