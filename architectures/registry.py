@@ -165,6 +165,7 @@ def load_file(path: str | Path) -> ModuleType:
     sys.modules[key] = module
     try:
         spec.loader.exec_module(module)
+        _check_whole(module)
     except (Exception, SystemExit) as error:
         del sys.modules[key]
         raise SettingError(f"{place_of(error, file)}: {_reason(error)}") from error
@@ -172,6 +173,17 @@ def load_file(path: str | Path) -> ModuleType:
         del _own[stale]
     _own.update({entry.name: entry for entry in entries})
     return module
+
+
+def _check_whole(module: ModuleType) -> None:
+    """Raises `SettingError` for a design that inherits its `Config`: listing would not find it."""
+    for cls in vars(module).values():
+        own = vars(cls) if isinstance(cls, type) and cls.__module__ == module.__name__ else {}
+        if "name" in own and "Config" not in own and hasattr(cls, "Config"):
+            raise SettingError(
+                f"design {own['name']!r} inherits `Config`: write it out, and `version`, since "
+                "designs are found without being imported"
+            )
 
 
 def _reason(error: BaseException) -> str:

@@ -157,11 +157,11 @@ def drawn_arrows(arrows: Graph) -> dict[str, set[str]]:
 
 COLUMNS = {
     "harness.commands": 2, "reports": 0, "harness.lab": 3, "studies": 5, "harness.tuning": 3,
-    "harness.scheduling": 2, "harness.planning": 3, "harness.export": 4, "harness.runs": 3,
-    "harness.warm_start": 3, "harness.results": 1, "harness.statistics": 0, "harness.outputs": 2,
-    "harness.study": 5, "harness.words": 4, "harness.endpoint": 5, "harness.training": 3,
-    "architectures": 3,
-    "harness.training.tasks": 0, "harness.training.one_modality": 2, "harness.training.loop": 1,
+    "harness.checkup": 1, "harness.scheduling": 2, "harness.planning": 3, "harness.export": 4,
+    "harness.runs": 3, "harness.warm_start": 3, "harness.results": 1, "harness.statistics": 0,
+    "harness.outputs": 2, "harness.study": 5, "harness.words": 4, "harness.endpoint": 5,
+    "harness.training": 3, "architectures": 3, "harness.training.tasks": 0,
+    "harness.training.one_modality": 2, "harness.training.loop": 1,
     "harness.training.objectives": 1, "harness.training.data": 1, "harness.training.scoring": 0,
     "harness.training.settings": 1, "harness.training.randomness": 2, "architectures.views": 0,
     "architectures.exported": 2, "architectures.build": 1, "architectures.downstream": 2,

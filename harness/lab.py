@@ -12,6 +12,7 @@ print(results.runs[["cell", "seed"]].assign(score=results.values("retrieval/mean
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ from pydantic import JsonValue
 
 from architectures.frozen import SettingError, checked, path_named
 from harness.outputs.files import State, TrackingError
-from harness.study import Study
+from harness.outputs.folder import study_file
+from harness.study import Cell, Study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,11 +47,15 @@ class Lab:
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
-        """Plans every run of a study, checked; nothing is trained. See `planning.plan`. Raises
-        SettingError for all that can be known to be wrong before anything is spent."""
-        from harness.planning.checks import check
+        """Plans every run of a study, checked; nothing is trained, but a budget in FLOPs or seconds
+        is turned into steps. See `planning.plan`. Raises SettingError for all that can be known to
+        be wrong before anything is spent."""
+        from harness.planning.budgets import converted
+        from harness.planning.checks import check, check_measurements
+        from harness.planning.extension import extended
         from harness.planning.plan import plan
 
+        study = extended(study, self.outputs)
         tuning = {}
         if tuned:
             from harness.tuning.choice import tuned as chosen
@@ -57,6 +63,37 @@ class Lab:
             tuning = chosen(study, self.outputs)
         planned = plan(study, self.outputs, tuning=tuning)
         check(planned, tuned=tuned)
+        planned = converted(planned, self.outputs)
+        check_measurements(planned)
+        return planned
+
+    def extend(
+        self,
+        study: Study,
+        *,
+        seeds: Sequence[int] = (),
+        cells: Sequence[Cell] = (),
+        tuned: bool = False,
+    ) -> Plan:
+        """Adds seeds and cells to a study for good, checked, and returns its plan; nothing is run.
+        See `planning.extension`. Raises SettingError where they do not fit, or the study was run
+        under other settings than these.
+        """
+        from harness.planning import checks, extension
+        from harness.planning.plan import write_study
+        from harness.results.folders import study_record
+
+        before = self.plan(study, tuned=tuned)
+        extension.check_same(before, self.outputs)
+        planned = self.plan(extension.grown(before.study, seeds, cells), tuned=tuned)
+        extension.write_extension(before, seeds, cells, self.outputs)
+        if study_file(self.outputs, study.name).exists():  # so status and report have it at once
+            kept = study_record(self.outputs, study.name).notes
+            new = [
+                line for line in extension.notes(planned.study, self.outputs) if line not in kept
+            ]
+            left_over = checks.former_runs(planned, self.outputs)
+            write_study(planned, self.outputs, [*kept, *new], left_over)
         return planned
 
     def run(
@@ -97,7 +134,7 @@ class Lab:
 
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
-        from harness.planning import checks, prepare, start_notes
+        from harness.planning import budgets, checks, extension, prepare, start_notes
         from harness.planning.freeze_notes import freeze_notes
         from harness.planning.matching import match_notes
         from harness.planning.plan import write_study
@@ -113,6 +150,8 @@ class Lab:
         notes += [*task_notes(planned, corpora), *freeze_notes(planned, corpora)]
         notes += match_notes(planned.matched)
         notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
+        notes += budgets.notes(planned, self.outputs)
+        notes += extension.notes(planned.study, self.outputs)
         notes += checks.left_over(planned, self.outputs)
         tracker = self._tracker(screen.say)  # makes the schema before any worker starts
         former = checks.former_runs(planned, self.outputs)
@@ -199,18 +238,14 @@ class Lab:
             from harness.results.folders import load
 
             return load(self.outputs, study)
+        from harness.outputs.reads import read_at
         from harness.results.from_mlflow import load_from_mlflow
         from harness.results.store import opened
 
         opened(self.outputs, self.store, create=False)
-        return load_from_mlflow(self.store, study)
-
-    def note_read(self, study: str, seeds: int, verdicts: Mapping[str, Mapping[str, str]]) -> bool:
-        """Notes that a study's verdicts were seen: seeds added for them are another look. See
-        `harness.outputs.reads`."""
-        from harness.outputs.reads import note_read
-
-        return note_read(self.outputs, study, seeds, verdicts)
+        results = load_from_mlflow(self.store, study)
+        here = read_at(self.outputs, study)  # of which the store may not know yet
+        return dataclasses.replace(results, read_at=(*results.read_at, *here))
 
     def predictions(self, run: str, task: str) -> Mapping[str, np.ndarray]:
         """Reads what a task kept of a run's items: name -> array; nothing where it kept none.
@@ -222,11 +257,13 @@ class Lab:
     def tune(self, study: Study, **how: Any) -> TuningResult:
         """Tunes every cell equally; `how`: fields of `scheduling.schedule.How`. See `tune.tune`.
         Raises Locked where another process tunes this study."""
+        from harness.planning.extension import extended
         from harness.results.folders import study_record
         from harness.tuning import tune
 
         options = self._how(how)
         _ = self.store
+        study = extended(study, self.outputs)
         self._check_device(self.plan(study), options)
 
         def runner(planned: Plan) -> dict[str, State]:
@@ -258,4 +295,4 @@ class Lab:
 
         tracker = Tracker(self.outputs, self.tracking)
         tracker.publish(results.study)
-        tracker.log_answer(results.study, verdicts, scores, report)
+        tracker.log_answer(results.study, verdicts, scores, report, seen=results.read_at)

@@ -13,6 +13,7 @@ from scipy import stats
 from harness.results.tables import Results
 from harness.statistics.families import all_pairs
 from reports.analysis import Answer, answers
+from reports.tables import in_thousandths
 
 ABSENT = "–"
 AT = 4
@@ -192,8 +193,8 @@ def _tukey(results: Results, answered: Answer, first: str, second: str) -> str:
     shown = "a" if lower > 0 or upper < 0 else "no"
     return (
         f"{second} less {first} {sign * pair.delta:+.3g} [{lower:+.3g}, {upper:+.3g}], "
-        f"p {pair.p_adjusted:.3f}: {shown} difference is shown (descriptive: all pairs of "
-        f"{len(scores)} cells, Tukey, {pair.seeds} shared seeds)"
+        f"p {in_thousandths(pair.p_adjusted)}: {shown} difference is shown (descriptive: all pairs "
+        f"of {len(scores)} cells, Tukey, {pair.seeds} shared seeds)"
     )
 
 

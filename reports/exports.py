@@ -51,8 +51,8 @@ def latex(name: str, table: pd.DataFrame) -> str:
     rows = [[_latex(cell) for cell in row] for row in table.itertuples(index=False)]
     columns = "".join("r" if right else "l" for right in _numbers(table))
     lines = [" & ".join(line) + r" \\" for line in (header, *rows)]
-    # After the end of a row LaTeX reads a bracket as an argument.
-    lines = ["{}" * line.startswith("[") + line for line in lines]
+    # After the end of a row LaTeX reads a bracket as an argument, and a star as its own.
+    lines = ["{}" * line.startswith(("[", "*")) + line for line in lines]
     return "\n".join(
         [
             "% \\usepackage{booktabs}",

@@ -14,7 +14,7 @@ from harness.statistics.best import candidates
 from harness.statistics.descriptive import probability_of_improvement
 from harness.statistics.factors import crossing, effects
 from harness.statistics.families import all_pairs, expected_best
-from harness.statistics.linear import Combination, FTest
+from harness.statistics.linear import Combination, FTest, adjusted_means
 from harness.statistics.pareto import dominated_by
 from harness.statistics.trends import trend
 from reports.analysis import need
@@ -62,7 +62,7 @@ def _pairs(results: Results, endpoint: str, alpha: float) -> Rows:
 def _best(results: Results, endpoint: str, alpha: float) -> Rows:
     scores = scores_of(results, endpoint)
     _few_enough(len(scores))
-    places = places_of(results, scores)
+    places, means = places_of(results, scores), adjusted_means(scores)
     higher = results.higher_is_better(endpoint)
     for candidate in candidates(scores, higher_is_better=higher, alpha=alpha):
         cell = candidate.design
@@ -71,7 +71,7 @@ def _best(results: Results, endpoint: str, alpha: float) -> Rows:
             {
                 "cell": cell,
                 "axis": places.get(cell, math.nan),
-                "mean": float(np.mean(list(scores[cell].values()))),
+                "mean": means[cell],
                 "level": 1 - alpha,
                 **{
                     name: getattr(candidate, name)
@@ -130,10 +130,12 @@ def _contrast(contrast: Combination) -> Row:
 
 
 def _pareto(results: Results, endpoint: str, alpha: float) -> Rows:
-    runs = results.runs.assign(score=results.values(endpoint))
-    done = runs[runs["status"] == "done"]
+    roles = results.runs["role"].unique()
+    score = adjusted_means(
+        {cell: own for role in roles for cell, own in scores_of(results, endpoint, role).items()}
+    )
+    done = results.runs[results.runs["status"] == "done"]
     means = done.groupby("cell", sort=False)
-    score = {str(cell): float(value) for cell, value in means["score"].mean().items()}
     for name, column in COSTS.items():
         if column not in done:
             continue
@@ -199,8 +201,8 @@ def rankings_between(results: Results, other: Results, endpoints: Sequence[str])
 def goodness_of(results: Results, endpoint: str) -> dict[str, float]:
     """Gives compared cell -> its mean score, with its sign changed where lower is better."""
     sign = 1 if results.higher_is_better(endpoint) else -1
-    scores = scores_of(results, endpoint)
-    return {cell: sign * float(np.mean(list(own.values()))) for cell, own in scores.items()}
+    means = adjusted_means(scores_of(results, endpoint))
+    return {cell: sign * mean for cell, mean in means.items()}
 
 
 def _agreement(agreement: Agreement) -> Row:

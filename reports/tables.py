@@ -17,6 +17,8 @@ from harness.statistics.blocked import Contrast
 from reports.analysis import Answer
 from reports.drawing import counted, in_words
 
+NOT_KNOWN = pd.Series(dtype=float)
+"""A column that a table of before does not have."""
 Row = dict[str, str | float]
 """Column -> its value in one row."""
 COSTS = {
@@ -27,7 +29,7 @@ ONCE = ("tuning_trials", "tuning_seconds")
 """Spent for a cell as a whole, not for each of its seeds."""
 LEDGER = (
     "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
-    "peak_mib", "parameters", "trainable", "flops_per_sample", "forward_flops",
+    "peak_mib", "energy_joules", "parameters", "trainable", "flops_per_sample", "forward_flops",
 )  # fmt: skip
 
 
@@ -117,11 +119,13 @@ def ledger(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell, group in runs.groupby("cell", sort=False):
         done = group[group["status"] == "done"]
-        means = {name: done[f"ledger.{name}"].mean() for name in LEDGER}
+        means = {name: done.get(f"ledger.{name}", NOT_KNOWN).mean() for name in LEDGER}
         sums = {"attempts": group["ledger.attempts"].sum()}
         sums |= {name: group[f"ledger.{name}"].max() for name in ONCE}
         rows.append({"cell": cell, "runs": len(done)} | means | sums)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    measured = table["energy_joules"].notna().any()  # most machines do not tell it
+    return table if measured else table.drop(columns="energy_joules")
 
 
 def scores(results: Results) -> pd.DataFrame:
@@ -221,8 +225,9 @@ def _share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def in_thousandths(p: float) -> str:
+    """A p-value: what rounds to nothing is said to be below .001."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 JOINED = {
@@ -233,8 +238,8 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "share": _share,
     "lower_bound": _share,
     "chance": _share,
-    "p_adjusted": _p,
-    "f_p": _p,
+    "p_adjusted": in_thousandths,
+    "f_p": in_thousandths,
     "seed": str,
 }
 HEADINGS = {

@@ -22,6 +22,7 @@ from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.read import Read
+from architectures.stacks.image_from import as_far_up, kept_layers
 from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, stream_facts
 
 Kind = Literal["add", "scaled_add", "interpolate", "gated", "none"]
@@ -134,12 +135,8 @@ class BridgeTower(TwoStreams):
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         """Its `layers` are what the fusion layers read, in the order of `Reads.places`."""
         states = super().encode_image(image_BCHW)
-        outputs = dict(enumerate(states.layers))
-        if self.config.image_inputs == "normed":
-            norm, last = self.image.vit.norm, len(outputs) - 1
-            outputs = {j: norm(outputs[j]) for j in self.reads.image if j != last}
-            outputs[last] = states.distinct_UPD
-        return dataclasses.replace(states, layers=tuple(outputs[j] for j in self.reads.image))
+        normed = self.config.image_inputs == "normed"
+        return kept_layers(self.image, states, self.reads.image, normed=normed)
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
@@ -233,17 +230,12 @@ def reads(config: BridgeConfig, backbone: Backbone) -> Reads:
     if wrong:
         raise SettingError(f"bridge: {wrong}")
     places = (0, *above) if count else ()
-    text = [depth - count + i if depth >= count else _beside(i, count, depth) for i in places]
+    text = [depth - count + i if depth >= count else as_far_up(i, count, depth) for i in places]
     text = text if bridged else [max(depth - 1, 0) for _ in places]
     text = _checked("text_reads", config.text_reads, text, depth)
-    image = [_beside(j, depth, blocks) if bridged else blocks - 1 for j in text]
+    image = [as_far_up(j, depth, blocks) if bridged else blocks - 1 for j in text]
     image = _checked("image_reads", config.image_reads, image, blocks)
     return Reads(places=places, text=tuple(text), image=tuple(image))
-
-
-def _beside(place: int, count: int, there: int) -> int:
-    """Returns the layer, of `there`, that is about as far up as layer `place` of `count`."""
-    return max((2 * (place + 1) * there + count) // (2 * count), 1) - 1
 
 
 def _checked(

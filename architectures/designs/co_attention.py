@@ -3,7 +3,9 @@
 METER's co-attention (Dou et al. 2022; zdou0830/METER) by default: a projection and a type row for
 each modality, once, then six layers a stream, in parallel, without a weight in common. `order`,
 `tied` and `pooled` turn it into LXMERT's cross layers (Tan and Bansal 2019; airsplay/lxmert) and
-ViLBERT's blocks (Lu et al. 2019, as e-bug/volta writes them).
+ViLBERT's blocks (Lu et al. 2019, as e-bug/volta writes them). `affinity` makes one score matrix of
+both directions, as GLIP's and Grounding DINO's fusion layers do (Li et al. 2022; Liu et al. 2023),
+which stand before the layers of each modality; theirs are pre-norm, with a layer scale of 1e-4.
 
 Otherwise than in LXMERT, whose embeddings are declared with padding_idx 0, the rows of [PAD], of
 position 0 and of type 0 learn here, as in every design.
@@ -43,6 +45,10 @@ class CoAttentionConfig(TwoStreamsConfig):
     tied: Literal["no", "cross", "all"] = "no"
     """Weights that both streams of a layer share: none, cross-attention and its norm (LXMERT), or
     all of them."""
+    affinity: Literal["own", "shared"] = "own"
+    """`own`: each stream asks by queries the other's keys. `shared`: one score matrix of both
+    streams' tokens is read both ways, by a softmax over each axis (GLIP, Grounding DINO); each
+    stream's queries are the keys that the other one reads. Values and outputs are own in both."""
     projections: bool = True
     """A linear map of each modality's tokens into the streams; needed where widths differ."""
 
@@ -65,9 +71,12 @@ class CoAttention(TwoStreams):
             text, image = self.text_fusion[place], self.image_fusion[place]
             assert isinstance(text, Layer) and isinstance(image, Layer)
             if config.tied == "all":
-                self.image_fusion[place] = text
+                self.image_fusion[place] = image = text
             elif config.tied == "cross" and text.crosses:
                 image.cross_attention, image.cross_norm = text.cross_attention, text.cross_norm
+            if config.affinity == "shared" and text.crosses:
+                text.cross_attention.key = image.cross_attention.query
+                image.cross_attention.key = text.cross_attention.query
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
@@ -78,6 +87,14 @@ class CoAttention(TwoStreams):
             raise SettingError(
                 f"{cls.name}: with tied 'all' the image stream has the layers of fusion_from; "
                 "leave image_fusion_from out"
+            )
+        if config.affinity == "shared" and (
+            config.order == "meter" or config.update == "sequential"
+        ):
+            raise SettingError(
+                f"{cls.name}: affinity 'shared' compares the tokens that both streams are given; "
+                "set order to 'lxmert' or 'vilbert', where cross-attention comes first, and update "
+                "to 'parallel'"
             )
         return stream_facts(cls.name, config, backbone)
 

@@ -18,7 +18,14 @@ from architectures.backbone import Backbone, TextName
 from architectures.contract import DesignConfig, Facts
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Embeddings, Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
+from architectures.stacks.one_way import (
+    OneWay,
+    OneWayConfig,
+    fusion_layers,
+    fusion_reads,
+    no_decoder,
+    no_images,
+)
 from architectures.stacks.towers import image_layers, itc_reads, stack_slots
 from architectures.weights.from_transformers import check_sizes
 from architectures.weights.slots import Rule, choose, named
@@ -85,6 +92,7 @@ class DistilbertFusion(OneWay):
             no_decoder=no_decoder(config),
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
+            fusion_reads=fusion_reads(cls.name, config, backbone, m),
             text_layers=k,
             fusion_layers=m,
             image_layers=image_layers(cls.name, config, backbone),

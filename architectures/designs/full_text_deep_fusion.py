@@ -18,7 +18,14 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
 from architectures.layers.blocks import Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
+from architectures.stacks.one_way import (
+    OneWay,
+    OneWayConfig,
+    fusion_layers,
+    fusion_reads,
+    no_decoder,
+    no_images,
+)
 from architectures.stacks.towers import (
     image_layers,
     itc_reads,
@@ -67,6 +74,7 @@ class FullTextDeepFusion(OneWay):
             no_decoder=no_decoder(config),
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
+            fusion_reads=fusion_reads(cls.name, config, backbone, m),
             text_layers=k,
             fusion_layers=m,
             image_layers=image_layers(cls.name, config, backbone),

@@ -4,12 +4,17 @@ Over towers it is METER's merged variant (Dou et al. 2022; described, never rele
 and a type row for each modality, then twelve fresh layers, two poolers. Over patches it is
 VisualBERT (Li et al. 2019) with a patch for a region: image tokens go through the norm of the word
 embeddings, and BERT's own layers read both.
+
+`tied` says what words and image tokens share of a layer: everything, attention (as in VLMo, Bao et
+al. 2022, and Ernie 4.5 VL's experts), or the softmax alone (Mixture-of-Transformers, Liang et al.
+2024). A layer then has two halves, which start from one pretrained layer.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
@@ -19,8 +24,9 @@ from torch import Tensor, nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.blocks import Layer, Pooler, with_first
-from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone
+from architectures.layers.blocks import Layer, Pooler, text_read, with_first
+from architectures.layers.read import Read
+from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone, walk_halves
 from architectures.stacks.towers import (
     ONE_SOFTMAX,
     TowersConfig,
@@ -50,6 +56,10 @@ class MergedAttentionConfig(TowersConfig):
     fusion_from: Rule | None = None
     """Pretrained text layers that the joint layers start from; None: `random` over towers, `first`
     over patches."""
+    tied: Literal["all", "mlp", "none"] = "all"
+    """Weights that words and image tokens share in a joint layer: `all` of them; `mlp` is each
+    one's own, with its norm, and attention shared; `none`: one softmax over both is all that is
+    left in common."""
     projections: bool = True
     """A linear map into the joint stack, of image tokens and, over towers, of text tokens."""
     type_embeddings: bool = True
@@ -73,14 +83,18 @@ class MergedAttention(TwoTowers):
 
     def __init__(self, config: MergedAttentionConfig, backbone: Backbone, vocabulary: int) -> None:
         facts = self.facts(config, backbone)
-        own = facts.text_layers if config.over == "towers" else facts.fusion_layers
-        layers = nn.ModuleList(Layer(backbone) for _ in range(own))
-        super().__init__(config, backbone, vocabulary, layers=layers)
-        self.over_patches = config.over == "patches"
         width, joint = backbone.text_width, facts.fusion_layers
-        self.fusion = nn.ModuleList(
-            Layer(backbone) for _ in range(0 if self.over_patches else joint)
-        )
+        reads = None if config.tied == "all" else width
+        stack = nn.ModuleList(Layer(backbone, reads=reads, joint=True) for _ in range(joint))
+        own = nn.ModuleList(Layer(backbone) for _ in range(facts.text_layers))
+        over_patches = config.over == "patches"
+        super().__init__(config, backbone, vocabulary, layers=stack if over_patches else own)
+        self.over_patches = over_patches
+        self.fusion = nn.ModuleList() if over_patches else stack
+        self.image_halves = ""
+        if config.tied != "all":
+            self.image_halves = "image_layers" if over_patches else "image_fusion"
+            setattr(self, self.image_halves, _image_halves(config, backbone, stack))
         self.text_projection: nn.Module = nn.Identity()
         self.image_projection: nn.Module = nn.Identity()
         if joint and config.projections:
@@ -102,6 +116,11 @@ class MergedAttention(TwoTowers):
         joint = backbone.text_layers if count is None else count
         if joint and not config.projections:
             project_needed(cls.name, backbone)
+        if config.tied != "all" and not _pools_both(config):
+            raise SettingError(
+                f"merged_attention: with tied {config.tied!r} image tokens have a half of the last "
+                "layer, which nothing would read; set pooled to 'both'"
+            )
         if config.over == "patches":
             return _facts_over_patches(config, joint, width)
         if config.separate_passes:
@@ -126,7 +145,8 @@ class MergedAttention(TwoTowers):
         if not self.config.separate_passes:
             return states
         return dataclasses.replace(
-            states, pooled=lambda: walk_alone(self._stack(), self._patches(states.distinct_UPD))
+            states,
+            pooled=lambda: walk_alone(self._alone("image"), self._patches(states.distinct_UPD)),
         )
 
     def encode_text(
@@ -137,7 +157,7 @@ class MergedAttention(TwoTowers):
         if not self.config.separate_passes:
             return text
         return dataclasses.replace(
-            text, pooled=lambda: walk_alone(self._stack(), text.tokens_TD, text.layout)
+            text, pooled=lambda: walk_alone(self._alone("text"), text.tokens_TD, text.layout)
         )
 
     def fuse(
@@ -153,15 +173,24 @@ class MergedAttention(TwoTowers):
         if not stack:
             raise self.cannot_fuse()
         joint = Joint(text.layout, image.distinct_UPD.shape[1])
-        image_BPD = image.by_row(self._patches(image.distinct_UPD))
-        x_TD = joint.join(self._words(text.tokens_TD), image_BPD)
         keep = keepers(keep_attention, stack, joint.length)
         at_BR = with_first(read_at_BR)
-        if at_BR is None or not _pools_both(self.config):
+        image_UPD, text_TD = self._patches(image.distinct_UPD), self._words(text.tokens_TD)
+        if self.image_halves:
+            pictures, halves = Read.of_image(image, image_UPD), self._image_stack().values()
+            x_TD, image_BPD = walk_halves(
+                stack, halves, text_TD, text.layout, pictures, at_BR, keep
+            )
+            text_BRD, first_BD = text_read(x_TD, text.layout, at_BR)
+            out_BPD = image_BPD if at_BR is None else None
+            class_BD: Tensor | None = image_BPD[:, 0]
+        elif at_BR is None or not _pools_both(self.config):
+            x_TD = joint.join(text_TD, image.by_row(image_UPD))
             x_TD = walk(stack, x_TD, joint.layout, at_BR, keep)
             text_BRD, first_BD, out_BPD = joint.read(x_TD, at_BR)
             class_BD = None if out_BPD is None else out_BPD[:, 0]
         else:  # the class token too
+            x_TD = joint.join(text_TD, image.by_row(image_UPD))
             class_B1 = torch.full_like(at_BR[:, :1], joint.length)
             x_TD = walk(stack, x_TD, joint.layout, torch.cat([at_BR, class_B1], dim=1), keep)
             x_BRD = x_TD.view(len(at_BR), -1, x_TD.shape[-1])
@@ -179,7 +208,7 @@ class MergedAttention(TwoTowers):
     def image_pass(self) -> tuple[str, ...]:
         if not self.over_patches:
             return super().image_pass()
-        return tuple(self._stack()) if self.config.separate_passes else ()
+        return tuple(self._alone("image")) if self.config.separate_passes else ()
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
@@ -187,8 +216,11 @@ class MergedAttention(TwoTowers):
         facts, over_patches = cls.facts(config, backbone), config.over == "patches"
         rule = config.fusion_from or ("first" if over_patches else "random")
         sources = choose(rule, facts.fusion_layers, backbone.text_layers, "fusion_from")
-        own = stack_slots(facts.text_layers)
-        return {**own, **named("layers" if over_patches else "fusion", sources)}
+        slots = {**stack_slots(facts.text_layers)}
+        slots |= named("layers" if over_patches else "fusion", sources)
+        if config.tied != "all":
+            slots |= named("image_layers" if over_patches else "image_fusion", sources)
+        return slots
 
     def new_parts(self) -> frozenset[str]:
         table = self.slots(self.config, self.backbone)
@@ -196,9 +228,21 @@ class MergedAttention(TwoTowers):
         parts = ("types", "text_projection", "image_projection", "pooler", "image_pooler")
         return frozenset({*fresh, *(f"{part}." for part in parts)})
 
-    def _stack(self) -> dict[str, Step]:
-        name, layers = ("layers", self.layers) if self.over_patches else ("fusion", self.fusion)
-        return {f"{name}.{j}": layer for j, layer in enumerate(layers)}
+    def _stack(self) -> dict[str, Layer]:
+        """Returns the joint layers by name; where a layer has halves, that for words."""
+        return self._named("layers" if self.over_patches else "fusion")
+
+    def _image_stack(self) -> dict[str, Layer]:
+        return self._named(self.image_halves) if self.image_halves else self._stack()
+
+    def _named(self, stack: str) -> dict[str, Layer]:
+        layers = cast(Iterable[Layer], getattr(self, stack))
+        return {f"{stack}.{j}": layer for j, layer in enumerate(layers)}
+
+    def _alone(self, modality: Literal["text", "image"]) -> dict[str, Step]:
+        """Returns the layers as one modality goes through them by itself."""
+        stack = self._image_stack() if modality == "image" else self._stack()
+        return {name: functools.partial(layer, alone=True) for name, layer in stack.items()}
 
     def _words(self, text_TD: Tensor) -> Tensor:
         return self._typed("text", self.text_projection(text_TD))
@@ -221,6 +265,19 @@ class MergedAttention(TwoTowers):
             return text_BD
         image_BD = image_BD if self.image_pooler is None else self.image_pooler(image_BD)
         return torch.cat([text_BD, image_BD], dim=-1)
+
+
+def _image_halves(
+    config: MergedAttentionConfig, backbone: Backbone, stack: nn.ModuleList
+) -> nn.ModuleList:
+    """Makes the half for image tokens of every layer of a stack, whose own are those for words."""
+    halves = nn.ModuleList()
+    for of_text in cast(Iterable[Layer], stack):
+        half = Layer(backbone, reads=backbone.text_width, joint=True)
+        if config.tied == "mlp":
+            half.self_attention, half.self_norm = of_text.self_attention, of_text.self_norm
+        halves.append(half)
+    return halves
 
 
 def _pools_both(config: MergedAttentionConfig) -> bool:

@@ -20,7 +20,14 @@ from architectures.contract import DesignConfig, Facts, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer
 from architectures.layout import Layout
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
+from architectures.stacks.one_way import (
+    OneWay,
+    OneWayConfig,
+    fusion_layers,
+    fusion_reads,
+    no_decoder,
+    no_images,
+)
 from architectures.stacks.towers import image_layers, itc_reads, not_causal, stack_slots
 
 
@@ -62,6 +69,7 @@ class SharedStack(OneWay):
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=True,
+            fusion_reads=fusion_reads(cls.name, config, backbone, depth),
             text_layers=depth,
             fusion_layers=depth,
             image_layers=image_layers(cls.name, config, backbone),

@@ -16,7 +16,14 @@ from torch import nn
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts
 from architectures.layers.blocks import Layer
-from architectures.stacks.one_way import OneWay, OneWayConfig, fusion_layers, no_decoder, no_images
+from architectures.stacks.one_way import (
+    OneWay,
+    OneWayConfig,
+    fusion_layers,
+    fusion_reads,
+    no_decoder,
+    no_images,
+)
 from architectures.stacks.towers import image_layers, itc_reads, not_causal, text_layers
 from architectures.weights.slots import Rule, choose, named
 
@@ -59,6 +66,7 @@ class SplitBert(OneWay):
             no_decoder=no_decoder(config),
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
+            fusion_reads=fusion_reads(cls.name, config, backbone, n - k),
             text_layers=k,
             fusion_layers=n - k,
             image_layers=image_layers(cls.name, config, backbone),

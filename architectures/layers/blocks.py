@@ -44,6 +44,11 @@ class Attention(nn.Module):
         self.value = nn.Linear(reads, width)
         self.output = nn.Linear(width, width)
 
+    @property
+    def maps(self) -> tuple[nn.Linear, nn.Linear]:
+        """What makes keys and values."""
+        return self.key, self.value
+
     def forward(
         self,
         asking_TD: Tensor,
@@ -55,7 +60,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attends: flat tokens (T, D), which stand where `asking` says, read `read` -> (T, D).
 
-        beside: what is read under the same softmax, by the same maps
+        beside: what is read under the same softmax, by the same maps or by its own
         keep: receives the probabilities (B, H, Q, K), before dropout; they are part of the autograd
             graph, so gradients with respect to them can be taken
         """
@@ -63,9 +68,12 @@ class Attention(nn.Module):
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
         bias = read.bias_B11K
         if beside is not None:
-            other_k, other_v = (beside.heads(part, self.heads) for part in (self.key, self.value))
-            k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
+            other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
             bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
+            if beside.bias_B11K is not None:
+                other_bias = F.pad(beside.bias_B11K, (k.shape[2], 0))
+                bias = other_bias if bias is None else bias + other_bias
+            k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
             bias = later_QK if bias is None else bias + later_QK
@@ -198,6 +206,7 @@ class Layer(nn.Module):
         read_at_BR: Tensor | None = None,
         keep: list[Tensor] | None = None,
         alone: bool = False,
+        own: Read | None = None,
         spread: Callable[[Tensor], tuple[Tensor, Layout]] | None = None,
         inside: CrossingInside | None = None,
     ) -> Tensor:
@@ -209,6 +218,8 @@ class Layer(nn.Module):
         keep: a list that receives the probabilities (B, H, Q, K) of cross-attention, of a layer
             without it those of self-attention (`WordsToImage` keeps their part of the image)
         alone: leave cross-attention out, of a layer that text also goes through by itself
+        own: what self-attention reads of the tokens themselves, of a post-norm layer, where another
+            layer reads them too
         spread: where self-attention runs once per different image, called before the next step:
             flat tokens of these -> of every row, with their layout
         inside: cross-attention that joins self-attention before its residual
@@ -226,7 +237,7 @@ class Layer(nn.Module):
             norm: nn.Module = getattr(self, NORMS[step])
             h_TD = norm(x_TD) if self.pre_norm else x_TD
             if step == "self":
-                own = Read(states=h_TD, layout=layout)
+                own = own or Read(states=h_TD, layout=layout)
                 if read_at_BR is not None:
                     x_TD, asking = layout.at(x_TD, read_at_BR)
                     h_TD = layout.at(h_TD, read_at_BR)[0] if self.pre_norm else x_TD

@@ -33,7 +33,11 @@ class Read:
     by_row: Callable[[Tensor], Tensor] | None = None
     """Without a layout: keys or values of each image (U, ...) -> of each row (B, ...)."""
     projected: dict[object, Tensor] = dataclasses.field(default_factory=dict)
-    """Keys and values of each image that were computed before, by the linear layer that did."""
+    """Keys and values that were computed before, by the linear layer that did: of each image, and
+    of all tokens that have `maps`."""
+    maps: tuple[nn.Linear, nn.Linear] | None = None
+    """What makes keys and values of these tokens, where they stand beside others under one softmax
+    (`Attention.maps`); None: the maps of the attention that reads them."""
 
     @classmethod
     def of_image(cls, image: ImageStates, tokens_UPE: Tensor | None = None) -> Read:
@@ -58,7 +62,10 @@ class Read:
     def heads(self, part: nn.Linear, count: int) -> Tensor:
         """Returns the keys or values (B, H, K, d) that `part` computes of the tokens."""
         if self.layout is not None:
-            return self.layout.heads(part(self.states), count)
+            kept = {} if self.maps is None else self.projected
+            if part not in kept:
+                kept[part] = self.layout.heads(part(self.states), count)
+            return kept[part]
         if self.by_row is None:
             return heads_of(part(self.states), count)
         projected = self.projected.get(part)

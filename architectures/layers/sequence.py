@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from architectures.layers.attention import WordsToImage
-from architectures.layers.blocks import text_read
+from architectures.layers.blocks import Layer, text_read
+from architectures.layers.read import Read
 from architectures.layout import Layout
 
 Step = Callable[..., Tensor]
@@ -79,6 +80,45 @@ def walk(
         read_at_BR = at_BR if name == last else None
         x_TD = layer(x_TD, layout, read_at_BR=read_at_BR, keep=keep.get(name))
     return x_TD
+
+
+def walk_halves(
+    stack: Mapping[str, Layer],
+    image_stack: Iterable[Layer],
+    text_TD: Tensor,
+    layout: Layout,
+    pictures: Read,
+    at_BR: Tensor | None,
+    keep: Mapping[str, list[Tensor]] = NOTHING,
+) -> tuple[Tensor, Tensor]:
+    """Walks words and image tokens through a stack that has a half for each, lowest layer first.
+
+    Each half computes its own tokens, which read all tokens of both under one softmax; keys and
+    values are made by the half whose tokens they are of.
+
+    stack: name of a layer -> its half for words
+    image_stack: the halves for image tokens
+    text_TD, layout: flat words
+    pictures: image tokens, of `Read.of_image`
+    at_BR: words that the last layer computes, and of the image the class token; None: all
+    keep: name of a layer -> a list that receives the attention probabilities of words
+    Returns flat words (T, D) and image tokens (B, P, D), with `at_BR` (B * R, D) and (B, 1, D).
+    """
+    image_BPD = pictures.rows(pictures.states)
+    rows, tokens, _ = image_BPD.shape
+    image_TD, image_layout = image_BPD.flatten(0, 1), Layout.full(rows, tokens, image_BPD.device)
+    first_B1 = torch.zeros(rows, 1, dtype=torch.int64, device=image_BPD.device)
+    last = list(stack)[-1]
+    for (name, of_text), of_image in zip(stack.items(), image_stack, strict=True):
+        text_at, image_at = (at_BR, first_B1) if at_BR is not None and name == last else (None,) * 2
+        words = Read(states=text_TD, layout=layout, maps=of_text.self_attention.maps)
+        pictures = dataclasses.replace(pictures, maps=of_image.self_attention.maps)
+        text_TD = of_text(
+            text_TD, layout, pictures, own=words, read_at_BR=text_at, keep=keep.get(name)
+        )
+        image_TD = of_image(image_TD, image_layout, words, own=pictures, read_at_BR=image_at)
+        pictures = Read(states=image_TD, layout=image_layout)
+    return text_TD, image_TD.unflatten(0, (rows, -1))
 
 
 def walk_alone(stack: Mapping[str, Step], x: Tensor, layout: Layout | None = None) -> Tensor:

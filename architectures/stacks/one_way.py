@@ -7,9 +7,8 @@ are of text alone, which fuse, and where their weights come from.
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self, cast
 
 import torch
@@ -23,11 +22,22 @@ from architectures.layers.attention import WordsToImage
 from architectures.layers.blocks import Layer, Pooler, Step, text_read, with_first
 from architectures.layers.read import Read
 from architectures.stacks.answer_decoder import AnswerDecoder
-from architectures.stacks.towers import ONE_SOFTMAX, TowersConfig, TwoTowers, Types
+from architectures.stacks.image_from import (
+    ImageFromConfig,
+    SideBySide,
+    blocks_read,
+    encoded,
+    reads_in_words,
+    tokens_read,
+)
+from architectures.stacks.towers import ONE_SOFTMAX, TwoTowers, Types, image_layers
 from architectures.weights.slots import FRESH
 
+NEW = ("types.", "pooler.", "image_projection.", "image_blocks.")
+"""Parts, besides layers, that no pretrained model has."""
 
-class OneWayConfig(TowersConfig):
+
+class OneWayConfig(ImageFromConfig):
     """OneWayConfig says how text reads the image."""
 
     cross_every: Annotated[int, Field(ge=1)] = 1
@@ -59,6 +69,17 @@ def fusion_layers(config: OneWayConfig, backbone: Backbone, count: int) -> list[
     ]
 
 
+def blocks_of(name: str, config: OneWayConfig, backbone: Backbone, count: int) -> tuple[int, ...]:
+    """Returns the image blocks that `count` fusion layers read, as `blocks_read` does."""
+    readers = len(range(0, count, config.cross_every))
+    return blocks_read(name, config, image_layers(name, config, backbone), readers)
+
+
+def fusion_reads(name: str, config: OneWayConfig, backbone: Backbone, count: int) -> str:
+    """Says what `count` fusion layers read of the image tower, for `Facts.fusion_reads`."""
+    return reads_in_words(config, blocks_of(name, config, backbone, count))
+
+
 def no_images(name: str, config: OneWayConfig) -> str:
     """Says why text is not fused with several images; empty: it is. Raises `SettingError` where
     words would read nothing at all.
@@ -82,9 +103,9 @@ def no_decoder(config: OneWayConfig) -> str:
 class OneWay(TwoTowers, ABC):
     """Text states read image tokens in the layers of `fusion_stack`.
 
-    Roles: those of `TwoTowers`, `types`, `pooler`, `image_projection`, and the fusion layers as the
-    design names them; for several images (`for_images`) layer `layers.j` is `layers.j.i` of image
-    i.
+    Roles: those of `TwoTowers`, `types`, `pooler`, `image_projection`, `image_blocks` (of
+    `image_concat`), and the fusion layers as the design names them; for several images
+    (`for_images`) layer `layers.j` is `layers.j.i` of image i.
     """
 
     config: OneWayConfig
@@ -95,13 +116,21 @@ class OneWay(TwoTowers, ABC):
         self, config: OneWayConfig, backbone: Backbone, vocabulary: int, *, layers: nn.ModuleList
     ) -> None:
         super().__init__(config, backbone, vocabulary, layers=layers)
-        fuses = self.facts(config, backbone).can_fuse
+        facts = self.facts(config, backbone)
+        fuses = facts.can_fuse
+        self.blocks = blocks_of(self.name, config, backbone, facts.fusion_layers)
         text, image = backbone.text_width, backbone.image_width
         self.types = Types(text, image) if fuses and config.type_embeddings else None
         self.pooler = Pooler(text) if fuses and config.pooler else None
         self.image_projection = None
         if fuses and config.attention == "joint" and image != text:
             self.image_projection = nn.Linear(image, text)
+        concat = fuses and config.image_concat
+        self.image_blocks = SideBySide(len(self.blocks), image) if concat else None
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        """Its `layers` are what fusion reads, where that is not the last block."""
+        return encoded(self.image, image_BCHW, self.config, self.blocks)
 
     @abstractmethod
     def fusion_stack(self) -> Sequence[tuple[str, Layer]]:
@@ -132,17 +161,9 @@ class OneWay(TwoTowers, ABC):
         stack = self.fusion_stack()
         if not stack:
             raise self.cannot_fuse()
-        x_TD, layout, tokens_UPE = text.tokens_TD, text.layout, None
-        if self.types is not None:
-            x_TD = x_TD + self.types.text_D
-            tokens_UPE = image.distinct_UPD + self.types.image_D
-        if self.image_projection is not None:
-            tokens_UPE = self.image_projection(
-                image.distinct_UPD if tokens_UPE is None else tokens_UPE
-            )
-        turns = itertools.cycle(
-            Read.of_image(each, tokens_UPE) for each in self._of_each_place(image)
-        )
+        x_TD, layout = text.tokens_TD, text.layout
+        x_TD = x_TD if self.types is None else x_TD + self.types.text_D
+        turns = self._turns(image)
         at_BR = with_first(read_at_BR)
         attention: dict[str, Tensor] = {}
         for name, layer in stack:
@@ -156,6 +177,20 @@ class OneWay(TwoTowers, ABC):
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)
         pooled_BD = first_BD if self.pooler is None else self.pooler(first_BD)
         return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=pooled_BD, attention=attention)
+
+    def _turns(self, image: ImageStates) -> Iterator[Read]:
+        """Yields what each layer that crosses reads, lowest first; of several images one after
+        another in each of the blocks that are read.
+        """
+        readers = sum(layer.crosses for _, layer in self.fusion_stack()) // self.images
+        places = self._of_each_place(image)
+        brought = dict[int, Tensor]()  # by tensor: what several layers read is computed once
+        for tokens_UPE in tokens_read(image, readers, self.image_blocks):
+            if id(tokens_UPE) not in brought:
+                x_UPE = tokens_UPE if self.types is None else tokens_UPE + self.types.image_D
+                projection = self.image_projection
+                brought[id(tokens_UPE)] = x_UPE if projection is None else projection(x_UPE)
+            yield from (Read.of_image(each, brought[id(tokens_UPE)]) for each in places)
 
     def _of_each_place(self, image: ImageStates) -> list[ImageStates]:
         """Returns the images that stand first for their row of text, then the second ones, ..."""
@@ -195,7 +230,7 @@ class OneWay(TwoTowers, ABC):
         )
         table = self.slots(self.config, self.backbone)
         fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
-        return frozenset({*crossing, *fresh, "types.", "pooler.", "image_projection."})
+        return frozenset({*crossing, *fresh, *NEW})
 
 
 def _of_images(layer: Layer, count: int) -> nn.ModuleList:

@@ -81,7 +81,7 @@ def text_tensors(source: str, allow: Collection[str] = ()) -> dict[str, Tensor]:
 OTHER_PARTS = (
     "image.", "heads.itc.", "heads.itm.", "types.", "pooler.", "image_pooler.", "text_projection.",
     "image_projection.", "text_fusion.", "image_fusion.", "text_bridges.", "image_bridges.",
-    "queries.",
+    "queries.", "image_layers.", "image_blocks.",
 )  # fmt: skip
 """Beginnings of roles that are parts of a published model, but not of its text encoder."""
 

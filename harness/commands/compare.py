@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import JsonValue
 
-from harness.commands.options import OUTPUTS, Outputs, app, plain_errors
+from harness.commands.options import OUTPUTS, Outputs, app, note_read, plain_errors
 from harness.words import visible
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def _studies(outputs: Path, places: list[Place]) -> None:
     results = [load(outputs, place.study) for place in places]
     specs = [dict(each.study.settings) for each in results]
     _show_specs(spec_differences(*specs), [place.name for place in places])
+    for each in results:
+        note_read(outputs, each)
     show_agreement(*results)
 
 
@@ -111,11 +113,14 @@ def _variants(outputs: Path, places: list[Place], every: bool) -> None:
         side_of_cell(each, place.cell, _spec_of_cell(outputs, each, place.cell))
         for each, place in zip(results, places, strict=True)
     ]
-    if places[0].study == places[1].study:
+    if places[0] == places[1]:
+        lines = ["nothing to test: both are the same cell"]
+    elif places[0].study == places[1].study:
+        note_read(outputs, results[0])
         lines = verdict_lines(results[0], places[0].cell, places[1].cell)
     else:
         lines = ["descriptive: cells of two studies are not tested against each other"]
-    endpoints = [each.study.primary for each in results]
+    endpoints = [endpoint.score for each in results for endpoint in each.study.judged]
     _show(sides, [place.name for place in places], lines, endpoints, every)
 
 
@@ -235,8 +240,9 @@ def show_agreement(first: Results, second: Results) -> None:
     names = [first.study.name, second.study.name]
     shared = agreements(first, second)
     if not shared:
-        own = [each.study.primary for each in (first, second)]
-        console.print(f"\nTheir endpoints differ: {own[0]}, {own[1]}.")
+        own = [", ".join(e.score for e in each.study.judged) for each in (first, second)]
+        console.print()
+        say(visible(f"Their endpoints differ: {own[0]}; {own[1]}."))
     for agreement in shared:
         console.print()
         columns = ("cell", *names, *(f"verdict in {name}" for name in names))

@@ -86,7 +86,7 @@ def pilot_of(study: Study, cell: str, seeds: int | None) -> Study:
 
 def _show(results: Results, study: Study, *, outside: bool) -> None:
     from harness.commands.terminal import console, say, table
-    from harness.statistics.looks import level_of_look
+    from harness.planning.endpoints import level_of_first
     from reports.noise import detectable, spreads
 
     spread = spreads(results)
@@ -98,12 +98,13 @@ def _show(results: Results, study: Study, *, outside: bool) -> None:
         return
     table(spread.columns, _rounded(spread))
     compared = sum(cell.role == "compared" for cell in study.cells)
-    primary = spread.loc[spread["score"] == study.primary, "SD"]
-    sd = float(primary.iloc[0]) if len(primary) else None
-    of = "SDs" if sd is None else study.primary
+    first = study.judged[0].score
+    of_first = spread.loc[spread["score"] == first, "SD"]
+    sd = float(of_first.iloc[0]) if len(of_first) else None
+    of = "SDs" if sd is None else first
     console.print(f"\nSmallest difference from a control found with 80 % chance, in {of}:")
     sizes = sorted({2, 3, 5, compared} - {0, 1})
-    level = level_of_look(study.alpha, study.looks, compared)
+    level = level_of_first(study)
     table(*_titled(detectable(sizes, (3, 4, 5, 7, 10), alpha=level, sd=sd)))
     console.print()
     say(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,9 @@ from harness.words import visible
 
 if TYPE_CHECKING:
     from harness.lab import Lab
+    from harness.results.tables import Results
     from harness.study import Study
+    from reports.analysis import Answer
 
 
 app = typer.Typer(
@@ -127,6 +129,26 @@ def lab_of(outputs: Path, tracking: str | None) -> Lab:
     from harness.lab import Lab
 
     return Lab(outputs, tracking)
+
+
+def note_read(outputs: Path, results: Results, answered: Sequence[Answer] = ()) -> int:
+    """Notes that a study's verdicts are shown, by whatever command: seeds added for them are
+    another look. Returns how many seeds they rest on; where it cannot be noted, a line says so.
+
+    `answered`: the answers of the study where they are known already.
+    """
+    from harness.outputs.reads import note_read as note
+    from reports.analysis import answers
+
+    answered = answered or answers(results)
+    seeds = max(one.seeds for one in answered)
+    try:
+        note(outputs, results.study.name, seeds, {one.primary: one.kinds for one in answered})
+    except OSError as error:
+        name = results.study.name
+        line = f"that {name} was read cannot be noted: {error.filename}: {error.strerror}"
+        typer.secho(visible(line), fg=typer.colors.YELLOW, err=True)
+    return seeds
 
 
 def name_of(study: str) -> str:

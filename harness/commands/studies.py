@@ -13,7 +13,6 @@ from harness.commands.options import (
     Address,
     GpuShare,
     Local,
-    Open,
     Outputs,
     Set,
     StudyName,
@@ -21,7 +20,6 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
-    opened,
     plain_errors,
     study_of,
 )
@@ -29,9 +27,10 @@ from harness.scheduling.progress import working
 
 if TYPE_CHECKING:
     from harness.lab import Lab
-    from harness.outputs.tuning_records import CellChoice
+    from harness.outputs.files import State
     from harness.planning.plan import Plan
     from harness.results.tables import Results
+    from harness.study import Study
 
 
 @app.command()
@@ -56,7 +55,7 @@ def plan(
 
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
-        from harness.planning import checks
+        from harness.planning import budgets, checks, extension
         from harness.planning.freeze_notes import freeze_notes
         from harness.planning.matching import match_notes
         from harness.planning.prepare import notes_of, prepared
@@ -77,6 +76,9 @@ def plan(
                 *freeze_notes(planned, corpora),
                 *match_notes(planned.matched),
                 *checks.final_weights(planned),
+                *budgets.notes(planned, lab.outputs),
+                *extension.notes(planned.study, lab.outputs),
+                *extension.progress(planned, lab.outputs),
                 *checks.same_runs(planned),
                 *checks.left_over(planned, lab.outputs),
             ]
@@ -99,6 +101,11 @@ def run(
     ] = False,
     only: Annotated[str, typer.Option(help="Cells whose name fits a pattern, as `6+6`.")] = "",
     tuned: Annotated[bool, typer.Option("--tuned", help="With the settings tuning chose.")] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until every contrast is decided."),
+    ] = False,
+    at_most: Annotated[int, typer.Option(min=2, help="Seeds at which that ends.")] = 9,
     address: Address = None,
     gpu_share: GpuShare = 1.0,
     tracking: Tracking = None,
@@ -107,30 +114,39 @@ def run(
     """Run a study. The same command again skips what is done and goes on with the rest."""
     with plain_errors():
         from harness.commands import show
+        from harness.commands.until import run_until_decided
 
         lab = lab_of(outputs, tracking)
         planned = _planned(lab, study, set_, tuned)
-        states = lab.run(
-            planned.study,
-            tuned=tuned,
-            only=only,
-            local=local,
-            retry_failed=retry_failed,
-            address=address,
-            gpu_share=gpu_share,
-        )
+
+        def once(asked: Study) -> dict[str, State]:
+            return lab.run(
+                asked,
+                tuned=tuned,
+                only=only,
+                local=local,
+                retry_failed=retry_failed,
+                address=address,
+                gpu_share=gpu_share,
+            )
+
+        if until_decided:
+            asked = study_of(study, set_)
+            states = run_until_decided(lab, asked, planned.study, at_most, once, tuned=tuned)
+        else:
+            states = once(planned.study)
         failed = lab.failed_scores(states)
         again = [study]
         again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
         kept = ["--tracking", tracking] if tracking else []
         show.states(states, again, kept, lab.notes(planned.study.name), failed)
         with working("publishing the answer"):
-            _log_answer(lab, lab.results(planned.study.name))
+            log_answer(lab, lab.results(planned.study.name))
     if failed or any(state != "done" for state in states.values()):
         raise typer.Exit(1)
 
 
-def _log_answer(lab: Lab, results: Results, folder: Path | None = None) -> None:
+def log_answer(lab: Lab, results: Results, folder: Path | None = None) -> None:
     """Puts the answer on every endpoint, and the report where there is one, into the tracking
     store; a store that cannot be used costs a line."""
     from harness.outputs.files import TrackingError
@@ -193,17 +209,6 @@ def warm_start(
                 typer.echo(copied(folder, to / folder.name if len(folders) > 1 else to))
 
 
-def _tuning(lab: Lab, study: str) -> dict[str, CellChoice] | None:
-    """Returns what tuning chose; None, and a line, where its record is damaged."""
-    from harness.outputs.records import DamagedFile
-
-    try:
-        return lab.tuning(study)
-    except DamagedFile as error:
-        typer.secho(f"tuning is left out: {error}", fg=typer.colors.YELLOW, err=True)
-        return None
-
-
 @app.command()
 def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
     """Show how far every run of a study is."""
@@ -215,78 +220,3 @@ def status(study: StudyName, outputs: Outputs = OUTPUTS) -> None:
         with working(f"reading the runs of {name}"):
             states = states_of(outputs, name)
         show.status(states)
-
-
-def check_formats(formats: list[str]) -> None:
-    """Raises SettingError, with the nearest, for a format that tables are not written in."""
-    from architectures.frozen import nearest
-    from reports.exports import FORMATS
-
-    for name in formats:
-        if name not in FORMATS:
-            raise nearest(name, FORMATS, "format of --tables")
-
-
-@app.command()
-def report(
-    study: StudyName,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 where runs are not paired as they should be.")
-    ] = False,
-    require_learned: Annotated[
-        bool, typer.Option("--require-learned", help="Exit 1 where a fusion run is at chance.")
-    ] = False,
-    from_tracking: Annotated[
-        bool, typer.Option("--from-tracking", help="Read the tracking store, not the run folders.")
-    ] = False,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option("--tables", help="Tables also as `markdown` or `latex`; may be repeated."),
-    ] = None,
-    against: Annotated[
-        str, typer.Option(metavar="STUDY", help="Also compare the cells that another study has.")
-    ] = "",
-    open_: Open = False,
-    tracking: Tracking = None,
-    outputs: Outputs = OUTPUTS,
-) -> None:
-    """Write the report of a study: page, figures and tables; and print the answer."""
-    with plain_errors():
-        from harness.commands import show
-
-        check_formats(formats or [])
-
-        lab = lab_of(outputs, tracking)
-        name = name_of(study)
-        with working(f"reading the runs of {name}"):
-            results = lab.results(name, from_tracking=from_tracking)
-            other = lab.results(name_of(against), from_tracking=from_tracking) if against else None
-        with working(f"writing the report of {name}"):
-            from harness.results.links import links
-            from reports.build import build
-
-            written = build(
-                results,
-                lab.outputs / "reports" / name,
-                tuning=_tuning(lab, name),
-                formats=formats or (),
-                arrays=None if from_tracking else lab.predictions,
-                links={} if tracking else links(lab.outputs, name),
-            )
-        lab.note_read(
-            name,
-            max(answered.seeds for answered in written.answers),
-            {answered.primary: answered.kinds for answered in written.answers},
-        )
-        show.report(written, levels=require_learned)
-        if other:
-            from harness.commands.compare import show_agreement
-
-            show_agreement(results, other)
-        with working("publishing the answer"):
-            _log_answer(lab, results, written.folder)
-    if open_:
-        opened(written.page)
-    passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)
-    if written.not_drawn or not passed:
-        raise typer.Exit(1)

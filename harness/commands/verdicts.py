@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from harness.commands.options import (
     app,
     lab_of,
     name_of,
+    note_read,
     plain_errors,
 )
 from harness.scheduling.progress import working
@@ -67,6 +69,8 @@ def verdict(
             decided, share = decision(results), None
             if ledger:
                 decided, share = _shared(results, decided, ledger, alpha, questions)
+            if decided["endpoints"]:
+                note_read(lab.outputs, results)
         if as_json:
             typer.echo(json.dumps({**decided, "ledger": _fields(share)}, indent=1, allow_nan=False))
         else:
@@ -77,8 +81,9 @@ def verdict(
 def _shared(
     results: Results, decided: Decision, ledger: Path, alpha: float | None, questions: int | None
 ) -> tuple[Decision, Share | None]:
-    """Judges a study again at the share of a ledger. A broken one costs nothing and shows nothing:
-    it is asked when its runs are there."""
+    """Judges a study again at the share of a ledger, which pays for every look: with seeds added it
+    is a new question. A broken one costs nothing and shows nothing: it is asked when its runs are
+    there."""
     from harness.results.alpha_ledger import ask, question_of
     from reports.decision import decision
 
@@ -89,7 +94,7 @@ def _shared(
     share = ask(ledger, results.study.name, data, alpha, questions)
     level = min(share.level, results.study.alpha)
     study = results.study.model_copy(update={"alpha": level})
-    return decision(dataclasses.replace(results, study=study)), share
+    return decision(dataclasses.replace(results, study=study, read_at=())), share
 
 
 def _fields(share: Share | None) -> dict[str, float | int | bool | str] | None:
@@ -128,6 +133,9 @@ def _show_endpoint(endpoint: EndpointLines, control: str) -> None:
 
     better = "higher" if endpoint["higher_is_better"] else "lower"
     console.print()
+    if not endpoint["contrasts"]:
+        say(visible(f"{endpoint['endpoint']}: nothing to compare"))
+        return
     say(
         f"{visible(endpoint['endpoint'])}: {better} is better, equal within "
         f"{endpoint['equal_within']:g} {endpoint['unit']}; intervals at "
@@ -140,7 +148,7 @@ def _show_endpoint(endpoint: EndpointLines, control: str) -> None:
                 line["verdict"],
                 _interval(line["delta"], line["lower"], line["upper"]),
             ),
-            *("–" if line["p_adjusted"] is None else f"{line['p_adjusted']:.3f}", line["seeds"]),
+            *(_p(line["p_adjusted"]), line["seeds"]),
             "" if line["seeds_needed"] is None else f"+{line['seeds_needed']}",
         )
         for line in endpoint["contrasts"]
@@ -149,7 +157,17 @@ def _show_endpoint(endpoint: EndpointLines, control: str) -> None:
     table(columns, rows, words=("verdict",))
 
 
+def _p(value: float | None) -> str:
+    from reports.tables import in_thousandths
+
+    return "–" if value is None else in_thousandths(value)
+
+
 def _interval(delta: float | None, lower: float | None, upper: float | None) -> str:
+    """Writes a difference as page and report do."""
+    from reports.tables import with_interval
+
     if delta is None:
         return "–"
-    return f"{delta:+.3g}" + ("" if lower is None else f" [{lower:+.3g}, {upper:+.3g}]")
+    ends = (math.nan if end is None else end for end in (lower, upper))
+    return with_interval(delta, *ends)

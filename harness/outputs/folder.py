@@ -18,7 +18,9 @@ outputs/
   warm_start/<key>/         what runs start from, where a study asks for it
   studies/<name>/study.json the study as asked, and its cells x seeds -> train keys
   studies/<name>/reads.json when its report was read, and with how many seeds
+  studies/<name>/extended.json  seeds and cells that were added to it later
   studies/<name>/tuning/    journal of trials and the choice
+  budgets/<key>.json         what a step of a design takes, of a budget in FLOPs or seconds
   reports/<name>/           page, figures, tables
   mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders
 """

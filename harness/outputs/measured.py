@@ -26,6 +26,8 @@ class MeasuredLine:
     """Name of a curve, as `val/itm_accuracy`, -> its value here."""
     chain: str = ""
     """Digest chain of all batches fed up to here; empty at the start."""
+    chains: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Step since the line before -> digest chain there, at the steps that every run keeps."""
 
     def as_text(self) -> str:
         """Returns the line as it stands in the file."""

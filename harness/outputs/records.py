@@ -242,6 +242,10 @@ class StudyRow(Frozen):
     not_applicable: dict[str, str] = {}
     """Objective or task -> why the design cannot serve it."""
     tuning: TuningSpent = TuningSpent()
+    steps: int = 0
+    """Optimizer steps that the study's budget comes to here; 0: written before it was noted."""
+    step_seconds: float = 0.0
+    """Of a budget in seconds: the time of a step that it was turned into steps by."""
 
 
 class StudyRecord(Record):

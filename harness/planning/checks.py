@@ -37,11 +37,19 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     _check_space(study)
     if study.tuning.score not in (curves := set(_curves(planned))):
         raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
+    check_measurements(planned)
+
+
+def check_measurements(planned: Plan) -> None:
+    """Raises `SettingError` where final weights are a mean of more measurements than there are.
+    Rows whose steps are not known yet are left out."""
     for row in planned.rows:
         train = row.spec.train
+        if train.final.kind != "mean" or train.budget.per_design:
+            continue
         steps = steps_of(train.budget, train.batch_size)
         measured, wanted = len(grid_of(steps, train.measure.points)) - 1, train.final.measurements
-        if train.final.kind == "mean" and wanted > measured:
+        if wanted > measured:
             raise SettingError(
                 f"cell {row.cell.name!r}: final.measurements is {wanted}, but {steps} steps have "
                 f"{measured} measurements; raise measure.points or lower it"

@@ -47,15 +47,20 @@ def check(study: Study, names: Collection[str], *, tuned: bool) -> None:
             )
 
 
+def level_of_first(study: Study) -> float:
+    """Returns the family-wise level that an endpoint starts from, at every look."""
+    compared = sum(cell.role == "compared" for cell in study.cells)
+    shared = 1 if study.endpoint_order == "ordered" else len(study.judged)
+    return level_of_look(study.alpha / shared, study.looks, compared)
+
+
 def in_words(study: Study) -> Iterator[str]:
     """Says of each endpoint what difference the study can find, at the level that it starts from,
     and what counts as none."""
     compared, seeds = sum(cell.role == "compared" for cell in study.cells), len(study.seeds)
-    number = len(study.judged)
-    chained = number > 1 and study.endpoint_order == "ordered"
-    level = level_of_look(study.alpha if chained else study.alpha / number, study.looks, compared)
+    number, level = len(study.judged), level_of_first(study)
     contrasts, df = compared - 1, (compared - 1) * (seeds - 1)
-    if chained and df:
+    if number > 1 and study.endpoint_order == "ordered" and df:
         level = as_dunnett(level, contrasts, df, contrasts)
     effect = smallest_detectable_effect(compared, seeds, alpha=level)
     declared = study.endpoints or study.equal_within is not None

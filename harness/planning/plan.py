@@ -26,6 +26,7 @@ from harness.outputs.tuning_records import CellChoice
 from harness.study import Cell, Study
 from harness.training.data.corpus import Corpus, content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
+from harness.training.loop.budget import steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
 from harness.training.settings.loop import Freeze
@@ -45,6 +46,9 @@ class PlannedRun:
     spec: RunSpec
     config: Mapping[str, JsonValue]
     """Every field of the design's config, defaults written out, for tables."""
+    step_cost: float = 0.0
+    """How much of the budget's unit a step takes, where `budgets.converted` turned it into steps by
+    that; 0: it names steps or samples."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,6 +275,8 @@ def write_study(
                 settings=row.cell.settings,
                 not_applicable=row.spec.asked.not_applicable,
                 tuning=spent.get(row.cell.name, TuningSpent()),
+                steps=steps_of(row.spec.train.budget, row.spec.train.batch_size),
+                step_seconds=row.step_cost if study.budget.unit == "seconds" else 0.0,
             )
             for row in planned.rows
         ),

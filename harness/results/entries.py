@@ -19,12 +19,15 @@ from harness.outputs.measured import MeasuredLine
 from harness.outputs.records import DamagedFile
 from harness.results.from_mlflow import ENVIRONMENT_TAG, LEVEL_PARTS, PARTS_TAG, part_tag
 from harness.results.tables import RunRecord
+from harness.training.settings.spec import digest
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 LONGEST = 500
 """Characters of a parameter; the whole spec is among the files."""
+LONGEST_NAME = 150
+"""Characters of a cell's name in names of tags and metrics, which have 250 at most."""
 LONGEST_TAG = 7_000
 """Characters of a tag: MLflow cuts what is longer than 8,000."""
 POINTS = 100
@@ -87,8 +90,10 @@ def _lines(read: Callable[[], list[MeasuredLine]]) -> list[MeasuredLine]:
 
 
 def metric_name(cell: str) -> str:
-    """Returns a cell's name as MLflow takes it in names of tags and metrics."""
-    return re.sub(r"[^\w\-. :/]", "_", cell)
+    """Returns a cell's name as MLflow takes it in names of tags and metrics, which are short: of a
+    long one its beginning and what tells it from others."""
+    name = re.sub(r"[^\w\-. :/]", "_", cell)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}-{digest(cell)}"
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:

@@ -78,8 +78,7 @@ def record_of(folder: RunFolder) -> RunRecord:
     finetuned = read(lambda: folder.finetuned_lines(scores), list[MeasuredLine]())
     environment = read(lambda: read_if_there(Environment, folder.environment), None)
     if certificate:
-        chain = {line.step: line.chain for line in lines} if any(x.chain for x in lines) else {}
-        batches = chain or certificate.batches
+        batches = batches_of(lines) or certificate.batches
         covered = {step: x for step, x in batches.items() if step <= status.checkpoint_step}
         certificate = certificate.model_copy(update={"batches": covered})
     return RunRecord(
@@ -92,6 +91,15 @@ def record_of(folder: RunFolder) -> RunRecord:
         curves=curves_of([*lines, *finetuned]),
         last_step=max((line.step for line in lines), default=-1),
     )
+
+
+def batches_of(lines: Sequence[MeasuredLine]) -> dict[int, str]:
+    """Returns step -> digest chain of all batches fed up to it, in the order of steps: at measured
+    steps, and at those that every run keeps."""
+    chains = {line.step: line.chain for line in lines if line.chain}
+    for line in lines:
+        chains |= line.chains
+    return dict(sorted(chains.items()))
 
 
 def states_of(outputs: Path, study: str) -> list[tuple[StudyRow, Status]]:
@@ -110,7 +118,7 @@ def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:
 
 def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
     spent = dataclasses.asdict(ledger.spent) if ledger else {}
-    return {field: float(value) for field, value in spent.items()}
+    return {field: float(value) for field, value in spent.items() if value is not None}
 
 
 def graph_of(folder: RunFolder) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
 
 SCORES_TAG, ENVIRONMENT_TAG = "fuselab.scores", "fuselab.environment"
 """Tags that hold, as JSON, what the metrics' names do not say of scores, and the environment."""
+READS_TAG = "fuselab.read_at"
+"""Tag of a study that holds at which numbers of seeds its verdicts were read."""
 PARTS_TAG = f"{SCORES_TAG}.parts"
 """Over how many tags the first of them is divided, since a tag is short; none: one."""
+
+
+def reads_of(tags: Mapping[str, str]) -> tuple[int, ...]:
+    """Returns at which numbers of seeds a study was read, by the tags of its parent run."""
+    return tuple(map(int, tags.get(READS_TAG, "").split()))
 
 
 def part_tag(number: int) -> str:
@@ -107,7 +115,8 @@ def load_from_mlflow(uri: str, study: str) -> Results:
             key: _published(children[key], there) if key in children else RunRecord()
             for key in study_record.keys
         }
-        return assembled(study_record, records, graph_of)
+        results = assembled(study_record, records, graph_of)
+        return dataclasses.replace(results, read_at=reads_of(parents[0].data.tags))
 
 
 def all_runs(client: MlflowClient, experiment: str) -> list[Run]:

@@ -120,7 +120,7 @@ class Results:
     graphs: Mapping[str, Graph] = dataclasses.field(default_factory=dict)
     """Cell -> its design as a graph, of cells of which a run was built."""
     read_at: tuple[int, ...] = ()
-    """Numbers of seeds at which a report was read before; from MLflow nobody knows."""
+    """Numbers of seeds at which its verdicts were read before."""
 
     def higher_is_better(self, name: str) -> bool:
         """Says whether more of a score is better; so it is of one that no run has."""
@@ -253,7 +253,10 @@ def _levels(records: Mapping[str, RunRecord]) -> pd.DataFrame:
 def _all_curves(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
     measured = [(row, records[row.run].curves) for row in study.rows]
     some = [(row, curves) for row, curves in measured if len(curves)]
-    return joined(study.name, some)[list(CURVES)] if some else no_rows(CURVES)
+    if not some:
+        numbers = dict.fromkeys(("step", "samples", "seconds", "value"), float)
+        return no_rows(CURVES).astype(numbers)
+    return joined(study.name, some)[list(CURVES)]
 
 
 def _digests(records: Mapping[str, RunRecord]) -> pd.DataFrame:

@@ -23,7 +23,8 @@ from pydantic import JsonValue
 
 from harness.outputs.files import TrackingError, write_json
 from harness.outputs.folder import RunFolder
-from harness.outputs.records import StudyRecord, StudyRow
+from harness.outputs.reads import read_at
+from harness.outputs.records import DamagedFile, StudyRecord, StudyRow
 from harness.outputs.tuning_records import TrialRecord
 from harness.results import store
 from harness.results.entries import (
@@ -39,10 +40,7 @@ from harness.results.entries import (
     tags_of,
 )
 from harness.results.folders import record_of
-from harness.results.from_mlflow import (
-    all_runs,
-    quiet_mlflow,
-)
+from harness.results.from_mlflow import READS_TAG, all_runs, quiet_mlflow, reads_of
 from harness.training.settings.spec import digest
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 METRICS, PARAMETERS = 500, 100
-"""Most in one call."""
+"""Most in one call, of tags as of parameters."""
 FINETUNED = "fuselab.finetuned"
 """Tag that lists the fine-tunings whose curves are published."""
 FEW = 10
@@ -100,12 +98,14 @@ class Tracker:
         verdicts: Mapping[str, Mapping[str, str]],
         scores: Mapping[str, Mapping[str, float]],
         report: Path | None = None,
+        seen: Collection[int] = (),
     ) -> None:
         """Puts a study's answer at its parent run: `verdicts`: endpoint -> cell -> the verdict in
         words, as tags; `scores`: endpoint -> cell -> its mean score, as metrics; `report`: a folder
-        of files. The first endpoint goes by the name of `primary`."""
+        of files; `seen`: at which numbers of seeds it was read. The first endpoint goes by the name
+        of `primary`."""
         with store.lock(self.outputs), self._explained():
-            parent = self._parent(self._experiment(study.name), study)
+            parent = self._parent(self._experiment(study.name), study, seen)
             entities = self._mlflow.entities
             tags = {"primary": study.primary, "control": study.control}
             for score, of_cells in verdicts.items():
@@ -117,11 +117,11 @@ class Tracker:
                 for score, of_cells in scores.items()
                 for cell, value in of_cells.items()
             }
-            self._client.log_batch(
-                parent,
-                metrics=[entities.Metric(name, value, 0, 0) for name, value in means.items()],
-                tags=[entities.RunTag(*pair) for pair in tags.items()],
-            )
+            values = [entities.Metric(name, value, 0, 0) for name, value in means.items()]
+            self._client.log_batch(parent, values)
+            marks = [entities.RunTag(*pair) for pair in tags.items()]
+            for place in range(0, len(marks), PARAMETERS):
+                self._client.log_batch(parent, tags=marks[place : place + PARAMETERS])
             if report:
                 self._client.log_artifacts(parent, str(report), "report")
 
@@ -182,7 +182,7 @@ class Tracker:
         else:
             self._client.update_run(parent, "RUNNING")
 
-    def _parent(self, experiment: str, study: StudyRecord) -> str:
+    def _parent(self, experiment: str, study: StudyRecord, seen: Collection[int] = ()) -> str:
         where = "tags.`fuselab.kind` = 'study'"
         run = next(iter(self._client.search_runs([experiment], where, max_results=1)), None)
         if run is None:
@@ -192,6 +192,12 @@ class Tracker:
         if run.data.tags.get("fuselab.digest") != digest(content):
             self._files_of(run, {"study.json": content})
             self._client.set_tag(run.info.run_id, "fuselab.digest", digest(content))
+        tags, reads = run.data.tags, set(seen)
+        with contextlib.suppress(DamagedFile):  # what reads the study says so
+            reads |= {*read_at(self.outputs, study.name)}
+        if reads - {*reads_of(tags)}:
+            numbers = sorted({*reads, *reads_of(tags)})
+            self._client.set_tag(run.info.run_id, READS_TAG, " ".join(map(str, numbers)))
         return run.info.run_id
 
     def _publish(

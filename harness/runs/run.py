@@ -29,6 +29,7 @@ from harness.runs.assemble import (
     training_batches,
 )
 from harness.runs.certify import certify
+from harness.runs.energy import EnergyMeter
 from harness.runs.kept import write_weights
 from harness.runs.missing import missing_scores
 from harness.runs.scoring import (
@@ -37,7 +38,7 @@ from harness.runs.scoring import (
     write_validation,
 )
 from harness.runs.spending import note, resume, write_ledger
-from harness.training.data.batches import validation_batches
+from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import numerics
 from harness.training.loop.loop import DivergedError
@@ -142,38 +143,29 @@ class _Run:
 
     def _train(self, design: FusionDesign, corpus: Corpus) -> bool:
         """Trains to the end of the budget; False where a stop was asked for."""
-        train, folder = self.spec.train, self.folder
-        fixed = functools.partial(
-            validation_batches,
-            tokenizer=corpus.tokenizer,
-            batch_size=train.batch_size,
-            mlm=train.objectives.mlm,
-        )
+        folder = self.folder
         certify(folder, self.spec, design, corpus)
-        trainer = self.trainer = Trainer(
-            train,
-            design,
-            training_batches(self.spec, corpus),
-            validation=fixed(corpus.val, items=train.measure.items),
-            trained_on=fixed(corpus.train, items=train.measure.gap_items),
-            binding=binding_of(train.measure, corpus),
-        )
+        batches = training_batches(self.spec, corpus)
+        trainer = self.trainer = trainer_of(self.spec, design, corpus, batches)
         resume(trainer, folder)
         folder.set_status(
             "running", steps=trainer.steps, step=trainer.step, checkpoint_step=trainer.step or -1
         )
         self._count_cost(trainer, corpus)
         stop = _Stop(folder, trainer)
-        seconds_before, started = trainer.ledger.device_seconds, self.started
+        meter, ledger = EnergyMeter(self.spec.train.numerics.device), trainer.ledger
+        seconds_before, joules_before = ledger.device_seconds, ledger.energy_joules or 0.0
         for measurement in trainer.train(stop):
-            trainer.ledger.device_seconds = seconds_before + time.time() - started
+            trainer.ledger.device_seconds = seconds_before + time.time() - self.started
+            if (joules := meter.joules()) is not None:
+                trainer.ledger.energy_joules = joules_before + joules
             note(trainer, folder, measurement)
             if measurement.checkpoint:
                 folder.set_status("running", step=trainer.step, checkpoint_step=trainer.step)
             if measurement.stopped:
                 return False
         write_validation(folder, trainer)
-        write_along(folder, train)
+        write_along(folder, self.spec.train)
         write_ledger(trainer, folder)
         write_weights(folder, trainer.final().state_dict())
         return True
@@ -186,6 +178,25 @@ class _Run:
         ledger.parameters, ledger.trainable = counted.parameters, counted.trainable - held
         ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
+
+
+def trainer_of(spec: RunSpec, design: FusionDesign, corpus: Corpus, batches: Batches) -> Trainer:
+    """Returns the trainer of a run, with all that it measures along the way."""
+    train = spec.train
+    fixed = functools.partial(
+        validation_batches,
+        tokenizer=corpus.tokenizer,
+        batch_size=train.batch_size,
+        mlm=train.objectives.mlm,
+    )
+    return Trainer(
+        train,
+        design,
+        batches,
+        validation=fixed(corpus.val, items=train.measure.items),
+        trained_on=fixed(corpus.train, items=train.measure.gap_items),
+        binding=binding_of(train.measure, corpus),
+    )
 
 
 class _Stop:

@@ -46,6 +46,7 @@ def note(loop: Loop, folder: LoopFolder, measurement: Measurement) -> None:
                 time=time.time(),
                 values=measurement.values,
                 chain=loop.chain,
+                chains=measurement.chains,
             )
         )
     if measurement.checkpoint:

@@ -115,6 +115,8 @@ def fit(scores: Scores) -> Fit:
     residual_N = score_N - columns_NP @ effects_P
     df = len(score_N) - (int(np.linalg.matrix_rank(columns_NP)) if len(score_N) else 0)
     rss = float(residual_N @ residual_N)
+    if df and math.sqrt(rss / df) <= ROUNDING * float(np.nanmax(np.abs(scores_DS))):
+        rss = 0.0
     f, f_p = _f_of_designs(scores_DS, rss, df)
     return Fit(
         designs=designs,

@@ -57,6 +57,11 @@ class Contrast:
         """Whether the interval lies on one side of zero."""
         return self.lower > 0 or self.upper < 0
 
+    def is_equal(self, region: float) -> bool:
+        """Whether the interval for *equal* lies inside [-region, region]."""
+        more = (self.widened - 1) * (self.upper - self.lower) / 2
+        return -region <= self.lower - more and self.upper + more <= region
+
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
@@ -96,6 +101,12 @@ class Analysis:
     def designs_compared(self) -> int:
         """Counts the control and the designs that have an interval: the D of the model."""
         return 1 + sum(contrast.has_interval for contrast in self.contrasts)
+
+    @property
+    def seeds_read(self) -> int:
+        """Counts the seeds of the contrast that has most: the look that this analysis is, whatever
+        runs other contrasts lack."""
+        return max((contrast.seeds for contrast in self.contrasts), default=0)
 
     @property
     def dunnett_alpha(self) -> float:

@@ -11,7 +11,8 @@ undecided studies of which at least 70 % was promised, promised and kept:
     SD 2 residual SDs      76-80 %, kept 69-84 %       84-94 %, kept 67-77 %
     SD 1 residual SD       76-81 %, kept 52-79 %       85-92 %, kept 53-60 %
 
-So it still flatters where all effects are small; from twelve seeds on it keeps its word.
+So it still flatters where all effects are small; from twelve seeds on it keeps its word. The seeds
+that a verdict names for 80 % (SD 2, 3 seeds) gave 75 % with two designs, 82 % with four.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Evidence:
     """Its degrees of freedom."""
     seeds: int
     """Fewest seeds of a contrast."""
+    widened: float = 1.0
+    """*Equal* is judged by an interval this many times as wide, see endpoints.py."""
 
     @classmethod
     def of(cls, analysis: Analysis) -> Evidence:
@@ -58,6 +61,7 @@ class Evidence:
             mse=analysis.mse,
             df=analysis.df,
             seeds=min((contrast.seeds for contrast in contrasts), default=0),
+            widened=max((contrast.widened for contrast in contrasts), default=1.0),
         )
 
     def decided_after(
@@ -93,7 +97,7 @@ class Evidence:
         )
         sums = _nothing(len(chosen))
         sums.add(scores_NDS)
-        return sums.decided(region, level)
+        return sums.decided(region, level, self.widened)
 
     def _drawn(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draws every design's residual SD (N, D) and the true differences (N, C). A contrast
@@ -154,7 +158,7 @@ def _decided_after(
         )
     if more:
         sums.add(_scores(rng, true_NC, sd_ND * math.sqrt(kept), more))
-    decided_NC = sums.decided(region, level)
+    decided_NC = sums.decided(region, level, evidence.widened)
     decided_NC.flags.writeable = False
     return decided_NC
 
@@ -198,11 +202,11 @@ class _Sums:
         self.df += (designs - 1) * (more if self.seeds else more - 1)
         self.seeds += more
 
-    def decided(self, region: float, level: float) -> BoolArray:
-        """Judges: the interval excludes zero, or lies inside [-region, region]."""
+    def decided(self, region: float, level: float, widened: float) -> BoolArray:
+        """Judges: the interval excludes zero, or `widened` lies inside [-region, region]."""
         pooled_N1 = 2 * self.pooled_N[:, None] / self.df
         variance_NC = np.maximum(self.own_NC / (self.seeds - 1), pooled_N1)
         critical = dunnett_critical(self.mean_NC.shape[1], self.df, level)
         half_NC = critical * np.sqrt(variance_NC / self.seeds)
         size_NC = np.abs(self.mean_NC)
-        return np.asarray((size_NC > half_NC) | (size_NC + half_NC <= region))
+        return np.asarray((size_NC > half_NC) | (size_NC + widened * half_NC <= region))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, stats
 
-from harness.statistics.additive import ROUNDING, Fit
+from harness.statistics.additive import ROUNDING, Fit, Scores, fit
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,6 +54,20 @@ def is_connected(model: Fit) -> bool:
     """Says whether shared seeds lead from every design to every other, so that all compare."""
     scores, sizes = np.isfinite(model.scores_DS).sum(), sum(model.scores_DS.shape)
     return bool(model.designs) and model.df == scores - sizes + 1
+
+
+def adjusted_means(scores: Scores) -> dict[str, float]:
+    """Gives design -> its mean score, of designs with any.
+
+    Where runs are missing it is that of all seeds by least squares: a design gains nothing by
+    lacking the seeds that are hard for all. Plain means where designs do not share seeds.
+    """
+    model = fit(scores)
+    if np.isnan(model.scores_DS).any() and is_connected(model):
+        means_D = model.effects_D + model.seed_effects_S.mean()
+    else:
+        means_D = np.array([row[np.isfinite(row)].mean() for row in model.scores_DS])
+    return dict(zip(model.designs, map(float, means_D), strict=True))
 
 
 def seed_weights(model: Fit, weights_DK: FloatArray) -> FloatArray:

@@ -46,6 +46,8 @@ def level_of_look(alpha: float, looks: Looks, designs: int) -> float:
     if len(looks) == 1 or designs < 2:
         return alpha
     smallest_N = np.sort(_null_p(looks, designs).min(0))
+    if alpha * STUDIES <= RARE:  # as p_over_looks: what it calls smaller than alpha is rejected
+        return min(alpha / len(looks), float(smallest_N[RARE - 1]))
     return float(np.quantile(smallest_N, alpha, method="lower"))
 
 
@@ -56,19 +58,25 @@ def p_over_looks(p: float, looks: Looks, designs: int) -> float:
     if len(looks) == 1 or designs < 2:
         return p
     hits = int((_null_p(looks, designs).min(0) <= p).sum())
-    # Too few of the simulated studies go so far: Bonferroni, which is close there.
-    return min(1.0, max(p, hits / STUDIES if hits >= RARE else len(looks) * p))
+    # Where too few of the simulated studies go so far: Bonferroni, which is close there, but never
+    # above the share of those that go farther, so that a smaller p stays the smaller.
+    chance = hits / STUDIES if hits >= RARE else min(len(looks) * p, RARE / STUDIES)
+    return min(1.0, max(p, chance))
 
 
-def errors_of_reads(alpha: float, numbers: tuple[int, ...], designs: int) -> float:
-    """Gives how often one of several reads errs when none but the first was declared: each was
-    judged at the level of the looks up to it, so the first had all of alpha.
+def errors_of_reads(
+    alpha: float, numbers: tuple[int, ...], designs: int, declared: Looks = 1
+) -> float:
+    """Gives how often one of several reads errs when they are not as `declared`: each was judged at
+    the level of the declared looks and the reads up to it, so of one look the first had all of
+    alpha.
 
     `numbers`: seeds at which was read, ascending.
     """
     if len(numbers) == 1 or designs < 2:
         return alpha
-    levels = [level_of_look(alpha, numbers[: i + 1], designs) for i in range(len(numbers))]
+    looks = [looks_taken(declared, numbers[:i], now).looks for i, now in enumerate(numbers)]
+    levels = [level_of_look(alpha, own, designs) for own in looks]
     p_LN = _null_p(numbers, designs)
     return float((p_LN <= np.array(levels)[:, None]).any(0).mean())
 
@@ -121,6 +129,7 @@ class LooksTaken:
     undeclared: tuple[int, ...] = ()
     """Numbers of seeds at which was read, this analysis the last of them, where it is not as
     declared; empty: it is."""
+    declared: Looks = 1
 
     def note(self, alpha: float, level: float, designs: int) -> str:
         """Says what was read and that verdicts now stand at `level`; empty where all is as
@@ -130,8 +139,8 @@ class LooksTaken:
         *before, now = self.undeclared
         read = f"read at {_listed(before)} seeds, now {now}" if before else f"read at {now} seeds"
         text = f"{read}: not a declared look, so verdicts stand at level {level:.2g}"
-        if before:
-            errors = errors_of_reads(alpha, self.undeclared, designs)
+        errors = errors_of_reads(alpha, self.undeclared, designs, self.declared)
+        if errors > alpha:
             text += (
                 f"; all reads together err in up to {errors:.1%} of such studies, not {alpha:.1%}"
             )
@@ -149,10 +158,11 @@ def looks_taken(declared: Looks, read_at: Iterable[int], seeds: int) -> LooksTak
     if isinstance(declared, int):
         if len(numbers) <= declared:
             return LooksTaken(looks=declared)
-        return LooksTaken(looks=numbers, undeclared=numbers)
+        return LooksTaken(looks=numbers, undeclared=numbers, declared=declared)
     if set(numbers) <= set(declared):
         return LooksTaken(looks=declared)
-    return LooksTaken(looks=tuple(sorted({*numbers, *declared})), undeclared=numbers)
+    looks = tuple(sorted({*numbers, *declared}))
+    return LooksTaken(looks=looks, undeclared=numbers, declared=declared)
 
 
 def looks_with(looks: Looks, now: int, later: int) -> Looks:

@@ -7,7 +7,8 @@ twice as noisy gives 5.5 % false verdicts with 3 designs, 6.7 % with 4, 8.7 % wi
 every standard error by the control's own variance gives 4.5, 5.1 and 6.0 %, and takes four points
 off a power of 80 % where spreads are equal; so the rule stays, and says where spreads differ. Of
 four designs a control twice as noisy is noticed in 24 % of studies with 3 seeds, 40 % with 5, 61 %
-with 9: that nothing is said is no proof.
+with 9: that nothing is said is no proof. Missing runs add to it (20,000 studies, 4 designs, 5
+seeds): a design twice as noisy that lacks two of them 6.3 %, such a control 9.5 %.
 """
 
 from __future__ import annotations

@@ -77,14 +77,13 @@ def _decided(contrast: Contrast, region: float, higher_is_better: bool) -> Verdi
     lower, upper = contrast.lower, contrast.upper
     shown = f"{contrast.delta:+.3g} [{lower:+.3g}, {upper:+.3g}]"
     kind: Literal["better", "worse", "equal"]
-    more = (contrast.widened - 1) * (upper - lower) / 2
-    if -region <= lower - more and upper + more <= region:
+    if contrast.is_equal(region):
         kind, short = "equal", f"equal within {region:g}"
         text = f"{short}: {shown}"
-        if lower > 0 or upper < 0:
+        if contrast.excludes_zero:
             text += ", although 0 is outside the interval: a difference too small to matter"
             short += ", although not zero"
-    elif lower > 0 or upper < 0:
+    elif contrast.excludes_zero:
         kind = "better" if (lower > 0) == higher_is_better else "worse"
         short, text = kind, f"{kind}: {shown}"
     else:
@@ -116,16 +115,17 @@ def _undecided(
 def _more_seeds(analysis: Analysis, contrast: Contrast, region: float, seed_cap: int) -> int | None:
     judged = [c.design for c in analysis.contrasts if c.has_interval]
     evidence, place = Evidence.of(analysis), judged.index(contrast.design)
+    now = analysis.seeds_read
 
     def chance(seeds: int) -> float:
-        looks = looks_with(analysis.looks, contrast.seeds, seeds)
+        looks = looks_with(analysis.looks, now, seeds)
         level = level_of_look(analysis.family_alpha, looks, analysis.designs_compared)
-        level, more = analysis.as_dunnett(level), seeds - contrast.seeds
+        level, more = analysis.as_dunnett(level), seeds - now
         return float(evidence.decided_after(region, level=level, more=more)[:, place].mean())
 
-    totals = range(contrast.seeds + 1, seed_cap + 1)
+    totals = range(now + 1, seed_cap + 1)
     needed = bisect.bisect_left(totals, CHANCE, key=chance)
-    return totals[needed] - contrast.seeds if needed < len(totals) else None
+    return totals[needed] - now if needed < len(totals) else None
 
 
 def _seconds_per_seed(analysis: Analysis, seconds_per_run: Mapping[str, float]) -> float:

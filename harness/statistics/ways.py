@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.statistics.blocked import Analysis
+from harness.statistics.dunnett import as_dunnett
 from harness.statistics.evidence import BoolArray, Evidence
 from harness.statistics.looks import Looks, level_of_look, looks_with
 from harness.statistics.variance import Growth
@@ -87,7 +88,7 @@ def ways(analysis: Analysis, region: float, means: Means) -> tuple[Way, ...]:
     open_places = [
         place
         for place, contrast in enumerate(c for c in analysis.contrasts if c.has_interval)
-        if not contrast.note and not _decided(contrast.lower, contrast.upper, region)
+        if not (contrast.note or contrast.excludes_zero or contrast.is_equal(region))
     ]
     offers = _Offers(analysis, evidence, region, means, cells)
     goals: dict[str, tuple[int, ...]] = {cells[place]: (place,) for place in open_places}
@@ -98,10 +99,6 @@ def ways(analysis: Analysis, region: float, means: Means) -> tuple[Way, ...]:
         for cell, places in goals.items()
         for way in _sorted([*offers.of(cell, places, tuple(open_places))], cell)
     )
-
-
-def _decided(lower: float, upper: float, region: float) -> bool:
-    return lower > 0 or upper < 0 or (-region <= lower and upper <= region)
 
 
 def _sorted(offers: list[Way], cell: str) -> list[Way]:
@@ -172,7 +169,7 @@ class _Offers:
     def _more_seeds(self, cell: str, chance: Callable[[BoolArray], float]) -> Iterator[Way]:
         """Offers the fewest seeds that reach the aim: at a declared look if one does, else also at
         any number up to the cap."""
-        now, declared = self.evidence.seeds, self.analysis.looks
+        now, declared = self.analysis.seeds_read, self.analysis.looks
         later = [n - now for n in declared if n > now] if isinstance(declared, tuple) else []
         for steps in filter(None, (later, range(1, max(SEED_CAP - now, 1) + 1))):
             chances: dict[int, float] = {}
@@ -195,7 +192,7 @@ class _Offers:
     def _with_seeds(self, more: int) -> BoolArray:
         """Draws decisions once for all contrasts: they are asked for each."""
         if more not in self.drawn:
-            level = self._level(self._looks(self.evidence.seeds + more))
+            level = self._level(self._looks(self.analysis.seeds_read + more))
             self.drawn[more] = self.evidence.decided_after(
                 self.region, level=self.analysis.as_dunnett(level), more=more
             )
@@ -209,7 +206,7 @@ class _Offers:
         return f"seeds added after this report are another look: declare looks ({numbers}), {level}"
 
     def _looks(self, later: int) -> Looks:
-        return looks_with(self.analysis.looks, self.evidence.seeds, later)
+        return looks_with(self.analysis.looks, self.analysis.seeds_read, later)
 
     def _level(self, looks: Looks) -> float:
         return level_of_look(self.analysis.family_alpha, looks, len(self.cells) + 1)
@@ -217,7 +214,8 @@ class _Offers:
     def _more_items(self, cell: str, chance: Callable[[BoolArray], float]) -> Way:
         share = self.means.item_share
         # The same runs judged again: their two verdicts hang together in a way nobody simulated.
-        level = self.analysis.family_alpha / 2
+        looks = self.analysis.looks
+        level = self.analysis.family_alpha / (1 + (looks if isinstance(looks, int) else len(looks)))
 
         def chance_with(factor: int) -> float:
             kept = 1 - share * (1 - 1 / factor)
@@ -274,8 +272,12 @@ class _Offers:
         """Offers a study on as many fresh seeds; `everyone`: of all cells, not of these alone."""
         every = tuple(range(len(self.cells)))
         chosen = every if everyone else places
+        level, chains = self.analysis.family_alpha, self.analysis.chains
+        if chains:  # a chain is a cell
+            df = len(chosen) * (self.evidence.seeds - 1)
+            level = as_dunnett(level, len(chosen), df, chains if everyone else len(chosen))
         decided_NC = self.evidence.decided_afresh(
-            self.region, level=self.analysis.family_alpha, chosen=chosen, kept=kept, shift=shift
+            self.region, level=level, chosen=chosen, kept=kept, shift=shift
         )
         judged = decided_NC[:, [chosen.index(place) for place in places]]
         cells = [self.cells[place] for place in chosen]

@@ -42,11 +42,12 @@ def tune(study: Study, outputs: Path, runner: Runner) -> TuningResult:
     and cannot be chosen; raises SettingError, after all is written, where a cell has no other, and
     `Locked` where another process tunes the study.
     """
+    from harness.planning.budgets import converted
     from harness.planning.plan import plan
 
     draws = draws_of(study.tuning)
     with exclusive(folder_of(study.name, outputs) / "lock", f"study {study.name} is being tuned"):
-        planned = plan(trial_study(study, draws), outputs)
+        planned = converted(plan(trial_study(study, draws), outputs), outputs)
         runner(planned)
         tried = _trials_of_task if study.tuning.task else _trials
         trials = tuple(tried(study, planned, draws, outputs))

@@ -50,8 +50,8 @@ def caption(table: pd.DataFrame) -> str:
         "Above: small dots are runs, thin lines join the runs of one seed, large marks are means "
         "over seeds; a curve, where there is one, is fitted over the axis, with its band. "
         "Below: the difference to the control with its simultaneous interval. An interval wholly "
-        f"inside the band (±{region}) means equal, otherwise one wholly above zero better and one "
-        "wholly below it worse; a hollow mark is undecided."
+        f"inside the band (±{region}) means equal, otherwise one wholly to one side of zero better "
+        "or worse, as the sign between the panels says; a hollow mark is undecided."
     )
 
 

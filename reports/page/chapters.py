@@ -90,7 +90,7 @@ def caveats(results: Results, answers: Sequence[Answer]) -> list[str]:
     study = results.study
     named = [(in_words(a.primary), note) for a in answers for note in a.analysis.notes]
     notes = [note if len(answers) == 1 else f"{score}: {note}" for score, note in named]
-    undeclared = () if study.margin_declared else (_margin(answers[0], declared=False),)
+    undeclared = () if study.margin_declared else (_margin(answers, declared=False),)
     return [*filter(None, [answers[0].undeclared]), *notes, *study.notes, *undeclared]
 
 
@@ -150,13 +150,18 @@ def not_applicable(study: StudyRecord) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-def _margin(answer: Answer, declared: bool) -> str:
+def _margin(answers: Sequence[Answer], declared: bool) -> str:
     """Says what counts as equal, and who said so."""
-    if declared:
-        return f"Declared beforehand: differences within ±{answer.region:g} do not matter."
-    return (
-        f"Nobody declared which differences do not matter: ±{answer.region:g} is fuselab's default."
-    )
+    if not declared:
+        return (
+            f"Nobody declared which differences do not matter: ±{answers[0].region:g} is fuselab's "
+            "default."
+        )
+    regions = [f"±{each.region:g}" for each in answers]
+    if len(answers) > 1:
+        named = zip(regions, answers, strict=True)
+        regions = [f"{region} of {in_words(each.primary)}" for region, each in named]
+    return f"Declared beforehand: differences within {', '.join(regions)} do not matter."
 
 
 def method(answers: Sequence[Answer], study: StudyRecord) -> list[str]:
@@ -175,12 +180,12 @@ def method(answers: Sequence[Answer], study: StudyRecord) -> list[str]:
         "(Dunnett).",
         f"Family-wise error rate {study.alpha:g} over {_looks(study)}: {words.percent(answer)} "
         f"intervals, {answer.analysis.df} degrees of freedom. "
-        f"{_margin(answer, study.margin_declared)}"
+        f"{_margin(answers, study.margin_declared)}"
         + f" {len(answers)} endpoints share the rate {shared}."
         * several,
-        f"An interval inside ±{answer.region:g} says equal, otherwise above zero better, below "
-        "zero worse; all else is undecided, with the seeds that would give an 80% chance of a "
-        "decision. Floors and all else on this page only describe.",
+        "An interval inside that region says equal, otherwise one on the side of zero that is "
+        "better says better, on the other side worse; all else is undecided, with the seeds that "
+        "would give an 80% chance of a decision. Floors and all else on this page only describe.",
     ]
 
 

@@ -75,12 +75,16 @@ def page(
     not_drawn: Sequence[str] = (),
     *,
     examples: Sequence[Example] = (),
+    further: Sequence[Section] = (),
     links: Mapping[str, str] | None = None,
 ) -> str:
     """Returns the HTML.
 
-    `figures`: the first stands beside the answer; `not_drawn`: why others are missing;
-    `examples`: what runs said of a few items; `links`: train key -> address of the run in MLflow.
+    figures: the first stands beside the answer
+    not_drawn: why others are missing
+    examples: what runs said of a few items
+    further: tables beside those of the analyses
+    links: train key -> address of the run in MLflow
 
     All text is escaped: what runs and studies say is shown, never interpreted.
     """
@@ -89,7 +93,7 @@ def page(
     missing = list(dict.fromkeys(line for each in answers for line in each.missing))
     pictures = [_picture(figure, f"f{i}") for i, figure in enumerate(figures)]
     drawn = [
-        inlined(design.svg, f"d{i}", f"{design.design} as a diagram", sized=True)
+        inlined(design.svg, f"d{i}", f"{', '.join(design.cells)} as a diagram", sized=True)
         for i, design in enumerate(designs)
     ]
     prefix = _prefix(study)
@@ -122,7 +126,7 @@ def page(
         lines=chapters.lines(answers),
         examples=examples,
         comparison=chapters.comparison(answer, facts),
-        further=chapters.further(facts),
+        further=[*chapters.further(facts), *further],
         scores=chapters.scores(facts),
         runs=chapters.runs(results, answers),
         linked=bool(links),

@@ -141,6 +141,9 @@ def towers_agree(design, batch, folder: Path, absent) -> None:
         said = text_encoder(folder, ids, real)
         # The states of a stack that is read twice are those from which fusion starts.
         first_alone = fused_inside or design.name in ("shared_stack", "gated_insertion")
+        if first_alone and not fused_inside:  # ITC may read a layer below the last
+            design.config = design.config.with_fields({"itc_layer": None})
+            text = design.encode_text(ids, real)
         close(
             *((said[:, 0], text.pooled_BD) if first_alone else (said[real], text.tokens_BLD[real]))
         )

@@ -98,6 +98,10 @@ def test_a_users_own_file(tmp_path, small):
             OWN.replace('version: ClassVar[str] = "3"', ""),
             "mine.py:9: design 'mine' has no `version`",
         ),
+        (
+            OWN.replace("    Config = DualEncoderConfig\n", ""),
+            "'mine' inherits `Config`: write it out",
+        ),
     ],
 )
 def test_a_wrong_file_names_its_line(tmp_path, text, said):

@@ -16,6 +16,7 @@ from harness.commands.main import app
 from harness.lab import Lab
 from harness.outputs.files import Locked, exclusive
 from harness.outputs.folder import RunFolder, study_file
+from harness.outputs.reads import read_at
 from harness.results.from_mlflow import load_from_mlflow, quiet_mlflow
 from harness.results.store import default_uri
 from harness.results.to_mlflow import Tracker
@@ -77,6 +78,21 @@ def test_a_lost_store_is_built_again_from_the_folders(copied: Path) -> None:
     after = Lab(copied).results("tiny", from_tracking=True)
     assert_frame_equal(before.scores, after.scores)
     assert_frame_equal(before.curves, after.curves)
+
+
+def test_curves_are_numbers_where_no_run_has_begun(copied: Path) -> None:
+    shutil.rmtree(copied / "runs")
+    curves = Lab(copied).results("tiny").curves
+    assert curves.empty and curves["value"].dtype == curves["samples"].dtype == float
+
+
+def test_the_store_knows_what_was_read(copied: Path) -> None:
+    assert said("verdict", "tiny", "--outputs", str(copied))[0] == 3
+    reads = read_at(copied, "tiny")
+    assert reads and said("publish", "tiny", "--outputs", str(copied))[0] == 0
+    study_file(copied, "tiny").with_name("reads.json").unlink()
+    assert Lab(copied).results("tiny").read_at == ()
+    assert Lab(copied).results("tiny", from_tracking=True).read_at == reads
 
 
 def test_reading_makes_no_store(copied: Path) -> None:

@@ -32,6 +32,9 @@ from harness.outputs.records import (
     read_if_there,
 )
 from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
+from harness.planning.budgets import StepCost
+from harness.planning.extension import Added, Extension
+from harness.study import Cell, Variant
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
 
@@ -71,6 +74,12 @@ STUDY = StudyRecord(
 )
 SPENT = Ledger(**{f.name: i + 1 for i, f in enumerate(dataclasses.fields(Ledger))})
 EXAMPLES: tuple[Record, ...] = (
+    StepCost(unit="flops", amount=2.0, design="split_bert", timed=3, load=1.5, device="cpu"),
+    Extension(
+        added=(
+            Added(seeds=(5,), cells=(Cell(variant=Variant("bridge")),), when=1.0, done=2, runs=3),
+        )
+    ),
     Status(state="failed", message="why: ü", updated=9.5, step=3, steps=8, checkpoint_step=2),
     LedgerRecord(spent=SPENT),
     Certificate(

@@ -12,11 +12,13 @@ from architectures.frozen import SettingError
 from harness.commands.main import app
 from harness.commands.noise import pilot_of
 from harness.outputs.folder import study_file
+from harness.outputs.reads import read_at
 from harness.outputs.records import DamagedFile, StudyRecord
+from harness.planning.endpoints import level_of_first
 from harness.results import alpha_ledger
 from harness.results.alpha_ledger import ask, question_of
 from harness.results.folders import load
-from harness.study import Study, WarmStart
+from harness.study import Endpoint, Study, WarmStart
 
 
 def said(*words: str, code: int = 0) -> str:
@@ -121,6 +123,30 @@ def test_a_broken_study_costs_nothing(ran: Path, tmp_path: Path) -> None:
     assert json.loads(said(*words, "--json", code=1))["endpoints"] == [] and not ledger.exists()
 
 
+WAYS_TO_READ = (
+    ("verdict", "tiny"),
+    ("verdict", "tiny", "--json"),
+    ("verdict", "tiny", "--ledger", "NIGHT"),
+    ("compare", "tiny", "tiny"),
+    ("compare", "tiny:k1", "tiny:k2"),
+    ("index",),
+)
+
+
+@pytest.mark.parametrize("words", WAYS_TO_READ)
+def test_whoever_shows_verdicts_notes_that_they_were_read(
+    words: tuple[str, ...], ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.index._picture", lambda results: None)
+    outputs = tmp_path / "outputs"
+    shutil.copytree(ran / "studies", outputs / "studies")
+    study_file(outputs, "tiny").with_name("reads.json").unlink(missing_ok=True)
+    (outputs / "runs").symlink_to(ran / "runs")
+    there = [str(tmp_path / "night.jsonl") if word == "NIGHT" else word for word in words]
+    said(*there, "--outputs", str(outputs), code=3 if words[0] == "verdict" else 0)
+    assert read_at(outputs, "tiny") == (2,)
+
+
 # -- compare
 
 
@@ -134,6 +160,7 @@ def test_compare_runs_variants_and_studies(ran: Path) -> None:
     assert "retrieval/mean_recall" in variants and "--all" in variants
     assert "retrieval/i2t_r_at_1" in said("compare", "tiny:k1", "tiny:k2", "--all", *place)
     assert "cannot be tested: a floor" in said("compare", "tiny:k2", "tiny:dual_encoder", *place)
+    assert "both are the same cell" in said("compare", "tiny:k1", "tiny:k1", *place)
     studies = said("compare", "tiny", "tiny", *place)
     assert "specs are the same" in studies and "1 of 1 verdicts agree" in studies
 
@@ -163,6 +190,14 @@ def test_an_unknown_format_of_tables_gets_the_nearest(ran: Path) -> None:
 
 
 # -- noise
+
+
+def test_noise_is_about_the_first_endpoint_at_its_share_of_alpha(tiny: Study) -> None:
+    ends = tuple(Endpoint(score=score, equal_within=1.0) for score in ("a/b", "c/d"))
+    equals = tiny.model_copy(update={"endpoints": ends})
+    assert level_of_first(equals) == level_of_first(tiny) / 2
+    ordered = equals.model_copy(update={"endpoint_order": "ordered"})
+    assert level_of_first(ordered) == level_of_first(tiny)
 
 
 def test_pilot_seeds_are_none_that_the_study_uses(tiny: Study) -> None:

@@ -31,7 +31,7 @@ from reports.second_opinions import (
     items_of,
     second_opinions,
 )
-from tests.reports.conftest import asking, set_scores
+from tests.reports.conftest import asking, lost, set_scores
 
 RECALL = "retrieval/mean_recall"
 TWO = (RECALL, "retrieval/mean_recall_itc")
@@ -58,6 +58,22 @@ def twelve(make: Callable[..., Results]) -> Results:
 
 
 # -- all of them
+
+
+def test_a_lost_run_moves_no_cell_in_the_order(make: Callable[..., Results]) -> None:
+    """6 is one point ahead of 2 in every seed, and lacks the seed that is easy for both."""
+    results = make({"2": 2.0, "6": 6.0, "10": 10.0}, control="2")
+    easy = np.array([0.0, 5.0, 10.3])
+    for cell, ahead in (("2", [0, 0.1, 0]), ("6", [1, 1, 1]), ("10", [-1, -1, -1.1])):
+        set_scores(results, cell, 40 + easy + ahead)
+    whole = tables_of(results, TWO)
+    parts = tables_of(lost(results, [5]), TWO)
+    for name, column in (("best", "mean"), ("pareto", "score")):
+        before, after = (t[name][t[name]["endpoint"] == RECALL] for t in (whole, parts))
+        assert after[column].to_numpy() == pytest.approx(before[column].to_numpy(), abs=0.1), name
+    assert after["on_front"].tolist() == before["on_front"].tolist()
+    goodness = rows.goodness_of(lost(results, [5]), RECALL)
+    assert sorted(goodness, key=lambda cell: goodness[cell]) == ["10", "2", "6"]
 
 
 def test_every_column_is_described_and_there(make: Callable[..., Results], twelve: Results) -> None:

@@ -117,7 +117,8 @@ def test_cells_of_one_graph_share_a_picture(results: Results, tmp_path: Path) ->
     drawn = building.diagrams(graphs)
     assert [one.cells for one in drawn] == [("2+10", "10+2"), ("6+6",)]
     text = build(dataclasses.replace(results, graphs=graphs), tmp_path / "r").page.read_text()
-    assert "<b>2+10, 10+2</b> (own)" in text and text.count('label="own as a diagram"') == 2
+    assert "<b>2+10, 10+2</b> (own)" in text and text.count(' as a diagram"') == 2
+    assert 'label="2+10, 10+2 as a diagram"' in text
     assert ">Designs</h2>" not in build(results, tmp_path / "none").page.read_text()
 
 
@@ -137,7 +138,9 @@ def test_a_figure_that_fails_is_said_and_takes_no_other_with_it(
         return table["no such column"]
 
     lacking = dataclasses.replace(first, name="lacking", needs=("config.nothing",))
-    raising = dataclasses.replace(first, name="raising", needs=(), draw=draw, file=__file__)
+    raising = dataclasses.replace(
+        first, name="raising", needs=(), beside=(), draw=draw, file=__file__
+    )
     monkeypatch.setattr(building, "pictures", lambda: (lacking, raising, others[-1]))
     made = build(results, tmp_path / "r")
     lines = made.not_drawn

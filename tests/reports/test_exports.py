@@ -17,9 +17,10 @@ NASTY = "a & b % $5 #1 x_y {z} ~ ^ \\ < > | * `"
 
 
 def test_every_mark_of_latex_is_escaped_and_signs_are_set_as_mathematics() -> None:
-    table = pd.DataFrame({"cell_a": [NASTY, "[b]"], "score": ["−0.5 ± 0.1", "-3.2 [-4, +1]"]})
+    scores = ["−0.5 ± 0.1", "-3.2 [-4, +1]", "1"]
+    table = pd.DataFrame({"cell_a": [NASTY, "[b]", "*"], "score": scores})
     text = exports.latex("all_scores", table)
-    header, first, second = (line for line in text.splitlines() if line.endswith(r"\\"))
+    header, first, second, third = (line for line in text.splitlines() if line.endswith(r"\\"))
     assert header == r"cell\_a & score \\"
     escaped = (
         r"a \& b \% \$5 \#1 x\_y \{z\} \textasciitilde{} \textasciicircum{} \textbackslash{} $<$ "
@@ -27,6 +28,7 @@ def test_every_mark_of_latex_is_escaped_and_signs_are_set_as_mathematics() -> No
     )
     assert first == escaped
     assert second == r"{}[b] & $-$3.2 [$-$4, +1] \\"  # a bracket after a row's end is an argument
+    assert third == r"{}* & 1 \\"
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert [w for w in re.findall(r"\\(\w+rule)", text)] == ["toprule", "midrule", "bottomrule"]
     assert r"\begin{tabular}{lr}" in text and r"\label{tab:all-scores}" in text

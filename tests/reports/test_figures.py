@@ -181,7 +181,7 @@ def test_any_figure_from_python_in_the_size_of_a_column(results: Results) -> Non
     assert flops.get_figwidth() == 3.3
     assert "training FLOPs" in [text for text, _ in texts(flops)]
     with pytest.raises(NothingToDraw):
-        figure(results, "forest")
+        figure(results, "tuning")
 
 
 # -- what the page does with them
@@ -192,12 +192,10 @@ def ids(svg: bytes) -> list[str]:
 
 
 def test_a_page_can_hold_all_figures_and_find_every_cell(report: Report, results: Results) -> None:
-    forest = next(picture for picture in PICTURES if picture.name == "forest")
     cells = list(results.runs["cell"].unique())
-    shown = forest.drawn(tables_for(results)["contrasts"], cells=cells)
     files = {path.stem: path.read_bytes() for path in report.files if path.suffix == ".svg"}
     seen: set[str] = set()
-    for name, svg in (files | {"forest": saved(shown, "svg")}).items():
+    for name, svg in files.items():
         own = ids(svg)
         assert len(own) == len(set(own)) and not seen & set(own)
         seen |= set(own)
@@ -208,7 +206,7 @@ def test_a_page_can_hold_all_figures_and_find_every_cell(report: Report, results
         lacks = {"differences": {"6+6", "dual encoder"}, "rank": {"dual encoder"}}
         lacks["forest"] = lacks["differences"]
         assert {cells[place] for place in places} == set(cells) - lacks.get(name, set()), name
-    assert len(files) == 7
+    assert len(files) == 9
 
 
 def test_what_a_mark_says_is_its_title_and_is_escaped(make: Callable[..., Results]) -> None:

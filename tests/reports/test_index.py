@@ -60,7 +60,7 @@ def test_the_command_writes_every_study_and_opens_the_page(
     assert pages == [page.as_uri()]
     text = page.read_text()
     assert "Does the split of layers matter?" in text and "by_hand-tuning" not in text
-    assert "No verdict: " in text and "fuselab report by_hand" in text
+    assert "No verdict on " in text and "fuselab report by_hand" in text
     assert "torn" in text and "is damaged" in text and "run the study again" in text
 
 

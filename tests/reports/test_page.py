@@ -13,9 +13,11 @@ import pytest
 from harness.outputs.records import TuningSpent
 from harness.results.pairing import Finding
 from harness.results.tables import CellChoice, Results
-from reports.analysis import answer
+from reports.analysis import answer, answers
 from reports.build import Report, build
 from reports.facts import Facts
+from reports.figures.allocation import caption
+from reports.page import chapters
 from reports.page.page import page
 from reports.page.sentences import certainty, scale, sentences, tuned
 from tests.reports.conftest import asking, set_scores
@@ -85,8 +87,8 @@ def test_sentences_are_no_stronger_than_the_verdicts(make: Callable[..., Results
     assert second.startswith("Undecided: a and c (")
     assert "80% chance of being found" in certainty(answer(made))
     made.runs.loc[made.runs["cell"] != "b", "status"] = "failed"
-    none = "No verdict: the control is b, and no other cell has a score to compare."
-    assert sentences(answer(made)) == [none]
+    none = "the control is b, and no other cell has a score to compare."
+    assert sentences(answer(made)) == [f"No verdict on retrieval mean recall: {none}"]
     made.runs["status"] = "failed"
     assert "and it has no score to compare" in sentences(answer(made))[0]
     assert certainty(answer(made)).startswith("Not at all")
@@ -131,3 +133,10 @@ def test_pairing_reaches_the_report(results: Results, tmp_path: Path) -> None:
     broken = build(results, tmp_path / "r")
     assert not broken.pairing_ok
     assert "Broken: seed 0: batches differ from step 250 on" in broken.page.read_text()
+
+
+def test_no_text_says_that_more_is_better_where_less_is(results: Results) -> None:
+    scores = results.scores.assign(higher_is_better=False)
+    answered = answers(dataclasses.replace(results, scores=scores))
+    text = " ".join([*chapters.method(answered, results.study), caption(results.runs[:0])])
+    assert "above zero better" not in text and "on the side of zero that is better" in text

@@ -184,6 +184,14 @@ def test_no_variation_gives_no_interval_rather_than_certainty(row: list[float]) 
     assert not contrast.has_interval and "no variation" in contrast.note
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.1, 10.2])
+def test_rounding_is_no_residual(gap: float) -> None:
+    row = [40.1, 42.7, 41.3, 39.9]
+    same = analyse(table(row, [value + gap for value in row], [value - gap for value in row]), "c")
+    assert same.residual_sd == 0 and math.isnan(same.f) and math.isnan(same.f_p)
+    assert fit(table([1e6, 1e6 + 1], [1e6, 1e6 + 1.001])).mse == pytest.approx(2.5e-7, rel=1e-3)
+
+
 def test_looks_split_alpha_and_multiply_p() -> None:
     scores = table([0.50, 0.54, 0.52], [0.53, 0.58, 0.54])
     once, four = analyse(scores, "c"), analyse(scores, "c", looks=4)

@@ -236,7 +236,7 @@ def test_without_intervals_nothing_is_judged(
 
 
 def test_looks_are_split_in_one_place() -> None:
-    assert level_of_look(0.05, 4) == 0.0125
+    assert level_of_look(0.05, 4, 3) == 0.0125
 
 
 @pytest.mark.parametrize("endpoints", [2, 3])

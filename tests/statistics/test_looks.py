@@ -42,6 +42,18 @@ def test_a_p_at_the_level_becomes_alpha() -> None:
     assert p_over_looks(1.0, TWO, 4) == p_over_looks(0.7, 2, 4) == 1
 
 
+@pytest.mark.parametrize("looks, designs", [(TWO, 6), (FOUR, 4)])
+def test_a_smaller_p_stays_the_smaller_and_agrees_with_every_level(
+    looks: tuple[int, ...], designs: int
+) -> None:
+    p = np.geomspace(1e-5, 0.9, 400)
+    over = np.array([p_over_looks(own, looks, designs) for own in p])
+    assert (np.diff(over) >= 0).all()
+    for alpha in (0.05, 0.0011, 0.001, 0.00084, 1e-4):  # the last: below what is simulated
+        level = level_of_look(alpha, looks, designs)
+        assert ((over < alpha) == (p < level)).all(), alpha
+
+
 def test_an_analysis_at_declared_looks_has_wider_intervals() -> None:
     rows = np.random.default_rng(1).normal([[0], [2], [0]], size=(3, 5))
     scores = {name: dict(enumerate(row)) for name, row in zip("cde", rows, strict=True)}
@@ -102,6 +114,13 @@ def test_what_was_not_declared_is_said_with_its_price() -> None:
     assert text.startswith("read at 3 seeds, now 5: not a declared look, so verdicts stand at")
     assert "level 0.028" in text and "in up to 6.8% of such studies, not 5.0%" in text
     assert "read at 4 seeds: not" in looks_taken((3, 5), (), 4).note(0.05, 0.02, 4)
+
+
+def test_looks_that_were_declared_are_not_counted_as_peeking() -> None:
+    late = looks_taken(TWO, (3, 5), 7).note(0.05, 0.02, 4)
+    assert "in up to 6.1%" in late, "with two designs, by the rule in use: 5.8 %, not 7.8 %"
+    assert "err" not in looks_taken(TWO, (4,), 5).note(0.05, 0.02, 4), "3.7 %: less than declared"
+    assert errors_of_reads(0.05, (3, 4), 4, 2) == pytest.approx(0.041, abs=0.002)
 
 
 def test_the_looks_that_more_seeds_would_need() -> None:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from harness.statistics.blocked import Analysis, analyse
+from harness.statistics.endpoints import analyse_all
 from harness.statistics.evidence import Evidence
 from harness.statistics.looks import Looks, level_of_look
 from harness.statistics.variance import Growth
+from harness.statistics.verdicts import verdict
 from harness.statistics.ways import AIM, ALL, HOPE, NONE, SEED_CAP, Means, Way, ways
 
 SECONDS = {"c": 3600.0, "d": 7200.0, "e": 3600.0}
@@ -62,6 +64,47 @@ def test_a_declared_look_comes_first_and_costs_no_more_alpha() -> None:
     declared = next(way for way in own if way.what == "2 more seeds (5 in all)")
     assert declared.note.startswith("as declared")
     assert len(own) == 1 + (declared.chance < AIM)
+
+
+def with_a_run_lost(looks: Looks) -> Analysis:
+    """Five seeds of three designs, of which d lacks one run."""
+    rows = np.random.default_rng(6).normal([[0], [1.5], [1.0]], size=(3, 5))
+    scores = {name: dict(enumerate(row)) for name, row in zip("cde", rows, strict=True)}
+    del scores["d"][4]
+    return analyse(scores, "c", looks=looks)
+
+
+def test_a_lost_run_gives_no_declared_look_back() -> None:
+    analysis = with_a_run_lost((3, 5))
+    assert [c.seeds for c in analysis.contrasts] == [4, 5] and analysis.seeds_read == 5
+    for cell in ("d", "e", ALL):
+        way = of(analysis, cell)["more seeds"]
+        more = int(way.what.split()[0])
+        assert f"({5 + more} in all)" in way.what
+        assert way.note.startswith("seeds added after this report are another look")
+    needs = verdict(analysis, "d", 0.1).needs
+    assert needs == int(of(analysis, "d")["more seeds"].what.split()[0])
+
+
+@pytest.mark.parametrize("looks, share", [(1, 2), (2, 3), ((3, 5), 3)])
+def test_scoring_again_is_a_look_beside_the_declared_ones(looks: Looks, share: int) -> None:
+    note = of(analysed(1.5, looks), "d")["more items"].note
+    assert f"level {0.05 / share:.2g} " in note
+
+
+def test_ways_of_an_ordered_endpoint_are_judged_as_its_verdicts() -> None:
+    noise = np.array([-1.0, 0.0, 1.0])
+    rows = {"c": 0 * noise, "d": 50 + noise, "e": 60 + noise}
+    far = {name: dict(enumerate(map(float, row))) for name, row in rows.items()}
+    near = far | {"d": dict(enumerate(map(float, noise)))}
+    _, _, last = analyse_all([far, far, near], "c", order="ordered")
+    (d, _), wide = last.contrasts, last.contrasts[0].widened
+    half = d.upper - d.delta
+    for region, undecided in ((half * 1.01, True), (half * wide * 1.01, False)):
+        assert (verdict(last, "d", region).kind == "undecided") == undecided
+        assert any(way.cell == "d" for way in ways(last, region, MEANS)) == undecided
+        evidence = Evidence.of(last)
+        assert evidence.decided_after(region, level=last.dunnett_alpha)[:, 0].any() != undecided
 
 
 def test_every_way_has_its_price() -> None:

@@ -39,11 +39,11 @@ def stored(cache: Path, key: str, build: Callable[[Path], None]) -> Path:
     leaves a folder behind.
     """
     entry = cache / key
-    if _is_whole(entry):
+    if is_whole(entry):
         return entry
     cache.mkdir(parents=True, exist_ok=True)
     with _lock(cache / f".{key}.lock") as alone:
-        if not _is_whole(entry):  # another process may have built it while this one waited
+        if not is_whole(entry):  # another process may have built it while this one waited
             if alone:
                 for left_by_a_killed_build in cache.glob(f"{key}.building-*"):
                     shutil.rmtree(left_by_a_killed_build, ignore_errors=True)
@@ -85,14 +85,14 @@ def _build(entry: Path, build: Callable[[Path], None]) -> None:
 
 
 def _publish(folder: Path, entry: Path) -> None:
-    if entry.exists() and not _is_whole(entry):
+    if entry.exists() and not is_whole(entry):
         damaged = folder.with_name(f"{folder.name}-damaged")
         os.rename(entry, damaged)  # readers that have it open keep their files
         shutil.rmtree(damaged, ignore_errors=True)
     try:
         os.rename(folder, entry)
     except OSError:
-        if not _is_whole(entry):
+        if not is_whole(entry):
             raise
 
 
@@ -100,7 +100,8 @@ def _seen(path: Path) -> dict[str, int]:
     return {"bytes": path.stat().st_size, "crc32": crc32(path)}
 
 
-def _is_whole(entry: Path) -> bool:
+def is_whole(entry: Path) -> bool:
+    """Says whether every file of an entry is, byte for byte, what was written."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text())
         return all(_is_as_written(entry / name, seen) for name, seen in manifest.items())

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import math
 
+from architectures.frozen import SettingError
 from harness.training.settings.loop import Budget, Measure
 
 
 def steps_of(budget: Budget, batch_size: int) -> int:
-    """Returns the optimizer steps of a budget; samples are rounded up to whole batches."""
+    """Returns the optimizer steps of a budget; samples are rounded up to whole batches. Raises
+    `SettingError` for a unit that a design must be asked about first."""
     if budget.steps is not None:
         return budget.steps
-    assert budget.samples is not None
+    if budget.samples is None:
+        raise SettingError(
+            f"a budget in {budget.unit} is turned into steps by the plan of a study "
+            "(harness.planning.budgets.converted), and this one was not; name steps or samples"
+        )
     return math.ceil(budget.samples / batch_size)
+
+
+def is_compared(step: int) -> bool:
+    """Says whether every run keeps the digest of the batches fed up to this step, however long it
+    is: all steps up to 32, and then 16 at even distances between each power of two and the next.
+    So runs of different lengths can be compared over at least 16/17 of the shorter one.
+
+    >>> [step for step in range(30, 70) if is_compared(step)]
+    [30, 31, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 68]
+    """
+    return step % (1 << max(step.bit_length() - 5, 0)) == 0
 
 
 def grid_of(steps: int, points: int) -> tuple[int, ...]:

@@ -33,6 +33,9 @@ class Ledger:
     tuning_trials: int = 0
     """Trials of the cell's tuning; the study fills it in, the run leaves it 0."""
     tuning_seconds: float = 0.0
+    energy_joules: float | None = None
+    """Of the processor's packages, and of the GPU on cuda, over the whole run and all its attempts,
+    whatever else ran there; None where the machine does not tell it."""
     attempts: int = 0
 
     def as_json(self) -> dict[str, JsonValue]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.training.loop import optimizer as adamw
-from harness.training.loop.budget import checkpoints_of, grid_of, steps_of
+from harness.training.loop.budget import checkpoints_of, grid_of, is_compared, steps_of
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.ledger import Ledger
 from harness.training.objectives.term import Losses, Term
@@ -42,6 +42,8 @@ class Measurement:
     """A snapshot is due now."""
     stopped: bool = False
     """The loop ended here because `should_stop` said so."""
+    chains: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Step since the last measurement -> digest chain there, at the steps of `is_compared`."""
 
 
 class LoopSettings(Protocol):
@@ -95,6 +97,7 @@ class Loop(ABC):
         self.grid = grid_of(self.steps, spec.measure.points)
         self.measured = frozenset(self.grid)
         self.chain = ""
+        self.chains: dict[int, str] = {}
         self.ledger = Ledger()
         self.sums: dict[str, Term] = {}
         self.note_sums: dict[str, Tensor] = {}
@@ -156,7 +159,9 @@ class Loop(ABC):
             self.one_step()
             self.ledger.train_seconds += time.perf_counter() - begun
             if self.step in self.measured:
-                yield Measurement(self.step, self.measure(), checkpoint=self.step in saved)
+                chains, self.chains = self.chains, {}
+                values, due = self.measure(), self.step in saved
+                yield Measurement(self.step, values, checkpoint=due, chains=chains)
 
     def one_step(self) -> None:
         """Does one step: forward, backward, clip, update. Also extends the chain of digests of the
@@ -180,6 +185,8 @@ class Loop(ABC):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
+        if is_compared(step):
+            self.chains[step] = self.chain
         self.after_step()
         self._count(batch, losses, norms)
 
@@ -231,6 +238,7 @@ class Loop(ABC):
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "chain": self.chain,
+            "chains": self.chains,
             "ledger": self.ledger.as_json(),
             "sums": {name: dataclasses.asdict(term) for name, term in self.sums.items()},
             "note_sums": self.note_sums,
@@ -244,6 +252,7 @@ class Loop(ABC):
             part.load_state_dict(snapshot[name])
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.chain = snapshot["chain"]
+        self.chains = dict(snapshot.get("chains", {}))  # checkpoints of before had none
         self.ledger = Ledger(**snapshot["ledger"])
         self.sums = {
             name: Term(**{k: v.to(self.device) for k, v in parts.items()})

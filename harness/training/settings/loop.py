@@ -51,18 +51,35 @@ class Budget(Frozen, allow_inf_nan=False):
     """Image-caption pairs seen."""
     steps: Positive | None = None
     """Optimizer steps."""
+    flops: Annotated[float, Field(gt=0)] | None = None
+    """FLOPs of training, counted for each design (`loop.flops`), the same for every seed."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of training steps, by the time of a step that is measured once for each design, alone
+    on this machine; measuring curves, scoring and checkpoints do not count."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Budget:
-        units = [n for n in type(self).model_fields if getattr(self, n) is not None]
+        names = list(type(self).model_fields)
+        units = [n for n in names if getattr(self, n) is not None]
         if len(units) != 1:
-            raise ValueError(f"a budget names exactly one of samples, steps; given: {units}")
+            raise ValueError(f"a budget names exactly one of {', '.join(names)}; given: {units}")
         return self
 
     @property
     def unit(self) -> str:
         """Name of the binding unit."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How much of the binding unit."""
+        return float(getattr(self, self.unit))
+
+    @property
+    def per_design(self) -> bool:
+        """Whether it comes to another number of steps for every design: `planning.budgets` says to
+        which, and a run's description holds the steps alone."""
+        return self.unit in ("flops", "seconds")
 
     def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
         """Returns a budget of the unit in `changes`, which takes the place of the former unit."""

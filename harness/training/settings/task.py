@@ -5,9 +5,9 @@ Frozen records without torch. The documentation of a field stands under the fiel
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from architectures.frozen import Frozen
 from harness.training.settings.data import Positive
@@ -61,6 +61,14 @@ class FineTune(Frozen, allow_inf_nan=False):
     measure: Measure = Measure(points=5, items=256, gap_items=0, checkpoints=2)
     """When and on how many validation items its curves are measured. Only `points`, `items` and
     `checkpoints` are read."""
+
+    @model_validator(mode="after")
+    def _of_a_unit_for_all(self) -> Self:
+        if self.budget.per_design:
+            raise ValueError(
+                f"budget.{self.budget.unit}: fine-tuning has a budget in steps or samples"
+            )
+        return self
 
 
 class Learnt(TaskSettings, allow_inf_nan=False):

@@ -23,16 +23,18 @@ FIELDS = {
         {"text_layers": 8},
         {"attention": "joint", "type_embeddings": True},
         {"self_attention": False, "cross_every": 2},
+        {"image_from": "each", "text_layers": 5, "type_embeddings": True},
     ],
     "full_text_deep_fusion": [
         {},
         {"fusion_layers": 0},
         {"text_layers": 0, "fusion_layers": 3, "fusion_from": "first"},
-        {"fusion_layers": 2, "attention": "joint"},
+        {"fusion_layers": 2, "attention": "joint", "image_from": [1, 0]},
+        {"fusion_layers": 2, "image_from": [0, 1], "image_concat": True},
     ],
     "distilbert_fusion": [
         {"distil_layers": 3},
-        {"text_encoder": "distilbert", "fusion_layers": 3},
+        {"text_encoder": "distilbert", "fusion_layers": 3, "image_from": [0]},
         {"text_encoder": "distilbert", "text_layers": 2, "fusion_layers": 0},
     ],
     "shared_stack": [
@@ -59,6 +61,8 @@ FIELDS = {
         {"order": "lxmert", "tied": "cross", "update": "sequential", "cross_every": 2},
         {"order": "vilbert", "tied": "all", "pooled": "product", "fusion_layers": 2},
         {"fusion_layers": 1, "pooled": "text", "pooler": False, "type_embeddings": False},
+        {"order": "lxmert", "affinity": "shared", "fusion_layers": 2},
+        {"order": "vilbert", "affinity": "shared", "tied": "all", "fusion_layers": 2},
         {"fusion_layers": 0},
     ],
     "in_backbone": [
@@ -99,6 +103,15 @@ FIELDS = {
         {"fusion_layers": 0},
         {"over": "patches", "fusion_layers": 3, "pooled": "both"},
         {"over": "patches", "fusion_layers": 2, "separate_passes": True},
+        {"tied": "mlp", "fusion_layers": 3, "fusion_from": "last", "text_layers": 2},
+        {"tied": "none", "fusion_layers": 2},
+        {
+            "tied": "none",
+            "over": "patches",
+            "fusion_layers": 2,
+            "pooled": "both",
+            "separate_passes": True,
+        },
     ],
 }
 CASES = [

@@ -83,6 +83,8 @@ def test_every_field_by_set(
             continue
         own = [] if "." not in path else beside
         for value in unique(wrong_values(schema)):
+            if (path, value) == ("looks", 7):  # wrong as numbers of seeds, right as how many
+                continue
             if (path == "warm_start" and value is None) or (value == {} and path in LIKE_NOTHING):
                 continue
             count += 1

@@ -189,6 +189,17 @@ def test_a_report_stands_beside_its_study(outputs: Path, by_hand: ByHand, tmp_pa
     assert list(outputs.glob("mlartifacts/by_hand/*/artifacts/report/index.html"))
 
 
+def test_answers_of_many_cells_with_long_names_are_published(
+    outputs: Path, by_hand: ByHand
+) -> None:
+    study, cells = by_hand(outputs), [f"{'long ' * 60}{number}" for number in range(120)]
+    Tracker(outputs).log_answer(study, {study.primary: dict.fromkeys(cells, "worse")}, {})
+    client = MlflowClient(tracking_uri=default_uri(outputs))
+    (experiment,) = client.search_experiments(filter_string="name = 'by_hand'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`fuselab.kind` = 'study'")
+    assert sum(name.startswith("verdict.long") for name in parent.data.tags) == len(cells)
+
+
 def test_an_unknown_study_names_the_known(outputs: Path, by_hand: ByHand) -> None:
     Tracker(outputs).publish(by_hand(outputs))
     with pytest.raises(SettingError, match="did you mean 'by_hand'"):
