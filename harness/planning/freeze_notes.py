@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from architectures import build
 from architectures.freezing import TOWERS, tower_parts
+from harness.runs.assemble import counted_flops
 from harness.training.data.corpus import Corpus
 from harness.training.loop.budget import steps_of
 from harness.training.loop.freezing import bytes_a_picture, spans, why_not_kept
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def freeze_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
-    """Returns a line for each tower that a cell freezes, and one on the pictures' states."""
+    """Returns a line for each tower that a cell freezes, one on what that leaves of its training
+    FLOPs, and one on the pictures' states."""
     specs = {row.cell.name: row.spec for row in planned.rows if row.spec.train.freeze != Freeze()}
     return [line for cell, spec in specs.items() for line in _lines(cell, spec, corpora[cell])]
 
@@ -35,8 +37,13 @@ def _lines(cell: str, spec: RunSpec, corpus: Corpus) -> Iterator[str]:
     for tower in (tower for tower in TOWERS if tower in frozen):
         roles, its = tower_parts(design, tower).roles(design), frozen[tower]
         count = sum(weights[role].numel() for role in roles)
-        when = "in every step" if len(its) == steps else f"from step {its[0]} to {its[-1]}"
+        when = f"from step {its[0]} to {its[-1]}" if its else "in no step, of so few"
+        when = "in every step" if len(its) == steps else when
         yield f"{cell}: {tower} is frozen {when}, {count:,} parameters"
+    learning = train.model_copy(update={"freeze": Freeze()})
+    whole = counted_flops(spec.model_copy(update={"train": learning}), corpus)
+    share = counted_flops(spec, corpus) / whole
+    yield f"{cell}: {share:.0%} of the training FLOPs are left that it takes where all learns"
     if train.freeze.image is not None:
         pictures = len(corpus.train)
         reason = why_not_kept(design, train.freeze, train.numerics, corpus.augment, pictures)

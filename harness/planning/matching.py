@@ -7,6 +7,7 @@ depth that came closest, the inner width of the MLPs. The first that comes withi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from architectures import registry
@@ -82,11 +83,17 @@ def solved(
         matches.append(bare.model_copy(update=sizes))
         return abs(value - 1) <= CLOSE
 
+    def deeper(field: str, layers: int) -> float | None:
+        return ratio({field: layers}, {})
+
+    def wider(path: str, width: int) -> float | None:
+        return ratio(deep, {path: width})
+
     unchanged = ratio({}, {})
     if unchanged is not None and keep({}, {}, unchanged):
         return matches[-1]
     for field in _free_depths(cell):
-        best = _nearest(range(1, DEEPEST + 1), lambda n, field=field: ratio({field: n}, {}))
+        best = _nearest(range(1, DEEPEST + 1), functools.partial(deeper, field))
         if best and keep({field: best[0]}, {}, best[1]):
             return matches[-1]
     deep = _closest(matches).fields if matches else {}
@@ -95,7 +102,7 @@ def solved(
         step = max(1, usual // STEPS)
         path = f"backbone.{width}"
         sizes = range(max(step, usual // 4), 4 * usual + 1, step)
-        best = _nearest(sizes, lambda n, path=path: ratio(deep, {path: n}))
+        best = _nearest(sizes, functools.partial(wider, path))
         if best and keep(deep, {path: best[0]}, best[1]):
             return matches[-1]
     if not any(match.fields or match.settings for match in matches):

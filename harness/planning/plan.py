@@ -162,6 +162,11 @@ def _spec(
         raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
     freeze, unfrozen = freezable(settings.freeze, name, config, backbone)
     reasons |= unfrozen
+    if freeze.changed_fields() and settings.budget.unit == "seconds":
+        raise SettingError(
+            "a budget in seconds times one step, and where towers are frozen (freeze) steps take "
+            "different times; name budget.flops, budget.steps or budget.samples"
+        )
     scored = []
     for task in settings.tasks:
         if reason := tasks.find(task.name).why_not(facts, objectives, task):

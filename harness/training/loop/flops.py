@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,6 +32,10 @@ from harness.training.settings.objectives import Objectives
 
 SPECIAL = 2
 """Tokens of a caption that are never hidden: the first and the last."""
+
+Counted = Callable[[tuple[Tower, ...], bool], float]
+"""Towers that are frozen, and whether the states of pictures are there already, to the FLOPs of one
+training sample: `training_flops` of a design."""
 
 
 def training_flops(
@@ -91,44 +95,22 @@ def training_flops(
 
 
 def mean_flops(
-    design: FusionDesign,
-    objectives: Objectives,
-    freeze: Freeze,
-    *,
-    steps: int,
-    kept: int,
-    text_tokens: int,
-    rows: int,
-    words: float,
-    swapped: float,
+    counted: Counted, freeze: Freeze, *, steps: int, rows: int, kept: int, image: float
 ) -> float:
-    """Returns the FLOPs of one training sample as `training_flops` does, as a mean over a run in
-    which towers are frozen.
+    """Returns the FLOPs of one training sample as a mean over a run in which towers are frozen.
 
-    steps: of the run
+    steps, rows: of the run, and of a batch
     kept: how many different pictures a frozen image tower sees, each computed once; 0: none is kept
+    image: FLOPs of its forward pass for one picture
     """
-    total = 0.0
-    for frozen, count in stretches(freeze, steps).items():
-        total += (
-            count
-            / steps
-            * training_flops(
-                design,
-                objectives,
-                text_tokens=text_tokens,
-                rows=rows,
-                words=words,
-                swapped=swapped,
-                frozen=frozen,
-                kept=bool(kept) and "image" in frozen,
-            )
-        )
-    return total + (kept * _image_flops(design) / (steps * rows) if kept else 0.0)
+    lengths = stretches(freeze, steps).items()
+    spent = sum(n * counted(towers, kept > 0 and "image" in towers) for towers, n in lengths)
+    return (spent + kept * image / rows) / steps
 
 
-def _image_flops(design: FusionDesign) -> int:
-    """Counts the forward pass of the image tower of a design for one picture."""
+def image_flops(design: FusionDesign) -> float:
+    """Counts the forward pass of the image tower of a design, on the meta device, for one
+    picture."""
     backbone = design.backbone
     size = (1, backbone.image_channels, backbone.image_size, backbone.image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

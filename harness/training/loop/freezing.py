@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -61,8 +62,11 @@ def frozen_at(spans: Mapping[Tower, range], step: int) -> tuple[Tower, ...]:
 
 def stretches(settings: Freeze, steps: int) -> Mapping[tuple[Tower, ...], int]:
     """Returns towers -> in how many steps these, and no others, are frozen."""
-    its = spans(settings, steps)
-    return collections.Counter(frozen_at(its, step) for step in range(1, steps + 1))
+    its, counts = spans(settings, steps), collections.Counter[tuple[Tower, ...]]()
+    edges = {1, steps + 1, *(edge for span in its.values() for edge in (span.start, span.stop))}
+    for begins, ends in itertools.pairwise(sorted(edges)):
+        counts[frozen_at(its, begins)] += ends - begins
+    return counts
 
 
 class KeptStates:

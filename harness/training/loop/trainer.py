@@ -13,7 +13,7 @@ from architectures.contract import FusionDesign
 from harness.training.data.batches import Batch, Batches
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.final import Averaged
-from harness.training.loop.flops import mean_flops
+from harness.training.loop.flops import training_flops
 from harness.training.loop.freezing import Freezing, KeptStates, why_not_kept
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
@@ -117,14 +117,11 @@ class Trainer(Loop):
         return self.kept.of(batch.rows_B, both)
 
     def flops_per_sample(self) -> float:
-        batches, image = self._source, self.spec.freeze.image
-        keeps = image is not None and self._keeps()
-        return mean_flops(
+        """Counts a sample of a step in which nothing is frozen."""
+        batches = self._source
+        return training_flops(
             copy.deepcopy(self.design).to("meta"),
             self.spec.objectives,
-            self.spec.freeze,
-            steps=self.steps,
-            kept=batches.different(len(image.steps(self.steps))) if image and keeps else 0,
             text_tokens=batches.split.ids_KL.shape[1],
             rows=batches.batch_size,
             words=batches.words,

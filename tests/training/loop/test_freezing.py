@@ -21,7 +21,7 @@ from harness.training.data.batches import Batches
 from harness.training.data.corpus import Corpus
 from harness.training.data.transforms import Augment
 from harness.training.loop import freezing
-from harness.training.loop.flops import mean_flops, training_flops
+from harness.training.loop.flops import image_flops, mean_flops, training_flops
 from harness.training.loop.freezing import KeptStates, why_not_kept
 from harness.training.loop.trainer import Trainer
 from harness.training.settings.loop import Budget, Measure, Numerics
@@ -214,10 +214,16 @@ def test_each_picture_is_encoded_once_and_the_ledger_counts_that(
     patches, width, p = 4, 16, 5
     tower = 2 * patches * 3 * 8 * 8 * width + 2 * (12 * p * width**2 + 2 * p**2 * width)
     assert counted[1] - counted[2] == pytest.approx(2 * tower)  # the design's and the teacher's
-    whole = {"steps": 5, "kept": different}
-    mean = mean_flops(design, FULL, Freeze(image=True), **whole, **sizes)
+    assert image_flops(design) == tower
+
+    def of_sample(frozen: tuple[Tower, ...], kept: bool) -> float:
+        return counted[len(frozen) + kept]
+
+    run_of = {"steps": 5, "rows": 16, "kept": different, "image": tower}
+    mean = mean_flops(of_sample, Freeze(image=True), **run_of)
     assert mean == pytest.approx(counted[2] + tower * different / (5 * 16))
-    assert mean_flops(design, FULL, Freeze(), steps=3, kept=0, **sizes) == counted[0]
+    part = mean_flops(of_sample, Freeze(image=Span(until=0.4)), **run_of)
+    assert part == pytest.approx(0.4 * counted[2] + 0.6 * counted[0] + tower * different / (5 * 16))
 
 
 def test_a_frozen_tower_has_no_backward_pass() -> None:
@@ -249,6 +255,7 @@ def test_steps_are_counted_by_what_is_frozen_in_them() -> None:
     its = Freeze(image=Span(until=0.5), text=Span(after=0.25))
     assert freezing.stretches(its, 8) == {("image",): 2, ("image", "text"): 2, ("text",): 4}
     assert freezing.stretches(Freeze(), 8) == {(): 8}
+    assert freezing.stretches(Freeze(image=Span(after=0.99), text=True), 8) == {("text",): 8}
 
 
 def test_settings_read_as_words() -> None:
@@ -277,13 +284,15 @@ def test_the_plan_says_what_is_frozen_and_why_not(tiny: Study, outputs: Path) ->
     }
     corpora = prepared(planned, outputs)
     lines = freeze_notes(planned, corpora)
-    assert len(lines) == 3 and lines[0].startswith("a: image is frozen in every step, ")
+    assert len(lines) == 4 and lines[0].startswith("a: image is frozen in every step, ")
     assert "a: text is frozen from step 1 to 3, " in lines[1]
-    assert lines[2] == "a: frozen states of pictures are computed once, at most 0.1 MiB"
+    assert lines[3] == "a: frozen states of pictures are computed once, at most 0.1 MiB"
     spec, plain = planned.rows[0].spec, plan(open_study, outputs).rows[0].spec
     corpus = load_data(spec, outputs)
-    assert kept_pictures(spec, corpus) == 48
-    assert counted_flops(spec, corpus) < 0.8 * counted_flops(plain, corpus)
+    assert kept_pictures(spec, corpus)(6) == 48
+    share = counted_flops(spec, corpus) / counted_flops(plain, corpus)
+    assert share < 0.8
+    assert lines[2].startswith(f"a: {share:.0%} of the training FLOPs are left")
 
 
 def test_kept_states_come_back_in_the_order_asked() -> None:
