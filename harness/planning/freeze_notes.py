@@ -39,17 +39,17 @@ def _lines(cell: str, spec: RunSpec, corpus: Corpus) -> Iterator[str]:
         count = sum(weights[role].numel() for role in roles)
         when = f"from step {its[0]} to {its[-1]}" if its else "in no step, of so few"
         when = "in every step" if len(its) == steps else when
-        yield f"{cell}: {tower} is frozen {when}, {count:,} parameters"
+        yield f"cell {cell}: the {tower} tower is frozen {when}, {count:,} parameters"
     learning = train.model_copy(update={"freeze": Freeze()})
     whole = counted_flops(spec.model_copy(update={"train": learning}), corpus)
     share = counted_flops(spec, corpus) / whole
-    yield f"{cell}: {share:.0%} of the training FLOPs are left that it takes where all learns"
+    yield f"cell {cell}: it takes {share:.0%} of the training FLOPs that it would if all learned"
     if train.freeze.image is not None:
         pictures = len(corpus.train)
         reason = why_not_kept(design, train.freeze, train.numerics, corpus.augment, pictures)
         mib = bytes_a_picture(design) * pictures / 2**20
         yield (
-            f"{cell}: frozen states of pictures are computed at every step, because {reason}"
+            f"cell {cell}: frozen states of pictures are computed at every step, because {reason}"
             if reason
-            else f"{cell}: frozen states of pictures are computed once, at most {mib:,.1f} MiB"
+            else f"cell {cell}: frozen states of pictures are computed once, at most {mib:,.1f} MiB"
         )

@@ -181,4 +181,6 @@ def _in_words(cell: str, match: Match) -> str:
     equal = abs(match.ratio - 1) <= CLOSE
     result = "" if equal else f"; no size that was tried comes within {CLOSE:.0%}"
     what = IN_WORDS[match.matched.what]
-    return f"{cell}: {chosen}: {match.ratio:.3f} times the {what} of {match.matched.to}{result}"
+    return (
+        f"cell {cell}: {chosen}: {match.ratio:.3f} times the {what} of {match.matched.to}{result}"
+    )

@@ -35,7 +35,7 @@ def test_depth_is_solved_by_hand_counted_parameters(tiny: Study, outputs: Path) 
     assert its.rows[1].spec.train.config["fusion_layers"] == 2
     assert its.rows[1].cell.name == "deep"
     assert match_notes(its.matched) == [
-        "deep: fusion_layers = 2: 1.000 times the parameters of split"
+        "cell deep: fusion_layers = 2: 1.000 times the parameters of split"
     ]
 
 

@@ -284,15 +284,17 @@ def test_the_plan_says_what_is_frozen_and_why_not(tiny: Study, outputs: Path) ->
     }
     corpora = prepared(planned, outputs)
     lines = freeze_notes(planned, corpora)
-    assert len(lines) == 4 and lines[0].startswith("a: image is frozen in every step, ")
-    assert "a: text is frozen from step 1 to 3, " in lines[1]
-    assert lines[3] == "a: frozen states of pictures are computed once, at most 0.1 MiB"
+    assert len(lines) == 4 and lines[0].startswith(
+        "cell a: the image tower is frozen in every step, "
+    )
+    assert "cell a: the text tower is frozen from step 1 to 3, " in lines[1]
+    assert lines[3] == "cell a: frozen states of pictures are computed once, at most 0.1 MiB"
     spec, plain = planned.rows[0].spec, plan(open_study, outputs).rows[0].spec
     corpus = load_data(spec, outputs)
     assert kept_pictures(spec, corpus)(6) == 48
     share = counted_flops(spec, corpus) / counted_flops(plain, corpus)
     assert share < 0.8
-    assert lines[2].startswith(f"a: {share:.0%} of the training FLOPs are left")
+    assert lines[2].startswith(f"cell a: it takes {share:.0%} of the training FLOPs")
 
 
 def test_kept_states_come_back_in_the_order_asked() -> None:
