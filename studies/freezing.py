@@ -2,13 +2,14 @@
 
 Idefics2 (arXiv 2405.02246) says so of language models with gated cross-attention or with image
 tokens among the words. Crossed here: cross-attention (ALBEF's split) or one joint stack over words
-and image tokens, on aligned towers that learn, of which the image tower is locked as in LiT (arXiv
-2111.07991), or that are both frozen, the words' table too. The interaction is the answer (`effects`
-of the report). Above six layers of text there are six that fuse in both.
+and image tokens, image tower locked (as LiT's, arXiv 2111.07991) or not, and layers of text alone
+frozen, the words' table too, or not; all towers were aligned before. The interactions are the
+answer (`effects` of the report). Above six layers of text there are six that fuse in both.
 
-Guess: no interaction; both match more slowly on frozen towers, by as much, and masked words suffer
-most where the words' table is frozen.
-Cost: 30 runs and one warm start, about half an hour on two cores at nano.
+Guess: no interaction of fusion with either; a frozen tower slows matching in both, and masked words
+suffer where the words' table is frozen.
+Cost: 40 runs and one warm start, 99 TFLOP, by the time of like studies an hour on two idle cores at
+nano.
 Command: fuselab run freezing && fuselab report freezing
 """
 
@@ -40,6 +41,7 @@ STUDY = Study(
             for towers, settings in (
                 ("learning", {}),
                 ("image locked", {"freeze.image": True}),
+                ("text frozen", {"freeze.text": True}),
                 ("both frozen", {"freeze.image": True, "freeze.text": True}),
             )
         ),

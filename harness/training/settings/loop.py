@@ -112,8 +112,8 @@ class Freeze(Frozen, allow_inf_nan=False):
     """What of a design does not learn, and when. Frozen weights get no gradient and no decay, and
     frozen layers have no dropout; after it they learn as if they had just begun.
 
-    LiT (arXiv 2111.07991) locks the image tower, Flamingo (2204.14198) both, and ULMFiT (1801.06146)
-    lets layers go one after another.
+    LiT (arXiv 2111.07991) locks the image tower, Flamingo (2204.14198) both; ULMFiT (1801.06146)
+    unfreezes layer after layer, which here is tower after tower.
     """
 
     image: Span | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from architectures import build, registry
@@ -24,6 +25,7 @@ from harness.training.loop import freezing
 from harness.training.loop.flops import image_flops, mean_flops, training_flops
 from harness.training.loop.freezing import KeptStates, why_not_kept
 from harness.training.loop.trainer import Trainer
+from harness.training.randomness import stream
 from harness.training.settings.loop import Budget, Measure, Numerics
 from harness.training.settings.objectives import ITC, ITM
 from harness.training.settings.spec import TrainSpec
@@ -32,6 +34,15 @@ from tests.training.objectives.conftest import BATCH, FULL, SMALL, for_design
 BOTH = Freeze(image=True, text=True)
 HALVES = Freeze(image=Span(until=0.5), text=Span(after=0.5))
 DESIGNS = list(registry.names())
+DEEPER = SMALL.model_copy(update={"image_layers": 3})
+FIELDS: list[tuple[str, dict[str, JsonValue]]] = [
+    ("split_bert", {"attention": "joint"}),
+    ("split_bert", {"image_from": [2, 0, 1, 0], "text_layers": 3}),
+    ("full_text_deep_fusion", {"image_from": [0, 2], "image_concat": True}),
+    ("shared_stack", {"image_from": [1]}),
+    ("merged_attention", {"separate_passes": True}),
+]
+"""Ways in which fusion reads the tower besides each design's own."""
 NO_IMAGE = {"multiway", "single_stream"}
 NO_TEXT = {"multiway", "single_stream", "query_bottleneck"}
 
@@ -47,15 +58,22 @@ def frozen_in(name: str) -> Freeze:
 
 
 @pytest.fixture
-def trainer(corpus: Corpus, make: Callable[..., build.FusionDesign]) -> Callable[..., Trainer]:
-    def prepared_for(name: str, freeze: Freeze, *, steps: int = 10, batch: int = BATCH) -> Trainer:
-        objectives = for_design(name)
+def trainer(corpus: Corpus) -> Callable[..., Trainer]:
+    def prepared_for(
+        name: str, freeze: Freeze, *, steps: int = 10, batch: int = BATCH, **fields: JsonValue
+    ) -> Trainer:
+        objectives, backbone = for_design(name), DEEPER if fields else SMALL
         spec = TrainSpec(
-            design=name, backbone=SMALL, data="", objectives=objectives, freeze=freeze,
-            budget=Budget(steps=steps), batch_size=batch, seed=0, measure=Measure(points=2),
+            design=name, config=fields, backbone=backbone, data="", objectives=objectives,
+            freeze=freeze, budget=Budget(steps=steps), batch_size=batch, seed=0,
+            measure=Measure(points=2),
         )  # fmt: skip
         batches = Batches(corpus.train, corpus.tokenizer, batch, 0, objectives.mlm)
-        return Trainer(spec, make(name, objectives), batches, [])
+        design = build.design(
+            name, fields, backbone, corpus.tokenizer.vocabulary,
+            draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
+        )  # fmt: skip
+        return Trainer(spec, design, batches, [])
 
     return prepared_for
 
@@ -78,13 +96,25 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {role for role, value in after.items() if not torch.equal(value, before[role])}
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *(pytest.param(name, {}, id=name) for name in DESIGNS),
+        *(
+            pytest.param(name, fields, id=f"{name} {' '.join(fields)}", marks=pytest.mark.slow)
+            for name, fields in FIELDS
+        ),
+    ],
+)
 def test_a_frozen_tower_stays_and_what_is_kept_of_it_changes_no_bit(
-    name: str, trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    fields: dict[str, JsonValue],
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With teacher, queue and dropout, over more than an epoch: some pictures come again, beside
     some that the first epoch left out."""
-    kept = trainer(name, frozen_in(name), steps=3, batch=16)
+    kept = trainer(name, frozen_in(name), steps=3, batch=16, **fields)
     before, frozen = weights(kept), roles(kept, *TOWERS)
     assert frozen == kept.freezing.never_learn
     run(kept, 3)
@@ -96,7 +126,7 @@ def test_a_frozen_tower_stays_and_what_is_kept_of_it_changes_no_bit(
     assert not any(id(own[role]) in held for role in frozen)
     assert all(p.requires_grad for p in own.values()) and kept.design.training
     monkeypatch.setattr(Trainer, "_keeps", lambda _: False)
-    anew = trainer(name, frozen_in(name), steps=3, batch=16)
+    anew = trainer(name, frozen_in(name), steps=3, batch=16, **fields)
     run(anew, 3)
     assert (kept.kept is not None) == (name not in {*NO_IMAGE, "in_backbone"})
     assert anew.kept is None and not moved(after, weights(anew))
