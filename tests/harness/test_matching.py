@@ -8,10 +8,11 @@ from architectures.frozen import SettingError
 from harness.outputs.folder import study_file
 from harness.outputs.records import StudyRecord
 from harness.planning import matching
+from harness.planning.budgets import converted
 from harness.planning.matching import match_notes
 from harness.planning.plan import Plan, plan, write_study
 from harness.runs.assemble import counted_cost, counted_flops, load_data
-from harness.study import Cell, Study, Variant, matched
+from harness.study import Budget, Cell, Study, Variant, matched
 
 FLOPS, PARAMETERS = matched("flops", to="split"), matched("parameters", to="split")
 
@@ -39,6 +40,7 @@ def test_depth_is_solved_by_hand_counted_parameters(tiny: Study, outputs: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_width_is_solved_where_depth_is_set(tiny: Study, outputs: Path) -> None:
     """Each of three layers has 2 x 16 weights and a bias a column more; one fusion layer less."""
     fields = {"text_layers": 1, "fusion_layers": 1}
@@ -72,6 +74,27 @@ def test_flops_are_the_ledgers_and_are_solved_once(
     again = planned(tiny, outputs, cell)
     assert again.matched == its.matched
     assert [r.spec.train_key() for r in again.rows] == [r.spec.train_key() for r in its.rows]
+
+
+@pytest.mark.slow
+def test_a_budget_in_flops_is_matched_and_spent_where_the_other_is_frozen(
+    tiny: Study, outputs: Path
+) -> None:
+    """What a sample of the other costs depends on its steps, and these on the budget."""
+    split = Cell(
+        variant=Variant("split_bert", text_layers=1),
+        settings={"freeze.image": {"until": 0.5}},
+        label="split",
+    )
+    cell = Cell(variant=Variant("full_text_deep_fusion"), label="deep", matched=FLOPS)
+    fields = {"cells": (split, cell), "control": "split", "seeds": (0,)}
+    its = plan(tiny.model_copy(update={**fields, "budget": Budget(flops=2e9)}), outputs)
+    rows = converted(its, outputs).rows
+    corpus = load_data(rows[0].spec, outputs)
+    other, own = (counted_flops(row.spec, corpus) for row in rows)
+    assert own / other == pytest.approx(its.matched["deep"].ratio, rel=0.01)
+    for row, sample in zip(rows, (other, own), strict=True):
+        assert 8 * sample * (row.spec.train.budget.steps or 0) == pytest.approx(2e9, rel=0.05)
 
 
 def test_what_cannot_be_matched_is_said(tiny: Study, outputs: Path) -> None:

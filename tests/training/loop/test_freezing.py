@@ -40,7 +40,6 @@ FIELDS: list[tuple[str, dict[str, JsonValue]]] = [
     ("split_bert", {"image_from": [2, 0, 1, 0], "text_layers": 3}),
     ("full_text_deep_fusion", {"image_from": [0, 2], "image_concat": True}),
     ("shared_stack", {"image_from": [1]}),
-    ("merged_attention", {"separate_passes": True}),
 ]
 """Ways in which fusion reads the tower besides each design's own."""
 NO_IMAGE = {"multiway", "single_stream"}
