@@ -165,7 +165,7 @@ COLUMNS = {
     "harness.training.objectives": 1, "harness.training.data": 1, "harness.training.scoring": 0,
     "harness.training.settings": 1, "harness.training.randomness": 2, "architectures.views": 0,
     "architectures.exported": 2, "architectures.build": 1, "architectures.downstream": 2,
-    "architectures.registry": 0, "architectures.facts": 3,
+    "architectures.registry": 0, "architectures.freezing": 3, "architectures.facts": 3,
     "architectures.designs": 2, "architectures.stacks": 1, "architectures.weights": 1,
     "architectures.layers": 1, "architectures.contract": 1, "architectures.states": 2,
     "architectures.backbone": 1, "architectures.layout": 2, "architectures.frozen": 0,

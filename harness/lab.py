@@ -138,6 +138,8 @@ class Lab:
     def _run(self, planned: Plan, rows: Sequence[PlannedRun], how: How) -> dict[str, State]:
         """Runs the rows of a plan, and publishes what they give as they go."""
         from harness.planning import budgets, checks, extension, prepare, start_notes
+        from harness.planning.freeze_notes import freeze_notes
+        from harness.planning.matching import match_notes
         from harness.planning.plan import write_study
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.task_notes import task_notes
@@ -148,7 +150,8 @@ class Lab:
         corpora = prepared(planned, self.outputs, screen.say)
         prepare.make_all(planned, corpora, self.outputs, screen.say)
         notes = [*notes_of(corpora), *start_notes.notes(planned, corpora, self.outputs)]
-        notes += task_notes(planned, corpora)
+        notes += [*task_notes(planned, corpora), *freeze_notes(planned, corpora)]
+        notes += match_notes(planned.matched)
         notes += [*checks.same_runs(planned), *checks.final_weights(planned)]
         notes += budgets.notes(planned, self.outputs)
         notes += extension.notes(planned.study, self.outputs)

@@ -20,10 +20,13 @@ from harness.training.settings.loop import (
     SHORT_OPTIMIZER,
     Budget,
     Final,
+    Freeze,
     Measure,
     Numerics,
     Optimizer,
+    Span,
 )
+from harness.training.settings.matched import IN_WORDS, Matched, matched
 from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
     ITC,
@@ -54,11 +57,11 @@ from harness.training.settings.warm_start import SHORT_START, WarmStart
 __all__ = [
     "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
     "SHORT_ENDPOINTS", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone",
-    "Budget", "Cell", "Endpoint", "Entailment", "Final", "FineTune", "Grounding", "ImageProbe",
-    "Measure", "Numerics", "Objectives", "Optimizer", "Pairs", "Pictures", "Range", "Retrieval",
-    "RunSpec", "Scenes", "Sentences", "SettingError", "Study", "Teacher", "Text", "Tuning",
-    "Variant", "WarmStart", "Words", "add_one_in", "graded_scenes", "grid", "leave_one_out",
-    "scale",
+    "Budget", "Cell", "Endpoint", "Entailment", "Final", "FineTune", "Freeze", "Grounding",
+    "ImageProbe", "Measure", "Numerics", "Objectives", "Optimizer", "Pairs", "Pictures",
+    "Range", "Retrieval", "RunSpec", "Scenes", "Sentences", "SettingError", "Span", "Study",
+    "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words", "add_one_in", "graded_scenes",
+    "grid", "leave_one_out", "matched", "scale",
 ]  # fmt: skip
 
 
@@ -90,10 +93,14 @@ class Cell(Frozen):
     """What tables and figures call it; empty: made from the variant and the settings."""
     role: Literal["compared", "floor"] = "compared"
     """A floor stands beside the contrasts: shown, but not part of the family of tests."""
+    matched: Matched | None = None
+    """Depth or width are solved so that it costs what another cell costs; null: as it stands."""
 
     @property
     def name(self) -> str:
         changes = [f"{path.rpartition('.')[2]}={v}" for path, v in self.settings.items()]
+        if self.matched is not None:
+            changes.append(f"({IN_WORDS[self.matched.what]} of {self.matched.to})")
         return self.label or " ".join([self.variant.label, *changes])
 
 
@@ -169,6 +176,10 @@ class Study(RunSettings):
         if same := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"tasks: several stand under {same[0]!r}; give one a label")
         for cell in self.cells:
+            if cell.matched is not None:
+                plain = [other.name for other in self.cells if other.matched is None]
+                if cell.matched.to not in plain:
+                    raise nearest(cell.matched.to, plain, f"cell to match {cell.name!r} to")
             for path in cell.settings:
                 if path.partition(".")[0] not in RUN_SETTINGS:
                     raise nearest(path, RUN_SETTINGS, f"setting of cell {cell.name!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from pydantic import JsonValue
@@ -30,8 +30,15 @@ PATCHES = "image.vit.patch_embed.proj.weight"
 PATCHES_BIAS = "image.vit.patch_embed.proj.bias"
 
 
+Encode = Callable[[Tensor], tuple[Tensor, ...]]
+"""Pixels (B, C, H, W) to tokens (B, P, D) and, where they are kept, the outputs of every block."""
+
+
 class ImageTower(nn.Module):
     """A timm ViT without its classifier returns all tokens, normed, class token first."""
+
+    memory: Callable[[Tensor, Encode], tuple[Tensor, ...]] | None = None
+    """While set, it is asked for what the blocks make of pictures, and given how to make it."""
 
     def __init__(self, backbone: Backbone, *, blocks: int | None = None) -> None:
         """Builds the tower. `blocks`: how many of the lowest blocks it has; None: all of the
@@ -85,16 +92,19 @@ class ImageTower(nn.Module):
         if embed_only:
             embedded_BPD = self.embed(image_BCHW)
             return ImageStates(distinct_UPD=embedded_BPD, pooled=embedded_BPD.mean(1))
-        layers: tuple[Tensor, ...] = ()
+        run = functools.partial(self._run, every_layer=every_layer)
+        outputs = run(image_BCHW) if self.memory is None else self.memory(image_BCHW, run)
+        return ImageStates(distinct_UPD=outputs[0], pooled=outputs[0][:, 0], layers=outputs[1:])
+
+    def _run(self, image_BCHW: Tensor, *, every_layer: bool) -> tuple[Tensor, ...]:
+        """Returns the normed tokens (B, P, D) and, if wanted, the raw output of every block."""
         with self._attention(image_BCHW.device):
-            if every_layer:
-                tokens_BPD, outputs = self.vit.forward_intermediates(
-                    image_BCHW, output_fmt="NLC", return_prefix_tokens=True
-                )
-                layers = tuple(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
-            else:
-                tokens_BPD = self.vit.forward_features(image_BCHW)
-        return ImageStates(distinct_UPD=tokens_BPD, pooled=tokens_BPD[:, 0], layers=layers)
+            if not every_layer:
+                return (self.vit.forward_features(image_BCHW),)
+            tokens_BPD, outputs = self.vit.forward_intermediates(
+                image_BCHW, output_fmt="NLC", return_prefix_tokens=True
+            )
+            return tokens_BPD, *(torch.cat([prefix, patches], 1) for patches, prefix in outputs)
 
     @contextlib.contextmanager
     def _attention(self, device: torch.device) -> Iterator[None]:

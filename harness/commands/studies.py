@@ -58,6 +58,8 @@ def plan(
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
         from harness.planning import budgets, checks, extension
+        from harness.planning.freeze_notes import freeze_notes
+        from harness.planning.matching import match_notes
         from harness.planning.prepare import notes_of, prepared
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
@@ -73,6 +75,8 @@ def plan(
                 *notes_of(corpora),
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
+                *freeze_notes(planned, corpora),
+                *match_notes(planned.matched),
                 *checks.final_weights(planned),
                 *budgets.notes(planned, lab.outputs),
                 *extension.notes(planned.study, lab.outputs),

@@ -20,6 +20,7 @@ from harness.outputs import format_1
 from harness.outputs.files import State, atomic_file
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
+from harness.training.settings.matched import Match
 
 FORMAT = 2
 """Of the records written now."""
@@ -278,6 +279,8 @@ class StudyRecord(Record):
     """Train keys that this study asked for under earlier settings and does not any more."""
     settings: dict[str, JsonValue]
     """The whole study as it was asked."""
+    matched: dict[str, Match] = {}
+    """Cell that was to cost what another costs -> the size it was given."""
 
     @property
     def judged(self) -> tuple[Endpoint, ...]:

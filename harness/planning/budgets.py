@@ -78,13 +78,16 @@ def converted(planned: Plan, outputs: Path, say: Callable[[str], object] = str) 
 
 
 def key_of(spec: RunSpec, unit: str) -> str:
-    """Returns the digest of all that a step's cost in this unit depends on. How strong an
-    objective is does not matter, so all trials of a cell's tuning have the same steps."""
+    """Returns the digest of all that a step's cost in this unit depends on: how strong an objective
+    is does not matter, so all trials of a cell's tuning have the same steps; what the budget is
+    does where towers are frozen, for a part of the run or until every picture was shown."""
     train = spec.train
     equal = {f"{name}.weight": 1.0 for name in train.objectives.active()}
     shape = train.model_copy(update={"objectives": train.objectives.with_fields(equal)})
     settings = shape.changed_fields()
     beside = {"seed", "budget", "optimizer", "measure", *(["numerics"] * (unit == "flops"))}
+    if "freeze" in settings:
+        beside -= {"budget", "numerics"}
     return digest([unit, {name: its for name, its in settings.items() if name not in beside}])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,27 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from architectures import registry
-from architectures.contract import Facts
+from architectures.backbone import Backbone
+from architectures.contract import DesignConfig, Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
-from harness.outputs.records import StudyRecord, StudyRow, TuningSpent
+from harness.outputs.records import (
+    DamagedFile,
+    StudyRecord,
+    StudyRow,
+    TuningSpent,
+    read_if_there,
+)
 from harness.outputs.tuning_records import CellChoice
 from harness.study import Cell, Study
-from harness.training.data.corpus import content_key, training_key
+from harness.training.data.corpus import Corpus, content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
 from harness.training.loop.budget import steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
+from harness.training.settings.loop import Freeze
+from harness.training.settings.matched import Match
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.run import TrainSettings
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec, weights_named
@@ -49,6 +59,8 @@ class Plan:
     rows: tuple[PlannedRun, ...]
     tuning: Mapping[str, CellChoice] = dataclasses.field(default_factory=dict)
     """Cell -> what its tuning did and chose; empty where nothing was tuned."""
+    matched: Mapping[str, Match] = dataclasses.field(default_factory=dict)
+    """Cell that is to cost what another costs -> the size it was given."""
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -66,7 +78,8 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
     if study.file:
         _check_own_designs(study)
     rows = []
-    for cell in study.cells:
+    matches, cells = _matches(study, outputs)
+    for cell in cells:
         try:
             chosen = tuning[cell.name].chosen if tuning else {}
             spec, config = _spec(study, cell, chosen)
@@ -76,7 +89,44 @@ def plan(study: Study, outputs: Path, *, tuning: Mapping[str, CellChoice] | None
             train = spec.train.model_copy(update={"seed": seed})
             seeded = spec.model_copy(update={"train": train})
             rows.append(PlannedRun(cell=cell, seed=seed, spec=seeded, config=config))
-    return Plan(study=study, rows=tuple(rows), tuning=tuning or {})
+    return Plan(study=study, rows=tuple(rows), tuning=tuning or {}, matched=matches)
+
+
+def _matches(study: Study, outputs: Path) -> tuple[dict[str, Match], tuple[Cell, ...]]:
+    """Returns the sizes of the cells that are to cost what others cost, solved or taken from the
+    study's record, where they were solved before; and all cells, of these sizes."""
+    if not any(cell.matched for cell in study.cells):
+        return {}, study.cells
+    from harness.planning.matching import resized, solved
+    from harness.runs.assemble import load_data
+
+    record = None
+    with contextlib.suppress(DamagedFile):
+        record = read_if_there(StudyRecord, study_file(outputs, study.name))
+    before = record.matched if record else {}
+    named = {cell.name: cell for cell in study.cells}
+    corpora: dict[str, Corpus] = {}
+
+    def corpus_of(spec: RunSpec) -> Corpus:
+        if spec.asked.content not in corpora:
+            corpora[spec.asked.content] = load_data(spec, outputs)
+        return corpora[spec.asked.content]
+
+    matches = {}
+    for cell in study.cells:
+        if cell.matched is not None:
+            try:
+                matches[cell.name] = solved(
+                    cell,
+                    named[cell.matched.to],
+                    lambda each: _spec(study, each, {})[0],
+                    corpus_of,
+                    before.get(cell.name),
+                )
+            except SettingError as error:
+                raise SettingError(f"study {study.name!r}, cell {cell.name!r}: {error}") from None
+    cells = (resized(c, matches[c.name]) if c.name in matches else c for c in study.cells)
+    return matches, tuple(cells)
 
 
 def _check_own_designs(study: Study) -> None:
@@ -116,6 +166,13 @@ def _spec(
         )
     if not objectives.active():
         raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
+    freeze, unfrozen = freezable(settings.freeze, name, config, backbone)
+    reasons |= unfrozen
+    if freeze.changed_fields() and settings.budget.unit == "seconds":
+        raise SettingError(
+            "a budget in seconds times one step, and where towers are frozen (freeze) steps take "
+            "different times; name budget.flops, budget.steps or budget.samples"
+        )
     scored = []
     for task in settings.tasks:
         if reason := tasks.find(task.name).why_not(facts, objectives, task):
@@ -132,6 +189,7 @@ def _spec(
         | {
             "backbone": backbone.model_copy(update=_by_digest(dict(backbone), digests)),
             "objectives": objectives,
+            "freeze": freeze,
             "warm_start": keys.used(settings.warm_start, design, config),
         },
         design=name,
@@ -172,6 +230,24 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons
+
+
+def freezable(
+    freeze: Freeze, name: str, config: DesignConfig, backbone: Backbone
+) -> tuple[Freeze, dict[str, str]]:
+    """Returns what of a design can be frozen, and why the rest that is asked for cannot."""
+    if not (asked := freeze.changed_fields()):
+        return freeze, {}
+    import torch
+
+    from architectures import build
+    from architectures.freezing import TOWERS, no_tower
+
+    with torch.device("meta"):
+        design = build.construct(name, dict(config), backbone, 1, ())
+    why = {f"freeze.{t}": no_tower(design, t) for t in TOWERS if t in asked}
+    reasons = {field: reason for field, reason in why.items() if reason}
+    return freeze.with_fields({field.partition(".")[2]: None for field in reasons}), reasons
 
 
 def write_study(
@@ -218,6 +294,7 @@ def write_study(
         notes=tuple(notes),
         left_over=tuple(left_over),
         settings=study.model_dump(mode="json"),
+        matched=dict(planned.matched),
     )
     record.write(study_file(outputs, study.name), durable=True)
     return record

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from architectures.frozen import SettingError
 from harness.planning.plan import Plan
+from harness.training.settings.loop import Freeze
 from harness.training.settings.spec import RunSpec
 
 ANY_WORDS = 100
@@ -36,6 +37,11 @@ def _reasons(spec: RunSpec, *, local: bool) -> Iterator[str]:
         yield (
             f"a budget in seconds is timed in one process, and numerics.workers is {workers}; "
             "name samples, steps or flops"
+        )
+    if train.freeze != Freeze():
+        yield (
+            f"freeze: what is frozen is run in one process, and numerics.workers is {workers}; set "
+            "one of the two back"
         )
     if layer := _over_the_batch(spec):
         yield (

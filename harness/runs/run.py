@@ -195,7 +195,9 @@ class _Run:
     def _count_cost(self, trainer: Trainer, corpus: Corpus) -> None:
         counted = counted_cost(self.spec, corpus)
         ledger = trainer.ledger
-        ledger.parameters, ledger.trainable = counted.parameters, counted.trainable
+        frozen = trainer.freezing.never_learn
+        held = sum(p.numel() for role, p in trainer.design.named_parameters() if role in frozen)
+        ledger.parameters, ledger.trainable = counted.parameters, counted.trainable - held
         ledger.flops_per_sample = counted_flops(self.spec, corpus)
         ledger.forward_flops = float((counted.image + counted.text + counted.fuse).flops)
 

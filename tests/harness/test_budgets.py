@@ -14,7 +14,7 @@ from harness.planning import budgets
 from harness.planning.budgets import StepCost, converted, key_of
 from harness.planning.plan import plan
 from harness.results.pairing import pairing
-from harness.study import Budget, FineTune, Study
+from harness.study import Budget, Cell, FineTune, Study, Variant
 from harness.training.loop.budget import is_compared, steps_of
 from harness.training.loop.trainer import Trainer
 
@@ -44,6 +44,36 @@ def test_flops_come_to_steps_by_what_is_counted(tiny: Study, outputs: Path) -> N
         of_a_step = 8 * counted_flops(row.spec, load_data(row.spec, outputs))
         assert steps(flops, outputs)[row.cell.name] == round(5e8 / of_a_step)
     assert len(set(steps(flops, outputs).values())) == 3
+
+
+def test_flops_of_frozen_towers_are_spent_whatever_the_schedule(tiny: Study, outputs: Path) -> None:
+    """What a step costs depends on how many there are: a part is frozen, and states are kept."""
+    from harness.runs.assemble import counted_flops, load_data
+
+    cells = tuple(
+        Cell(variant=Variant("split_bert", text_layers=1), label=label, settings=settings)
+        for label, settings in {
+            "learns": {},
+            "half": {"freeze.image": {"until": 0.5}, "freeze.text": {"after": 0.5}},
+            "frozen": {"freeze.image": True, "freeze.text": True},
+        }.items()
+    )
+    study = tiny.model_copy(update={"cells": cells, "control": "learns"})
+    planned = converted(plan(with_budget(study, flops=5e9), outputs), outputs)
+    for row in planned.rows:
+        spent = steps_of(row.spec.train.budget, 8) * 8
+        spent *= counted_flops(row.spec, load_data(row.spec, outputs))
+        assert spent == pytest.approx(5e9, rel=0.01)
+    of_cell = [row.spec.train.budget.steps or 0 for row in planned.rows]
+    assert of_cell == sorted(set(of_cell))
+    twice = converted(plan(with_budget(study, flops=1e10), outputs), outputs).rows[1]
+    assert twice.spec.train.budget.steps not in of_cell
+
+
+def test_seconds_of_frozen_towers_are_refused(tiny: Study, outputs: Path) -> None:
+    study = with_budget(tiny, seconds=2.0).with_field("freeze.image", True)
+    with pytest.raises(SettingError, match=r"cell 'k1': a budget in seconds .* name budget\.flops"):
+        plan(study, outputs)
 
 
 def test_a_run_is_the_same_under_steps(tiny: Study, outputs: Path) -> None:

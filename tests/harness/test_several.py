@@ -54,6 +54,7 @@ def ray_open() -> Iterator[None]:
     [
         ({"batch_size": 9}, "9 pairs is not divided equally among 2 workers"),
         ({"budget.seconds": 5.0}, "timed in one process"),
+        ({"freeze.image": True}, "frozen is run in one process"),
     ],
 )
 def test_what_two_workers_cannot_do_is_refused(

@@ -175,6 +175,16 @@ class Batches:
         )
         return self._with_swaps(batch, rows_B, choice_B) if self.swap_share else batch
 
+    def different(self, steps: int) -> int:
+        """Returns how many different pictures the first `steps` batches show."""
+        rows: set[int] = set()
+        for epoch in range(-(-steps // self.steps_per_epoch)):
+            here = min(steps - epoch * self.steps_per_epoch, self.steps_per_epoch)
+            rows.update(self._order(epoch)[: here * self.batch_size].tolist())
+            if len(rows) == len(self.split):
+                break
+        return len(rows)
+
     def _with_swaps(self, batch: Batch, rows_B: np.ndarray, choice_B: np.ndarray) -> Batch:
         """Draws which rows bring their caption in another arrangement."""
         assert self.split.swapped_ids_KL is not None

@@ -11,7 +11,7 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.splits import Split
 from harness.training.data.transforms import Augment
 from harness.training.loop.trainer import Trainer
-from harness.training.settings.loop import Final
+from harness.training.settings.loop import Final, Freeze
 from harness.training.settings.spec import TrainSpec
 from harness.training.settings.task import FineTune
 
@@ -34,6 +34,7 @@ def contrast_loop(
             "optimizer": finetune.optimizer,
             "objectives": train.objectives.with_field("mlm.weight", 0.0),
             "final": Final(),
+            "freeze": Freeze(),
         }
     )
     fixed = functools.partial(

@@ -11,22 +11,31 @@ length, the queue full; norms, activations, softmax, embedding look-ups and addi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Collection
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from architectures.contract import FusionDesign
+from architectures.freezing import HeldStill, Tower
 from harness.training.data.batches import Batch
 from harness.training.data.identity import Identity
 from harness.training.data.masking import widest
+from harness.training.loop.freezing import FirstOutputs, remembering, stretches
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
+from harness.training.settings.loop import Freeze
 from harness.training.settings.objectives import Objectives
 
 SPECIAL = 2
 """Tokens of a caption that are never hidden: the first and the last."""
+
+Counted = Callable[[tuple[Tower, ...], bool], float]
+"""Towers that are frozen, and whether the states of pictures are there already, to the FLOPs of one
+training sample: `training_flops` of a design."""
 
 
 def training_flops(
@@ -37,6 +46,8 @@ def training_flops(
     rows: int,
     words: float | None = None,
     swapped: float = 1.0,
+    frozen: Collection[Tower] = (),
+    kept: bool = False,
 ) -> float:
     """Returns the FLOPs of one training sample, forward and backward, teacher included.
 
@@ -46,6 +57,8 @@ def training_flops(
     rows: batch size
     words: mean number of words of a caption that MLM may hide; None: captions fill all positions
     swapped: share of the captions that have another arrangement, for `ITM.swap_share`
+    frozen: towers that do not learn
+    kept: whether the states of pictures are there already, and no image tower runs
     """
     off = {f"{name}.weight": 0.0 for name in objectives.active() if name not in design.heads}
     # Noise would be drawn, and a queue that is still empty costs less than all later ones.
@@ -66,13 +79,43 @@ def training_flops(
         nobody = torch.zeros(rows, dtype=torch.int64)
     if state.queue is not None:
         state.queue.filled = state.queue.size
-    with FlopCounterMode(display=False) as counter:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(HeldStill(design, frozen).inside())
+        if kept:
+            both = [design] if state.twin is None else [design, state.twin.design]
+            stack.enter_context(remembering(FirstOutputs(), both))
+            design.encode_image(batch.pixels())
+        counter = stack.enter_context(FlopCounterMode(display=False))
         taught = state.teach(design, batch, packed=False)
         negatives = Negatives(image_for_text_B=nobody, text_for_image_B=nobody)
         losses = terms(design, state, batch, negatives=negatives, taught=taught)
         total(losses.terms, counted).backward()
     design.zero_grad(set_to_none=True)
     return counter.get_total_flops() / rows
+
+
+def mean_flops(
+    counted: Counted, freeze: Freeze, *, steps: int, rows: int, kept: int, image: float
+) -> float:
+    """Returns the FLOPs of one training sample as a mean over a run in which towers are frozen.
+
+    steps, rows: of the run, and of a batch
+    kept: how many different pictures a frozen image tower sees, each computed once; 0: none is kept
+    image: FLOPs of its forward pass for one picture
+    """
+    lengths = stretches(freeze, steps).items()
+    spent = sum(n * counted(towers, kept > 0 and "image" in towers) for towers, n in lengths)
+    return (spent + kept * image / rows) / steps
+
+
+def image_flops(design: FusionDesign) -> float:
+    """Counts the forward pass of the image tower of a design, on the meta device, for one
+    picture."""
+    backbone = design.backbone
+    size = (1, backbone.image_channels, backbone.image_size, backbone.image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        design.get_submodule("image")(torch.zeros(size, device="meta"))
+    return counter.get_total_flops()
 
 
 def _batch(

@@ -39,9 +39,14 @@ class Gradients:
         self._parts = [part_of(role, crossings) for role, _ in trained]
 
     @classmethod
-    def of_design(cls, design: FusionDesign, state: nn.Module) -> Gradients:
-        """Takes those of a design and of its objectives' state."""
-        named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+    def of_design(
+        cls, design: FusionDesign, state: nn.Module, *, without: Collection[str] = ()
+    ) -> Gradients:
+        """Takes those of a design, `without` the parameters of these roles, and of its objectives'
+        state.
+        """
+        own = [(role, p) for role, p in design.named_parameters() if role not in without]
+        named = [*own, *state.named_parameters(prefix="state")]
         return cls(named, design.crossings())
 
     def _with_part(self) -> list[tuple[str, Tensor]]:

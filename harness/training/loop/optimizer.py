@@ -30,12 +30,18 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
 
 
 def build(
-    settings: Optimizer, design: FusionDesign, state: nn.Module, *, fused: bool
+    settings: Optimizer,
+    design: FusionDesign,
+    state: nn.Module,
+    *,
+    fused: bool,
+    without: Collection[str] = (),
 ) -> torch.optim.AdamW:
-    """Makes AdamW over a design and the objectives' state. The temperature is not decayed here; in
-    ALBEF it is.
+    """Makes AdamW over a design and the objectives' state, `without` the parameters of these roles.
+    The temperature is not decayed here; in ALBEF it is.
     """
-    named = [*design.named_parameters(), *state.named_parameters(prefix="state")]
+    own = [(role, p) for role, p in design.named_parameters() if role not in without]
+    named = [*own, *state.named_parameters(prefix="state")]
     return over(settings, named, design.rates(), undecayed(design), fused=fused)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,6 +14,7 @@ from harness.training.data.batches import Batch, Batches
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.final import Averaged
 from harness.training.loop.flops import training_flops
+from harness.training.loop.freezing import Freezing, KeptStates, why_not_kept
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.loop import Loop
 from harness.training.loop.workers import in_step
@@ -64,14 +66,26 @@ class Trainer(Loop):
         self.design = design.to(self.device).train()
         self.state = ObjectiveState(spec.objectives, self.design, seed=spec.seed)
         self.state.to(self.device)
-        self.optimizer = adamw.build(spec.optimizer, self.design, self.state, fused=True)
-        self.gradients = Gradients.of_design(self.design, self.state)
+        self.freezing = Freezing(spec.freeze, self.design, self.steps)
+        never = self.freezing.never_learn
+        self.optimizer = adamw.build(
+            spec.optimizer, self.design, self.state, fused=True, without=never
+        )
+        self.gradients = Gradients.of_design(self.design, self.state, without=never)
         self._in_step = in_step(_Step(self.design, self.state, self._losses))
+        self.kept = KeptStates(len(batches.split)) if self._keeps() else None
         self.validation = [batch.to(self.device) for batch in validation]
         self.trained_on = [batch.to(self.device) for batch in trained_on]
         last = spec.final.kind == "last"
         self.averaged = None if last else Averaged(spec.final, self.design, self.grid)
         self.validated: dict[str, Term] = {}
+
+    def _keeps(self) -> bool:
+        """Says whether what a frozen image tower makes of a picture is computed once."""
+        spec, source = self.spec, self._source
+        return spec.freeze.image is not None and not why_not_kept(
+            self.design, spec.freeze, spec.numerics, source.augment, len(source.split)
+        )
 
     def parts(self) -> Mapping[str, nn.Module]:
         averaged = {} if self.averaged is None else {"averaged": self.averaged}
@@ -104,7 +118,7 @@ class Trainer(Loop):
         drawing = torch.Generator(self.device)
         whose = () if draws_from_all(self.spec.objectives) else worker
         drawing.manual_seed(torch_seed(seed, "itm negatives", step, *whose))
-        with self.precision():
+        with self.precision(), self.freezing.at(step), self._states_of(batch, step):
             torch.manual_seed(torch_seed(seed, "teacher dropout", step, *worker))
             taught = self.state.teach(self.design, batch, packed=self.packed)
             torch.manual_seed(torch_seed(seed, "dropout", step, *worker))
@@ -120,7 +134,19 @@ class Trainer(Loop):
         self.state.remember(taught, batch.identity)
         return losses, loss
 
+    def _states_of(self, batch: Batch, step: int) -> contextlib.AbstractContextManager[None]:
+        """Returns the context in which pictures are encoded once while the image tower is frozen;
+        the teacher's is the same until then, since it follows what does not move.
+        """
+        image = self.spec.freeze.image
+        if self.kept is None or image is None or step not in image.steps(self.steps):
+            self.kept = None
+            return contextlib.nullcontext()
+        both = [self.design] if self.state.twin is None else [self.design, self.state.twin.design]
+        return self.kept.of(batch.rows_B, both)
+
     def flops_per_sample(self) -> float:
+        """Counts a sample of a step in which nothing is frozen."""
         batches = self._source
         return training_flops(
             copy.deepcopy(self.design).to("meta"),

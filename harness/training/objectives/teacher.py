@@ -60,7 +60,9 @@ class Twin(nn.Module):
         """
         if self.settings.update == "before":
             self.follow(design)
-        twin = self.design.train(self.settings.dropout and design.training)
+        twin, modes = self.design, {name: m.training for name, m in design.named_modules()}
+        for name, module in twin.named_modules():  # dropout is off where the design's is
+            module.training = self.settings.dropout and modes[name]
         image = twin.encode_image(batch.pixels())
         encoded = captions(twin, batch, self.taught, packed=packed)
         image_BE = text_BE = words_NV = None

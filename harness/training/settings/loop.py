@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from architectures.frozen import Frozen, checked
 from harness.training.settings.data import Positive
@@ -84,6 +84,48 @@ class Budget(Frozen, allow_inf_nan=False):
     def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
         """Returns a budget of the unit in `changes`, which takes the place of the former unit."""
         return checked(type(self), changes, under)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Span(Frozen, allow_inf_nan=False):
+    """A stretch of training, in shares of its steps."""
+
+    after: Share = 0.0
+    """Share of the steps after which it begins; 0: with the first step."""
+    until: Share = 1.0
+    """Share of the steps with which it ends; 1: with the last step."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.after < self.until:
+            raise ValueError(f"after {self.after:g} must be below until {self.until:g}")
+        return self
+
+    def steps(self, steps: int) -> range:
+        """Returns the steps of it, counted from 1, of `steps` in all."""
+        return range(round(self.after * steps) + 1, round(self.until * steps) + 1)
+
+
+class Freeze(Frozen, allow_inf_nan=False):
+    """What of a design does not learn, and when. Frozen weights get no gradient and no decay, and
+    frozen layers have no dropout; after it they learn as if they had just begun.
+
+    LiT (arXiv 2111.07991) locks the image tower, Flamingo (2204.14198) both; ULMFiT (1801.06146)
+    unfreezes layer after layer, which here is tower after tower.
+    """
+
+    image: Span | None = None
+    """The blocks of the image alone, with the patch embedding; null: they learn."""
+    text: Span | None = None
+    """The embeddings, which are also the table of the MLM head, and the layers of text alone,
+    without cross-attention that stands in them; null: they learn."""
+
+    @field_validator("image", "text", mode="before")
+    @classmethod
+    def _whole_by_true(cls, value: object) -> object:
+        return (Span() if value else None) if isinstance(value, bool) else value
 
 
 class Numerics(Frozen, allow_inf_nan=False):

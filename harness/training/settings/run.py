@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from architectures.backbone import SCALES, Backbone, scale
 from architectures.frozen import Frozen
 from harness.training.settings.data import Data, Scenes
-from harness.training.settings.loop import Budget, Final, Measure, Numerics, Optimizer
+from harness.training.settings.loop import Budget, Final, Freeze, Measure, Numerics, Optimizer
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.tasks import KINDS, Retrieval, TaskSpec
 from harness.training.settings.warm_start import WarmStart
@@ -27,6 +27,8 @@ class TrainSettings(Frozen):
     """Pre-training losses."""
     optimizer: Optimizer = Optimizer()
     """AdamW's settings."""
+    freeze: Freeze = Freeze()
+    """Towers that do not learn, for the whole run or a part of it."""
     budget: Budget = Budget(samples=16_000)
     """The binding unit."""
     batch_size: Annotated[int, Field(ge=2)] = 64
