@@ -14,12 +14,12 @@ Command: fuselab run freezing && fuselab report freezing
 """
 
 from harness.study import (
+    SHORT_ENDPOINTS,
     SHORT_OBJECTIVES,
     SHORT_OPTIMIZER,
     SHORT_START,
     Budget,
     Cell,
-    Endpoint,
     Measure,
     Pairs,
     Retrieval,
@@ -47,12 +47,7 @@ STUDY = Study(
         ),
     ),
     control="cross, learning",
-    endpoints=(
-        Endpoint(score="mean_over_training/itm_loss", equal_within=0.02),
-        Endpoint(score="mean_over_training/itc_loss", equal_within=0.09),
-        Endpoint(score="mean_over_training/mlm_loss", equal_within=0.05),
-        Endpoint(score="retrieval/mean_recall", equal_within=2.0),
-    ),
+    endpoints=SHORT_ENDPOINTS,
     data=graded_scenes("binding"),
     warm_start=SHORT_START,
     budget=Budget(samples=12_800),
