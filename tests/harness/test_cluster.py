@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from architectures import registry
 from harness.lab import Lab
+from harness.outputs.code import code_digest
 from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan
 from tests.harness.cluster import CUT
@@ -39,22 +41,46 @@ CELLS = (
     Cell(variant=MINE, label="one"),
     Cell(variant=MINE, label="two", settings={"numerics.workers": 2}),
 )
-STUDY = TINY.model_copy(update={"name": "own", "cells": CELLS, "control": "one"})
+STUDY = TINY.model_copy(
+    update={"name": "own", "cells": CELLS, "control": "one", "seeds": (0,)}
+)
 '''
 
 
+def test_a_file_that_is_brought_is_read_in_the_place_of_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the next run of the same process, and where its text is another by now."""
+    for name in ("_own", "_copies"):
+        monkeypatch.setattr(registry, name, {})
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    modules = [registry.load_file(own)]
+    own.write_text("the user goes on writing")
+    digests = []
+    for text in (OWN, OWN, OWN.replace("under another", "under one more")):
+        registry.bring(own, text.encode())
+        modules.append(registry.load_file(own))
+        digests.append(code_digest.__wrapped__(str(own)))
+    assert modules[1] is modules[2] and len(set(map(id, modules))) == 3
+    assert digests[0] == digests[1] != digests[2]
+    own.unlink()
+    registry.bring(own, text.encode())
+    assert registry.load_file(own) is modules[3]
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # a minute and a half on an idle machine
 def test_a_study_on_several_nodes(outputs: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.py"
     own.write_text(OWN)
     command = [sys.executable, "-m", "tests.harness.cluster", str(outputs), str(own)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "killed a node" in ended.stdout and not own.exists()
     states = [line.split() for line in ended.stdout.splitlines() if line.startswith("done")]
-    # of the second study half the runs by two workers, each on a node of its own
-    assert states == [["done"] * 6, ["done"] * 4], ended.stderr[-3000:]
+    # of the second study one run by two workers, each on a node of its own
+    assert states == [["done"] * 6, ["done"] * 2], ended.stderr[-3000:]
     assert "it goes on from its checkpoint" in ended.stderr
 
     undisturbed = elsewhere(outputs, tmp_path)
