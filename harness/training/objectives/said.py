@@ -31,7 +31,8 @@ class Match:
     match: float | None
     """Probability in [0, 1] by ITM; None: it has no ITM head."""
     cosine: float | None
-    """By ITC; None: it has no ITC head."""
+    """By ITC, where tokens are added up (`late_sum`) up to the number of words; None: it has no ITC
+    head."""
 
 
 @dataclass(frozen=True, kw_only=True)
