@@ -25,8 +25,14 @@ FULL = "no space is left on the disk: make room, then give the same command agai
 
 
 def no_room(error: BaseException) -> bool:
-    """Says whether something could not be written because the disk, or a share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Says whether something could not be written because the disk, or a share of it, is full.
+    Also where that stands behind another error: torch says something of its own."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 class Locked(RuntimeError):

@@ -30,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import time
 import zipfile
 import zlib
@@ -146,7 +147,8 @@ class RunFolder(LoopFolder):
         except DamagedFile:  # what it said is gone, and must not stop a run that goes on
             before = Status()
         changed = {"state": state, "message": message, "updated": time.time(), **more}
-        before.model_copy(update=changed).write(self.status_file, durable=durable)
+        own = {"process": f"{socket.gethostname()}:{os.getpid()}"} if state == "running" else {}
+        before.model_copy(update=changed | own).write(self.status_file, durable=durable)
 
     def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
         """Returns measurements up to the last finished checkpoint, in order."""

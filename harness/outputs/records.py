@@ -110,6 +110,8 @@ class Status(Record):
     """Of the whole budget; 0: not known yet."""
     checkpoint_step: int = -1
     """Step of the newest finished checkpoint; what was measured after it is made again."""
+    process: str = ""
+    """Machine and number of the process that ran it last, as `host:1234`."""
 
     def silence(self) -> float:
         """Returns seconds since a run that runs noted anything, where that is longer than any step

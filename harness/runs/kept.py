@@ -73,8 +73,8 @@ def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _save(value: Mapping[str, object], part: Path) -> None:
-    """Writes what torch saves. By a file of our own: torch's leaves a full disk full, since it is
-    not closed, and says so in words of its own."""
+    """Writes what torch saves. By a file of our own: torch does not close its own where the disk is
+    full, which keeps it full, and does not say so."""
     with part.open("wb") as file:
         torch.save(value, file)
 

@@ -21,10 +21,10 @@ from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, Status
 from harness.runs.missing import failed_scores, forget_failures, missing_scores
 from harness.scheduling.progress import Line, Pace, Screen
+from harness.scheduling.silence import Silence
 from harness.scheduling.stop import STOP_SECONDS, Stop
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
-from harness.words import duration
 
 Hook = Callable[[Sequence[str]], object]
 """Called in the driver with the train keys of runs whose state or checkpoint changed."""
@@ -91,7 +91,7 @@ class Session:
         self._told: dict[str, object] = {}
         self._spoke = time.monotonic()
         self._untold: set[str] = set()
-        self._silent: set[str] = set()
+        self._silence = Silence()
         self._asked = False
         self._pace, self._screen = Pace(), Screen()
 
@@ -234,20 +234,10 @@ class Session:
         ]
         left = self._pace.left(steps, sum(to_go.values()), at_once)
         self._screen.show(collections.Counter(self.states.values()), lines, left)
-        self._mention_silence({key: statuses[key] for key in steps})
+        for key in steps:
+            if silence := self._silence.of(self._folders[key], statuses[key]):
+                self._screen.say(f"{self._labels[key]}: {silence}")
         self._tell({k: (self.states[k], s.checkpoint_step) for k, s in statuses.items()})
-
-    def _mention_silence(self, running: Mapping[str, Status]) -> None:
-        """Says once of a run that it notes nothing any more, and again when it was heard since."""
-        for key, status in running.items():
-            if not status.silence():
-                self._silent.discard(key)
-            elif key not in self._silent:
-                self._silent.add(key)
-                silence = f"silent for {duration(status.silence())}"
-                self._screen.say(
-                    f"{self._labels[key]}: {silence}; its process is stopped, or hangs"
-                )
 
     def _tell(self, marks: Mapping[str, object]) -> None:
         """Call the hook for what changed. Its failure ends no run: `finish` calls it again."""

@@ -37,6 +37,7 @@ from harness.planning.extension import Added, Extension
 from harness.study import Cell, Variant
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
+from harness.training.settings.matched import Match, matched
 
 STUDY = StudyRecord(
     name="s",
@@ -45,6 +46,7 @@ STUDY = StudyRecord(
     primary="retrieval/mean_recall",
     margin_declared=False,
     left_over=("b" * 16,),
+    matched={"2+10": Match(matched=matched("flops", to="6+6"), ratio=0.99, asked="cd")},
     equal_within=0.5,
     endpoints=(
         Endpoint(score="retrieval/mean_recall", equal_within=0.5),
@@ -80,7 +82,15 @@ EXAMPLES: tuple[Record, ...] = (
             Added(seeds=(5,), cells=(Cell(variant=Variant("bridge")),), when=1.0, done=2, runs=3),
         )
     ),
-    Status(state="failed", message="why: ü", updated=9.5, step=3, steps=8, checkpoint_step=2),
+    Status(
+        state="failed",
+        message="why: ü",
+        updated=9.5,
+        step=3,
+        steps=8,
+        checkpoint_step=2,
+        process="host:1234",
+    ),
     LedgerRecord(spent=SPENT),
     Certificate(
         roles={"text.0.weight": Role(digest="ab", size=12, drawn_as="layers.0.weight")},

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from architectures.frozen import SettingError
+from harness.outputs import records
 from harness.outputs.files import State
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import ScoresRecord, Status, read_if_there
-from harness.scheduling import progress, session
+from harness.scheduling import progress, session, silence
 from harness.scheduling.on_ray import opened
 from harness.scheduling.schedule import run_all
 from harness.study import Budget, Numerics, Retrieval, Scenes
@@ -52,6 +54,8 @@ def work(spec: RunSpec, outputs: Path) -> State:
             folder.set_status("running", step=step, steps=STEPS, checkpoint_step=step)
             if does == "die" and attempts <= int(how_often):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if does == "hang" and attempts == 1 and step == 3:
+                os.kill(os.getpid(), signal.SIGSTOP)
             time.sleep(float(how_often) if does == "slow" else 0.002)
             if folder.stop_file.exists():
                 folder.set_status("interrupted", "stopped on request")
@@ -230,6 +234,42 @@ def test_ray_forgives_two_deaths(ray_open: None, tmp_path: Path) -> None:
     begun_at = [step for _, step in attempts_of(specs[0], tmp_path)]
     assert begun_at == ["0", "1", "2"], "each attempt goes on from the checkpoint"
     assert "died" in RunFolder(tmp_path, specs[1].train_key()).status().message
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_that_hangs_is_ended_and_its_run_goes_on(
+    ray_open: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(records, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(silence, "HUNG_SECONDS", 3.0)
+    spec = spec_of("hang")
+    assert on_ray([spec], tmp_path) == ["done"]
+    assert [step for _, step in attempts_of(spec, tmp_path)] == ["0", "3"]
+    assert "its process hangs and is ended" in "".join(capsys.readouterr())
+
+
+def test_only_a_process_of_this_machine_that_holds_the_run_is_ended(tmp_path: Path) -> None:
+    folder, here = RunFolder(tmp_path, "run"), socket.gethostname()
+    folder.path.mkdir(parents=True)
+    long_ago = time.time() - 2 * silence.HUNG_SECONDS
+
+    def heard(process: str) -> str:
+        status = Status(state="running", updated=long_ago, process=process)
+        return silence.Silence().of(folder, status)
+
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        own = f"{here}:{sleeper.pid}"
+        assert heard(own).endswith("is stopped, or hangs"), "it let go of the run"
+        with folder.lock():
+            for other in (f"elsewhere:{sleeper.pid}", f"{here}:{os.getpid()}", ""):
+                assert heard(other).endswith("is stopped, or hangs")
+            assert sleeper.poll() is None
+            assert heard(own).endswith("hangs and is ended")
+        assert sleeper.wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.slow
