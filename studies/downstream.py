@@ -5,6 +5,10 @@ by one fine-tuning of the same budget where the task is learnt. Floors that read
 only the picture stand beside each score, so a score is what joint reading earned.
 
 Guess: questions, entailment and two pictures tell 6+6 from the floor; probes of the towers do not.
+Result: 2026-11-27, commit d581415, three seeds: no verdict on questions (the dual encoder +3.8
+[-3.8, +11.4]), which all three answer beyond text alone (41 to 46 % against 32 %). Entailment, no
+endpoint, stands at 51.7, 50.5 and 48.7 % (SD 1.0). Two pictures and sentences are not learnt in 400
+steps. The guess failed but for the probes.
 Cost: about three hours of one core, half of it fine-tuning.
 Command: fuselab run downstream && fuselab report downstream
 """
