@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import JsonValue
 
-from harness.commands.options import OUTPUTS, Outputs, app, note_read, plain_errors
+from harness.commands.options import OUTPUTS, Outputs, app, lab_of, note_read, plain_errors
 from harness.words import visible
 
 if TYPE_CHECKING:
@@ -93,10 +93,9 @@ def place_of(outputs: Path, name: str) -> Place:
 
 
 def _studies(outputs: Path, places: list[Place]) -> None:
-    from harness.results.folders import load
     from reports.compare import spec_differences
 
-    results = [load(outputs, place.study) for place in places]
+    results = [lab_of(outputs, None).results(place.study) for place in places]
     specs = [dict(each.study.settings) for each in results]
     _show_specs(spec_differences(*specs), [place.name for place in places])
     for each in results:
@@ -105,10 +104,9 @@ def _studies(outputs: Path, places: list[Place]) -> None:
 
 
 def _variants(outputs: Path, places: list[Place], every: bool) -> None:
-    from harness.results.folders import load
     from reports.compare import side_of_cell, verdict_lines
 
-    results = [load(outputs, place.study) for place in places]
+    results = [lab_of(outputs, None).results(place.study) for place in places]
     sides = [
         side_of_cell(each, place.cell, _spec_of_cell(outputs, each, place.cell))
         for each, place in zip(results, places, strict=True)

@@ -77,3 +77,9 @@ def outputs(tmp_path: Path, shared_cache: Path) -> Path:
 @pytest.fixture
 def tiny() -> Study:
     return TINY
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports draw nothing, to be quick; tests/reports draws every figure."""
+    monkeypatch.setattr("reports.build.pictures", lambda: ())

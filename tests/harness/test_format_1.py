@@ -135,7 +135,9 @@ def test_folders_of_format_1_are_read_with_their_values() -> None:
     right(load(HERE, "smoke"))
 
 
-def test_the_pairing_of_format_1_holds_and_a_report_is_built(tmp_path: Path) -> None:
+def test_the_pairing_of_format_1_holds_and_a_report_is_built(
+    tmp_path: Path, without_figures: None
+) -> None:
     results = load(HERE, "smoke")
     findings = pairing(results)
     assert all(finding.ok for finding in findings)

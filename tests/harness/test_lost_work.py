@@ -120,6 +120,7 @@ def test_an_experiment_deleted_on_the_page_comes_back(copied: Path) -> None:
     assert len(load_from_mlflow(default_uri(copied), "tiny").runs) == 6
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_parent_ends_with_the_verdicts(copied: Path) -> None:
     assert said("report", "tiny", "--outputs", str(copied))[0] == 0
     client = quiet_mlflow().MlflowClient(tracking_uri=default_uri(copied))
@@ -179,8 +180,16 @@ def damage(path: Path, content: bytes | None) -> None:
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("file", FILES)
+def damages() -> Iterator[object]:
+    """Every damage of every file; by default each file once and each damage at least once."""
+    for row, file in enumerate(FILES):
+        for column, kind in enumerate(DAMAGES):
+            marks = [] if row % len(DAMAGES) == column else [pytest.mark.slow]
+            yield pytest.param(file, kind, id=f"{file}-{kind}", marks=marks)
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize(("file", "kind"), list(damages()))
 def test_a_damaged_file_is_one_bad_row(
     file: str, kind: str, copied: Path, tiny: Study, untrained: None
 ) -> None:
