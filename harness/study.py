@@ -61,7 +61,7 @@ __all__ = [
     "ImageProbe", "Measure", "Numerics", "Objectives", "Optimizer", "Pairs", "Pictures",
     "Range", "Retrieval", "RunSpec", "Scenes", "Sentences", "SettingError", "Span", "Study",
     "Teacher", "Text", "Tuning", "Variant", "WarmStart", "Words", "add_one_in", "graded_scenes",
-    "grid", "leave_one_out", "matched", "scale",
+    "grid", "leave_one_out", "matched", "scale", "short_study",
 ]  # fmt: skip
 
 
@@ -206,6 +206,29 @@ class Study(RunSettings):
         """The study's run settings with one cell's changes applied."""
         bare = {name: getattr(self, name) for name in RUN_SETTINGS}
         return RunSettings(**bare).with_fields(cell.settings)
+
+
+def short_study(**asked: object) -> Study:
+    """Returns a study in the short regime: `nano` on scenes of two things, towers aligned before,
+    12,800 samples in batches of 64, what is learnt and retrieved in that time as endpoints, and
+    five seeds. A study of the shelf says what it asks; `asked` takes the place of a part of this.
+
+    Raises pydantic's ValidationError for a field that a study does not have.
+    """
+    regime = {
+        "axis": "cell",
+        "endpoints": SHORT_ENDPOINTS,
+        "data": graded_scenes("binding"),
+        "warm_start": SHORT_START,
+        "budget": Budget(samples=12_800),
+        "batch_size": 64,
+        "objectives": SHORT_OBJECTIVES,
+        "optimizer": SHORT_OPTIMIZER,
+        "measure": Measure(points=8, items=256, gap_items=0, checkpoints=2),
+        "tasks": (Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
+        "seeds": (40, 41, 42, 43, 44),
+    }
+    return Study.model_validate({**regime, **asked})
 
 
 def grid(

@@ -9,22 +9,9 @@ Cost: 20 runs and two warm starts, about 25 minutes on two cores at nano.
 Command: fuselab run aligned_start && fuselab report aligned_start
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="aligned_start",
     question="Does concatenation beat cross-attention on aligned towers?",
     cells=(
@@ -39,14 +26,4 @@ STUDY = Study(
         ),
     ),
     control="cross, aligned",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

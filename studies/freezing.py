@@ -13,22 +13,9 @@ nano.
 Command: fuselab run freezing && fuselab report freezing
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="freezing",
     question="Does cross-attention win over a joint stack while towers are frozen?",
     cells=(
@@ -47,14 +34,4 @@ STUDY = Study(
         ),
     ),
     control="cross, learning",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

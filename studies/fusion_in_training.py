@@ -10,22 +10,9 @@ Cost: 20 runs, about 20 minutes on two cores at nano.
 Command: fuselab run fusion_in_training && fuselab report fusion_in_training
 """
 
-from harness.study import (
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Endpoint,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Endpoint, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="fusion_in_training",
     question="Does fusion in training alone make a better dual encoder?",
     cells=(
@@ -39,13 +26,4 @@ STUDY = Study(
         Endpoint(score="retrieval/mean_recall_itc", equal_within=2.0),
         Endpoint(score="mean_over_training/itc_loss", equal_within=0.09),
     ),
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

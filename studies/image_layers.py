@@ -11,22 +11,9 @@ Cost: 25 runs, about 25 minutes on two cores at nano.
 Command: fuselab run image_layers && fuselab report image_layers
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="image_layers",
     question="Which layers of the image tower should fusion read?",
     cells=(
@@ -40,14 +27,4 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="last",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

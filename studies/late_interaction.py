@@ -11,22 +11,9 @@ Cost: 20 runs, about 20 minutes on two cores at nano.
 Command: fuselab run late_interaction && fuselab report late_interaction
 """
 
-from harness.study import (
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Endpoint,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Endpoint, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="late_interaction",
     question="How much does comparing token by token gain over one vector, without fusion?",
     cells=(
@@ -40,13 +27,4 @@ STUDY = Study(
         Endpoint(score="retrieval/mean_recall", equal_within=2.0),
         Endpoint(score="pairs/group_match", equal_within=4.0),
     ),
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

@@ -21,23 +21,9 @@ Larger: --set backbone=small --set numerics.device=cuda.
 Command: fuselab run layer_allocation
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-    grid,
-)
+from harness.study import Cell, Variant, grid, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="layer_allocation",
     question="How should twelve layers be divided between text and fusion?",
     cells=(
@@ -49,14 +35,6 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="6+6",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
+    axis="text_layers",
     seeds=(20, 21, 22, 23, 24),
 )

@@ -15,23 +15,9 @@ Cost: 70 runs, about an hour on two cores at nano; towers are warm where `layer_
 Command: fuselab run layer_allocation_flops
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-    grid,
-)
+from harness.study import Budget, Cell, Variant, grid, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="layer_allocation_flops",
     question="How should twelve layers be divided between text and fusion at equal FLOPs?",
     cells=(
@@ -43,14 +29,7 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="6+6",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
+    axis="text_layers",
     budget=Budget(flops=2.11e12),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
     seeds=(20, 21, 22, 23, 24),
 )

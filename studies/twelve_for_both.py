@@ -12,22 +12,9 @@ Cost: 25 runs, about 25 minutes on two cores at nano.
 Command: fuselab run twelve_for_both && fuselab report twelve_for_both
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="twelve_for_both",
     question="Why not all twelve layers for text and for fusion?",
     cells=(
@@ -38,14 +25,4 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="6+6",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )

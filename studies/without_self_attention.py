@@ -10,22 +10,9 @@ Cost: 25 runs, about 20 minutes on two cores at nano.
 Command: fuselab run without_self_attention && fuselab report without_self_attention
 """
 
-from harness.study import (
-    SHORT_ENDPOINTS,
-    SHORT_OBJECTIVES,
-    SHORT_OPTIMIZER,
-    SHORT_START,
-    Budget,
-    Cell,
-    Measure,
-    Pairs,
-    Retrieval,
-    Study,
-    Variant,
-    graded_scenes,
-)
+from harness.study import Cell, Variant, short_study
 
-STUDY = Study(
+STUDY = short_study(
     name="without_self_attention",
     question="Do fusion layers need self-attention over the words?",
     cells=(
@@ -40,14 +27,4 @@ STUDY = Study(
         Cell(variant=Variant("dual_encoder"), role="floor"),
     ),
     control="6+6",
-    endpoints=SHORT_ENDPOINTS,
-    data=graded_scenes("binding"),
-    warm_start=SHORT_START,
-    budget=Budget(samples=12_800),
-    batch_size=64,
-    objectives=SHORT_OBJECTIVES,
-    optimizer=SHORT_OPTIMIZER,
-    measure=Measure(points=8, items=256, gap_items=0, checkpoints=2),
-    tasks=(Retrieval(rerank=8), Pairs(count=200, tags=("colour", "shape"))),
-    seeds=(40, 41, 42, 43, 44),
 )
