@@ -33,7 +33,7 @@ LEDGER = (
 )  # fmt: skip
 ADDED = (
     "steps", "samples", "text_tokens", "image_tokens", "flops", "train_seconds", "device_seconds",
-    "energy_joules", "attempts",
+    "finetuning_flops", "finetuning_seconds", "energy_joules", "attempts",
 )  # fmt: skip
 """What adds up over runs."""
 

@@ -42,6 +42,7 @@ from harness.outputs.files import Locked, State, atomic_file, exclusive
 from harness.outputs.measured import MeasuredLine, measured_lines
 from harness.outputs.records import (
     DamagedFile,
+    LedgerRecord,
     ScoresRecord,
     Status,
     StudyRecord,
@@ -200,6 +201,12 @@ class RunFolder(LoopFolder):
             if record.finetuning
             for line in self.finetuning(record.finetuning).metric_lines()
         ]
+
+    def finetuned_ledgers(self, records: Iterable[ScoresRecord]) -> list[LedgerRecord]:
+        """Reads what the fine-tuning of these scores spent. Raises `DamagedFile`."""
+        keys = dict.fromkeys(record.finetuning for record in records if record.finetuning)
+        ledgers = (read_if_there(LedgerRecord, self.finetuning(key).ledger) for key in keys)
+        return [ledger for ledger in ledgers if ledger is not None]
 
     def is_locked(self) -> bool:
         try:

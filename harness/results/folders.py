@@ -76,6 +76,7 @@ def record_of(folder: RunFolder) -> RunRecord:
     ledger = read(lambda: read_if_there(LedgerRecord, folder.ledger), None)
     scores = read(folder.score_records, list[ScoresRecord]())
     finetuned = read(lambda: folder.finetuned_lines(scores), list[MeasuredLine]())
+    tasks = read(lambda: folder.finetuned_ledgers(scores), list[LedgerRecord]())
     environment = read(lambda: read_if_there(Environment, folder.environment), None)
     if certificate:
         batches = batches_of(lines) or certificate.batches
@@ -84,7 +85,7 @@ def record_of(folder: RunFolder) -> RunRecord:
     return RunRecord(
         status="damaged" if damage else status.state,
         message=(damage[0] if damage else _message(status, scores))[:LONGEST_MESSAGE],
-        ledger=_numbers(ledger),
+        ledger=_numbers(ledger, tasks),
         scores=tuple(scores),
         certificate=certificate,
         environment=environment,
@@ -116,8 +117,11 @@ def _message(status: Status, scores: Sequence[ScoresRecord]) -> str:
     return "; ".join([status.message] * bool(status.message) + failures)
 
 
-def _numbers(ledger: LedgerRecord | None) -> dict[str, float]:
+def _numbers(ledger: LedgerRecord | None, tasks: Sequence[LedgerRecord]) -> dict[str, float]:
     spent = dataclasses.asdict(ledger.spent) if ledger else {}
+    if spent:
+        spent["finetuning_flops"] = sum(each.spent.flops for each in tasks)
+        spent["finetuning_seconds"] = sum(each.spent.train_seconds for each in tasks)
     return {field: float(value) for field, value in spent.items() if value is not None}
 
 

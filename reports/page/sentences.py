@@ -137,10 +137,16 @@ def scale(results: Results) -> str:
     runs = results.runs
     done = int((runs["status"] == "done").sum())
     hours = runs["ledger.device_seconds"].sum() / 3600
+    tasks = runs["ledger.finetuning_seconds"].sum() / 3600
     tuning = runs.groupby("cell")["ledger.tuning_seconds"].max().sum() / 3600
     cells, seeds = runs["cell"].nunique(), runs["seed"].nunique()
     text = f"{cells} cells × {seeds} seeds: {done} of {len(runs)} runs done, {hours:.2g} "
-    return f"{text}device-hours{f', and {tuning:.2g} for tuning' if tuning else ''}."
+    more = [
+        f"{part:.2g} for {what}"
+        for part, what in ((tasks, "fine-tuning"), (tuning, "tuning"))
+        if part
+    ]
+    return f"{text}device-hours{''.join(f', and {each}' for each in more)}."
 
 
 def left_out(missing: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ def _run(row: StudyRow, layers: float) -> Row:
         "flops_per_sample": flops * (2 - layers / 12),
         "forward_flops": flops * (0.4 - layers / 60),
         "tuning_trials": 0, "tuning_seconds": 0, "attempts": 1,
+        "finetuning_flops": 0.0, "finetuning_seconds": 0.0,
     }  # fmt: skip
     return {
         **{key: getattr(row, key) for key in ("cell", "role", "seed", "run", "design")},

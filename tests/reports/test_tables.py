@@ -12,6 +12,7 @@ import pytest
 from harness.results.tables import CellChoice, Results
 from reports import tables
 from reports.analysis import answer, learned
+from reports.page.sentences import scale
 from tests.reports.conftest import set_scores
 
 
@@ -140,3 +141,18 @@ def test_tuning_choices() -> None:
     assert table.to_dict("records") == [
         {"cell": "6+6", **cost, "lowest_score": 1.5, "optimizer.learning_rate": 1e-3}
     ]
+
+
+def test_the_whole_study_is_the_sum_of_its_runs(results: Results) -> None:
+    runs = results.runs
+    runs["ledger.tuning_seconds"] = 30.0  # of the cell, on each of its rows
+    runs["ledger.finetuning_seconds"] = 1800.0
+    runs.loc[runs["seed"] == 1, "status"] = "failed"
+    twice = pd.concat([runs, runs.iloc[:1].assign(cell="6+6 again")])  # shares a run
+    (row,) = tables.study_ledger(twice).to_dict("records")
+    assert (row["runs_done"], row["runs_asked"]) == ((runs["status"] == "done").sum(), len(runs))
+    assert row["flops"] == runs["ledger.flops"].sum()
+    assert row["tuning_seconds"] == 30.0 * twice["cell"].nunique()
+    assert row["finetuning_seconds"] == 1800.0 * len(runs) and "energy_joules" not in row
+    hours = 0.5 * len(runs)
+    assert f", and {hours:.2g} for fine-tuning, and 0.0" in scale(results)

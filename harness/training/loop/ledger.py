@@ -33,6 +33,11 @@ class Ledger:
     tuning_trials: int = 0
     """Trials of the cell's tuning; the study fills it in, the run leaves it 0."""
     tuning_seconds: float = 0.0
+    finetuning_flops: float = 0.0
+    """What its tasks were taught by, each with a ledger of its own; filled in where results are
+    read, the run leaves it 0."""
+    finetuning_seconds: float = 0.0
+    """Wall time of these steps alone."""
     energy_joules: float | None = None
     """Of the processor's packages, and of the GPU on cuda, over the whole run and all its attempts,
     whatever else ran there; None where the machine does not tell it."""
