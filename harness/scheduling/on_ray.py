@@ -135,6 +135,7 @@ def opened(address: str | None, threads: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _read_secret()
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     pins = dict.fromkeys(variables, str(threads))
     if address:
@@ -180,6 +181,15 @@ def reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise SettingError(f"--address {address!r}: no Ray answers there ({error})") from None
+
+
+def _read_secret() -> None:
+    """Has Ray read its secret from the environment. It does so once, at its import, which a
+    notebook or another module may have done before the secret stood there."""
+    from ray import _raylet as compiled  # has no types
+
+    compiled.Config.initialize("")  # type: ignore[attr-defined]
+    compiled.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -355,6 +355,25 @@ def test_ctrl_c_in_a_terminal_reaches_the_driver_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_ray_may_have_been_imported_before() -> None:
+    """As in a notebook: Ray reads the mode of its secret at its import, and ours comes later."""
+    code = (
+        "import ray; from harness.scheduling.on_ray import opened\nwith opened(None, 1): print(1)"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=plain,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1"]), done.stderr[-500:]
+
+
+@pytest.mark.slow
 def test_a_stranger_is_refused_by_our_ray(ray_open: None) -> None:
     """Another process joins with the secret of this one, and not without it or with another."""
     import ray

@@ -18,7 +18,7 @@ NAMES = {
     ("report", "x", "--from-tracking"): "there is no store",
     ("report", "x", "--from-tracking", "--tracking", "foo://x"): "foo://x",
     ("publish", "nothing"): "(option --outputs)",
-    ("publish", "../x"): "unknown study",
+    ("publish", "../x"): "is no name of a study",
     ("publish", "--tracking", "foo://x"): "foo://x",
     ("export", "abc", "new"): "'abc' fits no run",
     ("export", "", "new"): "'' fits no run",
