@@ -55,8 +55,9 @@ class Lab:
         from harness.planning.checks import check, check_measurements
         from harness.planning.extension import extended
         from harness.planning.plan import plan
+        from harness.planning.threads import threaded
 
-        study = extended(study, self.outputs)
+        study = threaded(extended(study, self.outputs), self.outputs)
         tuning = {}
         if tuned:
             from harness.tuning.choice import tuned as chosen

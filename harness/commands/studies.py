@@ -57,7 +57,7 @@ def plan(
 
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_, tuned)
-        from harness.planning import budgets, checks, extension
+        from harness.planning import budgets, checks, extension, threads
         from harness.planning.freeze_notes import freeze_notes
         from harness.planning.matching import match_notes
         from harness.planning.prepare import notes_of, prepared
@@ -79,6 +79,7 @@ def plan(
                 *match_notes(planned.matched),
                 *checks.final_weights(planned),
                 *budgets.notes(planned, lab.outputs),
+                *threads.notes(planned.study, lab.outputs),
                 *extension.notes(planned.study, lab.outputs),
                 *extension.progress(planned, lab.outputs),
                 *checks.same_runs(planned),

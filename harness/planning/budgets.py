@@ -85,9 +85,9 @@ def key_of(spec: RunSpec, unit: str) -> str:
     equal = {f"{name}.weight": 1.0 for name in train.objectives.active()}
     shape = train.model_copy(update={"objectives": train.objectives.with_fields(equal)})
     settings = shape.changed_fields()
-    beside = {"seed", "budget", "optimizer", "measure", *(["numerics"] * (unit == "flops"))}
+    beside = {"seed", "budget", "optimizer", "measure", *(["numerics"] * (unit != "seconds"))}
     if "freeze" in settings:
-        beside -= {"budget", "numerics"}
+        beside -= {"budget", *(["numerics"] * (unit == "flops"))}
     return digest([unit, {name: its for name, its in settings.items() if name not in beside}])
 
 

@@ -34,6 +34,7 @@ from harness.outputs.records import (
 from harness.outputs.tuning_records import CellChoice, TrialRecord, TuningChoice
 from harness.planning.budgets import StepCost
 from harness.planning.extension import Added, Extension
+from harness.planning.threads import Threads
 from harness.study import Cell, Variant
 from harness.training.loop.ledger import Ledger
 from harness.training.scoring.contract import Level, Score
@@ -77,6 +78,13 @@ STUDY = StudyRecord(
 SPENT = Ledger(**{f.name: i + 1 for i, f in enumerate(dataclasses.fields(Ledger))})
 EXAMPLES: tuple[Record, ...] = (
     StepCost(unit="flops", amount=2.0, design="split_bert", timed=3, load=1.5, device="cpu"),
+    Threads(
+        threads=1,
+        samples_a_second={1: 5.5, 2: 4.0},
+        processors=2,
+        design="split_bert",
+        load=1.5,
+    ),
     Extension(
         added=(
             Added(seeds=(5,), cells=(Cell(variant=Variant("bridge")),), when=1.0, done=2, runs=3),

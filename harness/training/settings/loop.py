@@ -131,8 +131,9 @@ class Freeze(Frozen, allow_inf_nan=False):
 class Numerics(Frozen, allow_inf_nan=False):
     """What the bits of a result depend on besides the seed: one choice for a whole study."""
 
-    threads: Annotated[int, Field(gt=0, le=1024)] = 1
-    """CPU threads of one run, or of each of its workers."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 1
+    """CPU threads of one run, or of each of its workers; 0: measured once for the whole study,
+    whichever makes runs side by side fastest together (`planning.threads`)."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that train one run together, each on its part of every batch, under Ray (torch's
     DDP in Ray Train's TorchTrainer): for runs that one device cannot hold or takes too long for.
