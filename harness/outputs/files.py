@@ -101,10 +101,10 @@ def free(folder: Path) -> Path:
     return folder
 
 
-def write_json(path: Path, value: JsonValue) -> None:
-    """Writes JSON atomically."""
+def write_json(path: Path, value: JsonValue, indent: int | None = 1) -> None:
+    """Writes JSON atomically; `indent`: spaces by which it is indented, None: all in one line."""
     with atomic_file(path) as part:
-        part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        part.write_text(json.dumps(value, indent=indent, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> dict[str, JsonValue]:

@@ -291,7 +291,8 @@ class Tracker:
     ) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():
-                write_json(Path(scratch, name), content)
+                # In one line, which takes a tenth of the time; MLflow's page indents it.
+                write_json(Path(scratch, name), content, indent=None)
             if curves is not None:
                 curves.to_parquet(Path(scratch, "curves.parquet"), index=False)
             self._client.log_artifacts(run.info.run_id, scratch)
