@@ -13,17 +13,26 @@ position 0 and of type 0 learn here, as in every design.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, ImageStates, TextStates
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Step
 from architectures.layers.read import Read
-from architectures.stacks.towers import project_needed
+from architectures.stacks.image_from import (
+    ImageFromConfig,
+    blocks_once,
+    encoded,
+    reads_in_words,
+    side_by_side,
+    tokens_read,
+)
+from architectures.stacks.towers import image_layers, project_needed
 from architectures.stacks.two_streams import TwoStreams, TwoStreamsConfig, image_depth, stream_facts
 
 ORDERS: dict[str, tuple[Step, ...]] = {
@@ -33,7 +42,7 @@ ORDERS: dict[str, tuple[Step, ...]] = {
 }
 
 
-class CoAttentionConfig(TwoStreamsConfig):
+class CoAttentionConfig(ImageFromConfig, TwoStreamsConfig):
     """How the streams read each other, and what they share."""
 
     order: Literal["meter", "lxmert", "vilbert"] = "meter"
@@ -64,6 +73,8 @@ class CoAttention(TwoStreams):
     def __init__(self, config: CoAttentionConfig, backbone: Backbone, vocabulary: int) -> None:
         order, sequential = ORDERS[config.order], config.update == "sequential"
         super().__init__(config, backbone, vocabulary, order=order, sequential=sequential)
+        self.blocks = _blocks(config, backbone)
+        self.image_blocks = side_by_side(config, self.blocks, backbone.image_width)
         width, projects = backbone.text_width, config.projections and config.fusion_layers
         self.text_projection = nn.Linear(width, width) if projects else None
         self.image_projection = nn.Linear(backbone.image_width, width) if projects else None
@@ -96,7 +107,12 @@ class CoAttention(TwoStreams):
                 "set order to 'lxmert' or 'vilbert', where cross-attention comes first, and update "
                 "to 'parallel'"
             )
-        return stream_facts(cls.name, config, backbone)
+        reads = reads_in_words(config, _blocks(config, backbone))
+        return dataclasses.replace(stream_facts(cls.name, config, backbone), fusion_reads=reads)
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        """Its `layers` are what the image stream begins with, where that is not the last block."""
+        return encoded(self.image, image_BCHW, self.config, self.blocks)
 
     def text_input(self, place: int, text: TextStates, below: Read | None) -> Read:
         if below is not None:
@@ -109,7 +125,7 @@ class CoAttention(TwoStreams):
     def image_input(self, place: int, image: ImageStates, below: Read | None) -> Read:
         if below is not None:
             return below
-        x_UPD = image.distinct_UPD
+        x_UPD = tokens_read(image, 1, self.image_blocks)[0]
         x_UPD = x_UPD if self.image_projection is None else self.image_projection(x_UPD)
         x_UPD = x_UPD if self.types is None else x_UPD + self.types.image_D
         return Read.of_image(image, x_UPD)
@@ -122,3 +138,12 @@ class CoAttention(TwoStreams):
             places = range(image_depth(config))
             slots |= {f"image_fusion.{i}": slots[f"text_fusion.{i}"] for i in places}
         return slots
+
+    def new_parts(self) -> frozenset[str]:
+        return super().new_parts() | {"image_blocks."}
+
+
+def _blocks(config: CoAttentionConfig, backbone: Backbone) -> tuple[int, ...]:
+    """Returns the image blocks that the image stream begins with, as `blocks_once` does."""
+    there = image_layers(CoAttention.name, config, backbone)
+    return blocks_once(CoAttention.name, config, there, fuses=bool(config.fusion_layers))

@@ -23,6 +23,14 @@ from architectures.layers.gated import GatedLayer, GateKind
 from architectures.layers.read import Read
 from architectures.layers.sequence import walk_alone
 from architectures.layout import Layout
+from architectures.stacks.image_from import (
+    ImageFromConfig,
+    blocks_read,
+    encoded,
+    reads_in_words,
+    side_by_side,
+    tokens_read,
+)
 from architectures.stacks.towers import (
     TowersConfig,
     TwoTowers,
@@ -34,7 +42,7 @@ from architectures.stacks.towers import (
 from architectures.weights.slots import FRESH
 
 
-class GatedInsertionConfig(TowersConfig):
+class GatedInsertionConfig(ImageFromConfig, TowersConfig):
     """Where the new layers stand, and how they begin."""
 
     every: Annotated[int, Field(ge=1)] = 2
@@ -70,6 +78,8 @@ class GatedInsertion(TwoTowers):
             attention = Attention(width, heads, reads=backbone.image_width, dropout=dropout)
             layer = GatedLayer(attention, backbone.text_mlp, config.gate, config.gate_start)
             self.inserted[str(j)] = layer
+        self.blocks = _blocks(config, backbone)
+        self.image_blocks = side_by_side(config, self.blocks, backbone.image_width)
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
@@ -85,6 +95,7 @@ class GatedInsertion(TwoTowers):
             no_decoder="its new layers stand between those of the text encoder, none above them",
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=bool(places),
+            fusion_reads=reads_in_words(config, _blocks(config, backbone)),
             text_layers=places[0] if places else depth,
             fusion_layers=len(places),
             image_layers=image_layers(cls.name, config, backbone),
@@ -94,6 +105,10 @@ class GatedInsertion(TwoTowers):
     def towers_alone(self) -> tuple[int, int]:
         """The image tower, and the whole stack without the new layers."""
         return super().towers_alone()[0], len(self.layers)
+
+    def encode_image(self, image_BCHW: Tensor) -> ImageStates:
+        """Its `layers` are what the new layers read, where that is not the last block."""
+        return encoded(self.image, image_BCHW, self.config, self.blocks)
 
     def encode_text(
         self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
@@ -127,11 +142,13 @@ class GatedInsertion(TwoTowers):
         """Runs the layers from the first new one on, each new one before its own."""
         if not self.inserted:
             raise self.cannot_fuse()
-        at_BR, read, x_TD = with_first(read_at_BR), Read.of_image(image), text.tokens_TD
+        at_BR, x_TD = with_first(read_at_BR), text.tokens_TD
+        turns = iter(tokens_read(image, len(self.inserted), self.image_blocks))
         attention: dict[str, Tensor] = {}
         for j in range(self.text_depth, len(self.layers)):
             if str(j) in self.inserted:
                 kept: list[Tensor] | None = [] if f"inserted.{j}" in keep_attention else None
+                read = Read.of_image(image, next(turns))
                 x_TD = self.inserted[str(j)](x_TD, text.layout, read, keep=kept)
                 attention |= {f"inserted.{j}": kept[0]} if kept else {}
             last = j == len(self.layers) - 1
@@ -143,13 +160,19 @@ class GatedInsertion(TwoTowers):
         return tuple(f"inserted.{j}" for j in self.inserted)
 
     def new_parts(self) -> frozenset[str]:
-        return frozenset({"inserted."})
+        return frozenset({"inserted.", "image_blocks."})
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         assert isinstance(config, GatedInsertionConfig)
         fresh = {f"inserted.{j}": FRESH for j in _places(config, backbone)}
         return {**stack_slots(backbone.text_layers), **fresh}
+
+
+def _blocks(config: GatedInsertionConfig, backbone: Backbone) -> tuple[int, ...]:
+    """Returns the image blocks that the new layers read, as `blocks_read` does."""
+    there = image_layers(GatedInsertion.name, config, backbone)
+    return blocks_read(GatedInsertion.name, config, there, len(_places(config, backbone)))
 
 
 def _places(config: GatedInsertionConfig, backbone: Backbone) -> Sequence[int]:

@@ -27,6 +27,14 @@ from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Pooler, text_read, with_first
 from architectures.layers.read import Read
 from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone, walk_halves
+from architectures.stacks.image_from import (
+    ImageFromConfig,
+    blocks_once,
+    encoded,
+    reads_in_words,
+    side_by_side,
+    tokens_read,
+)
 from architectures.stacks.towers import (
     ONE_SOFTMAX,
     TowersConfig,
@@ -42,7 +50,7 @@ from architectures.stacks.vit_stack import BY_ITSELF, NO_ALIGN
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 
-class MergedAttentionConfig(TowersConfig):
+class MergedAttentionConfig(ImageFromConfig, TowersConfig):
     """What the joint stack stands on, and what it is."""
 
     over: Literal["towers", "patches"] = "towers"
@@ -101,6 +109,8 @@ class MergedAttention(TwoTowers):
             self.image_projection = nn.Linear(backbone.image_width, width)
             if not self.over_patches:
                 self.text_projection = nn.Linear(width, width)
+        self.blocks = () if over_patches else _blocks(config, backbone)
+        self.image_blocks = side_by_side(config, self.blocks, backbone.image_width)
         modalities = ("image",) if self.over_patches else ("text", "image")
         rows = modalities if joint and config.type_embeddings else ()
         self.types = nn.ModuleDict({modality: nn.Embedding(1, width) for modality in rows})
@@ -133,6 +143,7 @@ class MergedAttention(TwoTowers):
             no_fuse="" if joint else "fusion_layers = 0 leaves no joint layer",
             no_images=ONE_SOFTMAX,
             image_type=config.type_embeddings,
+            fusion_reads=reads_in_words(config, _blocks(config, backbone)),
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             text_layers=depth,
             fusion_layers=joint,
@@ -141,7 +152,9 @@ class MergedAttention(TwoTowers):
         )
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
-        states = self.image(image_BCHW, embed_only=self.over_patches)
+        if not self.over_patches:
+            return encoded(self.image, image_BCHW, self.config, self.blocks)
+        states = self.image(image_BCHW, embed_only=True)
         if not self.config.separate_passes:
             return states
         return dataclasses.replace(
@@ -172,10 +185,11 @@ class MergedAttention(TwoTowers):
         stack = self._stack()
         if not stack:
             raise self.cannot_fuse()
-        joint = Joint(text.layout, image.distinct_UPD.shape[1])
+        image_UPE = tokens_read(image, 1, self.image_blocks)[0]
+        joint = Joint(text.layout, image_UPE.shape[1])
         keep = keepers(keep_attention, stack, joint.length)
         at_BR = with_first(read_at_BR)
-        image_UPD, text_TD = self._patches(image.distinct_UPD), self._words(text.tokens_TD)
+        image_UPD, text_TD = self._patches(image_UPE), self._words(text.tokens_TD)
         if self.image_halves:
             pictures, halves = Read.of_image(image, image_UPD), self._image_stack().values()
             x_TD, image_BPD = walk_halves(
@@ -225,7 +239,14 @@ class MergedAttention(TwoTowers):
     def new_parts(self) -> frozenset[str]:
         table = self.slots(self.config, self.backbone)
         fresh = (f"{slot}." for slot, source in table.items() if source == FRESH)
-        parts = ("types", "text_projection", "image_projection", "pooler", "image_pooler")
+        parts = (
+            "types",
+            "text_projection",
+            "image_projection",
+            "pooler",
+            "image_pooler",
+            "image_blocks",
+        )
         return frozenset({*fresh, *(f"{part}." for part in parts)})
 
     def _stack(self) -> dict[str, Layer]:
@@ -280,6 +301,13 @@ def _image_halves(
     return halves
 
 
+def _blocks(config: MergedAttentionConfig, backbone: Backbone) -> tuple[int, ...]:
+    """Returns the image blocks that the joint stack reads, as `blocks_once` does."""
+    there = image_layers(MergedAttention.name, config, backbone)
+    fuses = config.fusion_layers != 0
+    return blocks_once(MergedAttention.name, config, there, fuses=fuses)
+
+
 def _pools_both(config: MergedAttentionConfig) -> bool:
     return (config.pooled or ("both" if config.over == "towers" else "text")) == "both"
 
@@ -290,6 +318,8 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
         "text_layers": config.text_layers or None,
         "image_layers": config.image_layers,
         "itc_layer": config.itc_layer,
+        "image_from": None if config.image_from == "last" else config.image_from,
+        "image_concat": config.image_concat or None,
     }
     for field, value in fields.items():
         if value is not None:

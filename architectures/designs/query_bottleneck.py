@@ -15,7 +15,7 @@ read, T flat tokens, D width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, cast
 
 import torch
@@ -31,19 +31,28 @@ from architectures.contract import (
     ImageStates,
     TextStates,
 )
+from architectures.frozen import SettingError
 from architectures.layers.blocks import Embeddings, text_read, with_first
 from architectures.layers.query_layers import Queries, QueryLayer, WordsAndQueries
 from architectures.layers.read import Read
 from architectures.layers.sequence import Joint
 from architectures.layout import Layout
+from architectures.stacks.image_from import (
+    ImageFromConfig,
+    blocks_read,
+    encoded,
+    reads_in_words,
+    side_by_side,
+    tokens_read,
+)
 from architectures.stacks.image_tower import ImageTower
-from architectures.stacks.towers import ImageTowerConfig, image_layers, not_causal
+from architectures.stacks.towers import image_layers, not_causal
 from architectures.weights.slots import FRESH, Rule, choose, named
 
 Count = Annotated[int, Field(ge=1)]
 
 
-class QueryBottleneckConfig(ImageTowerConfig):
+class QueryBottleneckConfig(ImageFromConfig):
     """How many queries there are, and what they read."""
 
     queries: Count = 32
@@ -81,6 +90,8 @@ class QueryBottleneck(FusionDesign):
             QueryLayer(backbone, sees=j % config.cross_every == 0)
             for j in range(facts.fusion_layers)
         )
+        self.blocks = _blocks(config, backbone)
+        self.image_blocks = side_by_side(config, self.blocks, backbone.image_width)
 
     @classmethod
     def facts(cls, config: DesignConfig, backbone: Backbone) -> Facts:
@@ -89,6 +100,7 @@ class QueryBottleneck(FusionDesign):
         depth = config.fusion_layers or backbone.text_layers
         alone = "" if depth > 1 else "fusion_layers = 1: words read queries that saw no image yet"
         sees = ", ".join(map(str, range(0, depth, config.cross_every)))
+        blocks = reads_in_words(config, _blocks(config, backbone)) or "the image"
         return Facts(
             no_fuse="" if config.queries_read_text else alone,
             no_words=alone,
@@ -99,7 +111,7 @@ class QueryBottleneck(FusionDesign):
             itc_widths=(backbone.text_width, backbone.text_width),
             itc_own_pass=True,
             image_vectors=config.queries,
-            fusion_reads=f"queries read the image in layers {sees}; words read queries, in each",
+            fusion_reads=f"queries read {blocks} in layers {sees}; words read queries, in each",
             text_layers=0,
             fusion_layers=depth,
             image_layers=image_layers(cls.name, config, backbone),
@@ -111,7 +123,8 @@ class QueryBottleneck(FusionDesign):
 
         Where queries do not read words, `layers` hold what words read in each layer.
         """
-        states: ImageStates = self.image(image_BCHW)
+        # Nothing else reads the tower, so blocks side by side go through its last norm, too.
+        states = encoded(self.image, image_BCHW, self.config, self.blocks, normed=True)
         if self.config.queries_read_text:
             return dataclasses.replace(states, pooled=lambda: self._alone(states)[-1])
         *inputs, _ = outputs = self._alone(states)
@@ -163,7 +176,7 @@ class QueryBottleneck(FusionDesign):
             for j in range(0, len(self.layers), self.config.cross_every)
             for part in ("cross_attention", "cross_norm")
         )
-        return frozenset({*fresh, *crossing, "queries."})
+        return frozenset({*fresh, *crossing, "queries.", "image_blocks."})
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
@@ -192,25 +205,32 @@ class QueryBottleneck(FusionDesign):
         """
         x_UQD = self._queries(len(image.distinct_UPD))
         nothing = Layout.full(len(x_UQD), 0, x_UQD.device)
-        joint, read = Joint(nothing, x_UQD.shape[1]), Read(states=image.distinct_UPD)
+        joint, turns = Joint(nothing, x_UQD.shape[1]), self._turns(image)
         outputs = [x_UQD]
         for layer in self._layers():
-            x_TD = layer(outputs[-1].flatten(0, 1), joint, read if layer.sees else None)
+            read = Read(states=next(turns)) if layer.sees else None
+            x_TD = layer(outputs[-1].flatten(0, 1), joint, read)
             outputs.append(x_TD.view_as(x_UQD))
         return outputs
 
+    def _turns(self, image: ImageStates) -> Iterator[Tensor]:
+        """Yields the image tokens (U, P, E) that each layer reads in which queries do."""
+        readers = sum(layer.sees for layer in self._layers())
+        return iter(tokens_read(image, readers, self.image_blocks))
+
     def _together(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
         """Runs words and queries in one sequence, in which all see all."""
-        joint, read = Joint(text.layout, self.config.queries), Read.of_image(image)
+        joint, turns = Joint(text.layout, self.config.queries), self._turns(image)
         rows = len(text.layout.is_real_BL)
         x_TD, at_BR = joint.join(text.tokens_TD, self._queries(rows)), None
         if read_at_BR is not None:
             queries_Q = torch.arange(joint.image_tokens, device=x_TD.device) + joint.length
             at_BR = torch.cat([read_at_BR, queries_Q.expand(rows, -1)], dim=1)
-        *lower, last = self._layers()
-        for layer in lower:
-            x_TD = layer(x_TD, joint, read if layer.sees else None)
-        x_TD = last(x_TD, joint, read if last.sees else None, read_at_BR=at_BR)
+        layers = self._layers()
+        for layer in layers:
+            read = Read.of_image(image, next(turns)) if layer.sees else None
+            read_BR = at_BR if layer is layers[-1] else None
+            x_TD = layer(x_TD, joint, read, read_at_BR=read_BR)
         x_BND = joint.layout.unpack(x_TD) if at_BR is None else x_TD.view(*at_BR.shape, -1)
         words_BRD, queries_BQD = x_BND.tensor_split([-joint.image_tokens], dim=1)
         return Fused(text_BRD=words_BRD, image_BPD=None, pooled_BD=queries_BQD.mean(1))
@@ -225,3 +245,19 @@ class QueryBottleneck(FusionDesign):
             x_TD = layer(x_TD, words, to_read=to_read, read_at_BR=last_BR)
         text_BRD, first_BD = text_read(x_TD, layout, at_BR)
         return Fused(text_BRD=text_BRD, image_BPD=None, pooled_BD=first_BD)
+
+
+def _blocks(config: QueryBottleneckConfig, backbone: Backbone) -> tuple[int, ...]:
+    """Returns the image blocks that queries read, as `blocks_read` does. Raises `SettingError` for
+    blocks above them, too.
+    """
+    name, depth = QueryBottleneck.name, config.fusion_layers or backbone.text_layers
+    readers = len(range(0, depth, config.cross_every))
+    there = image_layers(name, config, backbone)
+    blocks = blocks_read(name, config, there, readers)
+    if blocks and max(blocks) < there - 1:
+        raise SettingError(
+            f"{name}: queries alone read the image tower, and none would read the blocks above "
+            f"{max(blocks)}; set image_layers to {max(blocks) + 1}"
+        )
+    return blocks

@@ -43,8 +43,6 @@ class OfQueries(nn.Module):
 
     def forward(self, x_TD: Tensor, layout: Layout, image: Read | None) -> Tensor:
         """Queries (T, D) -> (T, D); `image`: what they read, None where they read nothing here."""
-        """Queries (T, D) -> (T, D); `image`: what they read, None where this layer reads nothing.
-        """
         if image is not None:
             read_TD = self.cross_attention(x_TD, layout, image)
             x_TD = self.cross_norm(x_TD + self.dropout(read_TD))
@@ -117,7 +115,6 @@ class WordsAndQueries(Read):
         cls, words_TD: Tensor, queries_UQD: Tensor, words: Layout, image: ImageStates
     ) -> WordsAndQueries:
         """Joins words (T, D) with the queries (U, Q, D) of each different image."""
-        """Joins words (T, D) with the queries (U, Q, D) of each different image."""
         return cls(
             states=torch.cat([words_TD, queries_UQD.flatten(0, 1)]),
             layout=Layout.beside(words, queries_UQD.shape[1]),
@@ -126,7 +123,6 @@ class WordsAndQueries(Read):
         )
 
     def heads(self, part: nn.Linear, count: int) -> Tensor:
-        """Keys or values (B, H, L + Q, d)."""
         """Keys or values (B, H, L + Q, d)."""
         assert self.layout is not None
         projected = part(self.states)

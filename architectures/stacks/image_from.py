@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from architectures.contract import ImageStates
 from architectures.frozen import SettingError
 from architectures.stacks.image_tower import ImageTower
-from architectures.stacks.towers import TowersConfig
+from architectures.stacks.towers import ImageTowerConfig
 
 
-class ImageFromConfig(TowersConfig):
+class ImageFromConfig(ImageTowerConfig):
     """ImageFromConfig says which blocks of the image tower fusion reads."""
 
     image_from: Literal["last", "each"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
@@ -73,7 +73,7 @@ def blocks_read(name: str, config: ImageFromConfig, blocks: int, readers: int) -
         return tuple(as_far_up(place, readers, blocks) for place in range(readers))
     there = set(chosen) <= set(range(blocks))
     if not there or not chosen or (len(chosen) not in (1, readers) and not config.image_concat):
-        counts = "at least 1" if config.image_concat else f"1 or {readers}"
+        counts = "at least 1" if config.image_concat else "1" if readers == 1 else f"1 or {readers}"
         raise SettingError(
             f"{name}: image_from {list(chosen)} must name {counts} of the blocks 0 to {blocks - 1} "
             "of the image tower, one for each fusion layer that reads the image"
@@ -82,8 +82,29 @@ def blocks_read(name: str, config: ImageFromConfig, blocks: int, readers: int) -
     return chosen * readers if alone else chosen
 
 
+def blocks_once(name: str, config: ImageFromConfig, blocks: int, *, fuses: bool) -> tuple[int, ...]:
+    """Returns the blocks that a stream reads whose image tokens enter it once, below its first
+    layer, as `blocks_read` does. Raises `SettingError` where there is one for each layer, too.
+    """
+    chosen = config.image_from
+    if chosen == "each" or (chosen != "last" and len(chosen) > 1 and not config.image_concat):
+        raise SettingError(
+            f"{name}: image tokens enter its fusion layers once, below the first, and image_from "
+            f"{chosen if chosen == 'each' else list(chosen)} is a block for each layer; name one, "
+            "set image_concat to true, or take the design bridge"
+        )
+    return blocks_read(name, config, blocks, readers=int(fuses))
+
+
+def side_by_side(config: ImageFromConfig, blocks: Sequence[int], width: int) -> SideBySide | None:
+    """Returns what puts these blocks side by side; None where none, or one at a time, is read."""
+    return SideBySide(len(blocks), width) if blocks and config.image_concat else None
+
+
 def reads_in_words(config: ImageFromConfig, blocks: tuple[int, ...]) -> str:
     """Says which blocks fusion reads, for `Facts.fusion_reads`; empty: their last."""
+    if len(blocks) == 1:
+        return f"image block {blocks[0]}"
     how = "side by side" if config.image_concat else "one for each fusion layer"
     return f"image blocks {', '.join(map(str, blocks))}, {how}" if blocks else ""
 
@@ -110,13 +131,21 @@ def kept_layers(
 
 
 def encoded(
-    tower: ImageTower, image_BCHW: Tensor, config: ImageFromConfig, blocks: Sequence[int]
+    tower: ImageTower,
+    image_BCHW: Tensor,
+    config: ImageFromConfig,
+    blocks: Sequence[int],
+    *,
+    normed: bool | None = None,
 ) -> ImageStates:
-    """Encodes pixels; `layers` are what fusion reads of `blocks_read`."""
+    """Encodes pixels; `layers` are what fusion reads of `blocks_read`. `normed`: after the tower's
+    last norm; None: unless they are put side by side.
+    """
     states = tower(image_BCHW, every_layer=bool(blocks))
     if not blocks:
         return states
-    return kept_layers(tower, states, blocks, normed=not config.image_concat)
+    normed = not config.image_concat if normed is None else normed
+    return kept_layers(tower, states, blocks, normed=normed)
 
 
 def tokens_read(image: ImageStates, readers: int, concat: SideBySide | None) -> Sequence[Tensor]:

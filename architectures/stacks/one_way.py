@@ -24,20 +24,26 @@ from architectures.layers.read import Read
 from architectures.stacks.answer_decoder import AnswerDecoder
 from architectures.stacks.image_from import (
     ImageFromConfig,
-    SideBySide,
     blocks_read,
     encoded,
     reads_in_words,
+    side_by_side,
     tokens_read,
 )
-from architectures.stacks.towers import ONE_SOFTMAX, TwoTowers, Types, image_layers
+from architectures.stacks.towers import (
+    ONE_SOFTMAX,
+    TowersConfig,
+    TwoTowers,
+    Types,
+    image_layers,
+)
 from architectures.weights.slots import FRESH
 
 NEW = ("types.", "pooler.", "image_projection.", "image_blocks.")
 """Parts, besides layers, that no pretrained model has."""
 
 
-class OneWayConfig(ImageFromConfig):
+class OneWayConfig(ImageFromConfig, TowersConfig):
     """OneWayConfig says how text reads the image."""
 
     cross_every: Annotated[int, Field(ge=1)] = 1
@@ -125,8 +131,7 @@ class OneWay(TwoTowers, ABC):
         self.image_projection = None
         if fuses and config.attention == "joint" and image != text:
             self.image_projection = nn.Linear(image, text)
-        concat = fuses and config.image_concat
-        self.image_blocks = SideBySide(len(self.blocks), image) if concat else None
+        self.image_blocks = side_by_side(config, self.blocks, image)
 
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         """Its `layers` are what fusion reads, where that is not the last block."""

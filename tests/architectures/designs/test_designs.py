@@ -48,7 +48,7 @@ FIELDS = {
     "gated_insertion": [
         {},
         {"every": 3, "itc_layer": 1, "gate": "scalar"},
-        {"places": [0, 7], "gate": "none"},
+        {"places": [0, 7], "gate": "none", "image_from": "each"},
         {"places": []},
     ],
     "dual_encoder": [
@@ -69,7 +69,7 @@ FIELDS = {
         {"order": "lxmert", "tied": "cross", "update": "sequential", "cross_every": 2},
         {"order": "vilbert", "tied": "all", "pooled": "product", "fusion_layers": 2},
         {"fusion_layers": 1, "pooled": "text", "pooler": False, "type_embeddings": False},
-        {"order": "lxmert", "affinity": "shared", "fusion_layers": 2},
+        {"order": "lxmert", "affinity": "shared", "fusion_layers": 2, "image_from": [0]},
         {"order": "vilbert", "affinity": "shared", "tied": "all", "fusion_layers": 2},
         {"fusion_layers": 0},
     ],
@@ -90,8 +90,14 @@ FIELDS = {
     "query_bottleneck": [
         {},
         {"queries": 3, "queries_read_text": False, "cross_every": 3, "image_layers": 1},
-        {"queries": 2, "fusion_layers": 2, "fusion_from": "last", "cross_every": 1},
-        {"queries": 2, "fusion_layers": 1},
+        {
+            "queries": 2,
+            "fusion_layers": 2,
+            "cross_every": 1,
+            "image_from": [1, 0],
+            "image_concat": True,
+        },
+        {"queries": 2, "fusion_layers": 1, "fusion_from": "last"},
         {"queries": 2, "fusion_layers": 1, "queries_read_text": False},
     ],
     "shallow_fusion": [
@@ -112,7 +118,7 @@ FIELDS = {
         {"over": "patches", "fusion_layers": 3, "pooled": "both"},
         {"over": "patches", "fusion_layers": 2, "separate_passes": True},
         {"tied": "mlp", "fusion_layers": 3, "fusion_from": "last", "text_layers": 2},
-        {"tied": "none", "fusion_layers": 2},
+        {"tied": "none", "fusion_layers": 2, "image_from": [0, 1], "image_concat": True},
         {
             "tied": "none",
             "over": "patches",

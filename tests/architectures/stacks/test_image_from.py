@@ -1,5 +1,7 @@
 """What fusion reads of the image tower: blocks by number, one for each layer, several at once."""
 
+import dataclasses
+
 import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, VipLlavaConfig
@@ -8,6 +10,8 @@ from transformers.models.vipllava.modeling_vipllava import VipLlavaMultiModalPro
 from architectures import registry
 from architectures.downstream.gradcam import maps
 from architectures.frozen import SettingError
+from architectures.layers.blocks import Attention
+from architectures.layers.read import Read
 from architectures.stacks.image_from import SideBySide
 from tests.architectures.reference import embed, layer, part, randomised
 
@@ -24,8 +28,10 @@ def raw_blocks(design, images):
 
 
 def concatenated(design, images, blocks):
-    weights = design.image_blocks
-    x = weights.norm(torch.cat([raw_blocks(design, images)[j] for j in blocks], dim=-1))
+    weights, outputs = design.image_blocks, raw_blocks(design, images)
+    if design.name == "query_bottleneck":
+        outputs = [design.image.vit.norm(x) for x in outputs]
+    x = weights.norm(torch.cat([outputs[j] for j in blocks], dim=-1))
     return weights.outer(torch.nn.functional.gelu(weights.inner(x)))
 
 
@@ -37,6 +43,92 @@ READS = [
     ({"image_from": [2, 0, 3], "image_concat": True}, None),
     ({"image_from": "each", "cross_every": 2, "text_layers": 2}, (2, 3)),
 ]
+
+
+VARIANTS = {
+    "split_bert": [{"text_layers": 3}],
+    "co_attention": [{}, {"pooled": "text"}],
+    "query_bottleneck": [{}, {"queries_read_text": False}],
+}
+WITH_BLOCKS = [
+    (name, fields)
+    for name in registry.names()
+    if "image_from" in registry.find(name).Config.model_fields
+    for fields in VARIANTS.get(name, [{}])
+]
+ONCE = ("co_attention", "merged_attention")
+"""Designs whose image tokens enter their layers once."""
+
+
+def both_fused(design, image, text):
+    fused = design.fuse(image, text)
+    return fused.text_BRD, fused.pooled_BD
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "fields"), WITH_BLOCKS)
+def test_a_block_is_the_last_one_of_a_shorter_tower(make, batch, name, fields):
+    if name == "query_bottleneck":  # whose tower nothing else reads
+        with pytest.raises(SettingError, match="set image_layers to 2"):
+            make(name, {**fields, "image_from": [1]}, **SIZES)
+        return
+    design = randomised(make(name, {**fields, "image_from": [1]}, **SIZES))
+    shorter = make(name, {**fields, "image_layers": 2}, **SIZES)
+    weights = design.state_dict()
+    shorter.load_state_dict({role: weights[role] for role in shorter.state_dict()})
+    text = design.encode_text(*batch[1:])
+    image = design.encode_image(batch[0])
+    wanted = both_fused(shorter, shorter.encode_image(batch[0]), text)
+    torch.testing.assert_close(both_fused(design, image, text), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "fields"), WITH_BLOCKS)
+def test_blocks_side_by_side_stand_in_place_of_the_last_one(make, batch, name, fields):
+    chosen = {"image_from": [3, 0], "image_concat": True}
+    design = randomised(make(name, {**fields, **chosen}, **SIZES))
+    plain = make(name, fields, **SIZES)
+    weights = design.state_dict()
+    plain.load_state_dict({role: weights[role] for role in plain.state_dict()})
+    text, images = design.encode_text(*batch[1:]), batch[0]
+    read = concatenated(design, images, chosen["image_from"])
+    plain_image = plain.image(images)
+    fused = both_fused(design, design.encode_image(images), text)
+    assert not torch.equal(fused[1], both_fused(plain, plain.encode_image(images), text)[1])
+    plain.image.forward = lambda *_, **__: dataclasses.replace(plain_image, distinct_UPD=read)
+    torch.testing.assert_close(fused, both_fused(plain, plain.encode_image(images), text))
+    assert any(role.startswith("image_blocks.") for role in weights)
+    assert "image_blocks." in design.new_parts()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "fields"), WITH_BLOCKS)
+def test_each_layer_reads_its_own_block(make, batch, name, fields):
+    if name in ONCE:
+        for chosen in ("each", [0, 1]):
+            with pytest.raises(SettingError, match="enter its fusion layers once"):
+                make(name, {**fields, "image_from": chosen}, **SIZES)
+        return
+    design = randomised(make(name, {**fields, "image_from": "each"}, **SIZES))
+    outputs = [design.image.vit.norm(x) for x in raw_blocks(design, batch[0])]
+    image = design.encode_image(batch[0])
+    seen = []
+
+    def note(_, inputs, __):
+        for value in inputs:
+            if isinstance(value, Read) and value.states.shape == outputs[0].shape:
+                seen.append(value.states)
+
+    for module in design.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(note)
+    if fields.get("queries_read_text", True):
+        design.fuse(image, design.encode_text(*batch[1:]))
+    else:
+        design.encode_image(batch[0])
+    wanted = [outputs[block] for block in design.blocks]
+    assert len(seen) > 1
+    torch.testing.assert_close(seen, wanted)
 
 
 @torch.no_grad()
@@ -148,3 +240,10 @@ def test_blocks_that_are_not_there_are_refused(small, fields, error):
     config = registry.config("split_bert", {"text_layers": 6, **fields})
     with pytest.raises(SettingError, match=error):
         registry.find("split_bert").facts(config, small)
+
+
+def test_over_patches_there_is_no_block_to_read(small):
+    for fields in ({"image_from": [0]}, {"image_concat": True}):
+        config = registry.config("merged_attention", {"over": "patches", **fields})
+        with pytest.raises(SettingError, match="over patches no layer is of one modality alone"):
+            registry.find("merged_attention").facts(config, small)
