@@ -91,12 +91,9 @@ def prepare(model: nn.Module, backbone: Backbone, make: Callable[[Backbone], nn.
             module.multiple = at_nano / inputs
         elif hasattr(module, "qkv") and hasattr(module, "head_dim"):
             _scale_queries(module)
-    return
 
 
-def _mark(
-    module: nn.Module, shape: torch.Size, narrow: torch.Size, wide: torch.Size
-) -> None:
+def _mark(module: nn.Module, shape: torch.Size, narrow: torch.Size, wide: torch.Size) -> None:
     times = math.prod(shape[1:]) / math.prod(narrow[1:])
     grows = narrow[1:] != wide[1:]
     growth = Growth(times=times, is_output=grows and narrow[0] == wide[0])
@@ -111,7 +108,7 @@ def _scale_queries(attention: nn.Module) -> None:
             "the backbone's vision to a plain ViT, for example vit_base_patch16_224, or take "
             "standard"
         )
-    factor = (HEAD_SIZE / attention.head_dim) ** 0.5
+    factor = (HEAD_SIZE / int(getattr(attention, "head_dim", HEAD_SIZE))) ** 0.5
     attention.q_norm = nn.Identity() if factor == 1 else Scaled(factor)
 
 

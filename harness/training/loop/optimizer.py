@@ -60,10 +60,10 @@ def over(
     """Makes AdamW over the trainable ones among `named` (role, parameter).
 
     Every group holds its `rate`, by which the loop multiplies the schedule's learning rate: the
-    value in `rates` of the first prefix that the role begins with, else 1, divided by what `times`
-    has for the role (`weights.widths.times_of`; else 1), by which its decay is multiplied. Matrices, embeddings and
-    position tables are decayed; biases, norms and scalars (one dimension or none) are not,
-    nor are the parameters named in `exempt` (`contract.undecayed`).
+    value in `rates` of the first prefix that the role begins with, else 1. What `times` has for a
+    role (`weights.widths.times_of`) divides its rate and multiplies its decay. Matrices, embeddings
+    and position tables are decayed; biases, norms and scalars (one dimension or none) are not, nor
+    are the parameters named in `exempt` (`contract.undecayed`).
     """
     Groups = dict[tuple[float, float, bool], list[nn.Parameter]]
     groups: Groups = {(1.0, 1.0, True): [], (1.0, 1.0, False): []}
