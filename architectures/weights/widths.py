@@ -74,30 +74,32 @@ def prepare(model: nn.Module, backbone: Backbone, make: Callable[[Backbone], nn.
     with torch.device("meta"):
         narrow, wide = (dict(make(at_nano_width(backbone, t)).named_modules()) for t in (1, 2))
     for name, module in model.named_modules():
-        if name not in narrow:
-            raise SettingError(
-                f"backbone.parameterisation mup compares shapes with those at nano's widths, where "
-                f"there is no {name}: make backbone.image_width and text_width equal, or take "
-                "standard"
-            )
         if isinstance(module, nn.Linear | nn.Conv2d):
-            shapes = (module.weight.shape, narrow[name].weight.shape, wide[name].weight.shape)
-            _mark(module, *shapes)
+            growth = _growth(name, module, narrow.get(name), wide.get(name))
+            setattr(module, "growth", growth)  # noqa: B010  mypy: of a module
         elif isinstance(module, Attention):
             columns = module.query.out_features // module.heads
             module.score_factor = (HEAD_SIZE / columns) ** 0.5
-        elif isinstance(module, MLMHead):
-            inputs, at_nano = module.dense.in_features, narrow[name].dense.in_features
-            module.multiple = at_nano / inputs
         elif hasattr(module, "qkv") and hasattr(module, "head_dim"):
             _scale_queries(module)
+    for module in model.modules():
+        if isinstance(module, MLMHead):
+            module.multiple = 1 / growth_of(module.decoder).times
 
 
-def _mark(module: nn.Module, shape: torch.Size, narrow: torch.Size, wide: torch.Size) -> None:
-    times = math.prod(shape[1:]) / math.prod(narrow[1:])
-    grows = narrow[1:] != wide[1:]
-    growth = Growth(times=times, is_output=grows and narrow[0] == wide[0])
-    setattr(module, "growth", growth)  # noqa: B010  mypy: of a module
+def _growth(
+    name: str, own: nn.Linear | nn.Conv2d, narrow: nn.Module | None, wide: nn.Module | None
+) -> Growth:
+    kind = type(own)
+    if not isinstance(narrow, kind) or not isinstance(wide, kind):
+        raise SettingError(
+            f"backbone.parameterisation mup compares shapes with those at nano's widths, where "
+            f"there is no {name}: make backbone.image_width and text_width equal, or take standard"
+        )
+    out, *inputs = narrow.weight.shape
+    grows, grows_out = inputs != [*wide.weight.shape[1:]], out != len(wide.weight)
+    times = math.prod(own.weight.shape[1:]) / math.prod(inputs)
+    return Growth(times=times, is_output=grows and not grows_out)
 
 
 def _scale_queries(attention: nn.Module) -> None:

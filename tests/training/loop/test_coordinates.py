@@ -1,0 +1,135 @@
+"""A coordinate check: under `mup` a few steps move every layer as far at 512 columns as at 64.
+
+Yang et al., Tensor Programs V (arXiv 2203.03466). What a linear map computes of a fixed batch is
+compared before and after four steps of AdamW: the logarithm of its mean absolute change against
+the logarithm of the width. Bounds were chosen on seeds 0 and 100 to 102.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from architectures import build, registry
+from architectures.backbone import Backbone
+from harness.planning.plan import applicable
+from harness.training.data.batches import Batches, validation_batches
+from harness.training.data.corpus import Corpus
+from harness.training.loop.trainer import Trainer
+from harness.training.objectives.forward import terms
+from harness.training.randomness import stream
+from harness.training.settings.loop import Budget, Optimizer
+from harness.training.settings.objectives import Objectives
+from harness.training.settings.spec import TrainSpec
+
+LEVEL = 0.35
+"""Slope within which a change is level; one that goes by the width has 1."""
+GROWS = 0.5
+"""Slope above which half of all maps are under `standard`."""
+WIDTHS = (64, 128, 256, 512)
+ROWS, STEPS, SEED = 16, 4, 7
+FIELDS = {
+    "split_bert": {"text_layers": 2},
+    "full_text_deep_fusion": {"fusion_layers": 2},
+    "distilbert_fusion": {"distil_layers": 2},
+    "query_bottleneck": {"queries": 4},
+}
+OBJECTIVES = Objectives().with_field("itm.hard_share", 0.0)
+OUTPUTS = ("heads.itm", "heads.mlm.decoder")
+"""Their logits start at 1/sqrt(width) under `mup`, and what hidden layers move changes them so much
+less at first: they are only to have no growth."""
+
+
+def trainer_of(
+    name: str, corpus: Corpus, backbone: Backbone, seed: int = SEED, **fields: object
+) -> Trainer:
+    cls, config = registry.find(name), FIELDS.get(name, {})
+    objectives, _ = applicable(OBJECTIVES, cls.facts(registry.config(name, config), backbone))
+    spec = TrainSpec(
+        design=name, config=config, backbone=backbone, data="", objectives=objectives, seed=seed,
+        optimizer=Optimizer(learning_rate=1e-3, warmup_share=0, final_share=1, clip_norm=0),
+        budget=Budget(steps=STEPS), batch_size=ROWS, **fields,
+    )  # fmt: skip
+    words = corpus.tokenizer.vocabulary
+    design = build.design(
+        name, config, backbone, words, draw=lambda role: stream(seed, "init", role),
+        objectives=objectives.active(),
+    )  # fmt: skip
+    batches = Batches(corpus.train, corpus.tokenizer, ROWS, seed, objectives.mlm)
+    return Trainer(spec, design, batches, [])
+
+
+def backbone_of(width: int, parameterisation: str, heads: int | None = None) -> Backbone:
+    heads = heads or width // 32
+    return Backbone(
+        vision="vit_tiny_patch16_224", image_size=16, patch_size=8, image_layers=2, text_layers=4,
+        max_positions=16, dropout=0.0, image_width=width, text_width=width, text_mlp=4 * width,
+        image_heads=heads, text_heads=heads, itc_width=width, init_std=0.08,
+        parameterisation=parameterisation,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def computed(run: Trainer, corpus: Corpus) -> dict[str, Tensor]:
+    """What every linear map makes of the validation pictures, by its role."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(role: str) -> Callable[..., None]:
+        return lambda _, __, output: seen.setdefault(role, output.clone()) and None
+
+    maps = {n: m for n, m in run.design.named_modules() if isinstance(m, nn.Linear)}
+    hooks = [linear.register_forward_hook(keep(role)) for role, linear in maps.items()]
+    masking = run.spec.objectives.mlm
+    (batch,) = validation_batches(corpus.val, corpus.tokenizer, 8, 8, masking)
+    terms(run.design, run.state, batch, negatives=torch.Generator().manual_seed(0))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def changes(run: Trainer, corpus: Corpus) -> dict[str, float]:
+    """By how much the steps of a run change what each map computes, on average."""
+    before = computed(run, corpus)
+    for _ in range(STEPS):
+        run.one_step()
+    after = computed(run, corpus)
+    return {role: (after[role] - x).abs().mean().item() for role, x in before.items()}
+
+
+def slopes(
+    name: str, corpus: Corpus, how: str, widths: tuple[int, ...], heads: int | None = None
+) -> dict[str, float]:
+    """The power of the width by which what each map computes changes."""
+    each = [changes(trainer_of(name, corpus, backbone_of(w, how, heads)), corpus) for w in widths]
+    x_W = np.log(widths) - np.log(widths).mean()
+    return {
+        role: float(x_W @ np.log([change[role] for change in each]) / (x_W @ x_W))
+        for role in each[0]
+    }
+
+
+def check(name: str, corpus: Corpus, widths: tuple[int, ...], heads: int | None = None) -> None:
+    level = slopes(name, corpus, "mup", widths, heads)
+    steep = {role: slope for role, slope in level.items() if role not in OUTPUTS}
+    assert max(map(abs, steep.values())) < LEVEL, {r: s for r, s in steep.items() if s > LEVEL}
+    if "heads.mlm.decoder" in level:
+        assert level["heads.mlm.decoder"] < LEVEL
+    assert np.median([*slopes(name, corpus, "standard", widths, heads).values()]) > GROWS
+
+
+def test_what_a_step_changes_is_level_over_widths(corpus: Corpus) -> None:
+    check("split_bert", corpus, (64, 256))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", registry.names())
+def test_it_is_in_every_design(name: str, corpus: Corpus) -> None:
+    check(name, corpus, WIDTHS)
+
+
+@pytest.mark.slow
+def test_it_is_where_heads_grow_and_not_their_number(corpus: Corpus) -> None:
+    check("split_bert", corpus, WIDTHS, heads=2)
