@@ -1,4 +1,4 @@
-"""Under `mup` every weight starts and learns by how much wider it is than at nano, in all designs."""
+"""Under `mup` every weight starts and learns by how much wider it is than at nano, everywhere."""
 
 import copy
 from pathlib import Path
