@@ -5,6 +5,10 @@ compared before and after four steps of AdamW: the logarithm of its mean absolut
 the logarithm of the width. Bounds were chosen on seeds 0 and 100.
 """
 
+import copy
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +22,7 @@ from harness.training.data.corpus import Corpus
 from harness.training.loop.trainer import Trainer
 from harness.training.objectives.forward import terms
 from harness.training.randomness import stream
-from harness.training.settings.loop import Budget, Optimizer
+from harness.training.settings.loop import Budget, Final, Freeze, Optimizer, Span
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.spec import TrainSpec
 
@@ -44,14 +48,19 @@ less at first: they are only to have no growth."""
 
 
 def trainer_of(
-    name: str, corpus: Corpus, backbone: Backbone, seed: int = SEED, **fields: object
+    name: str,
+    corpus: Corpus,
+    backbone: Backbone,
+    seed: int = SEED,
+    fields: Mapping[str, object] = MappingProxyType({}),
+    **settings: object,
 ) -> Trainer:
-    cls, config = registry.find(name), FIELDS.get(name, {})
+    cls, config = registry.find(name), {**FIELDS.get(name, {}), **fields}
     objectives, _ = applicable(OBJECTIVES, cls.facts(registry.config(name, config), backbone))
     spec = TrainSpec(
         design=name, config=config, backbone=backbone, data="", objectives=objectives, seed=seed,
         optimizer=Optimizer(learning_rate=1e-3, warmup_share=0, final_share=1, clip_norm=0),
-        budget=Budget(steps=STEPS), batch_size=ROWS, **fields,
+        budget=Budget(steps=STEPS), batch_size=ROWS, **settings,
     )  # fmt: skip
     words = corpus.tokenizer.vocabulary
     design = build.design(
@@ -126,6 +135,61 @@ def check(name: str, corpus: Corpus, widths: tuple[int, ...], heads: int | None 
 
 def test_what_a_step_changes_is_level_over_widths(corpus: Corpus) -> None:
     check("split_bert", corpus, (64, 256))
+
+
+def weights(run: Trainer) -> dict[str, Tensor]:
+    return {role: p.detach().clone() for role, p in run.design.named_parameters()}
+
+
+def test_at_nanos_widths_it_trains_to_the_same_bits(corpus: Corpus) -> None:
+    runs = [trainer_of("split_bert", corpus, backbone_of(64, how)) for how in ("standard", "mup")]
+    for run in runs:
+        run.one_step()
+        run.one_step()
+    one, other = map(weights, runs)
+    assert all(torch.equal(value, other[role]) for role, value in one.items())
+
+
+def test_rates_go_by_width_and_what_decays_in_a_step_does_not(corpus: Corpus) -> None:
+    """Adam's first step is the learning rate in size. What decays is rate times decay."""
+    wide = backbone_of(256, "mup").with_field("text_mlp", 512)
+    run = trainer_of("split_bert", corpus, wide, fields={"new_part_rate": 3.0})
+    groups = {(g["rate"], g["weight_decay"]) for g in run.optimizer.param_groups}
+    for wanted in (
+        (1.0, 0.02),
+        (1.0, 0.0),
+        (1 / 4, 0.08),
+        (1 / 2, 0.04),
+        (3.0, 0.0),
+        (3 / 4, 0.08),
+    ):
+        assert wanted in groups
+    before = weights(run)
+    run.one_step()
+    moved = {role: (value - before[role]).abs().median() for role, value in weights(run).items()}
+    times = {"embeddings.norm.weight": 1, "layers.0.mlp.outer.weight": 1 / 2,
+             "image.vit.blocks.0.attn.qkv.weight": 1 / 4, "heads.itm.weight": 3 / 4}  # fmt: skip
+    for role, rate in times.items():
+        assert float(moved[role]) == pytest.approx(1e-3 * rate, rel=0.02), role
+
+
+def test_it_freezes_and_goes_on_where_it_was_stopped(corpus: Corpus) -> None:
+    frozen = {"freeze": Freeze(image=True, text=Span(until=0.5)), "final": Final(kind="ema")}
+    whole, first, second = (
+        trainer_of("split_bert", corpus, backbone_of(128, "mup"), **frozen) for _ in range(3)
+    )
+    start = weights(first)
+    for _ in range(STEPS):
+        whole.one_step()
+    first.one_step()
+    first.one_step()
+    second.restore(copy.deepcopy(first.snapshot()))
+    for _ in range(STEPS - 2):
+        second.one_step()
+    one, other = weights(whole), weights(second)
+    assert all(torch.equal(value, other[role]) for role, value in one.items())
+    still = {role for role, value in one.items() if torch.equal(value, start[role])}
+    assert "image.vit.blocks.1.mlp.fc1.weight" in still and "layers.0.mlp.inner.weight" not in still
 
 
 @pytest.mark.slow
