@@ -6,7 +6,8 @@ No torch here: studies are data, and listing them must stay quick.
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -94,9 +95,34 @@ class Backbone(Frozen, allow_inf_nan=False):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout of text and fusion layers, on hidden states and attention."""
     init_std: Annotated[float, Field(gt=0)] = 0.02
-    """Standard deviation of freshly drawn matrices and embeddings."""
+    """Standard deviation of freshly drawn matrices and embeddings. Under `mup` it is that at nano's
+    widths, and where nobody sets it nano's own, 0.08."""
+    parameterisation: Literal["standard", "mup"] = "standard"
+    """How initial weights and learning rates go by width. `standard`: not at all; each scale wants
+    settings of its own. `mup`: so that what is found at nano holds at wider scales (maximal update
+    parameterisation, Yang et al., arXiv 2203.03466): a matrix with m times the inputs that it has
+    at nano is drawn with deviation init_std / sqrt(m) (init_std / m where its outputs are logits)
+    and learns at 1/m of the rate, with m times the decay; logits of words are divided by m, and
+    attention scores by the width of a head in place of its square root. At nano's widths both are
+    the same, to the bit. Only for weights that are drawn here: published ones keep `standard`."""
     itc_width: Positive = 256
     """Width of the common space of ITC."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _starts_as_nano(cls, values: object) -> object:
+        """Gives `init_std` nano's value under `mup`, where nobody sets it."""
+        if isinstance(values, dict) and values.get("parameterisation") == "mup":
+            return {"init_std": SCALES["nano"].init_std, **values}
+        return values
+
+    def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
+        """Returns a copy with several changed; one that becomes `mup` takes nano's `init_std`,
+        where it still has the default of `standard`."""
+        default = type(self).model_fields["init_std"].default
+        if changes.get("parameterisation") == "mup" and self.init_std == default:
+            changes = {"init_std": SCALES["nano"].init_std, **changes}
+        return super().with_fields(changes, under)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Backbone:
@@ -163,3 +189,14 @@ def scale(name: str) -> Backbone:
     if name not in SCALES:
         raise nearest(name, SCALES, "scale")
     return SCALES[name]
+
+
+def at_nano_width(backbone: Backbone, times: int = 1) -> Backbone:
+    """Returns a standard backbone that is as wide as nano, or so many `times` as wide in heads of
+    the same size, and else as given: what `mup` compares the shapes of weights with.
+    """
+    nano = SCALES["nano"]
+    names = ("image_width", "image_heads", "text_width", "text_heads", "text_mlp", "itc_width")
+    sizes: dict[str, int | None] = {name: times * getattr(nano, name) for name in names}
+    sizes["image_mlp"] = None if backbone.image_mlp is None else sizes["text_mlp"]
+    return backbone.model_copy(update={**sizes, "parameterisation": "standard"})

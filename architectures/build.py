@@ -6,6 +6,7 @@ together.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from architectures.contract import OBJECTIVES, FusionDesign
 from architectures.frozen import SettingError, checked
 from architectures.layers import heads
 from architectures.stacks.image_tower import ImageTower
-from architectures.weights import checkpoints, from_transformers, slots, sources
+from architectures.weights import checkpoints, from_transformers, slots, sources, widths
 from architectures.weights.from_timm import vision_tensors
 from architectures.weights.usual import for_words
 
@@ -61,7 +62,14 @@ def construct(
     cls.slots(settings, backbone)  # raises where a rule does not give the layers that are needed
     design = cls(settings, backbone, vocabulary)
     design.heads = heads.build(design, facts, objectives)
+    widths.prepare(design, backbone, functools.partial(alike, design))
     return design
+
+
+def alike(design: FusionDesign, backbone: Backbone) -> FusionDesign:
+    """Builds the same design, with the same heads, at another backbone."""
+    fields, active = design.config.changed_fields(), tuple(design.heads)
+    return construct(design.name, fields, backbone, design.vocabulary, active)
 
 
 def design(
@@ -156,7 +164,8 @@ def whole_weights(design: FusionDesign) -> dict[str, Tensor]:
         return {}
     published = sources.published(source, field)
     where = f"{field} {source!r} ({published})"
-    names = [name for name in published.sizes if name.startswith(("text", "max_positions"))]
+    same = ("text", "max_positions", "parameterisation")
+    names = [name for name in published.sizes if name.startswith(same)]
     ours = {name: getattr(design.backbone, name) for name in names}
     checkpoints.check_sizes(published, {**ours, "vocabulary": design.vocabulary}, where)
     for tower in design.modules():

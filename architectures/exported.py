@@ -32,13 +32,17 @@ from architectures.frozen import F, SettingError, checked, path_named
 from architectures.layers.blocks import Embeddings
 from architectures.stacks.image_tower import ImageTower
 from architectures.stacks.towers import TwoTowers
-from architectures.weights import from_timm, from_transformers
+from architectures.weights import from_timm, from_transformers, widths
 from architectures.weights.published import fuselab
 from architectures.weights.published.fuselab import CONFIG, FORMAT, WEIGHTS
 
 DESIGN_FILE = "design.py"
 """The source of a user's own design, where the folder holds one."""
 IMAGE, TEXT = "image_tower", "text_encoder"
+OTHER_SCORES = (
+    "under backbone.parameterisation mup its attention divides scores by another number than these "
+    "libraries do"
+)
 
 
 def write(
@@ -168,6 +172,8 @@ def _image_tower(design: FusionDesign, pixels: Mapping[str, object], folder: Pat
         return f"{design.name} has no layer of the image alone"
     if not isinstance(tower, ImageTower):
         return f"{design.name} has an image tower of its own kind"
+    if widths.scales_scores(tower):
+        return OTHER_SCORES
     sizes = {**tower.sizes, "depth": depth}
     plain = from_timm.vit(design.backbone.vision, **sizes)
     if plain.norm.eps != tower.vit.norm.eps:
@@ -192,6 +198,8 @@ def _text_encoder(design: FusionDesign, tokenizer: Any, folder: Path) -> str:
         embeddings, layers = design.text_encoder()
     if not isinstance(embeddings, Embeddings) or not isinstance(layers, nn.ModuleList):
         return f"{design.name} has a text tower of its own kind"
+    if widths.scales_scores(layers):
+        return OTHER_SCORES
     parts = {"embeddings": embeddings, "text_norm": getattr(design, "text_norm", None)}
     parts |= {f"layers.{j}": layer for j, layer in enumerate(layers[:depth])}
     weights = {

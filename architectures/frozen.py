@@ -117,7 +117,7 @@ class Frozen(BaseModel):
                 values[head] = value
         for head, its in inside.items():
             inner = values[head]
-            if isinstance(inner, dict) and head in changes:  # a record that is written beside
+            if isinstance(inner, dict | str) and head in changes:  # a record that is written beside
                 inner = getattr(checked(type(self), values, under), head)
             if isinstance(inner, Frozen):
                 values[head] = inner.with_fields(its, f"{under}{head}.")

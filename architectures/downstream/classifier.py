@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from architectures.contract import Facts, FusionDesign, ImageStates, ReasonsOverImages, TextStates
 from architectures.downstream.joint import NO_TEXT, facts_of, joint_vector, joint_width
 from architectures.downstream.model import TaskModel, refuse
+from architectures.weights.widths import growth_of
 
 Form = Literal["pair", "duplicated"]
 HeadKind = Literal["albef", "meter"]
@@ -167,7 +168,8 @@ class Classifier(TaskModel):
         """
         if self.head.norm is not None or not role.startswith("head."):
             return False
-        bound = self.head.inner.in_features**-0.5  # both layers read as many
+        growth = growth_of(self.get_submodule(role.rpartition(".")[0]))
+        bound = self.head.inner.in_features**-0.5 * growth.of_bound  # both layers read as many
         values = stream.uniform(-bound, bound, tensor.shape).astype(np.float32)
         tensor.copy_(torch.from_numpy(values))
         return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from architectures import build
 from architectures.contract import FusionDesign
 from architectures.downstream.answers import AnswerModel
 from architectures.downstream.classifier import Classifier, HeadKind, PictureTypes
 from architectures.downstream.model import TaskModel
 from architectures.frozen import Frozen
+from architectures.weights import widths
 
 
 class TaskRecord(Frozen):
@@ -40,6 +42,11 @@ class TaskRecord(Frozen):
         """Builds the model around a design, which becomes its part; what is new has no trained
         weights yet. Raises `SettingError` where the design cannot serve.
         """
+        model = self._around(design)
+        widths.prepare(model, design.backbone, lambda at: self._around(build.alike(design, at)))
+        return model
+
+    def _around(self, design: FusionDesign) -> TaskModel:
         if self.form == "decoder":
             return AnswerModel(design)
         form: Literal["pair", "duplicated"] = "duplicated" if self.form == "duplicated" else "pair"

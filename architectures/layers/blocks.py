@@ -29,7 +29,10 @@ Step = Literal["self", "cross", "cross_mlp", "mlp"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention lets flat tokens read themselves or the other modality."""
+    """Multi-head attention lets flat tokens read themselves or the other modality.
+
+    `score_factor` multiplies scores besides 1/sqrt(d); it is 1 but under `mup` (`weights.widths`).
+    """
 
     def __init__(
         self, width: int, heads: int, *, reads: int, dropout: float, causal: bool = False
@@ -39,6 +42,7 @@ class Attention(nn.Module):
         """
         super().__init__()
         self.heads, self.dropout, self.causal = heads, dropout, causal
+        self.score_factor = 1.0
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(reads, width)
         self.value = nn.Linear(reads, width)
@@ -65,6 +69,7 @@ class Attention(nn.Module):
             graph, so gradients with respect to them can be taken
         """
         q = asking.heads(self.query(asking_TD), self.heads)
+        q = q if self.score_factor == 1 else q * self.score_factor
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
         bias = read.bias_B11K
         if beside is not None:

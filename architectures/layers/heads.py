@@ -83,7 +83,11 @@ class ITMHead(nn.Linear):
 
 
 class MLMHead(nn.Module):
-    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's)."""
+    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's).
+
+    `multiple` is what the decoder's input is multiplied by: 1 but under `mup`, where the table that
+    it shares with the embeddings neither starts nor learns by width (`weights.widths`).
+    """
 
     node: ClassVar[str] = "head"
 
@@ -94,10 +98,12 @@ class MLMHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
         self.decoder = nn.Linear(width, vocabulary)
         self.decoder.weight = word.weight
+        self.multiple = 1.0
 
     def forward(self, states_ND: Tensor) -> Tensor:
         """Maps fused states (N, D) at the positions to predict to logits (N, V)."""
-        return self.decoder(self.norm(F.gelu(self.dense(states_ND))))
+        x_ND = self.norm(F.gelu(self.dense(states_ND)))
+        return self.decoder(x_ND if self.multiple == 1 else x_ND * self.multiple)
 
 
 def applicable(facts: Facts, objectives: Collection[str]) -> tuple[str, ...]:

@@ -176,7 +176,7 @@ class ImageTower(nn.Module):
         tower of other sizes, or of another activation or epsilon, which no weight shows.
         """
         backbone, vision = self.backbone, published.sizes.get("vision")
-        names = ("patch_size", "image_width", "image_heads", "image_mlp")
+        names = ("patch_size", "image_width", "image_heads", "image_mlp", "parameterisation")
         ours = {name: getattr(backbone, name) for name in names}
         ours = {name: value for name, value in ours.items() if value is not None}
         norms = [part.eps for part in self.vit.modules() if isinstance(part, nn.LayerNorm)]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from architectures.contract import DrawsWeights, FusionDesign, LearnsFromText
 from architectures.frozen import SettingError
+from architectures.weights.widths import growth_of
 
 Draw = Callable[[str], np.random.Generator]
 
@@ -103,7 +104,8 @@ def redraw(
 
     Matrices and embeddings N(0, std), biases 0, norms 1 and 0, patch embedding N(0, 1/fan_in) in
     variance, tables of the image tower N(0, 0.02), ITC and ITM heads uniform(+-1/sqrt(fan_in)) as
-    ALBEF leaves them; what a design draws itself (`DrawsWeights`) comes first. Raises
+    ALBEF leaves them, all by width where `widths.prepare` says so; what a design draws itself
+    (`DrawsWeights`) comes first. Raises
     `SettingError` for a parameter without a rule, so that none keeps what a library drew for it
     from the global generator.
     """
@@ -128,7 +130,7 @@ def draw_into(
         return
     shape = tuple(tensor.shape)
     if role.startswith(("heads.itc.", "heads.itm.")) and isinstance(owner, nn.Linear):
-        bound = owner.in_features**-0.5
+        bound = owner.in_features**-0.5 * growth_of(owner).of_bound
         values = stream().random(shape, dtype=np.float32) * (2 * bound) - bound
     elif isinstance(owner, nn.LayerNorm):
         values = np.full(shape, float(role.endswith(".weight")), np.float32)
@@ -141,7 +143,9 @@ def draw_into(
 
 
 def _scale(role: str, owner: nn.Module, std: float) -> np.float32:
-    if isinstance(owner, nn.Linear | nn.Embedding):
+    if isinstance(owner, nn.Linear):
+        return np.float32(std * growth_of(owner).of_std)
+    if isinstance(owner, nn.Embedding):
         return np.float32(std)
     if isinstance(owner, nn.Conv2d):
         return np.float32(owner.weight[0].numel() ** -0.5)

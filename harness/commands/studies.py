@@ -64,6 +64,7 @@ def plan(
         from harness.planning.price import estimates
         from harness.planning.start_notes import notes
         from harness.planning.task_notes import task_notes
+        from harness.planning.width_notes import width_notes
         from harness.scheduling.progress import Screen
 
         screen = Screen()
@@ -76,6 +77,7 @@ def plan(
                 *notes(planned, corpora, lab.outputs),
                 *task_notes(planned, corpora),
                 *freeze_notes(planned, corpora),
+                *width_notes(planned, corpora),
                 *match_notes(planned.matched),
                 *checks.final_weights(planned),
                 *budgets.notes(planned, lab.outputs),
@@ -210,8 +212,10 @@ def warm_start(
             free(to)
         lab = lab_of(outputs, None)
         planned = _planned(lab, study, set_)
-        from harness.warm_start.make import copied
+        from harness.warm_start.make import copied, refuse_copies
 
+        if to:
+            refuse_copies(planned.specs)
         folders = lab.warm_start(planned.study)
         for folder in folders:
             show.warm_start(folder)

@@ -158,7 +158,7 @@ def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]
     yield (
         f"- backbone: {backbone.scale} ({backbone.vision}, {backbone.image_width} wide, "
         f"{backbone.image_size} px in patches of {backbone.patch_size}; {backbone.text}, "
-        f"{backbone.text_width} wide)"
+        f"{backbone.text_width} wide; parameterisation {backbone.parameterisation})"
     )
     if spec.train.final.kind != "last":
         yield f"- the final weights, exported here, are {spec.train.final.in_words}"

@@ -42,7 +42,18 @@ Learnt = Mapping[str, Any]
 
 
 def check(recipe: WarmStart | None, backbone: Backbone, config: DesignConfig) -> None:
-    """Raises `SettingError` where a warm start does not go with a backbone or a design's config."""
+    """Raises `SettingError` where a warm start, or `mup`, does not go with a backbone or a design's
+    config.
+    """
+    named = {f"backbone.{field}": getattr(backbone, field) for field in _STARTS}
+    named |= weights_named(dict(config))
+    given = {field: value for field, value in named.items() if value != "random"}
+    for field, value in given.items() if backbone.parameterisation == "mup" else ():
+        raise SettingError(
+            f"backbone.parameterisation mup is for weights that are drawn here, and {field} names "
+            f"{value!r}, which was trained without it: set backbone.parameterisation to standard, "
+            f"or {field} to random"
+        )
     if recipe is None:
         return
     if backbone.text != "bert":
@@ -50,13 +61,10 @@ def check(recipe: WarmStart | None, backbone: Backbone, config: DesignConfig) ->
             f"warm_start trains a bert, but backbone.text is {backbone.text!r}; set it to "
             "'bert', or warm_start to null"
         )
-    named = {f"backbone.{field}": getattr(backbone, field) for field in _STARTS}
-    named |= weights_named(dict(config))
-    for field, value in named.items():
-        if value != "random":
-            raise SettingError(
-                f"warm_start would take the place of {field} {value!r}; leave one of them out"
-            )
+    for field, value in given.items():
+        raise SettingError(
+            f"warm_start would take the place of {field} {value!r}; leave one of them out"
+        )
 
 
 def used(

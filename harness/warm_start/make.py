@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from pydantic import JsonValue
 
 from architectures import registry
 from architectures.backbone import Backbone
+from architectures.frozen import SettingError
 from architectures.weights import from_transformers
 from harness.outputs.files import new_folder, write_json
 from harness.training.data.cache import MANIFEST, stored
@@ -229,6 +230,15 @@ def applied(spec: RunSpec, start: Path | None) -> tuple[Backbone, dict[str, Json
         whole = start.parent / stage_folder(spec, stage)
         fields |= {"whole_weights": str(whole), "whole_allow": [*stage.lacks]}
     return spec.backbone.model_copy(update=both), {**spec.config, **fields}
+
+
+def refuse_copies(specs: Iterable[RunSpec]) -> None:
+    """Raises `SettingError` where other libraries would compute something else with the weights."""
+    if any(spec.backbone.parameterisation == "mup" for spec in specs):
+        raise SettingError(
+            "--to writes folders for transformers and timm, and weights under "
+            "backbone.parameterisation mup are only right here: leave --to out, or take standard"
+        )
 
 
 def copied(folder: Path, to: Path) -> Path:

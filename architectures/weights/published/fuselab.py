@@ -69,7 +69,8 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def _sizes(config: Config, roles: Roles) -> dict[str, Any]:
-    exported, parts = config["fuselab"], ("vision", "image_", "patch_size", "text", "max_", "itc_")
+    exported = config["fuselab"]
+    parts = ("vision", "image_", "patch_size", "text", "max_", "itc_", "parameterisation")
     sizes = {
         field: value
         for field, value in exported["backbone"].items()

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from architectures.contract import undecayed
 from architectures.downstream.model import TaskModel
+from architectures.weights.widths import times_of
 from harness.training.data.items.batches import ItemBatch, ItemBatches, ReadyItems
 from harness.training.loop import optimizer as adamw
 from harness.training.loop.gradients import Gradients
@@ -92,10 +93,9 @@ class FineTuner(Loop):
         self.design = self.model.design
         self.twin = ModelTwin(self.model, settings.momentum) if settings.distil else None
         named = list(self.model.named_parameters())
-        rates = self.model.rates(settings.head_rate)
-        self.optimizer = adamw.over(
-            settings.optimizer, named, rates, undecayed(self.model), fused=True
-        )
+        rates, times = self.model.rates(settings.head_rate), times_of(self.model)
+        exempt = undecayed(self.model)
+        self.optimizer = adamw.over(settings.optimizer, named, rates, exempt, times, fused=True)
         self.gradients = Gradients(map(_as_of_design, named), self.design.crossings())
         pieces = lesson.val.pieces(settings.batch_size, settings.measure.items)
         self.validation = [batch.to(self.device) for batch in pieces]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from architectures.contract import FusionDesign, undecayed
+from architectures.weights.widths import times_of
 from harness.training.settings.loop import Optimizer
 
 
@@ -42,7 +44,8 @@ def build(
     """
     own = [(role, p) for role, p in design.named_parameters() if role not in without]
     named = [*own, *state.named_parameters(prefix="state")]
-    return over(settings, named, design.rates(), undecayed(design), fused=fused)
+    exempt, times = undecayed(design), times_of(design)
+    return over(settings, named, design.rates(), exempt, times, fused=fused)
 
 
 def over(
@@ -50,30 +53,34 @@ def over(
     named: Iterable[tuple[str, nn.Parameter]],
     rates: Mapping[str, float],
     exempt: Collection[str] = (),
+    times: Mapping[str, float] = MappingProxyType({}),
     *,
     fused: bool,
 ) -> torch.optim.AdamW:
     """Makes AdamW over the trainable ones among `named` (role, parameter).
 
     Every group holds its `rate`, by which the loop multiplies the schedule's learning rate: the
-    value in `rates` of the first prefix that the role begins with, else 1. Matrices, embeddings and
-    position tables are decayed; biases, norms and scalars (one dimension or none) are not,
-    nor are the parameters named in `exempt` (`contract.undecayed`).
+    value in `rates` of the first prefix that the role begins with, else 1. What `times` has for a
+    role (`weights.widths.times_of`) divides its rate and multiplies its decay. Matrices, embeddings
+    and position tables are decayed; biases, norms and scalars (one dimension or none) are not, nor
+    are the parameters named in `exempt` (`contract.undecayed`).
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    Groups = dict[tuple[float, float, bool], list[nn.Parameter]]
+    groups: Groups = {(1.0, 1.0, True): [], (1.0, 1.0, False): []}
     for role, parameter in named:
         if parameter.requires_grad:
             rate = next((r for prefix, r in rates.items() if role.startswith(prefix)), 1.0)
             decays = parameter.ndim > 1 and role not in exempt
-            groups.setdefault((rate, decays), []).append(parameter)
+            wider = times.get(role, 1.0)
+            groups.setdefault((rate, wider, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "weight_decay": settings.weight_decay if decays else 0.0,
-                "rate": rate,
+                "weight_decay": settings.weight_decay * wider if decays else 0.0,
+                "rate": rate / wider,
             }
-            for (rate, decays), parameters in groups.items()
+            for (rate, wider, decays), parameters in groups.items()
             if parameters
         ],
         lr=settings.learning_rate,

@@ -18,6 +18,7 @@ from architectures.layers.blocks import Embeddings, Layer
 from architectures.layers.heads import MLMHead
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
+from architectures.weights import widths
 from architectures.weights.slots import choose
 
 
@@ -31,6 +32,7 @@ class MaskedWords(nn.Module):
         self.layers = nn.ModuleList(Layer(backbone) for _ in range(backbone.text_layers))
         head = MLMHead(self.embeddings.word, backbone.text_kind.eps)
         self.heads = nn.ModuleDict({"mlm": head})
+        widths.prepare(self, backbone, lambda at: MaskedWords(at, vocabulary))
 
     def forward(self, ids_BL: Tensor, is_real_BL: Tensor, at_BR: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits (N, V) at the positions `at_BR`, and the last states (T, D) of all tokens,
@@ -77,6 +79,7 @@ class NamesClasses(nn.Module):
         super().__init__()
         self.image = ImageTower(backbone)
         self.head = nn.Linear(backbone.image_width, classes)
+        widths.prepare(self, backbone, lambda at: NamesClasses(at, classes))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Returns logits (B, classes) of normalised pixels (B, C, H, W)."""
@@ -94,6 +97,7 @@ class FillsPatches(nn.Module):
         self.image = ImageTower(backbone)
         self.hidden = nn.Embedding(1, backbone.image_width)
         self.head = nn.Linear(backbone.image_width, self.size**2 * backbone.image_channels)
+        widths.prepare(self, backbone, FillsPatches)
 
     def forward(self, image_BCHW: Tensor, at_BR: Tensor) -> tuple[Tensor, Tensor]:
         """Returns predicted and true pixels, (N, K) each, of the patches at the places `at_BR`

@@ -30,6 +30,7 @@ from architectures.frozen import SettingError
 from architectures.stacks.image_tower import ImageTower
 from architectures.weights import slots
 from architectures.weights.from_transformers import text_tensors
+from architectures.weights.widths import times_of
 from harness.training.data.batches import Batch, Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop import optimizer as adamw
@@ -172,14 +173,15 @@ class Pretraining:
         flops = flops_of(course, self.batches.at(first))
         course.to(self.device).train()
         exempt = undecayed(course)
-        optimizer = adamw.over(settings, course.named_parameters(), {}, exempt, fused=True)
+        named, times = course.named_parameters(), times_of(course)
+        optimizer = adamw.over(settings, named, {}, exempt, times, fused=True)
         limit = settings.clip_norm or math.inf
         losses, begun = [], time.perf_counter()
         for step in range(1, steps + 1):
             batch = self.batches.at(first + step - 1).to(self.device)
             torch.manual_seed(torch_seed(self.recipe.seed, "dropout", name, step))
             for group in optimizer.param_groups:
-                group["lr"] = adamw.learning_rate(settings, step, steps)
+                group["lr"] = adamw.learning_rate(settings, step, steps) * group["rate"]
             with self.precision():
                 loss, _ = course(batch)
             loss.backward()
