@@ -83,6 +83,7 @@ class GatedInsertion(TwoTowers):
             no_fuse="" if places else "places = () leaves no layer that reads the image",
             no_images="a new layer reads one picture through one gate",
             no_decoder="its new layers stand between those of the text encoder, none above them",
+            no_caption="",
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=bool(places),
             text_layers=places[0] if places else depth,
@@ -95,12 +96,9 @@ class GatedInsertion(TwoTowers):
         """The image tower, and the whole stack without the new layers."""
         return super().towers_alone()[0], len(self.layers)
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """Runs the layers below the first new one; ITC reads a pass through the others without the
         new ones."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD, itc_layer = self.embeddings(ids_BL, layout), self.config.itc_layer
         aligned_TD = None
         for j, layer in enumerate(self.layers[: self.text_depth]):

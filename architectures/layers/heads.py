@@ -1,4 +1,4 @@
-"""Each pre-training objective reads a head: ITC projections, ITM head, tied MLM head.
+"""Each pre-training objective reads a head: ITC projections, ITM head, tied heads of words.
 
 The temperature of ITC is a state of the objective, not of a head. Constants are ALBEF's and BERT's
 (salesforce/ALBEF; Devlin et al. 2019).
@@ -83,7 +83,9 @@ class ITMHead(nn.Linear):
 
 
 class MLMHead(nn.Module):
-    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's)."""
+    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's); the
+    head of LM is another such (BLIP's).
+    """
 
     node: ClassVar[str] = "head"
 
@@ -96,7 +98,7 @@ class MLMHead(nn.Module):
         self.decoder.weight = word.weight
 
     def forward(self, states_ND: Tensor) -> Tensor:
-        """Maps fused states (N, D) at the positions to predict to logits (N, V)."""
+        """Maps fused states (N, D) at positions that predict to logits (N, V)."""
         return self.decoder(self.norm(F.gelu(self.dense(states_ND))))
 
 
