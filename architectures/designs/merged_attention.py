@@ -27,6 +27,7 @@ from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Pooler, text_read, with_first
 from architectures.layers.read import Read
 from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone, walk_halves
+from architectures.layout import Layout
 from architectures.stacks.towers import (
     ONE_SOFTMAX,
     TELLS,

@@ -71,8 +71,9 @@ class Cost:
     fuse_masked: Pass
     """The same, read at `masked` positions (MLM)."""
     heads: Mapping[str, Pass]
-    """One use of each head: `itc` on both sides, `itm` on a row, `mlm` on `masked` positions, `lm` on
-    all."""
+    """One use of each head: `itc` on both sides, `itm` on a row, `mlm` on `masked` positions,
+    `lm` on all.
+    """
 
 
 def cost(
