@@ -202,7 +202,7 @@ def test_a_task_comes_back_to_the_bit(run, spec, folder, title):
 def test_captions_are_those_that_a_look_shows(run, spec, corpus, folder):
     """Several at a time as one by one, of the folder as of the run."""
     predictor = Predictor.open(folder(), batch=3)
-    design = trained_design(run, spec, corpus)
+    design = trained_design(run, spec, corpus).eval()
     images = corpus.test.images_NHWC[:7]
     alone = [caption(design, corpus.tokenizer, image) for image in images]
     assert predictor.caption([Image.fromarray(image) for image in images]) == alone
