@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import BlipConfig, BlipForConditionalGeneration
 
 from architectures import build, registry
@@ -13,7 +14,7 @@ from harness.training.objectives.lm import captioned, next_tokens
 from harness.training.settings.objectives import Objectives
 from tests.architectures.conftest import VOCABULARY
 from tests.architectures.designs.test_designs import awake, every_design
-from tests.architectures.published_models import BLIP
+from tests.architectures.published_models import BLIP, saved
 from tests.architectures.reference import randomised
 
 LM = ("itm", "lm")
@@ -145,6 +146,19 @@ def test_padding_and_what_is_given_are_no_targets():
     ids = torch.tensor([[1, 7, 8, 9, 2, 0, 0], [1, 5, 2, 0, 0, 0, 0]])
     labels = next_tokens(ids, ids > 0, torch.tensor([2, 1]))
     assert labels.tolist() == [[-100, 8, 9, 2, -100, -100, -100], [5, 2] + [-100] * 5]
+
+
+def test_the_head_starts_from_that_of_a_bert(make, tmp_path):
+    """As MLM's own does, beside it and in its place."""
+    saved("BertForMaskedLM", tmp_path)
+    weights = {"text_weights": str(tmp_path), "text_layers": 4, "weights_allow": ("text_heads",)}
+    for objectives in (LM, ("mlm", "lm")):
+        design = make("split_bert", {"text_layers": 2}, objectives=objectives, **weights)
+        bert = load_file(tmp_path / "model.safetensors")
+        head = design.heads["lm"]
+        named = "cls.predictions.transform.dense.weight"
+        assert torch.equal(head.dense.weight.float(), bert[named])
+        assert torch.equal(head.decoder.bias.float(), bert["cls.predictions.bias"])
 
 
 # ---- BLIP's captioner ----------------------------------------------------------------------------
