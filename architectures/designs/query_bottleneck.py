@@ -5,8 +5,8 @@ words go through one BERT under shared self-attention; in every other layer quer
 image; queries have MLPs of their own, which start as copies of BERT's. ITC takes a pass of either
 alone, and of an image's queries the closest to [CLS] counts. ITM and MLM take a pass of both, in
 which all see all, and the ITM head reads the mean of the queries (of a linear head the same as the
-mean of its logits, which BLIP-2 takes). BLIP-2 has no MLM: it generates captions under a causal
-mask. It also freezes the image tower, which trains here, as in every design.
+mean of its logits, which BLIP-2 takes). BLIP-2 has no MLM but LM, in which queries read no words.
+It also freezes the image tower, which trains here, as in every design.
 
 Shape suffixes: B rows, U different images, P image tokens, L text positions, Q queries, R positions
 read, T flat tokens, D width.
@@ -30,6 +30,7 @@ from architectures.contract import (
     FusionDesign,
     ImageStates,
     TextStates,
+    WritesCaptions,
 )
 from architectures.layers.blocks import Embeddings, text_read, with_first
 from architectures.layers.query_layers import Queries, QueryLayer, WordsAndQueries
@@ -59,7 +60,7 @@ class QueryBottleneckConfig(ImageTowerConfig):
     image alone, words read it layer by layer, and the ITM head reads [CLS]."""
 
 
-class QueryBottleneck(FusionDesign):
+class QueryBottleneck(WritesCaptions, FusionDesign):
     """Learnt queries read the image, and words read the queries (BLIP-2's Q-Former).
 
     Roles: `image`, `embeddings` (its norm is the queries' too), `queries`, `layers.j`, of which
@@ -94,6 +95,7 @@ class QueryBottleneck(FusionDesign):
             no_words=alone,
             no_images="its queries are of one picture, and words read theirs alone",
             no_decoder="its words read queries beside themselves, and have no cross-attention",
+            no_caption="",
             no_map="words read queries, and no image token themselves",
             itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
             itc_widths=(backbone.text_width, backbone.text_width),
@@ -117,11 +119,8 @@ class QueryBottleneck(FusionDesign):
         *inputs, _ = outputs = self._alone(states)
         return dataclasses.replace(states, pooled=outputs[-1], layers=tuple(inputs))
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """Returns embedded words; their pass by themselves is made for ITC."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD = self.embeddings(ids_BL, layout)
 
         def pooled_BD() -> Tensor:
@@ -145,7 +144,7 @@ class QueryBottleneck(FusionDesign):
         """Words read the queries, which have read the image."""
         if not self.facts(self.config, self.backbone).can_fuse:
             raise self.cannot_fuse()
-        if self.config.queries_read_text:
+        if self.config.queries_read_text or text.layout.hidden_BLL is not None:
             return self._together(image, text, read_at_BR)
         return self._one_way(image, text, read_at_BR)
 
@@ -200,7 +199,7 @@ class QueryBottleneck(FusionDesign):
         return outputs
 
     def _together(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
-        """Runs words and queries in one sequence, in which all see all."""
+        """Runs words and queries in one sequence, in which all see what the layout lets them."""
         joint, read = Joint(text.layout, self.config.queries), Read.of_image(image)
         rows = len(text.layout.is_real_BL)
         x_TD, at_BR = joint.join(text.tokens_TD, self._queries(rows)), None

@@ -132,9 +132,8 @@ def _run(design: FusionDesign, trace: _Trace) -> None:
         fused = design.fuse(image, text)
         trace.phase = "heads"
         heads["itm"](fused.pooled_BD)
-        for name in ("mlm", "lm"):
-            if name in heads:
-                heads[name](fused.text_BRD[0])
+        if "mlm" in heads:
+            heads["mlm"](fused.text_BRD[0])
     if "itc" in heads:  # last: what it reads may be made only now, by layers of the fusion stack
         trace.phase = "heads"
         itc_head(design).features(image, text)

@@ -30,7 +30,7 @@ FILLS = {
     "fresh": "#ffffff",
 }  # fmt: skip
 MEETS, PLAIN, HEAD = "#c24d00", "#555555", "#ececec"
-NAMES = {f"heads.{name}": name.upper() for name in ("itc", "itm", "mlm", "lm")}
+NAMES = {"heads.itc": "ITC", "heads.itm": "ITM", "heads.mlm": "MLM"}
 LEGEND = {
     "slot": "Pretrained weights would come from (here there are none)",
     "source": "Pretrained weights come from",
