@@ -17,6 +17,7 @@ from torch import Tensor
 from architectures import registry
 from architectures.backbone import Backbone
 from architectures.contract import OBJECTIVES, FusionDesign
+from architectures.facts import USUAL_OBJECTIVES
 from architectures.frozen import SettingError, checked
 from architectures.layers import heads
 from architectures.stacks.image_tower import ImageTower
@@ -51,7 +52,7 @@ def construct(
     fields: Mapping[str, object],
     backbone: Backbone,
     vocabulary: int,
-    objectives: Collection[str] = OBJECTIVES,
+    objectives: Collection[str] = USUAL_OBJECTIVES,
 ) -> FusionDesign:
     """Builds a design with its heads; its weights mean nothing yet, which cost and graph can bear.
 
@@ -79,7 +80,7 @@ def design(
     vocabulary: int,
     *,
     draw: Callable[[str], np.random.Generator],
-    objectives: Collection[str] = OBJECTIVES,
+    objectives: Collection[str] = USUAL_OBJECTIVES,
 ) -> FusionDesign:
     """Builds a design that is ready to train, on the CPU in float32.
 
@@ -117,7 +118,8 @@ def start(design: FusionDesign) -> None:
         if not prefix:
             own = {s: x for s, x in own.items() if not x.startswith(tuple(design.other_weights()))}
         if f"{prefix}embeddings" in own.values() and f"{prefix}heads.mlm.dense.weight" in source:
-            own["heads.mlm"] = f"{prefix}heads.mlm"  # of the model whose words it is tied to
+            for head in ("heads.mlm", "heads.lm"):  # of the model whose words it is tied to
+                own[head] = f"{prefix}heads.mlm"
         slots.load_slots(design, source, own, allow=backbone.weights_allow)
     parameters = dict(design.named_parameters())
     with torch.no_grad():

@@ -16,14 +16,13 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone, TextName
+from architectures.facts import OBJECTIVES as OBJECTIVES
 from architectures.facts import Facts as Facts
 from architectures.frozen import Frozen
+from architectures.layout import Layout
 from architectures.states import Fused as Fused
 from architectures.states import ImageStates as ImageStates
 from architectures.states import TextStates as TextStates
-
-OBJECTIVES = ("itc", "itm", "mlm")
-"""The objectives that a design can have a head for, in the order in which heads are put on."""
 
 
 class DesignConfig(Frozen):
@@ -95,7 +94,7 @@ class FusionDesign(nn.Module, ABC):
     """Fields of the config that name weights of text encoders besides the backbone's -> kind."""
 
     heads: nn.ModuleDict
-    """`itc`, `itm`, `mlm`, those that apply; put on by `build.design`."""
+    """`itc`, `itm`, `mlm`, `lm`, those that apply; put on by `build.design`."""
 
     def __init__(self, config: DesignConfig, backbone: Backbone, vocabulary: int) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class FusionDesign(nn.Module, ABC):
 
     @abstractmethod
     def word_embedding(self) -> nn.Embedding:
-        """Returns the table that the MLM head is tied to."""
+        """Returns the table that the heads of MLM and LM are tied to."""
 
     def new_parts(self) -> frozenset[str]:
         """Returns the name prefixes of parts that no pretrained model has, heads left aside."""
@@ -217,6 +216,31 @@ class ReasonsOverImages(Protocol):
         B x count rows of image states: those of row 0, then those of row 1, ...
         """
         ...
+
+
+class WritesCaptions(ABC):
+    """A design with this optional ability reads a caption word after word (LM). Its facts then give
+    no `no_caption`. The layers are those that fuse, under another mask, and `fuse` then lets no
+    token learn of those after it: `Fused.text_BRD` at position p says which token p + 1 is.
+    """
+
+    @abstractmethod
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
+        """Encodes token ids (B, L), each of which reads what `layout` lets it."""
+
+    def encode_text(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        return self.encode_words(ids_BL, Layout.of(text_is_real_BL, packed=packed))
+
+    def encode_caption(
+        self, ids_BL: Tensor, text_is_real_BL: Tensor, prefix_B: Tensor, *, packed: bool = False
+    ) -> TextStates:
+        """Encodes captions as `encode_text` does, but a token reads those before it, and the first
+        `prefix_B` (B,) int64 of its row; `fuse` takes these states without `read_at_BR`.
+        """
+        layout = Layout.of(text_is_real_BL, packed=packed)
+        return self.encode_words(ids_BL, layout.causal(prefix_B))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

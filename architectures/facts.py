@@ -5,6 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+OBJECTIVES = ("itc", "itm", "mlm", "lm")
+"""The objectives that a design can have a head for, in the order in which heads are put on."""
+USUAL_OBJECTIVES = OBJECTIVES[:3]
+"""Those that a study has unless it says otherwise, and a design that is built by itself."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -13,9 +18,11 @@ class Facts:
     no_align: str = ""
     """Why ITC does not apply, as the end of 'not applicable, because ...'; empty: it can align."""
     no_fuse: str = ""
-    """Why ITM and MLM do not apply; empty: it can fuse."""
+    """Why ITM, MLM and LM do not apply; empty: it can fuse."""
     no_words: str = ""
-    """Why MLM alone does not apply, where words do not read the image; empty: they do."""
+    """Why MLM and LM do not apply, where words do not read the image; empty: they do."""
+    no_caption: str = "no pass of its layers hides from a word those that come after it"
+    """Why LM does not apply (`WritesCaptions`), beside `no_fuse` and `no_words`; empty: it does."""
     no_map: str = ""
     """Why no attention from words to image tokens can be shown, where words read the image by
     another way; empty: see `FusionDesign.crossings`."""
@@ -62,4 +69,5 @@ class Facts:
         """Says why an objective does not apply; empty: it does."""
         if objective == "itc":
             return self.no_align
-        return self.no_fuse or (self.no_words if objective == "mlm" else "")
+        reasons = {"itm": "", "mlm": self.no_words, "lm": self.no_words or self.no_caption}
+        return self.no_fuse or reasons[objective]

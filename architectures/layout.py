@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class Layout:
     """(T,) int64, packed: place of each kept token among B * L, ascending. None: padded."""
     complete: bool = False
     """Whether it is certain that there is no padding (image tokens), so attention needs no mask."""
+    hidden_BLL: Tensor | None = None
+    """(B, L, L) bool, True where a token (row) may not read another (column). None: it may read
+    every one that is real."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
@@ -35,6 +39,22 @@ class Layout:
         if not packed:
             return cls(is_real_BL=is_real_BL)
         return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
+
+    def causal(self, prefix_B: Tensor) -> Layout:
+        """Returns the layout in which a token reads those before it, itself, and the first
+        `prefix_B` (B,) int64 of its row (a prefix LM; SimVLM, Wang et al. 2022).
+        """
+        place_L = torch.arange(self.is_real_BL.shape[1], device=prefix_B.device)
+        later_LL = place_L > place_L[:, None]
+        return dataclasses.replace(
+            self, hidden_BLL=later_LL & (place_L >= prefix_B[:, None])[:, None]
+        )
+
+    def take(self, rows_N: Tensor) -> Layout:
+        """Returns the layout of some rows, in that order; rows may repeat."""
+        of_rows = Layout.of(self.is_real_BL[rows_N], packed=self.flat_T is not None)
+        hidden_NLL = None if self.hidden_BLL is None else self.hidden_BLL[rows_N]
+        return dataclasses.replace(of_rows, hidden_BLL=hidden_NLL)
 
     def before(self, rows: int) -> int:
         """Counts the flat tokens of the first rows; where packed it waits for the device."""
@@ -49,9 +69,14 @@ class Layout:
         if self.flat_T is not None:
             first_T, rest_T = self.flat_T.tensor_split([self.before(rows)])
             rest_T = rest_T - first_BL.numel()
+        first_hidden = rest_hidden = None
+        if self.hidden_BLL is not None:
+            first_hidden, rest_hidden = self.hidden_BLL.tensor_split([rows])
+        first = Layout(is_real_BL=first_BL, flat_T=first_T, hidden_BLL=first_hidden)
+        rest = Layout(is_real_BL=rest_BL, flat_T=rest_T, hidden_BLL=rest_hidden)
         return (
-            Layout(is_real_BL=first_BL, flat_T=first_T, complete=self.complete),
-            Layout(is_real_BL=rest_BL, flat_T=rest_T, complete=self.complete),
+            dataclasses.replace(first, complete=self.complete),
+            dataclasses.replace(rest, complete=self.complete),
         )
 
     @classmethod
@@ -62,13 +87,23 @@ class Layout:
 
     @classmethod
     def beside(cls, text: Layout, tokens: int) -> Layout:
-        """Makes the layout of each text followed by image tokens, packed where the text is."""
+        """Makes the layout of each text followed by image tokens, packed where the text is. Image
+        tokens read no word of a text in which something is hidden.
+        """
         rows, length = text.is_real_BL.shape
         if text.complete:
             return cls.full(rows, length + tokens, text.is_real_BL.device)
         rows_BP = text.is_real_BL.new_ones(rows, tokens)
         is_real_BN = torch.cat([text.is_real_BL, rows_BP], dim=1)
-        return cls.of(is_real_BN, packed=text.flat_T is not None)
+        layout = cls.of(is_real_BN, packed=text.flat_T is not None)
+        if text.hidden_BLL is None:
+            return layout
+        for_words_BLN = F.pad(text.hidden_BLL, (0, tokens))
+        no_words_N = torch.arange(length + tokens, device=rows_BP.device) < length
+        for_image_BPN = no_words_N.expand(rows, tokens, -1)
+        return dataclasses.replace(
+            layout, hidden_BLL=torch.cat([for_words_BLN, for_image_BPN], dim=1)
+        )
 
     def pack(self, x_BLD: Tensor) -> Tensor:
         """Rows to flat tokens: (B, L, D) -> (T, D)."""
@@ -86,7 +121,7 @@ class Layout:
     def heads(self, x_TD: Tensor, count: int) -> Tensor:
         """Flat tokens to rows of `count` heads, for attention alone: (T, D) -> (B, H, L, D / H).
 
-        Where padding was left out stands a copy of some word: `key_bias_B11L` keeps it from being
+        Where padding was left out stands a copy of some word: `bias_B1QK` keeps it from being
         read, and `flat` drops what it would read.
         """
         if self.flat_T is None:
@@ -160,13 +195,17 @@ class Layout:
         return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
 
     @functools.cached_property
-    def key_bias_B11L(self) -> Tensor | None:
+    def bias_B1QK(self) -> Tensor | None:
         """(B, 1, 1, L) what is added to attention scores: 0 at words, -10000 at padding, which
-        gives a weight of exactly 0. None where there is no padding.
+        gives a weight of exactly 0; (B, 1, L, L) where more is hidden. None where nothing is.
         """
-        if self.complete:
-            return None
-        return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
+        padding_B11L = None
+        if not self.complete:
+            padding_B11L = self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
+        if self.hidden_BLL is None:
+            return padding_B11L
+        hidden_B1LL = self.hidden_BLL.float().mul(-1e4)[:, None]
+        return hidden_B1LL if padding_B11L is None else hidden_B1LL + padding_B11L
 
 
 class _Move(torch.autograd.Function):

@@ -109,8 +109,7 @@ class TextStates(_States):
 
     def take(self, rows_N: Tensor) -> TextStates:
         """The states of some rows, in that order; rows may repeat."""
-        packed = self.layout.flat_T is not None
-        layout = Layout.of(self.layout.is_real_BL.index_select(0, rows_N), packed=packed)
+        layout = self.layout.take(rows_N)
 
         def rows(x_TD: Tensor) -> Tensor:
             return layout.pack(self.layout.unpack(x_TD).index_select(0, rows_N))

@@ -31,6 +31,7 @@ from harness.training.settings.objectives import (
     ALBEF_OBJECTIVES,
     ITC,
     ITM,
+    LM,
     MLM,
     SHORT_OBJECTIVES,
     Objectives,
@@ -55,7 +56,7 @@ from harness.training.settings.tuning import Range, Seed, Tuning
 from harness.training.settings.warm_start import SHORT_START, WarmStart
 
 __all__ = [
-    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "MLM", "NLVR2", "SCALES",
+    "ALBEF_OBJECTIVES", "DIFFICULTIES", "ITC", "ITM", "LM", "MLM", "NLVR2", "SCALES",
     "SHORT_ENDPOINTS", "SHORT_OBJECTIVES", "SHORT_OPTIMIZER", "SHORT_START", "VQA", "Backbone",
     "Budget", "Cell", "Endpoint", "Entailment", "Final", "FineTune", "Freeze", "Grounding",
     "ImageProbe", "Measure", "Numerics", "Objectives", "Optimizer", "Pairs", "Pictures",

@@ -42,7 +42,7 @@ WIDTHS = {"column": 3.3, "page": 7.0}
 MEAN = "mean_over_training"
 """The group of scores that average a validation curve over training."""
 
-ACRONYMS = re.compile(r"\b(itc|itm|mlm|vqa|nlvr2|iou)\b")
+ACRONYMS = re.compile(r"\b(itc|itm|mlm|lm|vqa|nlvr2|iou)\b")
 """Names that the field writes in capitals."""
 
 DASHES = {"compared": "-", "floor": "--"}

@@ -72,6 +72,7 @@ class FullTextDeepFusion(OneWay):
             no_fuse="" if m else "fusion_layers = 0 leaves no fusion layer",
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            no_caption="",
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
             fusion_reads=fusion_reads(cls.name, config, backbone, m),

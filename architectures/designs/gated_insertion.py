@@ -93,6 +93,7 @@ class GatedInsertion(TwoTowers):
             no_fuse="" if places else "places = () leaves no layer that reads the image",
             no_images="a new layer reads one picture through one gate",
             no_decoder="its new layers stand between those of the text encoder, none above them",
+            no_caption="",
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=bool(places),
             fusion_reads=reads_in_words(config, _blocks(config, backbone)),
@@ -110,12 +111,9 @@ class GatedInsertion(TwoTowers):
         """Its `layers` are what the new layers read, where that is not the last block."""
         return encoded(self.image, image_BCHW, self.config, self.blocks)
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """Runs the layers below the first new one; ITC reads a pass through the others without the
         new ones."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD, itc_layer = self.embeddings(ids_BL, layout), self.config.itc_layer
         aligned_TD = None
         for j, layer in enumerate(self.layers[: self.text_depth]):

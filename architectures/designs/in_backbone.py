@@ -43,7 +43,7 @@ from architectures.layers.sequence import walk_alone
 from architectures.layers.vit_blocks import ViTBlock
 from architectures.layout import Layout
 from architectures.stacks.image_tower import ImageTower
-from architectures.stacks.towers import not_causal, stack_slots, text_layers
+from architectures.stacks.towers import TELLS, not_causal, stack_slots, text_layers
 from architectures.weights.slots import FRESH
 
 FUSED = 6
@@ -133,6 +133,7 @@ class InBackbone(FusionDesign):
             no_fuse="" if count else "fusion_layers = 0 leaves no layer that reads the other tower",
             no_images="a fused layer belongs to its tower and reads one picture through one gate",
             no_decoder="its cross-attention stands inside the layers of a tower, none above it",
+            no_caption=TELLS if image else Facts.no_caption,
             no_words="" if text or not count else "with readers 'image' no word reads the image",
             itc_reads=f"[CLS] after text layer {last[0]} and the class token after image block "
             f"{last[1]}, without cross-attention",

@@ -27,6 +27,7 @@ from architectures.frozen import SettingError
 from architectures.layers.blocks import Layer, Pooler, text_read, with_first
 from architectures.layers.read import Read
 from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone, walk_halves
+from architectures.layout import Layout
 from architectures.stacks.image_from import (
     ImageFromConfig,
     blocks_once,
@@ -37,6 +38,7 @@ from architectures.stacks.image_from import (
 )
 from architectures.stacks.towers import (
     ONE_SOFTMAX,
+    TELLS,
     TowersConfig,
     TwoTowers,
     image_layers,
@@ -142,6 +144,7 @@ class MergedAttention(TwoTowers):
         return Facts(
             no_fuse="" if joint else "fusion_layers = 0 leaves no joint layer",
             no_images=ONE_SOFTMAX,
+            no_caption="" if config.tied == "all" else TELLS,
             image_type=config.type_embeddings,
             fusion_reads=reads_in_words(config, _blocks(config, backbone)),
             itc_reads=itc_reads(cls.name, config, backbone, depth),
@@ -162,11 +165,9 @@ class MergedAttention(TwoTowers):
             pooled=lambda: walk_alone(self._alone("image"), self._patches(states.distinct_UPD)),
         )
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """The text tower encodes words; over patches they are only embedded."""
-        text = super().encode_text(ids_BL, text_is_real_BL, packed=packed)
+        text = super().encode_words(ids_BL, layout)
         if not self.config.separate_passes:
             return text
         return dataclasses.replace(
@@ -332,6 +333,7 @@ def _facts_over_patches(config: MergedAttentionConfig, joint: int, width: int) -
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         no_images=ONE_SOFTMAX,
+        no_caption="" if config.tied == "all" else TELLS,
         image_type=config.type_embeddings,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,

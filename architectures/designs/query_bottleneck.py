@@ -5,8 +5,8 @@ words go through one BERT under shared self-attention; in every other layer quer
 image; queries have MLPs of their own, which start as copies of BERT's. ITC takes a pass of either
 alone, and of an image's queries the closest to [CLS] counts. ITM and MLM take a pass of both, in
 which all see all, and the ITM head reads the mean of the queries (of a linear head the same as the
-mean of its logits, which BLIP-2 takes). BLIP-2 has no MLM: it generates captions under a causal
-mask. It also freezes the image tower, which trains here, as in every design.
+mean of its logits, which BLIP-2 takes). BLIP-2 has no MLM but LM, in which queries read no words.
+It also freezes the image tower, which trains here, as in every design.
 
 Shape suffixes: B rows, U different images, P image tokens, L text positions, Q queries, R positions
 read, T flat tokens, D width.
@@ -30,6 +30,7 @@ from architectures.contract import (
     FusionDesign,
     ImageStates,
     TextStates,
+    WritesCaptions,
 )
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Embeddings, text_read, with_first
@@ -68,7 +69,7 @@ class QueryBottleneckConfig(ImageFromConfig):
     image alone, words read it layer by layer, and the ITM head reads [CLS]."""
 
 
-class QueryBottleneck(FusionDesign):
+class QueryBottleneck(WritesCaptions, FusionDesign):
     """Learnt queries read the image, and words read the queries (BLIP-2's Q-Former).
 
     Roles: `image`, `embeddings` (its norm is the queries' too), `queries`, `layers.j`, of which
@@ -106,6 +107,7 @@ class QueryBottleneck(FusionDesign):
             no_words=alone,
             no_images="its queries are of one picture, and words read theirs alone",
             no_decoder="its words read queries beside themselves, and have no cross-attention",
+            no_caption="",
             no_map="words read queries, and no image token themselves",
             itc_reads="[CLS] and the query closest to it, after a pass of each modality by itself",
             itc_widths=(backbone.text_width, backbone.text_width),
@@ -121,20 +123,18 @@ class QueryBottleneck(FusionDesign):
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         """Returns image tokens; ITC reads the queries that read them, in a pass by themselves.
 
-        Where queries do not read words, `layers` hold what words read in each layer.
+        Its `layers` are blocks that queries read, where that is not the last one; after them, where
+        queries do not read words, what words read in each layer.
         """
         # Nothing else reads the tower, so blocks side by side go through its last norm, too.
         states = encoded(self.image, image_BCHW, self.config, self.blocks, normed=True)
         if self.config.queries_read_text:
             return dataclasses.replace(states, pooled=lambda: self._alone(states)[-1])
         *inputs, _ = outputs = self._alone(states)
-        return dataclasses.replace(states, pooled=outputs[-1], layers=tuple(inputs))
+        return dataclasses.replace(states, pooled=outputs[-1], layers=(*states.layers, *inputs))
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """Returns embedded words; their pass by themselves is made for ITC."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD = self.embeddings(ids_BL, layout)
 
         def pooled_BD() -> Tensor:
@@ -158,7 +158,7 @@ class QueryBottleneck(FusionDesign):
         """Words read the queries, which have read the image."""
         if not self.facts(self.config, self.backbone).can_fuse:
             raise self.cannot_fuse()
-        if self.config.queries_read_text:
+        if self.config.queries_read_text or text.layout.hidden_BLL is not None:
             return self._together(image, text, read_at_BR)
         return self._one_way(image, text, read_at_BR)
 
@@ -216,10 +216,11 @@ class QueryBottleneck(FusionDesign):
     def _turns(self, image: ImageStates) -> Iterator[Tensor]:
         """Yields the image tokens (U, P, E) that each layer reads in which queries do."""
         readers = sum(layer.sees for layer in self._layers())
-        return iter(tokens_read(image, readers, self.image_blocks))
+        blocks = dataclasses.replace(image, layers=image.layers[: len(self.blocks)])
+        return iter(tokens_read(blocks, readers, self.image_blocks))
 
     def _together(self, image: ImageStates, text: TextStates, read_at_BR: Tensor | None) -> Fused:
-        """Runs words and queries in one sequence, in which all see all."""
+        """Runs words and queries in one sequence, in which all see what the layout lets them."""
         joint, turns = Joint(text.layout, self.config.queries), self._turns(image)
         rows = len(text.layout.is_real_BL)
         x_TD, at_BR = joint.join(text.tokens_TD, self._queries(rows)), None
@@ -239,7 +240,8 @@ class QueryBottleneck(FusionDesign):
         """Runs the words, which read themselves and, in every layer, queries as they enter it."""
         x_TD, layout, at_BR = text.tokens_TD, text.layout, with_first(read_at_BR)
         words, layers = Joint(layout, 0), self._layers()
-        for layer, queries_UQD in zip(layers, image.layers, strict=True):
+        of_queries = image.layers[len(self.blocks) :]
+        for layer, queries_UQD in zip(layers, of_queries, strict=True):
             to_read = WordsAndQueries.of(x_TD, queries_UQD, layout, image)
             last_BR = at_BR if layer is layers[-1] else None
             x_TD = layer(x_TD, words, to_read=to_read, read_at_BR=last_BR)

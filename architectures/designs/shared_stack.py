@@ -66,6 +66,7 @@ class SharedStack(OneWay):
         return Facts(
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            no_caption="",
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, depth),
             itc_own_pass=True,
@@ -76,13 +77,13 @@ class SharedStack(OneWay):
             pooled_width=backbone.text_width,
         )
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
-        """Embeds text with [ENC] first, for `fuse`; ITC reads a pass of its own from [CLS]."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
+        """Embeds text with [ENC] first, for `fuse`, or with [CLS] where it is said word after word;
+        ITC reads a pass of its own from [CLS].
+        """
+        first_D = self.encode.weight[0] if layout.hidden_BLL is None else None
         return TextStates(
-            tokens_TD=self.embeddings(ids_BL, layout, first_D=self.encode.weight[0]),
+            tokens_TD=self.embeddings(ids_BL, layout, first_D=first_D),
             layout=layout,
             pooled=functools.partial(self._text_alone, ids_BL, layout),
         )

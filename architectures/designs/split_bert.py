@@ -64,6 +64,7 @@ class SplitBert(OneWay):
             no_fuse="" if k < n else f"text_layers = {k} leaves no fusion layer",
             no_images=no_images(cls.name, config),
             no_decoder=no_decoder(config),
+            no_caption="",
             image_type=config.type_embeddings,
             itc_reads=itc_reads(cls.name, config, backbone, k),
             fusion_reads=fusion_reads(cls.name, config, backbone, n - k),

@@ -71,12 +71,12 @@ class Attention(nn.Module):
         q = asking.heads(self.query(asking_TD), self.heads)
         q = q if self.score_factor == 1 else q * self.score_factor
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
-        bias = read.bias_B11K
+        bias = read.bias_B1QK
         if beside is not None:
             other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
             bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
-            if beside.bias_B11K is not None:
-                other_bias = F.pad(beside.bias_B11K, (k.shape[2], 0))
+            if beside.bias_B1QK is not None:
+                other_bias = F.pad(beside.bias_B1QK, (k.shape[2], 0))
                 bias = other_bias if bias is None else bias + other_bias
             k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
         if self.causal:

@@ -1,4 +1,4 @@
-"""Each pre-training objective reads a head: ITC projections, ITM head, tied MLM head.
+"""Each pre-training objective reads a head: ITC projections, ITM head, tied heads of words.
 
 The temperature of ITC is a state of the objective, not of a head. Constants are ALBEF's and BERT's
 (salesforce/ALBEF; Devlin et al. 2019).
@@ -83,7 +83,8 @@ class ITMHead(nn.Linear):
 
 
 class MLMHead(nn.Module):
-    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's).
+    """The MLM head is linear, GELU, norm, then a decoder tied to the word embedding (BERT's); the
+    head of LM is another such (BLIP's).
 
     `multiple` is what the decoder's input is multiplied by: 1 but under `mup`, where the table that
     it shares with the embeddings neither starts nor learns by width (`weights.widths`).
@@ -101,7 +102,7 @@ class MLMHead(nn.Module):
         self.multiple = 1.0
 
     def forward(self, states_ND: Tensor) -> Tensor:
-        """Maps fused states (N, D) at the positions to predict to logits (N, V)."""
+        """Maps fused states (N, D) at positions that predict to logits (N, V)."""
         x_ND = self.norm(F.gelu(self.dense(states_ND)))
         return self.decoder(x_ND if self.multiple == 1 else x_ND * self.multiple)
 

@@ -75,9 +75,11 @@ class Read:
         return self.by_row(projected)
 
     @property
-    def bias_B11K(self) -> Tensor | None:
-        """(B, 1, 1, K) added to attention scores; None where every key is real (image tokens)."""
-        return None if self.layout is None else self.layout.key_bias_B11L
+    def bias_B1QK(self) -> Tensor | None:
+        """(B, 1, 1, K) or (B, 1, Q, K) added to attention scores; None where every key is read
+        (image tokens).
+        """
+        return None if self.layout is None else self.layout.bias_B1QK
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,10 +29,10 @@ class AnswerDecoder(AnswerDecoding):
     """
 
     def __init__(self, design: TwoTowers, layers: Iterable[Layer]) -> None:
-        """Copies fusion layers, lowest first, with the design's embeddings and MLM head.
+        """Copies fusion layers, lowest first, with the design's embeddings and LM or MLM head.
 
         Keys and values of cross-attention start fresh where the design's read image tokens of
-        another width than the text's, and so does the head where the design was built without MLM.
+        another width than the text's, and so does the head where the design was built without both.
         Raises `TypeError` without layers.
         """
         super().__init__()
@@ -40,8 +40,9 @@ class AnswerDecoder(AnswerDecoding):
         if not copied:
             raise design.cannot_fuse()
         embeddings, fresh = design.text_encoder()[0], list[str]()
-        if "mlm" in design.heads:
-            head = design.heads["mlm"]
+        named = next((name for name in ("lm", "mlm") if name in design.heads), None)
+        if named:
+            head = design.heads[named]
         else:
             head = MLMHead(embeddings.word, design.backbone.text_kind.eps)
             fresh += ["head.dense.", "head.norm.", "head.decoder.bias"]

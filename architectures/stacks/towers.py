@@ -10,7 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from architectures.backbone import Backbone
-from architectures.contract import DesignConfig, FusionDesign, ImageStates, TextStates
+from architectures.contract import (
+    DesignConfig,
+    FusionDesign,
+    ImageStates,
+    TextStates,
+    WritesCaptions,
+)
 from architectures.frozen import SettingError
 from architectures.layers.blocks import Embeddings
 from architectures.layout import Layout
@@ -20,6 +26,8 @@ ONE_SOFTMAX = (
     "words and image tokens share one softmax, and two pictures in it could not be told apart"
 )
 """Why a design fuses no text with several images."""
+TELLS = "its image tokens read the words, and would tell each of those after it"
+"""Why a design reads no caption word after word."""
 
 
 class ImageTowerConfig(DesignConfig):
@@ -37,7 +45,7 @@ class TowersConfig(ImageTowerConfig):
     """Text layer, counted from 0, whose [CLS] the ITC head reads; None: the last of text alone."""
 
 
-class TwoTowers(FusionDesign, ABC):
+class TwoTowers(WritesCaptions, FusionDesign, ABC):
     """An image tower and a text tower encode each modality for itself.
 
     A design that stands on this passes its text layers to the constructor and writes `fuse`. Roles:
@@ -67,11 +75,8 @@ class TwoTowers(FusionDesign, ABC):
     def encode_image(self, image_BCHW: Tensor) -> ImageStates:
         return self.image(image_BCHW, every_layer=self.keeps_layers)
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """The layers of text alone encode the words."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         embeddings, layers = self.text_encoder()
         x_TD = embeddings(ids_BL, layout)
         itc_layer = self.config.itc_layer

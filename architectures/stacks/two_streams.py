@@ -25,6 +25,7 @@ from architectures.layers.read import Read
 from architectures.layout import Layout
 from architectures.stacks.answer_decoder import AnswerDecoder
 from architectures.stacks.towers import (
+    TELLS,
     TowersConfig,
     TwoTowers,
     Types,
@@ -88,6 +89,7 @@ def stream_facts(name: str, config: TwoStreamsConfig, backbone: Backbone) -> Fac
         no_fuse="" if config.fusion_layers else "fusion_layers = 0 leaves no fusion layer",
         no_images=NO_IMAGES,
         no_decoder="",
+        no_caption=TELLS,
         image_type=config.type_embeddings,
         itc_reads=itc_reads(name, config, backbone, depth),
         text_layers=depth,

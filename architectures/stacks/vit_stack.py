@@ -26,6 +26,7 @@ from architectures.contract import (
     FusionDesign,
     ImageStates,
     TextStates,
+    WritesCaptions,
 )
 from architectures.layers.blocks import Embeddings, Pooler, with_first
 from architectures.layers.sequence import Joint, Step, keepers, walk, walk_alone
@@ -57,7 +58,7 @@ class ViTStackConfig(DesignConfig):
     """For ITC, run each modality through the stack by itself too."""
 
 
-class ViTStack(FusionDesign, ABC):
+class ViTStack(WritesCaptions, FusionDesign, ABC):
     """One stack of ViT blocks reads word embeddings and patch embeddings.
 
     Roles: `image.vit.blocks.j` (the image tower's own), `embeddings`, `types`, `pooler`, and, where
@@ -115,11 +116,8 @@ class ViTStack(FusionDesign, ABC):
             return states
         return dataclasses.replace(states, pooled=lambda: self._image_alone(states.distinct_UPD))
 
-    def encode_text(
-        self, ids_BL: Tensor, text_is_real_BL: Tensor, *, packed: bool = False
-    ) -> TextStates:
+    def encode_words(self, ids_BL: Tensor, layout: Layout) -> TextStates:
         """Words are only embedded; ITC's own pass is made when it is first read."""
-        layout = Layout.of(text_is_real_BL, packed=packed)
         x_TD = self.embeddings(ids_BL, layout)
         if self.config.separate_passes:
             return TextStates(
@@ -202,6 +200,7 @@ def vit_stack_facts(name: str, config: ViTStackConfig, backbone: Backbone) -> Fa
     return Facts(
         no_align="" if config.separate_passes else NO_ALIGN,
         no_images=ONE_SOFTMAX,
+        no_caption="",
         image_type=config.type_embeddings,
         itc_reads=BY_ITSELF if config.separate_passes else "",
         itc_own_pass=config.separate_passes,

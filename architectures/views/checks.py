@@ -25,6 +25,7 @@ from architectures.contract import (
     Fused,
     FusionDesign,
     ReasonsOverImages,
+    WritesCaptions,
 )
 from architectures.frozen import SettingError
 from architectures.weights import slots
@@ -154,6 +155,7 @@ def _wrong_facts(design: FusionDesign, facts: Facts) -> Iterator[str]:
         for field, method, ability in (
             ("no_images", "for_images", ReasonsOverImages),
             ("no_decoder", "answer_decoder", DecodesAnswers),
+            ("no_caption", "encode_caption", WritesCaptions),
         ):
             if not getattr(facts, field) and not isinstance(design, ability):
                 yield f"facts give no {field!r}, but it has no method `{method}`"

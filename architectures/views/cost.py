@@ -27,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from architectures import build
 from architectures.backbone import Backbone
-from architectures.contract import OBJECTIVES, FusionDesign
+from architectures.contract import FusionDesign
+from architectures.facts import USUAL_OBJECTIVES
 from architectures.layers.heads import itc_head
 
 MASKED_SHARE = 0.15
@@ -70,7 +71,9 @@ class Cost:
     fuse_masked: Pass
     """The same, read at `masked` positions (MLM)."""
     heads: Mapping[str, Pass]
-    """One use of each head: `itc` on both sides, `itm` on a row, `mlm` on `masked` positions."""
+    """One use of each head: `itc` on both sides, `itm` on a row, `mlm` on `masked` positions,
+    `lm` on all.
+    """
 
 
 def cost(
@@ -80,7 +83,7 @@ def cost(
     vocabulary: int,
     *,
     text_tokens: int,
-    objectives: Collection[str] = OBJECTIVES,
+    objectives: Collection[str] = USUAL_OBJECTIVES,
 ) -> Cost:
     """Builds a design and counts its cost. Raises `SettingError` like `build.design`."""
     with torch.device("meta"):
@@ -116,6 +119,8 @@ def measure(design: FusionDesign, *, text_tokens: int) -> Cost:
         if "mlm" in heads:
             words = fused.text_BRD[0, :masked]
             head_passes["mlm"] = _count(design, lambda: heads["mlm"](words))[1]
+        if "lm" in heads:
+            head_passes["lm"] = _count(design, lambda: heads["lm"](fused.text_BRD[0]))[1]
     if "itc" in heads:
         # What ITC reads is made when it is first read: a joint stack's own pass is ITC's.
         head_passes["itc"] = _count(design, lambda: itc_head(design).features(image, text))[1]

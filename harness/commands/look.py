@@ -79,6 +79,7 @@ def look(
             _check(subject, say)
             _said(subject, pixels_HWC, say)
             _drawn(subject, pixels_HWC, say, way, layer, out or _place(outputs, subject.name))
+        _caption(subject, pixels_HWC)
         _captions(subject, pixels_HWC)
 
 
@@ -171,6 +172,19 @@ def _drawn(
         lines([f"the heat map is empty: nothing that {where} reads speaks for these words"])
     title = f"{subject.name}: Grad-CAM by {way.upper()} on {where}"
     _write(target, [HeatMap(image_HWC=pixels_HWC, map_hw=map_hw, text=say)], title)
+
+
+def _caption(subject: Opened, pixels_HWC: np.ndarray) -> None:
+    """Prints the caption that the design says word after word, or why it says none."""
+    from harness.commands.show import lines
+    from harness.training.objectives import said
+
+    design = subject.design
+    if "lm" in design.heads:
+        typer.echo(f"It says: {said.caption(design, subject.tokenizer, pixels_HWC)!r}")
+        return
+    facts = design.facts(design.config, design.backbone)
+    lines([f"no caption of its own, because {_why(facts.why_not('lm'), 'LM')}"])
 
 
 def _captions(subject: Opened, pixels_HWC: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from architectures.facts import OBJECTIVES
 from harness.commands.show_fields import as_typed, show_fields
 from harness.commands.terminal import console, say, table
 from harness.scheduling.progress import working
@@ -189,15 +190,17 @@ def _parts(counted: Cost) -> Iterator[tuple[str, ...]]:
 
 def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]", markup=True)
-    itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
-    say(itc, lead="  ITC       ")
-    if facts.no_words:
-        say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
-        say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
-    else:
-        say("apply" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM, MLM  ")
+    lines = {"ITC": f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)}
+    alike: dict[str, list[str]] = {}
+    for objective in OBJECTIVES[1:]:
+        alike.setdefault(facts.why_not(objective), []).append(objective.upper())
+    for why, names in alike.items():
+        applies = "apply" if len(names) > 1 else "applies"
+        lines[", ".join(names)] = _why_not(why) if why else applies
     if facts.fusion_reads:
-        say(facts.fusion_reads, lead="  Reads     ")
+        lines["Reads"] = facts.fusion_reads
+    for name, words in lines.items():
+        say(words, lead=f"  {name:<14}")
 
 
 def _why_not(reason: str) -> str:

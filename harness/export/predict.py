@@ -43,6 +43,7 @@ from harness.training.data.tokenized import pretrained
 from harness.training.data.transforms import fit_of
 from harness.training.loop.lessons import logits_of
 from harness.training.objectives.candidates import Candidates
+from harness.training.objectives.said import written
 from harness.training.objectives.term import full
 
 LABELLED = ("entailment", "nlvr2", "sentences")
@@ -231,6 +232,13 @@ class Predictor:
             states = design.encode_image(self.reader.pixels(some).to(self.device))
             parts.append(full(features_of(design, states, reads)).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+    @torch.no_grad()
+    def caption(self, pictures: Sequence[Picture]) -> list[str]:
+        """Says of each picture the caption that LM writes, word after word, the likeliest each."""
+        design, parts = self._comparer("caption").design, self._pieces(placed_pictures(pictures))
+        states = (design.encode_image(self.reader.pixels(some).to(self.device)) for some in parts)
+        return [text for image in states for text in written(design, self.reader.tokenizer, image)]
 
     def locate(self, picture: Picture, expression: str, *, layer: int | None = None) -> Located:
         """Shows where in one picture an expression's thing is: a Grad-CAM map and its maximum.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from architectures.facts import OBJECTIVES
 from architectures.frozen import SettingError, nearest
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.records import DamagedFile, StudyRecord, read_if_there
@@ -104,7 +105,7 @@ def _curves(planned: Plan) -> Iterator[str]:
         return
     yield "val/loss"
     specs = [row.spec for row in planned.rows]
-    for objective in ("itc", "itm", "mlm"):
+    for objective in OBJECTIVES:
         if all(objective in spec.train.objectives.active() for spec in specs):
             yield f"val/{objective}_loss"
 

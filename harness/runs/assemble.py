@@ -51,6 +51,7 @@ def training_batches(spec: RunSpec, corpus: Corpus) -> Batches:
         spec.train.objectives.mlm,
         corpus.augment,
         swap_share=spec.train.objectives.itm.swap_share,
+        prefix=spec.train.objectives.lm.prefix,
     )
 
 

@@ -138,6 +138,9 @@ def write_validation(folder: RunFolder, trainer: Trainer) -> None:
     terms = trainer.validated or trainer.validate(trainer.final())
     labels = torch.cat([batch.mask_labels_BR.flatten() for batch in trainer.validation])
     chances = {"mlm": majority_level(labels[labels != -100].tolist())}
+    if "lm" in terms:
+        said = [batch.ids_BL[:, 1:][batch.text_is_real_BL[:, 1:]] for batch in trainer.validation]
+        chances["lm"] = majority_level(torch.cat(said).tolist())
     if "itm" in terms:  # rows without a negative are left out, so it need not be two thirds
         pairs = sum(len(batch) for batch in trainer.validation)
         rows = int(terms["itm"].items)

@@ -15,6 +15,7 @@ NAMES = (
     "gap/itc_loss",
     "gap/itm_loss",
     "gap/mlm_loss",
+    "gap/lm_loss",
     "train/temperature",
     "train/itc_pair_cosine",
     "train/itm_negative_cosine",

@@ -1,6 +1,6 @@
 """A backbone small enough for the default tests, batches, and designs built on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from architectures import build
 from architectures.backbone import Backbone
 from architectures.contract import FusionDesign
+from architectures.facts import USUAL_OBJECTIVES
 from harness.training.randomness import stream
 
 VOCABULARY = 50
@@ -44,7 +45,9 @@ def small() -> Backbone:
 
 @pytest.fixture
 def make() -> Callable[..., FusionDesign]:
-    """`make(name, fields, seed=0, **changes of the backbone)`, in float64 unless told."""
+    """`make(name, fields, seed=0, **changes of the backbone)`, in float64 and with the usual heads
+    unless told.
+    """
 
     def built(
         name: str,
@@ -52,10 +55,12 @@ def make() -> Callable[..., FusionDesign]:
         *,
         seed: int = 0,
         dtype: Any = torch.float64,
+        objectives: Collection[str] = USUAL_OBJECTIVES,
         **sizes: Any,
     ) -> FusionDesign:
         backbone = Backbone(**{**dict(SMALL), **sizes})
-        design = build.design(name, fields, backbone, VOCABULARY, draw=seeded(seed))
+        draw = seeded(seed)
+        design = build.design(name, fields, backbone, VOCABULARY, draw=draw, objectives=objectives)
         return design.eval().to(dtype)
 
     return built

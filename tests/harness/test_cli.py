@@ -116,7 +116,7 @@ def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPat
     shown = words(said(*variant))
     assert "cross_every = 2 (whole number from 1; default 1)" in shown
     assert "itc_layer = 3 (whole number from 0, or null; default null)" in shown
-    assert "ITC reads [CLS] after text layer 3" in shown
+    assert "ITC reads [CLS] after text layer 3" in shown and "ITM, MLM, LM apply" in shown
     shown = words(said(*variant, "--cost"))
     assert "layers.6 layers.1 pretrained" in shown and "layers.11 layers.11 pretrained" in shown
     assert "layers.7.cross_attention, cross_norm - fresh" in shown
@@ -124,7 +124,9 @@ def test_a_variant_shows_its_fields_slots_and_cost(monkeypatch: pytest.MonkeyPat
     assert "split_bert 6 / 6 / 4 2.86 M 338 M itc, itm, mlm" in shown
     assert "image 214 k 7.37 M" in shown and "all 2.86 M 56.9 M" in shown
     dual = words(said("designs", "dual_encoder"))
-    assert "ITM, MLM not applicable, because its towers meet only in the contrastive loss" in dual
+    assert (
+        "ITM, MLM, LM not applicable, because its towers meet only in the contrastive loss" in dual
+    )
 
 
 @pytest.mark.parametrize("name", registry.names())

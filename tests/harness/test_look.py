@@ -1,5 +1,7 @@
 """`fuselab look`: what a trained design says of a picture, what it cannot, and bad input."""
 
+import copy
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from architectures.frozen import SettingError
+from architectures.layers.heads import MLMHead
 from harness.commands.main import app
 from harness.export.export import export
 from harness.export.opened import Opened, opened
@@ -173,6 +177,55 @@ def test_guesses_are_the_heads_softmax_over_words(fused: Opened) -> None:
     best = [i for i in odds.argsort(descending=True).tolist() if i not in tokens.special_ids][:3]
     assert [word for word, _ in row.guesses] == [tokens.backend.id_to_token(i) for i in best]
     assert [p for _, p in row.guesses] == pytest.approx([float(odds[i]) for i in best], rel=1e-4)
+
+
+@pytest.fixture
+def writer(fused: Opened) -> Opened:
+    """The same with a head of LM, as it was drawn."""
+    design = copy.deepcopy(fused.design)
+    torch.manual_seed(0)
+    design.heads["lm"] = MLMHead(design.word_embedding(), 1e-12).eval()
+    return dataclasses.replace(fused, design=design)
+
+
+@torch.no_grad()
+def by_hand(opened: Opened, pixels: np.ndarray) -> list[int]:
+    """Word after word, each from the whole caption so far by itself."""
+    design, tokens = opened.design, opened.tokenizer
+    image = design.encode_image(torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1)
+    ids = [tokens.cls_id]
+    while len(ids) < said.SAID and (len(ids) == 1 or ids[-1] != tokens.sep_id):
+        so_far = torch.tensor([ids])
+        text = design.encode_caption(so_far, so_far >= 0, torch.tensor([1]))
+        logits = design.heads["lm"](design.fuse(image, text).text_BRD)[0, -1].tolist()
+        ids.append(max([*tokens.word_ids.tolist(), tokens.sep_id], key=logits.__getitem__))
+    return ids
+
+
+def test_a_caption_is_said_word_after_word(ran, tmp_path, writer, monkeypatch) -> None:
+    tokens, picture = writer.tokenizer, writer.picture("test:3")
+    bias = writer.design.heads["lm"].decoder.bias.data
+    lengths = []
+    for end in (-9.0, 0.5, 9.0):  # never, now and then, at once
+        bias[tokens.sep_id] = end
+        ids = by_hand(writer, picture)
+        lengths.append(len(ids))
+        assert said.caption(writer.design, tokens, picture) == tokens.decode(ids)
+    assert lengths[0] == said.SAID > lengths[1] > lengths[2] == 2
+    bias[tokens.sep_id] = 0.5
+    monkeypatch.setattr("harness.export.opened.opened", lambda *_: writer)
+    assert f"It says: {said.caption(writer.design, tokens, picture)!r}" in look(
+        ran, tmp_path, FUSED, "test:3"
+    )
+
+
+def test_without_lm_no_caption_is_said(ran, tmp_path, fused: Opened) -> None:
+    output = look(ran, tmp_path, FUSED, "test:3")
+    assert "No caption of its own, because it was trained without LM." in output
+    output = look(ran, tmp_path, ALIGNED, "test:3")
+    assert "No caption of its own, because its towers meet only in the contrastive loss." in output
+    with pytest.raises(SettingError, match="split_bert says no caption, because it was trained"):
+        said.caption(fused.design, fused.tokenizer, fused.picture("test:3"))
 
 
 def test_best_captions_are_ranked_by_itm_among_the_first_by_itc(fused: Opened) -> None:

@@ -15,7 +15,7 @@ from architectures.downstream.model import TaskModel
 from architectures.frozen import SettingError
 from architectures.weights import checkpoints
 from architectures.weights.published import fuselab
-from harness.export.export import export
+from harness.export.export import export, trained_design
 from harness.export.predict import Predictor
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import ScoresRecord
@@ -35,6 +35,7 @@ from harness.training.data.corpus import Corpus
 from harness.training.data.items.item_sets import item_sets
 from harness.training.data.items.items import SECOND, Items
 from harness.training.data.transforms import normalised
+from harness.training.objectives.said import caption
 from harness.training.settings.loop import Budget, Measure
 from harness.training.settings.spec import RunSpec
 from tests.harness.conftest import TINY
@@ -97,7 +98,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> RunFold
         Retrieval(label="tuned", rerank=4, finetune=FEW["finetune"]),
     )
     data = Scenes(train=96, val=24, test=24, objects=(2, 2))
-    study: Study = TINY.model_copy(update={"tasks": tasks, "data": data})
+    objectives = TINY.objectives.with_field("lm.weight", 1.0)
+    study: Study = TINY.model_copy(update={"tasks": tasks, "data": data, "objectives": objectives})
     run = trained(outputs, study)
     assert not [r.failure for r in run.score_records() if r.failure]
     return run
@@ -195,6 +197,18 @@ def test_a_task_comes_back_to_the_bit(run, spec, folder, title):
     assert ours.keys() == state.keys() and not model.training
     assert all(torch.equal(ours[role], value) for role, value in state.items())
     assert (folder(title) / exported.IMAGE).is_dir() and (folder(title) / exported.TEXT).is_dir()
+
+
+def test_captions_are_those_that_a_look_shows(run, spec, corpus, folder):
+    """Several at a time as one by one, of the folder as of the run."""
+    predictor = Predictor.open(folder(), batch=3)
+    design = trained_design(run, spec, corpus).eval()
+    images = corpus.test.images_NHWC[:7]
+    alone = [caption(design, corpus.tokenizer, image) for image in images]
+    assert predictor.caption([Image.fromarray(image) for image in images]) == alone
+    assert predictor.caption([]) == [] and any(alone)
+    with pytest.raises(SettingError, match="caption: this folder was exported for task 'vqa'"):
+        Predictor.open(folder("vqa")).caption([])
 
 
 def test_fine_tuned_retrieval_is_a_plain_design(run, spec, folder):

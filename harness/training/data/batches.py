@@ -59,6 +59,8 @@ class Batch:
     """int64 (B,); where in `swapped_ids_SL` that of each row stands, -1 where it has none."""
     swapped_is_real_SL: Tensor | None = None
     """bool (S, L); False at padding."""
+    prefix_B: Tensor | None = None
+    """int64 (B,); how many tokens of each caption LM is given, [CLS] among them; None: that one."""
     negative_image_B: Tensor | None = None
     """Validation: for each text an image it does not describe, -1 where there is none."""
     negative_text_B: Tensor | None = None
@@ -135,16 +137,19 @@ class Batches:
         augment: Augment = Augment(),  # noqa: B008 - frozen
         *,
         swap_share: float = 0.0,
+        prefix: float = 0.0,
     ) -> None:
         """`swap_share`: chance that a row brings its caption in another arrangement, where it has
-        one (`ITM.swap_share`). Raises `SettingError` for a batch size that does not fit.
+        one (`ITM.swap_share`); `prefix`: `LM.prefix`. Raises `SettingError` for a batch size that
+        does not fit.
         """
         if not 1 <= batch_size <= len(split):
             raise SettingError(
                 f"batch size {batch_size} does not fit {len(split)} {split.name} pictures"
             )
         self.split, self.tokenizer, self.mlm, self.augment = split, tokenizer, mlm, augment
-        self.batch_size, self.seed, self.swap_share = batch_size, seed, swap_share
+        self.batch_size, self.seed = batch_size, seed
+        self.swap_share, self.prefix = swap_share, prefix
         self.steps_per_epoch = len(split) // batch_size
         self._order = lru_cache(maxsize=2)(self._permutation)
 
@@ -173,6 +178,7 @@ class Batches:
         batch = _batch(
             self.split, _Drawn(step, rows_B, choice_B, images_BHWC), masked, self.tokenizer
         )
+        batch = self._with_prefixes(batch) if self.prefix else batch
         return self._with_swaps(batch, rows_B, choice_B) if self.swap_share else batch
 
     def different(self, steps: int) -> int:
@@ -184,6 +190,12 @@ class Batches:
             if len(rows) == len(self.split):
                 break
         return len(rows)
+
+    def _with_prefixes(self, batch: Batch) -> Batch:
+        """Draws how many tokens of each caption are given, after [CLS]."""
+        most_B = (self.prefix * (batch.text_is_real_BL.sum(1).numpy() - 2)).astype(np.int64)
+        given_B = stream(self.seed, "prefixes", batch.step).integers(most_B, endpoint=True)
+        return replace(batch, prefix_B=torch.from_numpy(1 + given_B))
 
     def _with_swaps(self, batch: Batch, rows_B: np.ndarray, choice_B: np.ndarray) -> Batch:
         """Draws which rows bring their caption in another arrangement."""
@@ -206,8 +218,8 @@ class Batches:
 
 def digest_after(digest: str, batch: Batch) -> str:
     """Hashes the chain so far and all that this batch feeds to the model and the losses. Captions
-    in another arrangement are left out: cells may differ in `ITM.swap_share`, and are paired in
-    all else.
+    in another arrangement and prefixes are left out: cells may differ in `ITM.swap_share` and
+    `LM.prefix`, and are paired in all else.
     """
     chain = hashlib.blake2b(digest.encode(), digest_size=16)
     for name in (

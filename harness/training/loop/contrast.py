@@ -32,7 +32,7 @@ def contrast_loop(
         update={
             **{name: getattr(finetune, name) for name in ("budget", "batch_size", "measure")},
             "optimizer": finetune.optimizer,
-            "objectives": train.objectives.with_field("mlm.weight", 0.0),
+            "objectives": train.objectives.with_fields({"mlm.weight": 0.0, "lm.weight": 0.0}),
             "final": Final(),
             "freeze": Freeze(),
         }

@@ -39,6 +39,8 @@ def captions(
     """
     reads_whole, reads_masked = "itc" in objectives or "itm" in objectives, "mlm" in objectives
     parts: dict[str, tuple[Tensor, Tensor]] = {}
+    if not reads_whole and not reads_masked:
+        return Captions(None, None, None)
     if reads_whole:
         parts["whole"] = batch.ids_BL, batch.text_is_real_BL
     if reads_masked:

@@ -1,8 +1,8 @@
 """Runs one batch through a design and its active objectives, and returns the terms of the loss.
 
 Each state is computed once: text states of the whole caption serve ITC and ITM, image states serve
-all three objectives. MLM reads masked captions, which are encoded beside the whole ones. The
-momentum teacher reads the batch before all this, once.
+all objectives. MLM reads masked captions, which are encoded beside the whole ones, LM whole ones
+under a causal mask. The momentum teacher reads the batch before all this, once.
 
 Letters: B rows (the batch), K candidates of ITC, the batch's own first, E width of a feature,
 N masked positions, V vocabulary.
@@ -23,6 +23,7 @@ from harness.training.data.identity import Identity
 from harness.training.objectives import itc, itm
 from harness.training.objectives.captions import captions
 from harness.training.objectives.itc import Scores
+from harness.training.objectives.lm import captioned
 from harness.training.objectives.mlm import hidden_words, masked_words
 from harness.training.objectives.pairs import Pairs
 from harness.training.objectives.state import ObjectiveState
@@ -101,6 +102,9 @@ def terms(
             logits_NV, labels_N, taught_NV, objectives.mlm.distil * state.ramp
         )
         notes |= parts
+    if "lm" in active:
+        smoothing = objectives.lm.smoothing if design.training else 0.0
+        by_objective["lm"] = captioned(design, image, batch, smoothing=smoothing, packed=packed)
     return whole(Losses(by_objective, notes))
 
 

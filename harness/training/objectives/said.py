@@ -1,6 +1,6 @@
 """What a trained design says of one picture: does a text fit, which words, which captions.
 
-Letters: N rows, L tokens, V vocabulary, T captions.
+Letters: N rows, D width, L tokens, V vocabulary, T captions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from architectures.contract import FusionDesign, ImageStates, TextStates
+from architectures.contract import FusionDesign, ImageStates, TextStates, WritesCaptions
+from architectures.frozen import SettingError
 from harness.training.data.items.tokens import tokens_of
 from harness.training.data.tokenizer import Tokenizer
 from harness.training.data.transforms import normalised
@@ -19,6 +20,8 @@ from harness.training.objectives.compared import alike
 from harness.training.objectives.term import full
 
 BATCH = 128
+SAID = 64
+"""Tokens of a caption that is said, at most."""
 RANKED = 16
 """Captions of ITC's ranking that ITM scores again."""
 
@@ -125,6 +128,41 @@ def filled(
             words, best_N.indices.tolist(), best_N.values.tolist(), strict=True
         )
     ]
+
+
+def caption(design: FusionDesign, tokenizer: Tokenizer, image_HWC: np.ndarray) -> str:
+    """Returns the caption that the design says of a picture, as `written` does."""
+    return written(design, tokenizer, _image(design, image_HWC))[0]
+
+
+@torch.no_grad()
+def written(design: FusionDesign, tokenizer: Tokenizer, image: ImageStates) -> list[str]:
+    """Returns the caption that the design says of each picture by LM: at every place the word, or
+    the end, that is likeliest after those before it (greedy), up to `SAID` tokens.
+
+    Raises `SettingError` for a design without the head of LM.
+    """
+    if "lm" not in design.heads:
+        why = design.facts(design.config, design.backbone).why_not("lm")
+        raise SettingError(
+            f"{design.name} says no caption, because {why or 'it was trained without LM'}"
+        )
+    assert isinstance(design, WritesCaptions)
+    device, rows = image.distinct_UPD.device, len(image.tokens_BPD)
+    may_V = torch.from_numpy(tokenizer.is_word_V).to(device)
+    may_V = may_V | (torch.arange(len(may_V), device=device) == tokenizer.sep_id)
+    ids_NL = torch.full((rows, 1), tokenizer.cls_id, device=device)
+    ended_N = torch.zeros(rows, dtype=torch.bool, device=device)
+    while ids_NL.shape[1] < min(SAID, design.backbone.longest_text) and not ended_N.all():
+        one_N = ids_NL.new_ones(rows)
+        text = design.encode_caption(ids_NL, torch.ones_like(ids_NL, dtype=torch.bool), one_N)
+        last_ND = design.fuse(image, text).text_BRD[:, -1]
+        logits_NV = full(design.heads["lm"](last_ND))
+        next_N = logits_NV.masked_fill(~may_V, -torch.inf).argmax(-1)
+        next_N = next_N.masked_fill(ended_N, tokenizer.sep_id)
+        ids_NL = torch.cat([ids_NL, next_N[:, None]], dim=1)
+        ended_N = ended_N | (next_N == tokenizer.sep_id)
+    return [tokenizer.decode(ids_L) for ids_L in ids_NL]
 
 
 def hidden_words(tokenizer: Tokenizer, text: str) -> list[tuple[str, list[int], int]]:

@@ -64,12 +64,14 @@ def full(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def classified(logits_NC: Tensor, labels_N: Tensor) -> Term:
+def classified(logits_NC: Tensor, labels_N: Tensor, smoothing: float = 0.0) -> Term:
     """Computes cross-entropy and accuracy of logits (N, C) over the rows whose label (N,) is not
-    -100.
+    -100. `smoothing`: share of the target that all classes have alike.
     """
     logits_NC = full(logits_NC)
-    loss_sum = F.cross_entropy(logits_NC, labels_N, ignore_index=-100, reduction="sum")
+    loss_sum = F.cross_entropy(
+        logits_NC, labels_N, ignore_index=-100, reduction="sum", label_smoothing=smoothing
+    )
     counted_N = labels_N != -100
     correct = ((logits_NC.argmax(-1) == labels_N) & counted_N).sum()
     return Term(loss_sum, correct, counted_N.sum())

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from architectures.facts import OBJECTIVES
 from architectures.frozen import Frozen
 
 
@@ -119,6 +120,20 @@ class MLM(Frozen, allow_inf_nan=False):
         return self
 
 
+class LM(Frozen, allow_inf_nan=False):
+    """Captioning: each word of the caption from those before it and the picture, by the layers that
+    fuse under a causal mask (BLIP, Li et al. 2022; CoCa, Yu et al. 2022)."""
+
+    weight: Annotated[float, Field(ge=0)] = 0.0
+    """Factor in the total loss; 0 turns the objective off."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target that all words of the vocabulary have alike, in training (BLIP)."""
+    prefix: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of a caption's tokens that is given: its first ones, which read one another and
+    are not predicted (prefix LM; SimVLM, Wang et al. 2022). How many is drawn for each caption, any
+    number from none on alike. 0, and validation curves: all are predicted."""
+
+
 class Teacher(Frozen, allow_inf_nan=False):
     """The momentum teacher (ALBEF): a twin of the design that follows it slowly. A run has one
     where a setting needs it: `itc.candidates`, `itc.distil` or `mlm.distil`."""
@@ -143,12 +158,14 @@ class Objectives(Frozen, allow_inf_nan=False):
     """Matching loss on the fused states."""
     mlm: MLM = MLM()
     """Masked words from the fused states."""
+    lm: LM = LM()
+    """Word after word from the fused states, beside MLM or in its place."""
     teacher: Teacher = Teacher()
     """Momentum distillation, and candidates for ITC."""
 
     def active(self) -> tuple[str, ...]:
         """Returns the names of the objectives with a weight above 0, in a fixed order."""
-        return tuple(n for n in ("itc", "itm", "mlm") if getattr(self, n).weight > 0)
+        return tuple(n for n in OBJECTIVES if getattr(self, n).weight > 0)
 
     def taught(self) -> tuple[str, ...]:
         """Returns the names of the active objectives that read the momentum teacher."""

@@ -166,6 +166,16 @@ def test_without_an_mlm_head_the_decoders_head_is_drawn(make, batch):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("heads", [("itc", "lm"), ("mlm", "lm")])
+def test_the_head_of_lm_is_taken_where_there_is_one(make, heads):
+    """It says next tokens already."""
+    design = make("split_bert", {"text_layers": 6}, objectives=heads, image_width=16)
+    model = AnswerModel(design)
+    assert model.new_parts() == ()
+    ours, its = model.decoder.head.state_dict(), design.heads["lm"].state_dict()
+    assert all(torch.equal(ours[role], x) for role, x in its.items())
+
+
 def test_ranking_all_is_a_loop_over_all(model, batch, ranked_by, monkeypatch):
     whole, first = likelihoods(model, batch)
     monkeypatch.setattr(answers, "LOGITS_AT_ONCE", 3 * 5 * VOCABULARY)  # three at a time

@@ -127,6 +127,24 @@ def test_a_batch_that_the_data_cannot_fill_is_refused(corpus: Corpus, size: int)
         batches(corpus, size=size)
 
 
+def test_prefixes_are_drawn_alike_and_leave_all_else_as_it_was(corpus: Corpus) -> None:
+    """Every length from none to the most is as likely; a worker's part has its own rows'."""
+    plain, some = batches(corpus, size=200), batches(corpus, size=200, prefix=0.5)
+    shares = []
+    for step in range(12):
+        batch, other = some.at(step), plain.at(step)
+        assert other.prefix_B is None and batch.prefix_B is not None
+        assert some.after("", batch) == plain.after("", other)
+        assert torch.equal(some.at(step).prefix_B, batch.prefix_B)
+        most_B = (batch.text_is_real_BL.sum(1) - 2) // 2
+        given_B = batch.prefix_B - 1
+        assert (given_B >= 0).all() and (given_B <= most_B).all()
+        shares += [given_B[most_B == 3]]
+        assert torch.equal(batch.part(1, 4).prefix_B, batch.prefix_B[50:100])
+    counts = torch.cat(shares).bincount(minlength=4)
+    assert counts.sum() > 300 and (counts / counts.sum() - 0.25).abs().max() < 0.06
+
+
 def test_masks_follow_the_rule_of_bert(corpus: Corpus) -> None:
     tokenizer, mlm = corpus.tokenizer, MLM()
     ids = np.concatenate([corpus.train.ids_KL.astype(np.int64)] * 20)

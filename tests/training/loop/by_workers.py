@@ -28,6 +28,7 @@ OTHERS: dict[str, Objectives] = {
     "hinge": Objectives().with_field("itc.loss", "hinge_max").with_field("mlm.weight", 0.0),
     "no itc": Objectives().with_field("itc.weight", 0.0),
     "swaps": Objectives().with_field("itm.swap_share", 0.5),
+    "lm": Objectives().with_fields({"mlm.weight": 0.0, "lm.weight": 1.0, "lm.prefix": 0.5}),
     "one word": Objectives().with_field("mlm.share", 0.02),
 }
 """Objectives of `split_bert`; in the last a worker's part of a batch may hide no word at all."""
@@ -48,8 +49,10 @@ def trainer_of(name: str, objectives: Objectives, corpus: Corpus) -> Trainer:
         name, {}, STILL, corpus.tokenizer.vocabulary,
         draw=lambda role: stream(0, "init", role), objectives=objectives.active(),
     )  # fmt: skip
-    swaps = objectives.itm.swap_share
-    batches = Batches(corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm, swap_share=swaps)
+    batches = Batches(
+        corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm,
+        swap_share=objectives.itm.swap_share, prefix=objectives.lm.prefix,
+    )  # fmt: skip
     return Trainer(spec, model, batches, [])
 
 

@@ -26,8 +26,8 @@ SMALL = Backbone(
     dropout=0.1, init_std=0.2, itc_width=8,
 )  # fmt: skip
 DATA = Scenes(train=40, val=8, test=8, captions=2, text=Text(vocabulary=200, max_tokens=16))
-FULL = ALBEF_OBJECTIVES.with_field("itc.queue", 8)
-"""ALBEF's, with a queue of 8."""
+FULL = ALBEF_OBJECTIVES.with_fields({"itc.queue": 8, "lm.weight": 1.0, "lm.prefix": 0.5})
+"""ALBEF's, with a queue of 8, and LM."""
 BATCH = 5
 
 
@@ -57,7 +57,7 @@ def make(corpus: Corpus) -> Callable[..., FusionDesign]:
 
 @pytest.fixture
 def batches(corpus: Corpus) -> Batches:
-    return Batches(corpus.train, corpus.tokenizer, BATCH, 0, FULL.mlm)
+    return Batches(corpus.train, corpus.tokenizer, BATCH, 0, FULL.mlm, prefix=FULL.lm.prefix)
 
 
 @pytest.fixture
@@ -81,7 +81,14 @@ def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., 
         return Trainer(
             spec,
             make(name, objectives),
-            Batches(corpus.train, corpus.tokenizer, BATCH, 0, objectives.mlm),
+            Batches(
+                corpus.train,
+                corpus.tokenizer,
+                BATCH,
+                0,
+                objectives.mlm,
+                prefix=objectives.lm.prefix,
+            ),
             fixed(corpus.val, 8),
             fixed(corpus.train, gap),
         )

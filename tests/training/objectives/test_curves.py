@@ -18,6 +18,8 @@ LOSSES = [
     "itm_accuracy",
     "mlm_loss",
     "mlm_accuracy",
+    "lm_loss",
+    "lm_accuracy",
     "loss",
 ]
 NOTES = [

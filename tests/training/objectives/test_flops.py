@@ -15,7 +15,7 @@ from harness.training.loop.flops import training_flops
 from harness.training.objectives.forward import terms, total
 from harness.training.objectives.itm import Negatives
 from harness.training.objectives.state import ObjectiveState
-from harness.training.settings.objectives import ITC, ITM, MLM, SHORT_OBJECTIVES, Objectives
+from harness.training.settings.objectives import ITC, ITM, LM, MLM, SHORT_OBJECTIVES, Objectives
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 from tests.architectures.views.test_cost import TINY, D, L, P, V, block
 from tests.training.objectives.conftest import DATA, FULL, SMALL, every_design, for_design
@@ -53,6 +53,14 @@ def test_itm_makes_keys_and_values_of_an_image_once_for_its_three_rows():
     heads = 2 * D
     fused = FORWARD_AND_BACKWARD * (once + 3 * (lower + last + scores + heads))
     assert counted({"text_layers": 1}, only) == pytest.approx(towers() + fused, rel=1e-6)
+
+
+def test_lm_computes_every_position_and_the_vocabulary_at_each():
+    only = Objectives(itc=ITC(weight=0), itm=ITM(weight=0), mlm=MLM(weight=0), lm=LM(weight=1))
+    layer = 14 * L * D**2 + 2 * P * D**2 + 2 * L**2 * D + 2 * L * P * D
+    head = L * (D**2 + D * V)
+    said = FORWARD_AND_BACKWARD * (3 * layer + head)
+    assert counted({"text_layers": 1}, only) == pytest.approx(towers() + said, rel=1e-6)
 
 
 def test_an_objective_without_a_head_costs_nothing():

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from architectures.facts import OBJECTIVES
 from harness.training.data.batches import Batches, validation_batches
 from harness.training.data.corpus import Corpus
 from harness.training.loop.gradients import Gradients
@@ -21,6 +22,7 @@ DISTIL_NOTES = {
     "itc": {"itc_hard_loss", "itc_distil_loss", "itc_pair_cosine"},
     "itm": {"itm_negative_cosine"},
     "mlm": {"mlm_hard_loss", "mlm_distil_loss"},
+    "lm": set(),
 }
 
 
@@ -61,7 +63,9 @@ def test_packed_and_padded_are_the_same(name: str, make, batches: Batches) -> No
     assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("on", [("itc",), ("itm",), ("mlm",), ("itc", "itm"), ("itm", "mlm")])
+@pytest.mark.parametrize(
+    "on", [("itc",), ("itm",), ("mlm",), ("lm",), ("itc", "itm"), ("itm", "mlm"), ("itc", "lm")]
+)
 def test_objectives_that_are_off_are_absent(on: tuple[str, ...], make, batches: Batches) -> None:
     objectives = FULL
     for name in set(FULL.active()) - set(on):
@@ -70,7 +74,9 @@ def test_objectives_that_are_off_are_absent(on: tuple[str, ...], make, batches: 
     assert set(design.heads) == set(on)
     state, batch = ObjectiveState(objectives, design), batches.at(0)
     taught = state.teach(design, batch, packed=True)
-    assert (taught is None) == (on == ("itm",)) and (state.queue is None) == ("itc" not in on)
+    assert (taught is None) == (not {"itc", "mlm"} & set(on)) and (state.queue is None) == (
+        "itc" not in on
+    )
     drawing = torch.Generator().manual_seed(0)
     losses = terms(design, state, batch, negatives=drawing, taught=taught, packed=True)
     state.remember(taught, batch.identity)
@@ -99,7 +105,7 @@ def test_validation_asks_neither_teacher_nor_queue(
     """Its losses are those of a state that has none, whatever the queue and the ramp say."""
     design = make("split_bert")
     fixed = validation_batches(corpus.val, corpus.tokenizer, 8, 4, FULL.mlm)
-    plain = Objectives()
+    plain = Objectives().with_field("lm.weight", 1.0)
     bare, full = ObjectiveState(plain, design), ObjectiveState(FULL, design)
     full.settings = FULL.with_field("itc.same", "positive")
     for parameter in full.twin.parameters():
@@ -110,7 +116,7 @@ def test_validation_asks_neither_teacher_nor_queue(
         for state in (bare, full)
     ]
     assert found[0] == found[1] and design.training
-    names = {f"val/{o}_{what}" for o in ("itc", "itm", "mlm") for what in ("loss", "accuracy")}
+    names = {f"val/{o}_{what}" for o in OBJECTIVES for what in ("loss", "accuracy")}
     assert set(found[0]) == names | {"val/loss"}
 
 
@@ -130,7 +136,7 @@ def test_the_terms_are_of_the_batch_that_is_fed(make, batches: Batches) -> None:
         drawing = torch.Generator().manual_seed(0)
         found.append(numbers(terms(design, state, batch, negatives=drawing, taught=taught)))
     assert found[0] == found[2]
-    assert all(found[0][name] != found[1][name] for name in ("itc", "itm", "mlm"))
+    assert all(found[0][name] != found[1][name] for name in OBJECTIVES)
 
 
 @pytest.mark.parametrize("name", ["split_bert", "query_bottleneck"])
