@@ -158,7 +158,7 @@ class QueryBottleneck(WritesCaptions, FusionDesign):
         """Words read the queries, which have read the image."""
         if not self.facts(self.config, self.backbone).can_fuse:
             raise self.cannot_fuse()
-        if self.config.queries_read_text or text.layout.hidden_BLL is not None:
+        if self.config.queries_read_text:
             return self._together(image, text, read_at_BR)
         return self._one_way(image, text, read_at_BR)
 
