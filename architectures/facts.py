@@ -5,6 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+CAUSAL = (
+    "a word reads none that stands after it, and what is hidden would be guessed from one side; "
+    "such stacks learn to say the next word"
+)
+"""Why MLM does not apply under a causal mask."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -23,6 +29,8 @@ class Facts:
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    causal: bool = False
+    """Whether a word reads none that stands after it, so that MLM does not apply."""
     itc_own_pass: bool = False
     """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
     first read. Rows that ITC does not read (captions with hidden words) are then encoded apart.
@@ -62,4 +70,6 @@ class Facts:
         """Says why an objective does not apply; empty: it does."""
         if objective == "itc":
             return self.no_align
-        return self.no_fuse or (self.no_words if objective == "mlm" else "")
+        if objective == "mlm":
+            return self.no_fuse or self.no_words or (CAUSAL if self.causal else "")
+        return self.no_fuse

@@ -28,6 +28,9 @@ class Layout:
     """(T,) int64, packed: place of each kept token among B * L, ascending. None: padded."""
     complete: bool = False
     """Whether it is certain that there is no padding (image tokens), so attention needs no mask."""
+    rank_BL: Tensor | None = None
+    """(B, L) or (1, L) int64, where tokens do not read all others: each reads those of its own rank
+    and of lower ones. None: each reads all."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
@@ -142,7 +145,11 @@ class Layout:
         if self.flat_T is not None:
             index_N = self._row_BL.flatten()[index_N]
         real_BR = torch.ones_like(positions_BR, dtype=torch.bool)
-        return x_TD.index_select(0, index_N), Layout(is_real_BL=real_BR, complete=True)
+        rank_BR = None
+        if self.rank_BL is not None:
+            rank_BR = self.rank_BL.expand(rows, -1).gather(1, positions_BR)
+        there = Layout(is_real_BL=real_BR, complete=True, rank_BL=rank_BR)
+        return x_TD.index_select(0, index_N), there
 
     def first(self, x_TD: Tensor) -> Tensor:
         """Returns the tokens (B, D) at position 0 ([CLS])."""
@@ -167,6 +174,27 @@ class Layout:
         if self.complete:
             return None
         return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
+
+    def bias(self, asking: Layout) -> Tensor | None:
+        """Returns what is added to the scores with which `asking` tokens read these: that of
+        padding, and where tokens have ranks (B, 1, Q, L), -10000 at what has a higher one.
+        """
+        if self.rank_BL is None or asking.rank_BL is None:
+            return self.key_bias_B11L
+        return self._own_bias if asking is self else self._ranked_bias(asking.rank_BL)
+
+    @functools.cached_property
+    def _own_bias(self) -> Tensor:
+        """That of the tokens themselves, which every layer of a stack adds."""
+        assert self.rank_BL is not None
+        return self._ranked_bias(self.rank_BL)
+
+    def _ranked_bias(self, rank_BQ: Tensor) -> Tensor:
+        assert self.rank_BL is not None
+        hidden_BQL = self.rank_BL[:, None] > rank_BQ[..., None]
+        if not self.complete:
+            hidden_BQL = hidden_BQL | ~self.is_real_BL[:, None]
+        return hidden_BQL.float().mul(-1e4)[:, None]
 
 
 class _Move(torch.autograd.Function):

@@ -66,12 +66,13 @@ class Attention(nn.Module):
         """
         q = asking.heads(self.query(asking_TD), self.heads)
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
-        bias = read.bias_B11K
+        bias = read.bias(asking)
         if beside is not None:
             other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
             bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
-            if beside.bias_B11K is not None:
-                other_bias = F.pad(beside.bias_B11K, (k.shape[2], 0))
+            other_bias = beside.bias(asking)
+            if other_bias is not None:
+                other_bias = F.pad(other_bias, (k.shape[2], 0))
                 bias = other_bias if bias is None else bias + other_bias
             k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
         if self.causal:
@@ -128,11 +129,16 @@ class Embeddings(nn.Module):
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = Dropout(backbone.dropout)
 
-    def forward(self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None) -> Tensor:
-        """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
-        row. Raises `ValueError` for a text longer than the table.
+    def forward(
+        self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None, after: int = 0
+    ) -> Tensor:
+        """Embeds ids (B, L) as flat tokens (T, D).
+
+        first_D: takes the place of the first word's row
+        after: how many positions the tokens that stand before take
+        Raises `ValueError` for a text longer than the table.
         """
-        length, first = ids_BL.shape[1], self.first_position
+        length, first = ids_BL.shape[1], self.first_position + after
         if length > self.rows - first:
             raise ValueError(
                 f"a text of {length} tokens is longer than max_positions = {self.rows}"
@@ -143,11 +149,19 @@ class Embeddings(nn.Module):
         if first_D is not None:
             is_first_BL = torch.arange(length, device=ids_BL.device).eq(0).expand_as(ids_BL)
             x_TD = torch.where(layout.pack(is_first_BL.unsqueeze(-1)), first_D, x_TD)
+        return self.placed(x_TD, layout, after=after)
+
+    def placed(self, x_TD: Tensor, layout: Layout, *, after: int = 0) -> Tensor:
+        """Makes embeddings (T, D) of rows of words, or of what takes their place: adds those of
+        position, `after` others, and of type, with norm and dropout.
+        """
+        rows, length = layout.is_real_BL.shape
+        first = self.first_position + after
         kind_D = None if self.token_type is None else self.token_type.weight[0]
         if self.position is not None:
             place_LD = self.position.weight[first : first + length]
             place_LD = place_LD if kind_D is None else place_LD + kind_D
-            x_TD = x_TD + layout.pack(place_LD.expand(len(ids_BL), -1, -1))
+            x_TD = x_TD + layout.pack(place_LD.expand(rows, -1, -1))
         elif kind_D is not None:
             x_TD = x_TD + kind_D
         return self.dropout(x_TD if self.norm is None else self.norm(x_TD))

@@ -74,10 +74,11 @@ class Read:
             self.projected[part] = projected
         return self.by_row(projected)
 
-    @property
-    def bias_B11K(self) -> Tensor | None:
-        """(B, 1, 1, K) added to attention scores; None where every key is real (image tokens)."""
-        return None if self.layout is None else self.layout.key_bias_B11L
+    def bias(self, asking: Layout) -> Tensor | None:
+        """Returns what is added to the scores of `asking` tokens, (B, 1, 1, K) or (B, 1, Q, K);
+        None where each may read all (image tokens).
+        """
+        return None if self.layout is None else self.layout.bias(asking)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -191,7 +191,7 @@ def _objectives(facts: Facts) -> None:
     console.print("\n[bold]Objectives[/]", markup=True)
     itc = f"reads {facts.itc_reads}" if facts.can_align else _why_not(facts.no_align)
     say(itc, lead="  ITC       ")
-    if facts.no_words:
+    if facts.why_not("mlm") != facts.why_not("itm"):
         say("applies" if facts.can_fuse else _why_not(facts.no_fuse), lead="  ITM       ")
         say(_why_not(facts.why_not("mlm")), lead="  MLM       ")
     else:
