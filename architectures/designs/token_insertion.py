@@ -280,12 +280,12 @@ def _check_grid(config: TokenInsertionConfig, backbone: Backbone) -> None:
     side = config.shuffle or SHUFFLE if shuffles else 1
     if across % side:
         fitting = [n for n in range(2, across + 1) if across % n == 0]
-        near = sorted(sorted(fitting, key=lambda n: abs(n - side))[:2])
+        near = [*[n for n in fitting if n < side][-1:], *[n for n in fitting if n > side][:1]]
         raise SettingError(
             f"{name}: shuffle is {side}, but a picture has {across} patches on a side: "
             + (f"take {' or '.join(map(str, near))}" if near else "take another connector")
         )
-    inserted = (across // side) ** 2
+    inserted = (across // side) ** 2 + (config.class_token != "drop" and not shuffles)
     if config.positions == "shared" and inserted >= backbone.longest_text:
         raise SettingError(
             f"{name}: with positions 'shared' the {inserted} image tokens leave words none of the "

@@ -1,0 +1,292 @@
+"""Token insertion against whole models of transformers, and who reads whom under each mask."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from architectures import build, registry
+from architectures.frozen import SettingError
+from architectures.weights.checkpoints import load_whole
+from architectures.weights.published.bert import bert_tensors
+from architectures.weights.published.git import git_tensors
+from tests.architectures.conftest import VOCABULARY
+from tests.architectures.published_models import CLIP_VISION, TEXT, for_clip, model, saved
+from tests.architectures.reference import randomised
+
+NAME, IMAGE_WORD = "token_insertion", 49
+GIT = {"text_layers": 4, "image_mlp": 40, "image_norm_eps": 1e-5,
+       "vision": "vit_base_patch16_clip_quickgelu_224"}  # fmt: skip
+
+
+NO_BIAS, NO_TYPES = {"connector.inner.bias"}, {"embeddings.token_type.weight"}
+
+
+class Tower(nn.Module):
+    """Our image tower where a class of transformers has its own."""
+
+    def __init__(self, tower: nn.Module, *, class_token: bool) -> None:
+        super().__init__()
+        self.image, self.class_token = tower, class_token
+
+    def forward(self, pixel_values, **_):
+        tokens = self.image(pixel_values).tokens_BPD
+        tokens = tokens if self.class_token else tokens[:, 1:]
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+def parts(causal: bool):
+    text = transformers.BertConfig(**TEXT, is_decoder=causal)
+    return {"text_config": text, "vision_config": transformers.CLIPVisionConfig(**CLIP_VISION)}
+
+
+def modernvbert(tower):
+    """On a BERT; its tower has no class token."""
+    config = transformers.ModernVBertConfig(
+        **parts(False), pixel_shuffle_factor=2, image_token_id=IMAGE_WORD
+    )
+    whole = transformers.ModernVBertModel(config)
+    whole.vision_model = Tower(tower, class_token=False)
+    return whole
+
+
+def llava(tower):
+    """On a causal BERT, by the tower's last layer; it drops the class token itself."""
+    config = transformers.LlavaConfig(
+        **parts(True), image_token_index=IMAGE_WORD, vision_feature_layer=-1
+    )
+    whole = transformers.LlavaModel(config)
+    whole.vision_tower = Tower(tower, class_token=True)
+    return whole
+
+
+def named(state):
+    """Their names as our roles; ModernVBERT's map has no bias."""
+    roles, text = {}, {}
+    for name, value in state.items():
+        first, _, rest = name.partition(".")
+        if first in ("vision_model", "vision_tower"):
+            roles[rest] = value
+        elif first in ("text_model", "language_model"):
+            text[rest] = value
+        elif first == "connector":
+            roles["connector.inner.weight"] = value
+            roles["connector.inner.bias"] = value.new_zeros(len(value))
+        else:
+            place = {"linear_1": "inner", "linear_2": "outer"}[rest.split(".")[0]]
+            roles[f"connector.{place}.{rest.split('.')[1]}"] = value
+    text = bert_tensors(text)
+    return roles | {role: x for role, x in text.items() if not role.startswith("pooler")}
+
+
+CASES = {
+    "ModernVBertModel": (
+        modernvbert,
+        {"connector": "pixel_shuffle", "shuffle": 2, "positions": "shared"},
+    ),
+    "LlavaModel": (
+        llava,
+        {"connector": "mlp", "class_token": "drop", "positions": "shared", "mask": "causal"},
+    ),
+}
+
+
+def agree(ours, theirs, weights, both, without=frozenset()):
+    """Outputs to 1e-5, and the gradient of every weight, by role, to 1e-4; theirs are `without`
+    some that ours have.
+    """
+    for mine, his in both:
+        torch.testing.assert_close(mine, his, rtol=1e-5, atol=1e-5)
+    theirs.zero_grad()
+    for which in (0, 1):
+        sum(pair[which].pow(2).mean() for pair in both).backward()
+    wanted = weights({n: p.grad for n, p in theirs.named_parameters() if p.grad is not None})
+    wanted = {role: gradient for role, gradient in wanted.items() if role not in without}
+    found = {r: p.grad for r, p in ours.named_parameters() if p.grad is not None and r in wanted}
+    assert len(wanted) > 60
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def small_batch(batch, side: int, longest: int):
+    """Pictures of another size, and texts of at most so many tokens."""
+    _, ids, real = batch
+    images = torch.randn(8, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return images, ids[:, :longest].clamp(max=IMAGE_WORD - 1), real[:, :longest]
+
+
+SIZES = [(16, 7, {}), (32, 5, {"image_size": 32, "max_positions": 24})]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("side", "longest", "sizes"), SIZES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_in_the_sequence(small, batch, monkeypatch, name, side, longest, sizes, packed):
+    """ModernVBERT's and LLaVA's whole models, around our image tower."""
+    theirs_of, fields = CASES[name]
+    monkeypatch.setitem(TEXT, "max_position_embeddings", sizes.get("max_positions", 12))
+    backbone = small.with_fields({"text_layers": 4, **sizes})
+    ours = build.construct(NAME, fields, backbone, VOCABULARY, ()).eval()
+    theirs = randomised(theirs_of(copy.deepcopy(ours.image)))
+    load_whole(ours, named(theirs.state_dict()))
+    images, ids, real = small_batch(batch, side, longest)
+    count = ours.connector.count
+    placeholders = torch.full((8, count), IMAGE_WORD)
+    mask = torch.cat([torch.ones_like(placeholders), real.long()], 1)
+    pixels = images[:, None] if name == "ModernVBertModel" else images
+    said = theirs(
+        input_ids=torch.cat([placeholders, ids], 1), attention_mask=mask, pixel_values=pixels
+    ).last_hidden_state
+    fused = ours.fuse(ours.encode_image(images), ours.encode_text(ids, real, packed=packed))
+    both = [(fused.text_BRD[real], said[:, count:][real]), (fused.image_BPD, said[:, :count])]
+    agree(ours, theirs, named, both, NO_BIAS if name == "ModernVBertModel" else frozenset())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("side", "longest", "sizes"), SIZES)
+def test_git_from_pixels_and_ids(small, batch, monkeypatch, side, longest, sizes, packed):
+    """The whole model under its prefix mask; without an image it is the text that ITC reads."""
+    monkeypatch.setitem(TEXT, "max_position_embeddings", sizes.get("max_positions", 12))
+    monkeypatch.setitem(CLIP_VISION, "image_size", side)
+    theirs = model("GitModel")
+    with torch.no_grad():  # so that the lowest layers' gradients are not too small to compare
+        for role, parameter in theirs.named_parameters():
+            parameter += float("norm" in role.lower() and role.endswith("weight"))
+    ours = build.construct(
+        NAME, {"mask": "prefix"}, small.with_fields({**GIT, **sizes}), VOCABULARY, ()
+    ).eval()
+    load_whole(ours, git_tensors(copy.deepcopy(theirs.state_dict())))
+    images, ids, real = small_batch(batch, side, longest)
+    fed = {"input_ids": ids, "attention_mask": real.long()}
+    said = theirs(**fed, pixel_values=images).last_hidden_state
+    alone = theirs(**fed).last_hidden_state
+    text = ours.encode_text(ids, real, packed=packed)
+    fused = ours.fuse(ours.encode_image(images), text)
+    count, last = ours.connector.count, real.sum(1) - 1
+    both = [
+        (fused.text_BRD[real], said[:, count:][real]),
+        (fused.image_BPD, said[:, :count]),
+        (fused.pooled_BD, said[range(8), count + last]),
+        (text.pooled_BD, alone[range(8), last]),
+    ]
+    agree(ours, theirs, git_tensors, both, NO_TYPES)
+
+
+@torch.no_grad()
+def test_a_folder_of_git(batch, tmp_path):
+    """As the design that it is."""
+    theirs = saved("GitForCausalLM", tmp_path)
+    images, ids, real = batch[0].float(), *batch[1:]
+    said = theirs.git(input_ids=ids, attention_mask=real.long(), pixel_values=for_clip(images))
+    loaded = build.load(str(tmp_path))
+    fused = loaded.fuse(loaded.encode_image(images), loaded.encode_text(ids, real))
+    assert (loaded.name, loaded.config.mask) == (NAME, "prefix")
+    torch.testing.assert_close(
+        fused.text_BRD[real], said.last_hidden_state[:, 5:][real], rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["own", "shared"])
+@pytest.mark.parametrize("mask", ["bidirectional", "prefix", "causal"])
+def test_who_reads_whom(make, batch, mask, positions):
+    """A changed word or patch shows in every token that reads it, and in no other."""
+    design = make(NAME, {"mask": mask, "positions": positions})
+    images, ids, real = batch
+    real = torch.ones_like(real)
+    changed_ids, changed_image = ids.clone(), images.clone()
+    changed_ids[:, 4] = ids[:, 4] % 40 + 5
+
+    def fused(images, ids):
+        states = design.fuse(design.encode_image(images), design.encode_text(ids, real))
+        return states.text_BRD, states.image_BPD
+
+    def differs(first, second):
+        return [
+            ((a - b).abs().amax((0, 2)) > 1e-9).tolist() for a, b in zip(first, second, strict=True)
+        ]
+
+    before = fused(images, ids)
+    text, image = differs(before, fused(images, changed_ids))
+    everything = mask == "bidirectional"
+    assert image == [everything] * 5
+    assert text == [everything] * 4 + [True] * 3
+    # A patch alone, after the tower: its last, so that under `causal` no image token reads it.
+    changed_image[:] = 0
+    states = design.encode_image(images)
+    other = design.encode_image(images)
+    other.distinct_UPD[:, -1] += 1
+    words = design.encode_text(ids, real)
+    first, second = (design.fuse(each, words) for each in (states, other))
+    text, image = differs((first.text_BRD, first.image_BPD), (second.text_BRD, second.image_BPD))
+    assert text == [True] * 7
+    assert image == [mask != "causal"] * 4 + [True]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fields", [{}, {"positions": "shared", "connector": "mlp"}])
+def test_text_by_itself_is_the_text_encoder(make, batch, fields):
+    """Its first position is 0 in that pass, whatever stands before it with an image."""
+    design, dual = make(NAME, fields), make("dual_encoder", {})
+    _, ids, real = batch
+    ours, wanted = (each.encode_text(ids, real).pooled_BD for each in (design, dual))
+    torch.testing.assert_close(ours, wanted)
+
+
+@torch.no_grad()
+def test_attention_to_a_shuffled_token_falls_evenly_to_its_patches(make, batch):
+    fields = {"connector": "pixel_shuffle", "shuffle": 2}
+    design = make(NAME, fields, image_size=32)
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    image, text = design.encode_image(images), design.encode_text(*batch[1:])
+    kept = design.fuse(image, text, keep_attention=["layers.0"]).attention["layers.0"]
+    assert kept.shape == (8, 2, 7, 17) and not kept[..., 0].any()
+    squares = kept[..., 1:].unflatten(-1, (2, 2, 2, 2)).transpose(-3, -2).flatten(-2)
+    torch.testing.assert_close(squares, squares[..., :1].expand_as(squares))
+    corners = squares[..., 0].flatten(-2)
+    assert (corners.diff(dim=-1).abs() > 1e-9).any()
+
+
+def test_objectives_of_a_causal_mask(small):
+    cls = registry.find(NAME)
+    for mask in ("prefix", "causal"):
+        facts = cls.facts(registry.config(NAME, {"mask": mask}), small)
+        assert "none that stands after it" in facts.why_not("mlm")
+        assert not facts.why_not("itm") and not facts.why_not("itc")
+        assert facts.itc_reads == "the last token after text layer 7"
+    assert not cls.facts(registry.config(NAME, {}), small).why_not("mlm")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes", "said"),
+    [
+        ({"shuffle": 2}, {}, "shuffle is of connector 'pixel_shuffle'"),
+        ({"connector": "pixel_shuffle"}, {}, "shuffle is 4, but a picture has 2 .*take 2$"),
+        (
+            {"connector": "pixel_shuffle"},
+            {"image_size": 48},
+            "shuffle is 4, but a picture has 6 patches on a side: take 3 or 6",
+        ),
+        (
+            {"connector": "pixel_shuffle"},
+            {"image_size": 8},
+            "has 1 patches on a side: take another connector",
+        ),
+        (
+            {"connector": "pixel_shuffle", "shuffle": 2, "class_token": "keep"},
+            {},
+            "class token has no place",
+        ),
+        (
+            {"positions": "shared"},
+            {"image_size": 32},
+            "the 17 image tokens leave words none of the max_positions = 12",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused(small, fields, sizes, said):
+    backbone = small.with_fields(sizes) if sizes else small
+    with pytest.raises(SettingError, match=said):
+        registry.find(NAME).facts(registry.config(NAME, fields), backbone)
