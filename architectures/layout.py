@@ -28,9 +28,9 @@ class Layout:
     """(T,) int64, packed: place of each kept token among B * L, ascending. None: padded."""
     complete: bool = False
     """Whether it is certain that there is no padding (image tokens), so attention needs no mask."""
-    rank_BL: Tensor | None = None
-    """(B, L) or (1, L) int64, where tokens do not read all others: each reads those of its own rank
-    and of lower ones. None: each reads all."""
+    place_BL: Tensor | None = None
+    """(B, L) or (1, L) int64, where a token reads itself and those before it alone: its place among
+    them. None: each reads all."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
@@ -62,6 +62,11 @@ class Layout:
         """Makes the layout of rows without padding, as image tokens are."""
         real_BL = torch.ones(rows, length, dtype=torch.bool, device=device)
         return cls(is_real_BL=real_BL, complete=True)
+
+    def in_order(self) -> Layout:
+        """Returns the same layout, where each token reads itself and those before it alone."""
+        places_L = torch.arange(self.is_real_BL.shape[1], device=self.is_real_BL.device)
+        return dataclasses.replace(self, place_BL=places_L[None])
 
     @classmethod
     def beside(cls, text: Layout, tokens: int) -> Layout:
@@ -145,10 +150,8 @@ class Layout:
         if self.flat_T is not None:
             index_N = self._row_BL.flatten()[index_N]
         real_BR = torch.ones_like(positions_BR, dtype=torch.bool)
-        rank_BR = None
-        if self.rank_BL is not None:
-            rank_BR = self.rank_BL.expand(rows, -1).gather(1, positions_BR)
-        there = Layout(is_real_BL=real_BR, complete=True, rank_BL=rank_BR)
+        place_BR = None if self.place_BL is None else positions_BR
+        there = Layout(is_real_BL=real_BR, complete=True, place_BL=place_BR)
         return x_TD.index_select(0, index_N), there
 
     def first(self, x_TD: Tensor) -> Tensor:
@@ -177,21 +180,21 @@ class Layout:
 
     def bias(self, asking: Layout) -> Tensor | None:
         """Returns what is added to the scores with which `asking` tokens read these: that of
-        padding, and where tokens have ranks (B, 1, Q, L), -10000 at what has a higher one.
+        padding, and where tokens have places (B, 1, Q, L), -10000 at those after the one that asks.
         """
-        if self.rank_BL is None or asking.rank_BL is None:
+        if self.place_BL is None or asking.place_BL is None:
             return self.key_bias_B11L
-        return self._own_bias if asking is self else self._ranked_bias(asking.rank_BL)
+        return self._own_bias if asking is self else self._bias_at(asking.place_BL)
 
     @functools.cached_property
     def _own_bias(self) -> Tensor:
         """That of the tokens themselves, which every layer of a stack adds."""
-        assert self.rank_BL is not None
-        return self._ranked_bias(self.rank_BL)
+        assert self.place_BL is not None
+        return self._bias_at(self.place_BL)
 
-    def _ranked_bias(self, rank_BQ: Tensor) -> Tensor:
-        assert self.rank_BL is not None
-        hidden_BQL = self.rank_BL[:, None] > rank_BQ[..., None]
+    def _bias_at(self, place_BQ: Tensor) -> Tensor:
+        assert self.place_BL is not None
+        hidden_BQL = self.place_BL[:, None] > place_BQ[..., None]
         if not self.complete:
             hidden_BQL = hidden_BQL | ~self.is_real_BL[:, None]
         return hidden_BQL.float().mul(-1e4)[:, None]

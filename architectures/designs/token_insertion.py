@@ -13,10 +13,10 @@ positions, R positions read, T flat tokens, D width, E width of the image tower,
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
-from collections.abc import Collection, Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -26,8 +26,9 @@ from torch.nn import functional as F
 from architectures.backbone import Backbone
 from architectures.contract import DesignConfig, Facts, Fused, ImageStates, TextStates
 from architectures.frozen import SettingError
-from architectures.layers.blocks import Layer
-from architectures.layers.sequence import Joint, Step, keepers, walk
+from architectures.layers.blocks import Layer, text_read
+from architectures.layers.read import Read
+from architectures.layers.sequence import Joint, keepers, walk
 from architectures.layout import Layout
 from architectures.stacks.image_from import (
     ImageFromConfig,
@@ -86,7 +87,10 @@ class TokenInsertion(TwoTowers):
     config: TokenInsertionConfig
 
     def __init__(self, config: TokenInsertionConfig, backbone: Backbone, vocabulary: int) -> None:
-        layers = nn.ModuleList(Layer(backbone) for _ in range(backbone.text_layers))
+        reads = None if config.mask == "bidirectional" else backbone.text_width
+        layers = nn.ModuleList(
+            Layer(backbone, reads=reads, joint=True) for _ in range(backbone.text_layers)
+        )
         super().__init__(config, backbone, vocabulary, layers=layers)
         self.blocks = _blocks(config, backbone)
         self.side_by_side = (
@@ -130,7 +134,8 @@ class TokenInsertion(TwoTowers):
             alone_TD = self.embeddings(ids_BL, layout) if shared else x_TD
             last = self.config.itc_layer
             depth = len(self.layers) if last is None else last + 1
-            stack = dict(list(self._stack().items())[:depth])
+            layers = list(self._stack().items())[:depth]
+            stack = {name: functools.partial(layer, alone=True) for name, layer in layers}
             return walk(stack, alone_TD, self._ordered(layout), self._summary_B1(layout))
 
         return TextStates(tokens_TD=x_TD, layout=layout, pooled=pooled)
@@ -146,24 +151,61 @@ class TokenInsertion(TwoTowers):
         """Inserts the image tokens and walks both through the stack as one sequence."""
         (tokens_UPE,) = tokens_read(image, 1, self.side_by_side)
         inserted_UND = self._inserted(tokens_UPE)
-        joint, summary_B1 = Joint(text.layout, self.connector.count), self._summary_B1(text.layout)
-        layout = self._ordered(joint.layout, self.connector.count)
-        at_BR = None if read_at_BR is None else torch.cat([summary_B1, read_at_BR], dim=1)
-        stack, spread_NP = self._stack(), None
+        at_BR, spread_NP = read_at_BR, None
+        if at_BR is not None:
+            at_BR = torch.cat([self._summary_B1(text.layout), at_BR], dim=1)
         if keep_attention:
             spread_NP = self.connector.spread(tokens_UPE.shape[1], tokens_UPE.device)
-        keep = keepers(keep_attention, stack, joint.length, spread_NP)
-        x_TD = joint.join(text.tokens_TD, image.by_row(inserted_UND))
-        x_TD = walk(stack, x_TD, layout, at_BR, keep)
-        text_BRD, pooled_BD, out_BND = joint.read(x_TD, at_BR)
-        if at_BR is None:
-            pooled_BD = layout.at(x_TD, summary_B1)[0]
+        names, length = self.crossings(), text.layout.is_real_BL.shape[1]
+        keep = keepers(keep_attention, names, length, spread_NP)
+        if self.config.mask == "bidirectional":
+            joint = Joint(text.layout, self.connector.count)
+            x_TD = joint.join(text.tokens_TD, image.by_row(inserted_UND))
+            x_TD = walk(self._stack(), x_TD, joint.layout, at_BR, keep)
+            text_BRD, pooled_BD, out_BND = joint.read(x_TD, at_BR)
+        else:
+            x_TD, out_BND = self._image_first(inserted_UND, image, text, at_BR, keep)
+            text_BRD, pooled_BD = text_read(x_TD, text.layout, at_BR)
+            pooled_BD = text.layout.last(x_TD) if at_BR is None else pooled_BD
         return Fused(
             text_BRD=text_BRD,
             image_BPD=out_BND,
             pooled_BD=pooled_BD,
             attention={name: probabilities[0] for name, probabilities in keep.items()},
         )
+
+    def _image_first(
+        self,
+        inserted_UND: Tensor,
+        image: ImageStates,
+        text: TextStates,
+        at_BR: Tensor | None,
+        keep: Mapping[str, list[Tensor]],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Walks the stack where image tokens read no word: each image once, however many texts it
+        is fused with.
+
+        Returns what `walk` returns of words, and image tokens (B, N, D), or None with `at_BR`.
+        """
+        images, count, _ = inserted_UND.shape
+        places = Layout.full(images, count, inserted_UND.device)
+        places = places.in_order() if self.config.mask == "causal" else places
+        x_TD, image_TD, layout = (
+            text.tokens_TD,
+            inserted_UND.flatten(0, 1),
+            self._ordered(text.layout),
+        )
+        last = len(self.layers) - 1
+        for j, (name, layer) in enumerate(self._stack().items()):
+            # Keys and values are made once, for the image itself and for the words of every row.
+            own = Read(states=image_TD, layout=places, maps=layer.self_attention.maps)
+            states_UND = places.unpack(image_TD)
+            read = Read(states=states_UND, by_row=image.by_row, projected=own.projected)
+            if j < last or at_BR is None:
+                image_TD = layer(image_TD, places, alone=True, own=own)
+            at = at_BR if j == last else None
+            x_TD = layer(x_TD, layout, read, read_at_BR=at, keep=keep.get(name))
+        return x_TD, image.by_row(places.unpack(image_TD)) if at_BR is None else None
 
     def crossings(self) -> tuple[str, ...]:
         return tuple(self._stack())
@@ -175,8 +217,9 @@ class TokenInsertion(TwoTowers):
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:
         return stack_slots(backbone.text_layers)
 
-    def _stack(self) -> dict[str, Step]:
-        return {f"layers.{j}": layer for j, layer in enumerate(self.layers)}
+    def _stack(self) -> dict[str, Layer]:
+        layers = cast(Iterable[Layer], self.layers)
+        return {f"layers.{j}": layer for j, layer in enumerate(layers)}
 
     def _inserted(self, tokens_UPE: Tensor) -> Tensor:
         """Brings the tokens of different images among the word embeddings: (U, N, D)."""
@@ -195,17 +238,8 @@ class TokenInsertion(TwoTowers):
             return text.is_real_BL.new_zeros(len(text.is_real_BL), 1, dtype=torch.int64)
         return text.is_real_BL.sum(1, keepdim=True) - 1
 
-    def _ordered(self, layout: Layout, inserted: int = 0) -> Layout:
-        """Gives a layout of text, or of text and then `inserted` image tokens, the ranks of the
-        mask: those of the image come before those of the words.
-        """
-        if self.config.mask == "bidirectional":
-            return layout
-        places_N = torch.arange(layout.is_real_BL.shape[1], device=layout.is_real_BL.device)
-        of_image_N, of_text_L = places_N.tensor_split([inserted])
-        if self.config.mask == "prefix":
-            of_image_N = torch.zeros_like(of_image_N)
-        return dataclasses.replace(layout, rank_BL=torch.cat([of_text_L, of_image_N])[None])
+    def _ordered(self, text: Layout) -> Layout:
+        return text if self.config.mask == "bidirectional" else text.in_order()
 
 
 class Connector(nn.Module):

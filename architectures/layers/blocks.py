@@ -132,11 +132,8 @@ class Embeddings(nn.Module):
     def forward(
         self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None, after: int = 0
     ) -> Tensor:
-        """Embeds ids (B, L) as flat tokens (T, D).
-
-        first_D: takes the place of the first word's row
-        after: how many positions the tokens that stand before take
-        Raises `ValueError` for a text longer than the table.
+        """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
+        row, `after` counts tokens before it. Raises `ValueError` where the table is too short.
         """
         length, first = ids_BL.shape[1], self.first_position + after
         if length > self.rows - first:
