@@ -39,6 +39,8 @@ class Facts:
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
     similarity: Literal["pooled", "late_mean", "late_sum"] = "pooled"
     """How ITC compares an image with a text (`layers.similarity`)."""
+    places_taken: int = 0
+    """Rows of the text's position table that image tokens take before the words do."""
     fusion_reads: str = ""
     """Which layers of the towers each fusion layer reads, in words; empty: their last."""
     no_images: str = "no pass of its layers reads several images"

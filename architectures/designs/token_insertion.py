@@ -103,7 +103,6 @@ class TokenInsertion(TwoTowers):
         """Says that all layers are of text alone and all read the image."""
         assert isinstance(config, TokenInsertionConfig)
         not_causal(cls.name, backbone)
-        _check_grid(config, backbone)
         depth, blocks = backbone.text_layers, _blocks(config, backbone)
         causal = config.mask != "bidirectional"
         read = itc_reads(cls.name, config, backbone, depth)
@@ -113,6 +112,7 @@ class TokenInsertion(TwoTowers):
             itc_reads=read.replace("[CLS]", "the last token") if causal else read,
             itc_own_pass=True,
             fusion_reads=f"the image tower's block {', '.join(map(str, blocks))}" if blocks else "",
+            places_taken=_places_taken(config, backbone),
             text_layers=depth,
             fusion_layers=depth,
             image_layers=image_layers(cls.name, config, backbone),
@@ -297,8 +297,10 @@ def _blocks(config: TokenInsertionConfig, backbone: Backbone) -> tuple[int, ...]
     return blocks_read(name, config, image_layers(name, config, backbone), 1)
 
 
-def _check_grid(config: TokenInsertionConfig, backbone: Backbone) -> None:
-    """Raises `SettingError` for settings that pixel shuffle or the position table cannot serve."""
+def _places_taken(config: TokenInsertionConfig, backbone: Backbone) -> int:
+    """Returns how many rows of the text's position table image tokens take. Raises `SettingError`
+    for settings that pixel shuffle or the table cannot serve.
+    """
     name, shuffles = TokenInsertion.name, config.connector == "pixel_shuffle"
     if config.shuffle is not None and not shuffles:
         raise SettingError(
@@ -320,9 +322,12 @@ def _check_grid(config: TokenInsertionConfig, backbone: Backbone) -> None:
             + (f"take {' or '.join(map(str, near))}" if near else "take another connector")
         )
     inserted = (across // side) ** 2 + (config.class_token != "drop" and not shuffles)
-    if config.positions == "shared" and inserted >= backbone.longest_text:
+    if config.positions == "own":
+        return 0
+    if inserted >= backbone.longest_text:
         raise SettingError(
             f"{name}: with positions 'shared' the {inserted} image tokens leave words none of the "
             f"max_positions = {backbone.max_positions}; raise them, take positions 'own', or "
             "connector 'pixel_shuffle'"
         )
+    return inserted

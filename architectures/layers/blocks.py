@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
+from architectures.frozen import SettingError
 from architectures.layers.attention import attend
 from architectures.layers.dropout import Dropout
 from architectures.layers.read import CrossingInside, Read
@@ -70,8 +71,7 @@ class Attention(nn.Module):
         if beside is not None:
             other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
             bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
-            other_bias = beside.bias(asking)
-            if other_bias is not None:
+            if (other_bias := beside.bias(asking)) is not None:
                 other_bias = F.pad(other_bias, (k.shape[2], 0))
                 bias = other_bias if bias is None else bias + other_bias
             k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
@@ -133,11 +133,11 @@ class Embeddings(nn.Module):
         self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None, after: int = 0
     ) -> Tensor:
         """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
-        row, `after` counts tokens before it. Raises `ValueError` where the table is too short.
+        row, `after` counts tokens before it. Raises `SettingError` where the table is too short.
         """
         length, first = ids_BL.shape[1], self.first_position + after
         if length > self.rows - first:
-            raise ValueError(
+            raise SettingError(
                 f"a text of {length} tokens is longer than max_positions = {self.rows}"
                 f"{f' - {first}' if first else ''}; "
                 "lower the data's max_tokens or raise the backbone's max_positions"

@@ -212,6 +212,18 @@ def test_attention_to_a_shuffled_token_falls_evenly_to_its_patches(make, batch):
     assert (corners.diff(dim=-1).abs() > 1e-9).any()
 
 
+@torch.no_grad()
+def test_image_tokens_leave_fewer_positions_to_words(make, batch, small):
+    fields = {"positions": "shared"}
+    facts = registry.find(NAME).facts(registry.config(NAME, fields), small)
+    design = make(NAME, fields)
+    assert facts.places_taken == design.connector.count == 5
+    ids = batch[1][:, :1].repeat(1, 8)
+    design.encode_text(ids[:, :7], ids[:, :7] > 0)
+    with pytest.raises(SettingError, match="8 tokens is longer than max_positions = 12 - 5"):
+        design.encode_text(ids, ids > 0)
+
+
 def test_objectives_of_a_causal_mask(small):
     cls = registry.find(NAME)
     for mask in ("prefix", "causal"):
