@@ -293,7 +293,13 @@ class Connector(nn.Module):
 
 
 def _blocks(config: TokenInsertionConfig, backbone: Backbone) -> tuple[int, ...]:
+    """Returns the blocks that are read, empty: the last. Raises `SettingError` for others."""
     name = TokenInsertion.name
+    if config.image_from == "each":
+        raise SettingError(
+            f"{name}: image tokens come in below the first layer alone, so image_from 'each' names "
+            "no block; list one, or several with image_concat"
+        )
     return blocks_read(name, config, image_layers(name, config, backbone), 1)
 
 

@@ -212,6 +212,27 @@ def test_attention_to_a_shuffled_token_falls_evenly_to_its_patches(make, batch):
     assert (corners.diff(dim=-1).abs() > 1e-9).any()
 
 
+@pytest.mark.parametrize("mask", ["prefix", "causal"])
+def test_an_image_goes_through_the_stack_once_where_it_reads_no_word(make, batch, mask):
+    """However many texts it is fused with, and to the same values and gradients."""
+    design = make(NAME, {"mask": mask})
+    images, ids, real = (x[:2] for x in batch)
+    rows, grads, sizes = torch.tensor([0, 1, 1, 0, 1]), [], []
+    linear = design.layers[0].self_attention.key
+    hook = linear.register_forward_hook(lambda _, given, __: sizes.append(given[0].shape[:-1]))
+    for repeated in (False, True):
+        shown = images[rows] if repeated else images
+        image, text = design.encode_image(shown), design.encode_text(ids, real).take(rows)
+        fused = design.fuse(image if repeated else image.take(rows), text)
+        design.zero_grad()
+        (fused.pooled_BD.pow(2).sum() + fused.image_BPD.pow(2).sum()).backward()
+        grads.append({role: p.grad for role, p in design.named_parameters() if p.grad is not None})
+        assert sizes.pop(0).numel() == (25 if repeated else 10)
+        sizes.clear()
+    hook.remove()
+    torch.testing.assert_close(*grads)
+
+
 @torch.no_grad()
 def test_image_tokens_leave_fewer_positions_to_words(make, batch, small):
     fields = {"positions": "shared"}
@@ -237,6 +258,7 @@ def test_objectives_of_a_causal_mask(small):
 @pytest.mark.parametrize(
     ("fields", "sizes", "said"),
     [
+        ({"image_from": "each"}, {}, "image_from 'each' names no block"),
         ({"shuffle": 2}, {}, "shuffle is of connector 'pixel_shuffle'"),
         ({"connector": "pixel_shuffle"}, {}, "shuffle is 4, but a picture has 2 .*take 2$"),
         (
