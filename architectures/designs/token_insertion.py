@@ -78,7 +78,7 @@ class TokenInsertionConfig(ImageFromConfig):
 class TokenInsertion(TwoTowers):
     """Image tokens are inserted before the word embeddings of one stack (LLaVA, GIT).
 
-    Roles: those of `TwoTowers`, `connector`, and `side_by_side` where several blocks are read.
+    Roles: those of `TwoTowers`, `connector`, and `image_blocks` where several blocks are read.
     """
 
     name: ClassVar[str] = "token_insertion"
@@ -93,7 +93,7 @@ class TokenInsertion(TwoTowers):
         )
         super().__init__(config, backbone, vocabulary, layers=layers)
         self.blocks = _blocks(config, backbone)
-        self.side_by_side = (
+        self.image_blocks = (
             SideBySide(len(self.blocks), backbone.image_width) if config.image_concat else None
         )
         self.connector = Connector(config, backbone, self.image.vit.num_prefix_tokens)
@@ -149,7 +149,7 @@ class TokenInsertion(TwoTowers):
         keep_attention: Collection[str] = (),
     ) -> Fused:
         """Inserts the image tokens and walks both through the stack as one sequence."""
-        (tokens_UPE,) = tokens_read(image, 1, self.side_by_side)
+        (tokens_UPE,) = tokens_read(image, 1, self.image_blocks)
         inserted_UND = self._inserted(tokens_UPE)
         at_BR, spread_NP = read_at_BR, None
         if at_BR is not None:
@@ -211,7 +211,7 @@ class TokenInsertion(TwoTowers):
         return tuple(self._stack())
 
     def new_parts(self) -> frozenset[str]:
-        return frozenset({"connector.", "side_by_side."})
+        return frozenset({"connector.", "image_blocks."})
 
     @classmethod
     def slots(cls, config: DesignConfig, backbone: Backbone) -> Mapping[str, str]:

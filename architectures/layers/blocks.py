@@ -23,7 +23,7 @@ from architectures.backbone import Backbone
 from architectures.frozen import SettingError
 from architectures.layers.attention import attend
 from architectures.layers.dropout import Dropout
-from architectures.layers.read import CrossingInside, Read
+from architectures.layers.read import CrossingInside, Read, joint_bias
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
@@ -70,10 +70,7 @@ class Attention(nn.Module):
         bias = read.bias(asking)
         if beside is not None:
             other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
-            bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
-            if (other_bias := beside.bias(asking)) is not None:
-                other_bias = F.pad(other_bias, (k.shape[2], 0))
-                bias = other_bias if bias is None else bias + other_bias
+            bias = joint_bias(bias, beside.bias(asking), k.shape[2], other_k.shape[2])
             k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
@@ -149,9 +146,8 @@ class Embeddings(nn.Module):
         return self.placed(x_TD, layout, after=after)
 
     def placed(self, x_TD: Tensor, layout: Layout, *, after: int = 0) -> Tensor:
-        """Makes embeddings (T, D) of rows of words, or of what takes their place: adds those of
-        position, `after` others, and of type, with norm and dropout.
-        """
+        """Adds to rows (T, D) of words, or of what takes their place, the embeddings of position,
+        `after` others, and of type, with norm and dropout."""
         rows, length = layout.is_real_BL.shape
         first = self.first_position + after
         kind_D = None if self.token_type is None else self.token_type.weight[0]
