@@ -38,6 +38,7 @@ from architectures.stacks.image_from import (
     tokens_read,
 )
 from architectures.stacks.towers import (
+    TowersConfig,
     TwoTowers,
     image_layers,
     itc_reads,
@@ -49,7 +50,7 @@ SHUFFLE = 4
 """Neighbours on a side that pixel shuffle puts together, of Idefics3 and ModernVBERT."""
 
 
-class TokenInsertionConfig(ImageFromConfig):
+class TokenInsertionConfig(ImageFromConfig, TowersConfig):
     """How image tokens come among the words, and who then reads whom."""
 
     connector: Literal["linear", "mlp", "pixel_shuffle"] = "linear"

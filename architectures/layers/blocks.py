@@ -149,10 +149,9 @@ class Embeddings(nn.Module):
         """Adds to rows (T, D) of words, or of what takes their place, the embeddings of position,
         `after` others, and of type, with norm and dropout."""
         rows, length = layout.is_real_BL.shape
-        first = self.first_position + after
         kind_D = None if self.token_type is None else self.token_type.weight[0]
         if self.position is not None:
-            place_LD = self.position.weight[first : first + length]
+            place_LD = self.position.weight[self.first_position + after :][:length]
             place_LD = place_LD if kind_D is None else place_LD + kind_D
             x_TD = x_TD + layout.pack(place_LD.expand(rows, -1, -1))
         elif kind_D is not None:
