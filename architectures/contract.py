@@ -35,8 +35,9 @@ class DesignConfig(Frozen):
     has the last word: an ALBEF checkpoint for `split_bert`, the folder or hub name of a BridgeTower
     for `bridge`, a CLIP for `dual_encoder`, a ViLT for `single_stream`, a VisualBERT for
     `merged_attention` over patches, an LXMERT for `co_attention`, a BLIP-2 (its first stage) for
-    `query_bottleneck`, a BLIP for `shared_stack`, an exported folder for its own. Where it does not
-    fit, the error says the design and fields that do."""
+    `query_bottleneck`, a BLIP for `shared_stack`, a GIT for `token_insertion` under its
+    prefix mask, an exported folder for its own. Where it does not fit, the error says the design
+    and fields that do."""
     whole_allow: tuple[str, ...] = ()
     """Patterns of roles, as `heads.itc.*`, that whole_weights may lack, hold in another size, or
     hold besides the design's; what it lacks starts as without it. Another is an error."""

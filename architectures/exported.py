@@ -193,6 +193,8 @@ def _text_encoder(design: FusionDesign, tokenizer: Any, folder: Path) -> str:
     _, depth = design.towers_alone()
     if not depth:
         return f"{design.name} has no layer of text alone"
+    if design.facts(design.config, design.backbone).causal:
+        return f"words of {design.name} read earlier ones only, which no folder of BERT says"
     embeddings, layers = getattr(design, "embeddings", None), getattr(design, "layers", None)
     if isinstance(design, TwoTowers):
         embeddings, layers = design.text_encoder()

@@ -9,6 +9,11 @@ OBJECTIVES = ("itc", "itm", "mlm", "lm")
 """The objectives that a design can have a head for, in the order in which heads are put on."""
 USUAL_OBJECTIVES = OBJECTIVES[:3]
 """Those that a study has unless it says otherwise, and a design that is built by itself."""
+CAUSAL = (
+    "a word reads none that stands after it, and what is hidden would be guessed from one side; "
+    "such stacks learn to say the next word"
+)
+"""Why MLM does not apply under a causal mask."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,8 @@ class Facts:
     """Which states the ITC heads read, in words."""
     itc_widths: tuple[int, int] | None = None
     """Widths of `pooled_BD` of image and of text states; None: those of the towers."""
+    causal: bool = False
+    """Whether a word reads none that stands after it, so that MLM does not apply."""
     itc_own_pass: bool = False
     """Whether what ITC reads takes a pass of its own through layers that fuse, made when it is
     first read. Rows that ITC does not read (captions with hidden words) are then encoded apart.
@@ -38,6 +45,8 @@ class Facts:
     """How many vectors of an image ITC compares with a text; 0: one, without an axis of its own."""
     similarity: Literal["pooled", "late_mean", "late_sum"] = "pooled"
     """How ITC compares an image with a text (`layers.similarity`)."""
+    places_taken: int = 0
+    """Rows of the text's position table that image tokens take before the words do."""
     fusion_reads: str = ""
     """Which layers of the towers each fusion layer reads, in words; empty: their last."""
     no_images: str = "no pass of its layers reads several images"
@@ -69,5 +78,6 @@ class Facts:
         """Says why an objective does not apply; empty: it does."""
         if objective == "itc":
             return self.no_align
-        reasons = {"itm": "", "mlm": self.no_words, "lm": self.no_words or self.no_caption}
+        masked = self.no_words or (CAUSAL if self.causal else "")
+        reasons = {"itm": "", "mlm": masked, "lm": self.no_words or self.no_caption}
         return self.no_fuse or reasons[objective]

@@ -29,9 +29,9 @@ class Layout:
     """(T,) int64, packed: place of each kept token among B * L, ascending. None: padded."""
     complete: bool = False
     """Whether it is certain that there is no padding (image tokens), so attention needs no mask."""
-    hidden_BLL: Tensor | None = None
-    """(B, L, L) bool, True where a token (row) may not read another (column). None: it may read
-    every one that is real."""
+    place_BL: Tensor | None = None
+    """(B, L) int64, where a token reads itself and those before it alone: a token reads those whose
+    place is not above its own. None: each reads all that are real."""
 
     @classmethod
     def of(cls, is_real_BL: Tensor, *, packed: bool = False) -> Layout:
@@ -40,21 +40,21 @@ class Layout:
             return cls(is_real_BL=is_real_BL)
         return cls(is_real_BL=is_real_BL, flat_T=is_real_BL.flatten().nonzero().squeeze(1))
 
-    def causal(self, prefix_B: Tensor) -> Layout:
+    def causal(self, prefix_B: Tensor | None = None) -> Layout:
         """Returns the layout in which a token reads those before it, itself, and the first
-        `prefix_B` (B,) int64 of its row (a prefix LM; SimVLM, Wang et al. 2022).
+        `prefix_B` (B,) int64 of its row (a prefix LM; SimVLM, Wang et al. 2022); None: no others.
         """
-        place_L = torch.arange(self.is_real_BL.shape[1], device=prefix_B.device)
-        later_LL = place_L > place_L[:, None]
-        return dataclasses.replace(
-            self, hidden_BLL=later_LL & (place_L >= prefix_B[:, None])[:, None]
-        )
+        rows, length = self.is_real_BL.shape
+        place_BL = torch.arange(length, device=self.is_real_BL.device).expand(rows, -1)
+        if prefix_B is not None:
+            place_BL = place_BL.where(place_BL >= prefix_B[:, None], 0)
+        return dataclasses.replace(self, place_BL=place_BL)
 
     def take(self, rows_N: Tensor) -> Layout:
         """Returns the layout of some rows, in that order; rows may repeat."""
         of_rows = Layout.of(self.is_real_BL[rows_N], packed=self.flat_T is not None)
-        hidden_NLL = None if self.hidden_BLL is None else self.hidden_BLL[rows_N]
-        return dataclasses.replace(of_rows, hidden_BLL=hidden_NLL)
+        place_NL = None if self.place_BL is None else self.place_BL[rows_N]
+        return dataclasses.replace(of_rows, place_BL=place_NL)
 
     def before(self, rows: int) -> int:
         """Counts the flat tokens of the first rows; where packed it waits for the device."""
@@ -69,11 +69,11 @@ class Layout:
         if self.flat_T is not None:
             first_T, rest_T = self.flat_T.tensor_split([self.before(rows)])
             rest_T = rest_T - first_BL.numel()
-        first_hidden = rest_hidden = None
-        if self.hidden_BLL is not None:
-            first_hidden, rest_hidden = self.hidden_BLL.tensor_split([rows])
-        first = Layout(is_real_BL=first_BL, flat_T=first_T, hidden_BLL=first_hidden)
-        rest = Layout(is_real_BL=rest_BL, flat_T=rest_T, hidden_BLL=rest_hidden)
+        first_place = rest_place = None
+        if self.place_BL is not None:
+            first_place, rest_place = self.place_BL.tensor_split([rows])
+        first = Layout(is_real_BL=first_BL, flat_T=first_T, place_BL=first_place)
+        rest = Layout(is_real_BL=rest_BL, flat_T=rest_T, place_BL=rest_place)
         return (
             dataclasses.replace(first, complete=self.complete),
             dataclasses.replace(rest, complete=self.complete),
@@ -88,7 +88,7 @@ class Layout:
     @classmethod
     def beside(cls, text: Layout, tokens: int) -> Layout:
         """Makes the layout of each text followed by image tokens, packed where the text is. Image
-        tokens read no word of a text in which something is hidden.
+        tokens read no word of a text whose words have places.
         """
         rows, length = text.is_real_BL.shape
         if text.complete:
@@ -96,14 +96,9 @@ class Layout:
         rows_BP = text.is_real_BL.new_ones(rows, tokens)
         is_real_BN = torch.cat([text.is_real_BL, rows_BP], dim=1)
         layout = cls.of(is_real_BN, packed=text.flat_T is not None)
-        if text.hidden_BLL is None:
+        if text.place_BL is None:
             return layout
-        for_words_BLN = F.pad(text.hidden_BLL, (0, tokens))
-        no_words_N = torch.arange(length + tokens, device=rows_BP.device) < length
-        for_image_BPN = no_words_N.expand(rows, tokens, -1)
-        return dataclasses.replace(
-            layout, hidden_BLL=torch.cat([for_words_BLN, for_image_BPN], dim=1)
-        )
+        return dataclasses.replace(layout, place_BL=F.pad(text.place_BL, (0, tokens), value=-1))
 
     def pack(self, x_BLD: Tensor) -> Tensor:
         """Rows to flat tokens: (B, L, D) -> (T, D)."""
@@ -121,7 +116,7 @@ class Layout:
     def heads(self, x_TD: Tensor, count: int) -> Tensor:
         """Flat tokens to rows of `count` heads, for attention alone: (T, D) -> (B, H, L, D / H).
 
-        Where padding was left out stands a copy of some word: `bias_B1QK` keeps it from being
+        Where padding was left out stands a copy of some word: `bias` keeps it from being
         read, and `flat` drops what it would read.
         """
         if self.flat_T is None:
@@ -177,7 +172,9 @@ class Layout:
         if self.flat_T is not None:
             index_N = self._row_BL.flatten()[index_N]
         real_BR = torch.ones_like(positions_BR, dtype=torch.bool)
-        return x_TD.index_select(0, index_N), Layout(is_real_BL=real_BR, complete=True)
+        place_BR = None if self.place_BL is None else self.place_BL.gather(1, positions_BR)
+        there = Layout(is_real_BL=real_BR, complete=True, place_BL=place_BR)
+        return x_TD.index_select(0, index_N), there
 
     def first(self, x_TD: Tensor) -> Tensor:
         """Returns the tokens (B, D) at position 0 ([CLS])."""
@@ -195,17 +192,35 @@ class Layout:
         return (self.unpack(x_TD) * weight_BL1).sum(1) / weight_BL1.sum(1)
 
     @functools.cached_property
-    def bias_B1QK(self) -> Tensor | None:
+    def _padding_B11L(self) -> Tensor | None:
         """(B, 1, 1, L) what is added to attention scores: 0 at words, -10000 at padding, which
-        gives a weight of exactly 0; (B, 1, L, L) where more is hidden. None where nothing is.
+        gives a weight of exactly 0. None where there is no padding.
         """
-        padding_B11L = None
+        if self.complete:
+            return None
+        return self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
+
+    def bias(self, asking: Layout) -> Tensor | None:
+        """Returns what is added to the scores with which `asking` tokens read these: -10000 at
+        padding, which gives a weight of exactly 0, and where both have places at those after the
+        one that asks. (B, 1, 1, L) or (B, 1, Q, L); None: nothing.
+        """
+        if self.place_BL is None or asking.place_BL is None:
+            return self._padding_B11L
+        return self._own_bias if asking is self else self._bias_at(asking.place_BL)
+
+    @functools.cached_property
+    def _own_bias(self) -> Tensor:
+        """That of the tokens themselves, which every layer of a stack adds."""
+        assert self.place_BL is not None
+        return self._bias_at(self.place_BL)
+
+    def _bias_at(self, place_BQ: Tensor) -> Tensor:
+        assert self.place_BL is not None
+        hidden_BQL = self.place_BL[:, None] > place_BQ[..., None]
         if not self.complete:
-            padding_B11L = self.is_real_BL.logical_not().float().mul(-1e4)[:, None, None]
-        if self.hidden_BLL is None:
-            return padding_B11L
-        hidden_B1LL = self.hidden_BLL.float().mul(-1e4)[:, None]
-        return hidden_B1LL if padding_B11L is None else hidden_B1LL + padding_B11L
+            hidden_BQL = hidden_BQL | ~self.is_real_BL[:, None]
+        return hidden_BQL.float().mul(-1e4)[:, None]
 
 
 class _Move(torch.autograd.Function):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from architectures import build
 from architectures.backbone import Backbone
@@ -25,6 +26,7 @@ from architectures.weights.published.bert import bert_tensors
 from architectures.weights.published.bridgetower import bridgetower_tensors
 from architectures.weights.published.clip import clip_tensors
 from architectures.weights.published.distilbert import distilbert_tensors
+from architectures.weights.published.git import git_tensors
 from architectures.weights.published.lxmert import lxmert_tensors
 from architectures.weights.published.vilt import vilt_tensors
 from architectures.weights.published.visual_bert import visual_bert_tensors
@@ -299,6 +301,109 @@ def merged_attention(sizes: Sizes, theirs: Any) -> FusionDesign:
     return whole("merged_attention", PATCHES, sizes.backbone(), sizes, weights)
 
 
+# ---- Image tokens among words --------------------------------------------------------------------
+
+
+def git(sizes: Sizes) -> nn.Module:
+    vision = sizes.pictures()
+    return transformers.GitModel(transformers.GitConfig(**sizes.words(), vision_config=vision))
+
+
+def run_git(model: Any, batch: Batch) -> Sequence[Tensor]:
+    states = model(pixel_values=batch.images, **batch.words).last_hidden_state
+    image, text = states.tensor_split([states.shape[1] - batch.ids.shape[1]], dim=1)
+    return text[batch.real], image
+
+
+def token_insertion(sizes: Sizes, theirs: nn.Module) -> FusionDesign:
+    backbone = sizes.backbone(
+        vision="vit_base_patch16_clip_quickgelu_224", image_norm_eps=1e-5, text="bert"
+    )
+    weights = git_tensors(theirs.state_dict())
+    return whole("token_insertion", {"mask": "prefix"}, backbone, sizes, weights)
+
+
+def run_token_insertion(design: FusionDesign, batch: Batch) -> Sequence[Tensor]:
+    text, image, _ = fused(design, batch)
+    return text, image
+
+
+SHUFFLED = {"connector": "pixel_shuffle", "shuffle": 2, "positions": "shared"}
+IMAGE_WORD = 0
+
+
+class Tower(nn.Module):
+    """Our image tower where a class of transformers has its own, with or without class token."""
+
+    def __init__(self, image: nn.Module, *, class_token: bool) -> None:
+        super().__init__()
+        self.image, self.class_token = image, class_token
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
+        tokens = self.image(pixel_values).tokens_BPD
+        tokens = tokens if self.class_token else tokens[:, 1:]
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+def shuffled_backbone(sizes: Sizes) -> Backbone:
+    squares = (sizes.image_size // sizes.patch_size // 2) ** 2
+    return sizes.backbone(max_positions=sizes.tokens + squares)
+
+
+def modernvbert(sizes: Sizes) -> nn.Module:
+    """Its connector and sequence on a BERT, with our tower, since its own has no class token."""
+    backbone = shuffled_backbone(sizes)
+    config = transformers.ModernVBertConfig(
+        text_config=transformers.BertConfig(
+            **sizes.words(max_position_embeddings=backbone.max_positions)
+        ),
+        vision_config=transformers.SiglipVisionConfig(**sizes.pictures()),
+        pixel_shuffle_factor=2, image_token_id=IMAGE_WORD,
+    )  # fmt: skip
+    model = transformers.ModernVBertModel(config)
+    design = build.construct("token_insertion", SHUFFLED, backbone, sizes.vocabulary, ())
+    model.vision_model = Tower(design.image, class_token=False)
+    return model
+
+
+def after_image(batch: Batch, squares: int) -> dict[str, Tensor]:
+    """Words with the places of image tokens before them."""
+    places_BN = torch.full((len(batch.ids), squares), IMAGE_WORD)
+    real = torch.cat([torch.ones_like(places_BN), batch.real.long()], 1)
+    return {"input_ids": torch.cat([places_BN, batch.ids], 1), "attention_mask": real}
+
+
+def run_modernvbert(model: Any, batch: Batch) -> Sequence[Tensor]:
+    squares = model.image_seq_len
+    fed = after_image(batch, squares)
+    states = model(pixel_values=batch.images[:, None], **fed).last_hidden_state
+    image, text = states.tensor_split([squares], dim=1)
+    return text[batch.real], image
+
+
+def inserting_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of ModernVBertModel or LlavaModel on a BERT by role; the first's map has no bias."""
+    roles, text = {}, {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        if part in ("vision_model", "vision_tower"):
+            roles[rest] = value
+        elif part in ("text_model", "language_model"):
+            text[rest] = value
+        elif part == "connector":
+            roles["connector.inner.weight"] = value
+            roles["connector.inner.bias"] = value.new_zeros(len(value))
+        else:
+            first, _, kind = rest.partition(".")
+            roles[f"connector.{'inner' if first == 'linear_1' else 'outer'}.{kind}"] = value
+    return roles | bert_tensors(text)
+
+
+def shuffled(sizes: Sizes, theirs: nn.Module) -> FusionDesign:
+    weights = inserting_tensors(theirs.state_dict())
+    return whole("token_insertion", SHUFFLED, shuffled_backbone(sizes), sizes, weights)
+
+
 # ---- LXMERT's cross layers -----------------------------------------------------------------------
 
 LXMERT = {
@@ -364,5 +469,13 @@ CASES = {
     "merged_attention": Case(
         reference="VisualBertModel", theirs=visual_bert, run_theirs=run_visual_bert,
         ours=merged_attention, run_ours=fused,
+    ),
+    "token_insertion": Case(
+        reference="GitModel", theirs=git, run_theirs=run_git, ours=token_insertion,
+        run_ours=run_token_insertion,
+    ),
+    "token_insertion, shuffled": Case(
+        reference="ModernVBertModel", theirs=modernvbert, run_theirs=run_modernvbert, ours=shuffled,
+        run_ours=run_token_insertion,
     ),
 }  # fmt: skip

@@ -2,16 +2,17 @@
 
 Every design at its published form, scaled to nano: ALBEF's split, a full text encoder under six
 fusion layers (X2-VLM), DistilBERT as the fusion stack, BLIP's stack that is read twice, the split
-with words and image tokens in one softmax (CASA), Flamingo's gated layers in a text stack,
-BridgeTower, METER's co-attention and its merged variant, ViLT, VLMo, and as floors the dual encoder
-by one vector and by late interaction (FILIP). Single stream and multiway have as many layers as the
+with words and image tokens in one softmax (CASA), Flamingo's gated layers in a text stack, image
+tokens among the words of one (ModernVBERT's mask, and GIT's, without MLM), BridgeTower, METER's
+co-attention and its merged variant, ViLT, VLMo, and as floors the dual encoder by one vector and by
+late interaction (FILIP). Single stream and multiway have as many layers as the
 text stack, twelve, and a pass of their own for each modality, so that one protocol scores all.
 Equal samples are not equal compute: parameters and FLOPs stand beside every contrast.
 
 Guess: in so few steps depth costs more than it gives, so designs whose first layers already see
 both modalities lag on retrieval; one-way fusion, co-attention and bridges lie within noise of each
 other.
-Cost: 39 runs, three quarters of an hour on two cores at nano.
+Cost: 45 runs, fifty minutes on two cores at nano.
 Command: fuselab run fusion_family && fuselab report fusion_family
 """
 
@@ -39,6 +40,8 @@ STUDY = Study(
         Cell(variant=Variant("shared_stack"), label="shared 12"),
         Cell(variant=Variant("split_bert", attention="joint"), label="one softmax"),
         Cell(variant=Variant("gated_insertion"), label="gated insertion"),
+        Cell(variant=Variant("token_insertion"), label="token insertion"),
+        Cell(variant=Variant("token_insertion", mask="prefix"), label="token insertion, prefix"),
         Cell(variant=Variant("bridge"), label="bridge"),
         Cell(variant=Variant("co_attention"), label="co-attention"),
         Cell(variant=Variant("merged_attention"), label="merged"),

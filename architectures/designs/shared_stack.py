@@ -81,7 +81,7 @@ class SharedStack(OneWay):
         """Embeds text with [ENC] first, for `fuse`, or with [CLS] where it is said word after word;
         ITC reads a pass of its own from [CLS].
         """
-        first_D = self.encode.weight[0] if layout.hidden_BLL is None else None
+        first_D = self.encode.weight[0] if layout.place_BL is None else None
         return TextStates(
             tokens_TD=self.embeddings(ids_BL, layout, first_D=first_D),
             layout=layout,

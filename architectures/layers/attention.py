@@ -94,14 +94,21 @@ class WordsToImage(list[Tensor]):
     gradients with respect to it can be taken.
     """
 
-    def __init__(self, length: int) -> None:
-        """`length`: text positions L, which come first."""
+    def __init__(self, length: int, spread_NP: Tensor | None = None) -> None:
+        """`length`: text positions L, which come first; `spread_NP`: where the sequence holds N
+        tokens that were made of the P of an image, the share of each that falls to each of these.
+        """
         super().__init__()
-        self.length = length
+        self.length, self.spread_NP = length, spread_NP
 
     def take(self, probabilities: Tensor) -> Tensor:
         """Keeps the part and returns probabilities (B, H, Q, K) put together of it and the rest."""
         to_words, to_image = probabilities.tensor_split([self.length], dim=-1)
         of_words, of_image = to_image.tensor_split([self.length], dim=-2)
-        self.append(of_words)
+        if self.spread_NP is None:
+            self.append(of_words)
+        else:
+            spread_NP = self.spread_NP.to(of_words.dtype)
+            self.append(of_words @ spread_NP)
+            of_words = self[-1] @ (spread_NP > 0).to(of_words.dtype).T
         return torch.cat([to_words, torch.cat([of_words, of_image], dim=-2)], dim=-1)

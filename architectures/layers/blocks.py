@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.backbone import Backbone
+from architectures.frozen import SettingError
 from architectures.layers.attention import attend
 from architectures.layers.dropout import Dropout
-from architectures.layers.read import CrossingInside, Read
+from architectures.layers.read import CrossingInside, Read, joint_bias
 from architectures.layout import Layout
 
 Step = Literal["self", "cross", "cross_mlp", "mlp"]
@@ -71,13 +72,10 @@ class Attention(nn.Module):
         q = asking.heads(self.query(asking_TD), self.heads)
         q = q if self.score_factor == 1 else q * self.score_factor
         k, v = read.heads(self.key, self.heads), read.heads(self.value, self.heads)
-        bias = read.bias_B1QK
+        bias = read.bias(asking)
         if beside is not None:
             other_k, other_v = (beside.heads(part, self.heads) for part in beside.maps or self.maps)
-            bias = None if bias is None else F.pad(bias, (0, other_k.shape[2]))
-            if beside.bias_B1QK is not None:
-                other_bias = F.pad(beside.bias_B1QK, (k.shape[2], 0))
-                bias = other_bias if bias is None else bias + other_bias
+            bias = joint_bias(bias, beside.bias(asking), k.shape[2], other_k.shape[2])
             k, v = torch.cat([k, other_k], dim=2), torch.cat([v, other_v], dim=2)
         if self.causal:
             later_QK = torch.ones(q.shape[2], k.shape[2], device=q.device).triu(1) * -1e4
@@ -133,13 +131,15 @@ class Embeddings(nn.Module):
         self.norm = None if kind.pre_norm else nn.LayerNorm(width, eps=kind.eps)
         self.dropout = Dropout(backbone.dropout)
 
-    def forward(self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids_BL: Tensor, layout: Layout, *, first_D: Tensor | None = None, after: int = 0
+    ) -> Tensor:
         """Embeds ids (B, L) as flat tokens (T, D); `first_D` takes the place of the first word's
-        row. Raises `ValueError` for a text longer than the table.
+        row, `after` counts tokens before it. Raises `SettingError` where the table is too short.
         """
-        length, first = ids_BL.shape[1], self.first_position
+        length, first = ids_BL.shape[1], self.first_position + after
         if length > self.rows - first:
-            raise ValueError(
+            raise SettingError(
                 f"a text of {length} tokens is longer than max_positions = {self.rows}"
                 f"{f' - {first}' if first else ''}; "
                 "lower the data's max_tokens or raise the backbone's max_positions"
@@ -148,11 +148,17 @@ class Embeddings(nn.Module):
         if first_D is not None:
             is_first_BL = torch.arange(length, device=ids_BL.device).eq(0).expand_as(ids_BL)
             x_TD = torch.where(layout.pack(is_first_BL.unsqueeze(-1)), first_D, x_TD)
+        return self.placed(x_TD, layout, after=after)
+
+    def placed(self, x_TD: Tensor, layout: Layout, *, after: int = 0) -> Tensor:
+        """Adds to rows (T, D) of words, or of what takes their place, the embeddings of position,
+        `after` others, and of type, with norm and dropout."""
+        rows, length = layout.is_real_BL.shape
         kind_D = None if self.token_type is None else self.token_type.weight[0]
         if self.position is not None:
-            place_LD = self.position.weight[first : first + length]
+            place_LD = self.position.weight[self.first_position + after :][:length]
             place_LD = place_LD if kind_D is None else place_LD + kind_D
-            x_TD = x_TD + layout.pack(place_LD.expand(len(ids_BL), -1, -1))
+            x_TD = x_TD + layout.pack(place_LD.expand(rows, -1, -1))
         elif kind_D is not None:
             x_TD = x_TD + kind_D
         return self.dropout(x_TD if self.norm is None else self.norm(x_TD))

@@ -122,12 +122,6 @@ class WordsAndQueries(Read):
             image=image,
         )
 
-    @property
-    def bias_B1QK(self) -> Tensor | None:
-        """What is added to the scores of words alone: queries ask nothing here."""
-        bias_B1NK = super().bias_B1QK
-        return None if bias_B1NK is None else bias_B1NK[:, :, : self.words.is_real_BL.shape[1]]
-
     def heads(self, part: nn.Linear, count: int) -> Tensor:
         """Keys or values (B, H, L + Q, d)."""
         assert self.layout is not None

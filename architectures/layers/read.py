@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from architectures.layers.attention import heads_of
 from architectures.layout import Layout
@@ -74,12 +75,24 @@ class Read:
             self.projected[part] = projected
         return self.by_row(projected)
 
-    @property
-    def bias_B1QK(self) -> Tensor | None:
-        """(B, 1, 1, K) or (B, 1, Q, K) added to attention scores; None where every key is read
-        (image tokens).
+    def bias(self, asking: Layout) -> Tensor | None:
+        """Returns what is added to the scores of `asking` tokens, (B, 1, 1, K) or (B, 1, Q, K);
+        None where each may read all (image tokens).
         """
-        return None if self.layout is None else self.layout.bias_B1QK
+        return None if self.layout is None else self.layout.bias(asking)
+
+
+def joint_bias(
+    first: Tensor | None, second: Tensor | None, count: int, other: int
+) -> Tensor | None:
+    """Puts the biases of two parts side by side that are read under one softmax, of `count` and
+    `other` keys; None where neither has one.
+    """
+    first = None if first is None else F.pad(first, (0, other))
+    if second is None:
+        return first
+    second = F.pad(second, (count, 0))
+    return second if first is None else first + second
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

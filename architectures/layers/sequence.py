@@ -133,6 +133,13 @@ def walk_alone(stack: Mapping[str, Step], x: Tensor, layout: Layout | None = Non
     return walk(stack, x, layout, first_B1)
 
 
-def keepers(names: Collection[str], stack: Collection[str], length: int) -> dict[str, WordsToImage]:
-    """Makes a keeper of text-to-image attention for each named layer; `length`: text positions."""
-    return {name: WordsToImage(length) for name in stack if name in names}
+def keepers(
+    names: Collection[str],
+    stack: Collection[str],
+    length: int,
+    spread_NP: Tensor | None = None,
+) -> dict[str, WordsToImage]:
+    """Makes a keeper of text-to-image attention for each named layer, as `WordsToImage` takes it;
+    `length`: text positions.
+    """
+    return {name: WordsToImage(length, spread_NP) for name in stack if name in names}

@@ -104,7 +104,7 @@ class ViTBlock(nn.Module):
         bias_1HQK: Tensor | None,
         keep: list[Tensor] | None,
     ) -> Tensor:
-        attn, key_bias = self.attn, layout.bias_B1QK
+        attn, key_bias = self.attn, layout.bias(layout)
         if read_at_BR is None:
             asking = layout
             parts = attn.qkv(h_TD).chunk(3, dim=-1)

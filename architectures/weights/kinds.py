@@ -18,6 +18,7 @@ from architectures.weights.published import (
     clip,
     distilbert,
     fuselab,
+    git,
     lxmert,
     roberta,
     timm,
@@ -40,6 +41,7 @@ BY_TYPE: Mapping[str, Format] = {
     "lxmert": lxmert.WHOLE,
     "blip": blip.WHOLE,
     "blip-2": blip2.WHOLE,
+    "git": git.WHOLE,
 }
 """`model_type` of a folder's configuration -> how its kind is read."""
 BY_NAME: Mapping[str, Format] = {"visual_encoder.": albef.WHOLE, "patch_embed.": timm.WHOLE}

@@ -150,9 +150,10 @@ def _spec(
     config = registry.config(name, cell.variant.fields)
     with registry.blamed(name):
         facts = design.facts(config, backbone)
-    unused = backbone.text_kind.first_position
-    if settings.data.text.max_tokens > backbone.max_positions - unused:
+    unused, taken = backbone.text_kind.first_position, facts.places_taken
+    if settings.data.text.max_tokens > backbone.longest_text - taken:
         room = f", of which {backbone.text} leaves the first {unused} empty" if unused else ""
+        room += f", of which image tokens take {taken}" if taken else ""
         raise SettingError(
             f"data.text.max_tokens {settings.data.text.max_tokens} is more than "
             f"backbone.max_positions {backbone.max_positions}{room}"
@@ -255,8 +256,7 @@ def write_study(
 ) -> StudyRecord:
     """Writes `studies/<name>/study.json`: the study, and which run answers which cell; returns
     what it wrote."""
-    study = planned.study
-    first = study.judged[0]
+    study, first = planned.study, planned.study.judged[0]
     spent = {
         cell: TuningSpent(trials=choice.trials, device_seconds=choice.device_seconds)
         for cell, choice in planned.tuning.items()

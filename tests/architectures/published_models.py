@@ -62,6 +62,7 @@ CONFIGS = {
     "Vilt": lambda: transformers.ViltConfig(**VILT),
     "VisualBert": lambda: transformers.VisualBertConfig(**TEXT, visual_embedding_dim=24),
     "Lxmert": lambda: transformers.LxmertConfig(**LXMERT),
+    "Git": lambda: transformers.GitConfig(**TEXT, vision_config=CLIP_VISION),
     "Blip": lambda: transformers.BlipConfig(**BLIP),
     "Blip2": lambda: transformers.Blip2Config(**BLIP2),
     "BridgeTower": lambda: transformers.BridgeTowerConfig(

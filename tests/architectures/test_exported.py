@@ -128,6 +128,9 @@ def test_every_model_of_a_task_comes_back_to_the_bit(
     assert {"one picture", "a pair"} <= set(served)
 
 
+FUSED_ANEW = ("shared_stack", "gated_insertion", "token_insertion")
+
+
 def towers_agree(design, batch, folder: Path, absent) -> None:
     """What timm and transformers make of the folders computes what the design does."""
     images, (_, ids, real) = batch[0].float(), batch
@@ -140,7 +143,7 @@ def towers_agree(design, batch, folder: Path, absent) -> None:
     if exported.TEXT not in absent:
         said = text_encoder(folder, ids, real)
         # The states of a stack that is read twice are those from which fusion starts.
-        first_alone = fused_inside or design.name in ("shared_stack", "gated_insertion")
+        first_alone = fused_inside or design.name in FUSED_ANEW
         if first_alone and not fused_inside:  # ITC may read a layer below the last
             design.config = design.config.with_fields({"itc_layer": None})
             text = design.encode_text(ids, real)

@@ -53,9 +53,10 @@ def test_a_design_says_whether_it_writes(small, make, name, fields):
     design = make(name, fields, objectives=OBJECTIVES)
     assert ("lm" in design.heads) == writes(name, fields, small)
     if "lm" in design.heads:
-        assert isinstance(design, WritesCaptions) and "mlm" in design.heads
+        assert isinstance(design, WritesCaptions)
         assert design.heads["lm"].decoder.weight is design.word_embedding().weight
-        assert design.heads["lm"].dense.weight is not design.heads["mlm"].dense.weight
+        if "mlm" in design.heads:  # a causal stack has none
+            assert design.heads["lm"].dense.weight is not design.heads["mlm"].dense.weight
 
 
 @every_design

@@ -43,4 +43,4 @@ def test_a_layout_gives_rows_positions_and_means(packed):
     assert torch.equal(at, rows[[0, 0, 1, 1], [1, 0, 2, 2]])
     assert torch.equal(own.unpack(at), at.view(2, 2, 2))
     assert torch.equal(layout.mean(flat), torch.tensor([[1.0, 2.0], [8.0, 9.0]]))
-    assert layout.bias_B1QK.squeeze().tolist() == [[0, 0, -1e4], [0, 0, 0]]
+    assert layout.bias(layout).squeeze().tolist() == [[0, 0, -1e4], [0, 0, 0]]

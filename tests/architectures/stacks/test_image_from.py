@@ -56,7 +56,7 @@ WITH_BLOCKS = [
     if "image_from" in registry.find(name).Config.model_fields
     for fields in VARIANTS.get(name, [{}])
 ]
-ONCE = ("co_attention", "merged_attention")
+ONCE = ("co_attention", "merged_attention", "token_insertion")
 """Designs whose image tokens enter their layers once."""
 
 

@@ -89,6 +89,7 @@ def test_every_design_starts_from_the_same_towers(make, albef, name):
         slow("Blip2ForConditionalGeneration", "vision"),
         ("CLIPTextModelWithProjection", "text"),
         slow("BridgeTowerForMaskedLM", "text"),
+        ("GitForCausalLM", "vision"),
         ("VisualBertForPreTraining", "text"),
         ("LxmertForPreTraining", "text"),
         slow("Blip2ForImageTextRetrieval", "text"),
