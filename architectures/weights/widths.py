@@ -5,10 +5,9 @@ microsoft/mup). One rule says what a weight is, for every design: the model is b
 widths and at twice these on the meta device, and shapes are compared.
 
 - A matrix whose inputs grow has m times those of nano: its learning rate is 1/m, its decay m times,
-  so that what is decayed in a step is the same at every width (as in microsoft/mup; Lingle, arXiv
-  2404.05728, and Blake et al., 2407.17465, find that rates hold at other widths only then). Its
-  deviation is init_std / sqrt(m), and 1 / sqrt(m) of that where its outputs do not grow (ITM,
-  classes, pixels).
+  so that what is decayed in a step is the same at every width, as in microsoft/mup, and as Blake
+  et al. (arXiv 2407.17465) advise. Its deviation is init_std / sqrt(m), and 1 / sqrt(m) of that
+  where its outputs do not grow (ITM, classes, pixels).
 - All else is as at nano: tables, norms, biases, patch embedding. So the word table is not scaled
   where the MLM head uses it, and the head's input is divided by m.
 - Attention scores are divided by d / sqrt(32) in heads of d columns, nano's having 32.
