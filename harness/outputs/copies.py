@@ -17,12 +17,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import TextIO
 
 from architectures.frozen import path_named
 from harness.outputs.leases import Leases
@@ -150,7 +150,7 @@ class WorkingCopy:
         self.home = cache_folder() / "outputs" / short_name(bucket.url)
         self.shared = self.home / "shared"
         self.shared.mkdir(parents=True, exist_ok=True)
-        self.root, self._lock_file = _free(self.home, self.token)
+        self.root, self._lock = _free(self.home, self.token)
         for name in SHARED:
             (self.shared / name).mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError):
@@ -164,7 +164,12 @@ class WorkingCopy:
         about = (self.root.with_suffix(".lock"), self.token)
         self.leases = Leases(bucket, *about, beside=self._look_for_stop)
 
+    def close(self) -> None:
+        """Lets another process have this copy, as the end of this process does."""
+        os.close(self._lock)
+
     def name(self, path: Path) -> str:
+        """Returns the name of a file's object."""
         return path.relative_to(self.root).as_posix()
 
     def age(self, name: str) -> float:
@@ -249,21 +254,21 @@ class WorkingCopy:
             (self.root / folder / "stop").touch()
 
 
-def _free(home: Path, token: str) -> tuple[Path, TextIO]:
-    """Takes the first working copy that no process has, until this one ends."""
+def _free(home: Path, token: str) -> tuple[Path, int]:
+    """Takes the first working copy that no process has, until this one ends; returns its folder,
+    and the file descriptor of its lock."""
     for number in itertools.count():
-        file = (home / f"{number}.lock").open("a+")
+        lock = os.open(home / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(lock)
             continue
-        file.truncate(0)
-        file.write(token)
-        file.flush()
+        os.truncate(lock, 0)
+        os.write(lock, token.encode())
         root = home / str(number)
         root.mkdir(exist_ok=True)
-        return root, file
+        return root, lock
     raise AssertionError
 
 
