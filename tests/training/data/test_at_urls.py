@@ -1,4 +1,4 @@
-"""Data at a URL are those of a folder: the same key, the same pixels, till the bucket has others."""
+"""Data at a URL are those of a folder: the same key, the same pixels, until the bucket changes."""
 
 from __future__ import annotations
 
