@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -22,8 +24,11 @@ from harness.outputs.folder import RunFolder
 from harness.outputs.records import LedgerRecord
 from harness.study import Study
 from harness.training.data.buckets import Bucket
+from harness.training.data.corpus import content_key
+from harness.training.settings.data import Pictures
 from tests.harness.machines import Machines
 from tests.harness.test_run import final
+from tests.training.data.conftest import png
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -108,6 +113,19 @@ def test_what_is_wrong_is_said_at_once(
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         away = said("status", "demo", "--outputs", url, code=2)
         assert "Could not connect" in away and "AWS_ENDPOINT_URL" in away
+
+
+def test_data_on_s3_are_the_same_data(url: str, tmp_path: Path, machines: Machines) -> None:
+    pq.write_table(
+        pa.table({"image": [png(n) for n in range(9)], "caption": ["a"] * 9}),
+        tmp_path / "rows.parquet",
+    )
+    Bucket(url).put("rows.parquet", tmp_path / "rows.parquet")
+    with machines.on("one"):
+        keys = {
+            content_key(Pictures(train=f"{where}/rows.parquet"), 8) for where in (url, tmp_path)
+        }
+    assert len(keys) == 1
 
 
 @pytest.mark.slow

@@ -165,7 +165,9 @@ class Bucket:
 
     def _listed(self, infos: Mapping[str, Mapping[str, object]]) -> dict[str, Seen]:
         prefix = f"{self.base}/"
-        return {path.removeprefix(prefix): _seen(info) for path, info in infos.items()}
+        names = {path.removeprefix(prefix): info for path, info in infos.items()}
+        # Others cannot be names of files: the mark of a folder, or a way out of it.
+        return {name: _seen(info) for name, info in names.items() if _is_file(name)}
 
     def place(self, name: str) -> str:
         """Returns what fsspec calls an object."""
@@ -199,6 +201,10 @@ class Bucket:
             if self.url.startswith("s3:"):
                 remedy += " and the endpoint, as AWS_ENDPOINT_URL"
         return BucketError(f"{self.url} cannot be used ({reason}): {remedy}")
+
+
+def _is_file(name: str) -> bool:
+    return not {"", ".", ".."} & {*name.split("/")} and "\0" not in name
 
 
 def _no_key(error: Exception) -> bool:

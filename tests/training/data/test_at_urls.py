@@ -122,6 +122,15 @@ def test_what_cannot_be_used_is_called_by_its_url(folder: Path, url: str) -> Non
         load_corpus(pictures(f"{url}/train.json"), 8, folder / "cache")
 
 
+def test_a_name_leads_out_of_no_folder(url: str) -> None:
+    bucket = Bucket(url)
+    store = bucket.fs.store
+    bucket.write("inside", b"")
+    for name in ("../outside", "a/../../outside", "folder/", "a//b"):
+        store[f"{bucket.base}/{name}"] = store[f"{bucket.base}/inside"]
+    assert [*bucket.list()] == ["inside"]
+
+
 def test_a_bucket_that_is_away_is_no_missing_file(
     folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
