@@ -70,7 +70,11 @@ Set = Annotated[
 ]
 
 Tracking = Annotated[
-    str | None, typer.Option(help="An MLflow tracking URI; default: sqlite in the outputs folder.")
+    str | None,
+    typer.Option(
+        help="An MLflow tracking URI; default: sqlite in the outputs folder, or "
+        "in this machine's cache where outputs are at a URL."
+    ),
 ]
 
 Address = Annotated[
