@@ -27,7 +27,14 @@ from pathlib import Path
 from architectures.frozen import path_named
 from harness.outputs.leases import Leases
 from harness.training.data.at_urls import Copies
-from harness.training.data.buckets import Bucket, Seen, cache_folder, is_url, short_name
+from harness.training.data.buckets import (
+    Bucket,
+    BucketError,
+    Seen,
+    cache_folder,
+    is_url,
+    short_name,
+)
 
 RECORDS = ("runs", "studies", "budgets")
 """Folders that every process wants to know of."""
@@ -220,9 +227,10 @@ class WorkingCopy:
         if progress and now - self._noted.get(name, -1e9) < NOTE_SECONDS:
             return
         self._noted[name] = now
-        self.leases.check(name)
         file = self.root / name
-        self.bucket.put(name, file)
+        with contextlib.suppress(*((BucketError,) if progress else ())):  # the next one will do
+            self.leases.check(name)
+            self.bucket.put(name, file, patient=not progress)
         with self._turn:
             self.listed[name] = Seen(file.stat().st_size, "", time.time())
 

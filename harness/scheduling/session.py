@@ -24,6 +24,7 @@ from harness.runs.missing import failed_scores, forget_failures, missing_scores
 from harness.scheduling.progress import Line, Pace, Screen
 from harness.scheduling.silence import Silence
 from harness.scheduling.stop import STOP_SECONDS, Stop
+from harness.training.data.buckets import BucketError
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
 
@@ -224,7 +225,8 @@ class Session:
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""
-        refreshed(*(self._folders[k].path for k in self._busy.values()), every=REFRESH_SECONDS)
+        with contextlib.suppress(BucketError):  # those that run go on meanwhile
+            refreshed(*(self._folders[k].path for k in self._busy.values()), every=REFRESH_SECONDS)
         statuses = {key: self._status(key) for key in [*ended, *self._busy.values()]}
         steps = {key: statuses[key].step for key in self._busy.values()}
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}

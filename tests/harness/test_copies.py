@@ -74,7 +74,12 @@ def test_progress_is_noted_now_and_then(
 ) -> None:
     written: list[str] = []
     put = Bucket.put
-    monkeypatch.setattr(Bucket, "put", lambda its, n, f: (written.append(n), put(its, n, f)))
+
+    def counted(bucket: Bucket, name: str, file: Path, *, patient: bool = True) -> None:
+        written.append(name)
+        put(bucket, name, file)
+
+    monkeypatch.setattr(Bucket, "put", counted)
     with machines.on("one"):
         folder = RunFolder(opened(in_memory()), "key")
         folder.set_status("running")
@@ -237,6 +242,31 @@ def test_clean_frees_the_bucket(machines: Machines) -> None:
     assert [*Bucket(url).list("runs")] == ["runs/key/status.json"]
 
 
+def test_a_run_outlives_a_bucket_that_is_away_and_no_longer(
+    tiny: Study, machines: Machines, ran: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress that cannot be noted ends nothing; a checkpoint that cannot be kept interrupts."""
+    monkeypatch.setattr(buckets, "WAITS", ())
+    monkeypatch.setattr(copies, "NOTE_SECONDS", 0.0)
+    spec, put, away = plan(tiny, ran).specs[0], Bucket.put, True
+
+    def failing(bucket: Bucket, name: str, file: Path, *, patient: bool = True) -> None:
+        if not patient or (away and name.endswith("checkpoint.pt")):
+            raise bucket._error(ConnectionError("no route"))
+        put(bucket, name, file)
+
+    monkeypatch.setattr(Bucket, "put", failing)
+    with machines.on("one"):
+        outputs = _with_cache(in_memory(), shared_cache)
+        folder = RunFolder(outputs, spec.train_key())
+        assert execute(spec, outputs) == "interrupted"
+        assert "no route" in folder.written_status().message and not there(folder.checkpoint)
+        away = False
+        assert execute(spec, outputs) == "done"
+        copies.fetched(folder.weights)
+        assert final(folder) == final(RunFolder(ran, spec.train_key()))
+
+
 class Killed(BaseException):
     """What no handler catches."""
 
@@ -251,7 +281,7 @@ def test_a_kill_at_any_write_loses_nothing(
     whole = final(RunFolder(ran, spec.train_key()))
     put, left, writes = Bucket.put, 0, 0
 
-    def dying(bucket: Bucket, name: str, file: Path) -> None:
+    def dying(bucket: Bucket, name: str, file: Path, *, patient: bool = True) -> None:
         nonlocal left, writes
         left, writes = left - 1, writes + 1
         if left == 0:

@@ -143,9 +143,9 @@ class Bucket:
         if files:
             self._done(lambda: self.fs.get(places, targets), True, FileNotFoundError)
 
-    def put(self, name: str, file: Path) -> None:
+    def put(self, name: str, file: Path, *, patient: bool = True) -> None:
         """Copies a file to an object, whole or not at all."""
-        self._done(lambda: self.fs.put_file(str(file), self.place(name)))
+        self._done(lambda: self.fs.put_file(str(file), self.place(name)), patient)
 
     def remove(self, name: str) -> None:
         """Removes an object; nothing where there is none."""
