@@ -229,7 +229,7 @@ class WorkingCopy:
         self._noted[name] = now
         file = self.root / name
         with contextlib.suppress(*((BucketError,) if progress else ())):  # the next one will do
-            self.leases.check(name)
+            self.leases.check(name, patient=not progress)
             self.bucket.put(name, file, patient=not progress)
         with self._turn:
             self.listed[name] = Seen(file.stat().st_size, "", time.time())

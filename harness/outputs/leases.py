@@ -86,14 +86,14 @@ class Leases:
         claims = self._bucket.list(f"leases/{folder}")
         return any(self._lives(name, seen, time.time()) for name, seen in claims.items())
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, *, patient: bool = True) -> None:
         """Raises `Locked` where an object lies in a folder that this process held until another one
         took it over, because nothing was heard for too long."""
         folder = self._holder(name)
         if folder is None:
             return
         if time.monotonic() - self._renewed.get(folder, 0.0) > LEASE_SECONDS / 2:
-            self._renew(folder)
+            self._renew(folder, patient=patient)
         if folder in self._lost:
             raise Locked(f"{folder} was taken over by another process")
 
@@ -153,14 +153,14 @@ class Leases:
                     self._renew(folder)
                     self._beside(folder)
 
-    def _renew(self, folder: str) -> None:
+    def _renew(self, folder: str, *, patient: bool = False) -> None:
         """Renews a claim; one that is gone was taken over."""
         with self._turn:
             if folder not in self._renewed:
                 return
             begun, claim = time.monotonic(), self._claim(folder)
-            if self._bucket.has(claim):
-                self._bucket.write(claim, self._about, patient=False)
+            if self._bucket.has(claim, patient=patient):
+                self._bucket.write(claim, self._about, patient=patient)
                 self._renewed[folder] = begun
             else:
                 self._lost.add(folder)

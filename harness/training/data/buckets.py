@@ -118,10 +118,10 @@ class Bucket:
             return {}
         return self._listed({info["name"]: info for info in infos if info["type"] == "file"})
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, *, patient: bool = False) -> bool:
         """Says whether there is an object of that name."""
         try:
-            self._done(lambda: self.fs.info(self.place(name)), False, FileNotFoundError)
+            self._done(lambda: self.fs.info(self.place(name)), patient, FileNotFoundError)
         except FileNotFoundError:
             return False
         return True
