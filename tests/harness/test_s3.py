@@ -27,6 +27,7 @@ from harness.training.data.buckets import Bucket
 from harness.training.data.corpus import content_key
 from harness.training.settings.data import Pictures
 from tests.harness.machines import Machines
+from tests.harness.nodes import WARM
 from tests.harness.test_run import final
 from tests.training.data.conftest import png
 
@@ -75,6 +76,17 @@ def said(*words: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, list(words))
     assert result.exit_code == code, result.output
     return " ".join(result.output.replace("│", " ").split())
+
+
+def has_bits_of(outputs: Path, lab: Lab, study: str) -> list[int]:
+    """Compares every run of a study with that in another folder; returns how often each began."""
+    attempts = []
+    for run in lab.results(study).runs["run"]:
+        folder = RunFolder(lab.outputs, run)
+        copies.fetched(folder.weights)
+        assert final(folder) == final(RunFolder(outputs, run))
+        attempts.append(LedgerRecord.read(folder.ledger).spent.attempts)
+    return attempts
 
 
 def test_a_bucket_keeps_whole_objects(url: str, tmp_path: Path) -> None:
@@ -138,10 +150,7 @@ def test_a_study_has_the_same_bits_on_s3(
         assert set(lab.run(tiny, local=True).values()) == {"done"}
         assert not Bucket(url).list("leases")
     with machines.on("two"):
-        for run in lab.results("tiny").runs["run"]:
-            folder = RunFolder(copies.opened(url), run)
-            copies.fetched(folder.weights)
-            assert final(folder) == final(RunFolder(ran, run))
+        has_bits_of(ran, Lab(url), "tiny")
     with machines.on("three"):
         assert said("status", "tiny", "--outputs", url).count("done") == 6
         assert f"at {url}/reports/tiny" in said("report", "tiny", "--outputs", url)
@@ -181,10 +190,7 @@ def test_a_killed_driver_is_followed_from_another_cache(
     out, errors = second.communicate(timeout=300)
     assert out.split() == ["done"] * 6, errors[-3000:]
     with machines.on("reader"):
-        for run in Lab(url).results("tiny").runs["run"]:
-            folder = RunFolder(copies.opened(url), run)
-            copies.fetched(folder.weights)
-            assert final(folder) == final(RunFolder(ran, run))
+        has_bits_of(ran, Lab(url), "tiny")
 
 
 @pytest.mark.slow
@@ -198,8 +204,23 @@ def test_two_drivers_do_nothing_twice(
         out, errors = each.communicate(timeout=500)
         assert out.split() == ["done"] * 6, errors[-3000:]
     with machines.on("reader"):
-        for run in Lab(url).results("tiny").runs["run"]:
-            folder = RunFolder(copies.opened(url), run)
-            assert LedgerRecord.read(folder.ledger).spent.attempts == 1
-            copies.fetched(folder.weights)
-            assert final(folder) == final(RunFolder(ran, run))
+        assert has_bits_of(ran, Lab(url), "tiny") == [1] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_nodes_share_nothing_but_the_bucket(
+    url: str, outputs: Path, tmp_path: Path, machines: Machines
+) -> None:
+    """One dies; the other starts from the towers that the driver made, and goes on."""
+    command = [sys.executable, "-m", "tests.harness.nodes", url, str(tmp_path / "caches")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "killed a node" in ended.stdout
+    for name in ("node 0", "node 1"):
+        (start,) = (tmp_path / "caches" / name).glob("outputs/*/shared/warm_start/*")
+        kept = Bucket(url).read(f"warm_start/{start.name}/vit.safetensors")
+        assert (start / "vit.safetensors").read_bytes() == kept
+    assert set(Lab(outputs).run(WARM, local=True).values()) == {"done"}
+    with machines.on("reader"):
+        has_bits_of(outputs, Lab(url), "warm")
