@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import JsonValue
 
-from architectures.frozen import SettingError, checked, path_named
+from architectures.frozen import SettingError, checked
+from harness.outputs.copies import opened, refreshed
 from harness.outputs.files import State, TrackingError
 from harness.outputs.folder import study_file
 from harness.study import Cell, Study
@@ -40,11 +41,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+REFRESH_SECONDS = 5.0
+"""How old may be what is known of outputs at a URL."""
+
+
 class Lab:
     """Lab is an outputs folder and a tracking store, and what can be done with studies in them."""
 
     def __init__(self, outputs: Path | str, tracking: str | None = None) -> None:
-        self.outputs = path_named(outputs).resolve()
+        """Opens outputs in a folder or at a URL, as `s3://bucket/outputs`. Raises SettingError and
+        `BucketError`."""
+        self.outputs = opened(outputs)
         self.tracking = tracking
 
     def plan(self, study: Study, *, tuned: bool = False) -> Plan:
@@ -240,6 +247,7 @@ class Lab:
         """Returns the tables of a study: from the run folders, or from the tracking store."""
         from harness.outputs.reads import note_read, read_at
 
+        refreshed(self.outputs, every=REFRESH_SECONDS)
         noted = functools.partial(note_read, self.outputs, study)
         if not from_tracking:
             from harness.results.folders import load

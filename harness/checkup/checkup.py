@@ -12,6 +12,7 @@ from architectures.frozen import SettingError, nearest
 from harness.checkup.machine import machine
 from harness.checkup.tensors import states, tensors
 from harness.outputs import doctor
+from harness.outputs.copies import shown
 from harness.outputs.doctor import Examined, Fault, spec_of
 from harness.outputs.files import TrackingError
 from harness.outputs.folder import RunFolder
@@ -29,7 +30,7 @@ def examined(outputs: Path, study: str = "", tracking: str | None = None) -> Ite
     yield doctor.half_written(outputs)
     every, all_studies = doctor.study_records(outputs)
     if study and study not in every and not (outputs / "studies" / study).is_dir():
-        raise nearest(study, every, f"study under {outputs / 'studies'} (option --outputs)")
+        raise nearest(study, every, f"study under {shown(outputs / 'studies')} (option --outputs)")
     studies, seen = doctor.study_records(outputs, study) if study else (every, all_studies)
     yield seen
     keys = _keys(outputs, studies, study)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from architectures.frozen import SettingError
+from harness.outputs.copies import removed, sent, there
 from harness.outputs.doctor import Examined, Fault, spec_of
 from harness.outputs.folder import LoopFolder, RunFolder
 from harness.outputs.records import DamagedFile, Status
@@ -19,10 +20,10 @@ def tensors(outputs: Path, keys: Iterable[str]) -> Examined:
     for key in keys:
         run = RunFolder(outputs, key)
         for folder in (run, *run.finetunings()):
-            if folder.weights.exists():
+            if there(folder.weights):
                 seen += 1
                 faults += _tried(lambda folder=folder: read_weights(folder))  # type: ignore[misc]
-            if folder.checkpoint.exists():
+            if there(folder.checkpoint):
                 seen += 1
                 aside = _set_aside(run, folder)
                 faults += _tried(lambda folder=folder: read_checkpoint(folder), aside)  # type: ignore[misc]
@@ -44,6 +45,8 @@ def _set_aside(run: RunFolder, folder: LoopFolder) -> Callable[[], str]:
         with run.lock():
             aside = folder.checkpoint.with_name("checkpoint.pt.damaged")
             folder.checkpoint.replace(aside)
+            sent(aside)
+            removed(folder.checkpoint)
         return f"moved {folder.checkpoint} to {aside.name}: the run begins again"
 
     return move
@@ -71,7 +74,7 @@ def _wrong_status(folder: RunFolder) -> str:
         torn = error.path == folder.status_file
         return f"{folder.status_file} is damaged" if torn else ""
     last = max((line.step for line in lines), default=-1)
-    if folder.weights.exists() and status.state == "waiting":
+    if there(folder.weights) and status.state == "waiting":
         return f"{folder.status_file} is lost, and the run has its final weights"
     if status.state == "done" and status.checkpoint_step < last:
         return f"{folder.status_file} hides what was measured after step {status.checkpoint_step}"
@@ -86,7 +89,7 @@ def _new_status(folder: RunFolder) -> Callable[[], str]:
             if _is_done(folder):
                 status = Status(state="done", step=last, steps=last, checkpoint_step=last)
             else:
-                step = int(read_checkpoint(folder)["step"]) if folder.checkpoint.exists() else 0
+                step = int(read_checkpoint(folder)["step"]) if there(folder.checkpoint) else 0
                 status = Status(
                     state="interrupted", step=step, steps=_steps(folder), checkpoint_step=step or -1
                 )
@@ -98,7 +101,7 @@ def _new_status(folder: RunFolder) -> Callable[[], str]:
 
 
 def _is_done(folder: RunFolder) -> bool:
-    return folder.weights.exists() or folder.recovered_status().state == "done"
+    return there(folder.weights) or folder.recovered_status().state == "done"
 
 
 def _steps(folder: RunFolder) -> int:

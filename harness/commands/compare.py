@@ -70,6 +70,7 @@ def compare(
 def place_of(outputs: Path, name: str) -> Place:
     """Says what a name stands for. Raises SettingError with the nearest where it is nothing."""
     from architectures.frozen import SettingError, nearest
+    from harness.outputs.copies import shown
     from harness.outputs.find import find_run
     from harness.outputs.folder import studies
 
@@ -79,7 +80,9 @@ def place_of(outputs: Path, name: str) -> Place:
     study, colon, cell = name.partition(":")
     if colon:
         if study not in records:
-            raise nearest(study, records, f"study under {outputs / 'studies'} (option --outputs)")
+            raise nearest(
+                study, records, f"study under {shown(outputs / 'studies')} (option --outputs)"
+            )
         cells = dict.fromkeys(row.cell for row in records[study].rows)
         if cell not in cells:
             raise nearest(cell, cells, f"cell of study {study!r}")
@@ -89,7 +92,7 @@ def place_of(outputs: Path, name: str) -> Place:
     except SettingError as error:
         if "/" in name or "runs:" in str(error):
             raise
-        raise nearest(name, records, f"study or run under {outputs}") from None
+        raise nearest(name, records, f"study or run under {shown(outputs)}") from None
 
 
 def _studies(outputs: Path, places: list[Place]) -> None:

@@ -35,10 +35,17 @@ STUDIES = Path(__file__).parents[2] / "studies"
 StudyName = Annotated[str, typer.Argument(help="A study's name, or the path of your own file.")]
 
 
-def _usable(folder: Path) -> Path:
+def _usable(folder: str) -> Path:
+    """Returns an outputs folder, or the working copy of outputs at a URL."""
+    from harness.outputs.copies import is_url, opened
+    from harness.scheduling.progress import working
+
     try:
+        if is_url(folder):
+            with working(f"opening {folder}"):
+                return opened(folder)
         path = path_named(folder)
-    except SettingError as error:
+    except (SettingError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     above = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not above.is_dir():
@@ -49,9 +56,11 @@ def _usable(folder: Path) -> Path:
 Outputs = Annotated[
     Path,
     typer.Option(
-        help="Where runs, data cache, tracking and reports go.",
+        help="Where runs, data cache, tracking and reports go: a folder, or a URL, as "
+        "`s3://bucket/outputs`.",
         envvar="FUSELAB_OUTPUTS",
-        callback=_usable,
+        parser=_usable,
+        metavar="FOLDER",
     ),
 ]
 
@@ -61,7 +70,11 @@ Set = Annotated[
 ]
 
 Tracking = Annotated[
-    str | None, typer.Option(help="An MLflow tracking URI; default: sqlite in the outputs folder.")
+    str | None,
+    typer.Option(
+        help="An MLflow tracking URI; default: sqlite in the outputs folder, or "
+        "in this machine's cache where outputs are at a URL."
+    ),
 ]
 
 Address = Annotated[

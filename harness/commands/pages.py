@@ -89,6 +89,7 @@ def report(
             results = lab.results(name, from_tracking=from_tracking)
             other = lab.results(name_of(against), from_tracking=from_tracking) if against else None
         with working(f"writing the report of {name}"):
+            from harness.outputs.copies import sent_folder, shown
             from harness.results.links import links
             from reports.build import build
 
@@ -100,9 +101,12 @@ def report(
                 arrays=None if from_tracking else lab.predictions,
                 links={} if tracking else links(lab.outputs, name),
             )
+            sent_folder(written.folder)
         seeds = note_read(results, written.answers)
         results = dataclasses.replace(results, read_at=(*results.read_at, seeds))
         show.report(written, levels=require_learned)
+        if (place := shown(written.folder)) != str(written.folder):
+            typer.echo(f"All of it is also at {place}")
         if other:
             from harness.commands.compare import show_agreement
 
@@ -122,13 +126,15 @@ def index(open_: Open = False, outputs: Outputs = OUTPUTS) -> None:
     """Write a page of every study here: question, answer, figure, cost, date, and its report."""
     with plain_errors():
         from architectures.frozen import SettingError
+        from harness.outputs.copies import refreshed, shown
         from harness.outputs.files import atomic_file
 
         lab = lab_of(outputs, None)
+        refreshed(lab.outputs / "reports")
         files = sorted(lab.outputs.glob("studies/*/study.json"))
         names = [file.parent.name for file in files]
         if not names:
-            raise SettingError(f"no study was run in {outputs} (option --outputs)")
+            raise SettingError(f"no study was run in {shown(outputs)} (option --outputs)")
         # Tuning is told in the report of the study that was tuned.
         told = [n for n in names if not (n.endswith(TRIALS) and n.removesuffix(TRIALS) in names)]
         entries = []

@@ -120,6 +120,7 @@ def run(
     with plain_errors():
         from harness.commands import show
         from harness.commands.until import run_until_decided
+        from harness.outputs.copies import place_of
 
         lab = lab_of(outputs, tracking)
         planned = _planned(lab, study, set_, tuned)
@@ -142,7 +143,7 @@ def run(
             states = once(planned.study)
         failed = lab.failed_scores(states)
         again = [planned.study.name]  # which --set may have changed
-        again += [] if outputs == OUTPUTS else ["--outputs", str(outputs)]
+        again += [] if outputs == OUTPUTS else ["--outputs", str(place_of(outputs))]
         kept = ["--tracking", tracking] if tracking else []
         show.states(states, again, kept, lab.notes(planned.study.name), failed)
         with working("publishing the answer"):

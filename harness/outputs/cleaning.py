@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.outputs.copies import removed, there
 from harness.outputs.files import Locked
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile
@@ -30,7 +31,7 @@ def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[
             if folder.written_status().state in GOES_ON:
                 continue
             all_folders = [folder, *folder.finetunings()]
-            ended = [each.checkpoint for each in all_folders if each.weights.exists()]
+            ended = [each.checkpoint for each in all_folders if there(each.weights)]
             freed["checkpoints"] += _remove([folder.checkpoint, *ended])
             if weights:
                 kept = _remove(each.weights for each in all_folders)
@@ -39,14 +40,9 @@ def clean(outputs: Path, *, weights: bool = False, cache: bool = False) -> dict[
         freed["cache"] = (
             sum(f.stat().st_size for f in (outputs / "cache").rglob("*") if f.is_file()) / 2**20
         )
-        shutil.rmtree(outputs / "cache", ignore_errors=True)
+        shutil.rmtree((outputs / "cache").resolve(), ignore_errors=True)
     return freed
 
 
 def _remove(files: Iterable[Path]) -> float:
-    bytes_ = 0
-    for file in files:
-        if file.exists():
-            bytes_ += file.stat().st_size
-            file.unlink()
-    return bytes_ / 2**20
+    return sum(map(removed, files)) / 2**20

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from architectures.frozen import SettingError
+from harness.outputs.copies import removed
 from harness.outputs.files import read_json
 from harness.outputs.folder import LoopFolder, RunFolder
 from harness.outputs.records import (
@@ -97,7 +98,7 @@ def _removal(path: Path) -> Callable[[], str]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            removed(path)
         return f"removed {path}"
 
     return remove

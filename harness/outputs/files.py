@@ -15,6 +15,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from architectures.frozen import SettingError, path_named
+from harness.outputs.copies import copy_of, sent
+from harness.outputs.leases import Locked
+from harness.training.data.buckets import BucketError
 
 State = Literal["waiting", "running", "done", "diverged", "out_of_memory", "failed", "interrupted"]
 FINISHED: frozenset[State] = frozenset({"done"})
@@ -24,19 +27,18 @@ FULL = "no space is left on the disk: make room, then give the same command agai
 """The message of what ended for want of it: interrupted, not failed, and nothing is lost."""
 
 
-def no_room(error: BaseException) -> bool:
-    """Says whether something could not be written because the disk, or a share of it, is full.
-    Also where that stands behind another error: torch says something of its own."""
+def outside(error: BaseException) -> str:
+    """Says what ended something that did not fail: the disk, or a share of it, is full, or the
+    bucket of the outputs is out of reach; empty: it failed. Also where that stands behind another
+    error: torch says something of its own."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
+            return FULL
+        if isinstance(link, BucketError):
+            return str(link)
         link = link.__cause__ or link.__context__
-    return False
-
-
-class Locked(RuntimeError):
-    """Locked says that another process trains this run right now."""
+    return ""
 
 
 class TrackingError(RuntimeError):
@@ -61,15 +63,21 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         part.replace(path)
+        sent(path, durable=durable)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, busy: str) -> Iterator[None]:
-    """Holds a lock file. The kernel lets go when the process ends, however it ends. Raises `Locked`
-    where another process has it, which begins with `busy`."""
+    """Holds a lock file. The kernel lets go when the process ends, however it ends; of outputs at a
+    URL the folder it is in is held among all machines (`leases`). Raises `Locked` where another
+    process has it, which begins with `busy`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if copy := copy_of(path):
+        with copy.lease(copy.name(path.parent), busy):
+            yield
+        return
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,6 +113,12 @@ def write_json(path: Path, value: JsonValue, indent: int | None = 1) -> None:
     """Writes JSON atomically; `indent`: spaces by which it is indented, None: all in one line."""
     with atomic_file(path) as part:
         part.write_text(json.dumps(value, indent=indent, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes words that nobody reads but people."""
+    path.write_text(text)
+    sent(path)
 
 
 def read_json(path: Path) -> dict[str, JsonValue]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from architectures.frozen import SettingError, nearest
+from harness.outputs.copies import shown
 from harness.outputs.folder import RunFolder, studies
 
 
@@ -20,7 +21,9 @@ def find_run(outputs: Path, asked: str) -> RunFolder:
     if len(fits) != 1:
         several = f"{len(fits)} runs: {', '.join(fits[:8])}; give more of it"
         none = "no run; give the name of a folder there, or STUDY/CELL/SEED"
-        raise SettingError(f"{asked!r} fits {several if fits else none} ({outputs / 'runs'})")
+        raise SettingError(
+            f"{asked!r} fits {several if fits else none} ({shown(outputs / 'runs')})"
+        )
     return RunFolder(outputs, fits[0])
 
 
@@ -31,7 +34,9 @@ def _run_of_cell(outputs: Path, asked: str) -> str:
         raise SettingError(f"{asked!r}: write it as STUDY/CELL/SEED, for example demo/6+6/0")
     records = studies(outputs)
     if study not in records:
-        raise nearest(study, records, f"study under {outputs / 'studies'} (option --outputs)")
+        raise nearest(
+            study, records, f"study under {shown(outputs / 'studies')} (option --outputs)"
+        )
     rows = records[study].rows
     if cell not in (cells := list(dict.fromkeys(row.cell for row in rows))):
         raise nearest(cell, cells, f"cell of study {study!r}")

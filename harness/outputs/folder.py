@@ -23,6 +23,9 @@ outputs/
   budgets/<key>.json         what a step of a design takes, of a budget in FLOPs or seconds
   reports/<name>/           page, figures, tables
   mlflow.db, mlartifacts/   the tracking store; can be rebuilt from the run folders
+
+At a URL the objects have the same names; `leases/` there stands for the locks, and the tracking
+store and decoded data lie on each machine (`copies.py`).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from harness.outputs.copies import copy_of, fetched, fetched_folder, sent, there
 from harness.outputs.files import Locked, State, atomic_file, exclusive
 from harness.outputs.measured import MeasuredLine, measured_lines
 from harness.outputs.records import (
@@ -90,6 +94,7 @@ class LoopFolder:
         """Waits until the disk has every measurement, as a checkpoint that covers them must."""
         with contextlib.suppress(FileNotFoundError), self.metrics.open("a") as file:
             os.fsync(file.fileno())
+            sent(self.metrics)
 
     def rewrite_metrics(self, lines: Iterable[MeasuredLine]) -> None:
         """Keeps only these measurements."""
@@ -136,7 +141,7 @@ class RunFolder(LoopFolder):
         try:
             return self.status()
         except DamagedFile as error:
-            state: State = "done" if self.weights.exists() else "interrupted"
+            state: State = "done" if there(self.weights) else "interrupted"
             return Status(state=state, message=str(error))
 
     def set_status(
@@ -168,7 +173,7 @@ class RunFolder(LoopFolder):
         """Reads what a task kept of its items; nothing where it kept none. Raises `DamagedFile`."""
         import numpy as np
 
-        file = self.score_file(task).with_suffix(".npz")
+        file = fetched(self.score_file(task).with_suffix(".npz"))
         if not file.exists():
             return {}
         try:
@@ -208,7 +213,18 @@ class RunFolder(LoopFolder):
         ledgers = (read_if_there(LedgerRecord, self.finetuning(key).ledger) for key in keys)
         return [ledger for ledger in ledgers if ledger is not None]
 
+    def fetch(self) -> None:
+        """Brings what the bucket of outputs at a URL has of this run: what a run goes on from."""
+        fetched_folder(self.path)
+
+    def ask_to_stop(self) -> None:
+        """Asks who trains the run for a checkpoint, and to end."""
+        self.stop_file.touch()
+        sent(self.stop_file)
+
     def is_locked(self) -> bool:
+        if copy := copy_of(self.path):
+            return copy.leases.is_held(copy.name(self.path))
         try:
             with self.lock():
                 return False

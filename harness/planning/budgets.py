@@ -131,6 +131,8 @@ def _step_cost(spec: RunSpec, outputs: Path, say: Callable[[str], object]) -> St
     if kept := read_if_there(StepCost, path):
         return kept
     with exclusive(folder / "lock", "the step of a design is being timed"):
+        if kept := read_if_there(StepCost, path):  # by another process, just now
+            return kept
         from harness.runs.assemble import counted_flops, load_data
 
         say(f"budget in {unit}: {'counting' if unit == 'flops' else 'timing'} a step of "

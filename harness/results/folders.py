@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from architectures.frozen import nearest
+from harness.outputs.copies import shown
 from harness.outputs.files import read_json
 from harness.outputs.folder import RunFolder, study_file
 from harness.outputs.measured import MeasuredLine
@@ -42,7 +43,7 @@ def study_record(outputs: Path, study: str) -> StudyRecord:
     except FileNotFoundError:
         names = sorted(path.parent.name for path in outputs.glob("studies/*/study.json"))
         raise nearest(
-            study, names, f"study under {outputs / 'studies'} (option --outputs)"
+            study, names, f"study under {shown(outputs / 'studies')} (option --outputs)"
         ) from None
 
 

@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+from harness.results.store import database_of
+
 PAGE = "http://127.0.0.1:5000/#/experiments"
 """Where `fuselab ui` shows experiments, by default."""
 
@@ -13,7 +15,7 @@ PAGE = "http://127.0.0.1:5000/#/experiments"
 def links(outputs: Path, study: str) -> dict[str, str]:
     """Returns train key -> address of the run; nothing where the store cannot be read, which a
     report can do without."""
-    path = outputs / "mlflow.db"
+    path = database_of(outputs)
     if not path.is_file():
         return {}
     address = f"{path.resolve().as_uri()}?mode=ro"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from architectures.frozen import SettingError
+from harness.outputs.copies import machine_folder
 from harness.outputs.files import TrackingError
 from harness.results.from_mlflow import quiet_mlflow
 
@@ -29,13 +30,19 @@ def default_uri(outputs: Path) -> str:
 
     Raises `SettingError` where the path has a character that an address cannot hold.
     """
-    path = outputs.resolve() / "mlflow.db"
+    path = machine_folder(outputs.resolve()) / "mlflow.db"
     if wrong := sorted(set(UNSAFE) & set(str(path))):
         raise SettingError(
             f"the outputs folder {str(outputs)!r} has {' and '.join(wrong)} in its path, which the "
             "address of MLflow's store cannot hold; name another folder"
         )
     return f"sqlite:///{path}"
+
+
+def database_of(outputs: Path) -> Path:
+    """Says where the store of an outputs folder lies; of outputs at a URL each machine has its
+    own, since sqlite cannot live in a bucket."""
+    return machine_folder(outputs) / "mlflow.db"
 
 
 def ui_command(outputs: Path, port: int = 5000, uri: str | None = None) -> list[str]:
@@ -57,7 +64,7 @@ UI_ENVIRONMENT = {
 
 def files_of(outputs: Path) -> str:
     """Says where the store of an outputs folder keeps files, as an address."""
-    return (outputs.resolve() / "mlartifacts").as_uri()
+    return (machine_folder(outputs.resolve()) / "mlartifacts").as_uri()
 
 
 def opened(outputs: Path, uri: str, *, create: bool) -> Any:
@@ -69,7 +76,7 @@ def opened(outputs: Path, uri: str, *, create: bool) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow = quiet_mlflow()
     own = uri == default_uri(outputs)
-    if own and not (outputs / "mlflow.db").exists() and not create:
+    if own and not database_of(outputs).exists() and not create:
         raise TrackingError(f"there is no store at {uri}: `fuselab publish` makes it")
     try:
         if own:
@@ -80,7 +87,7 @@ def opened(outputs: Path, uri: str, *, create: bool) -> Any:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         remedy = (
-            f"move {outputs / 'mlflow.db'} away and run `fuselab publish`" if own
+            f"move {database_of(outputs)} away and run `fuselab publish`" if own
             else "run `fuselab publish` when it is back"
         )  # fmt: skip
         raise TrackingError(
@@ -91,13 +98,13 @@ def opened(outputs: Path, uri: str, *, create: bool) -> Any:
 
 def _make(outputs: Path) -> None:
     """Makes the store where there is none, aside and under a lock: a kill leaves no half of it."""
-    target = outputs / "mlflow.db"
+    target = database_of(outputs)
     if target.exists():
         return
     with lock(outputs):
         if target.exists():  # another process was first
             return
-        part = outputs / f".mlflow.db.{os.getpid()}.part"
+        part = target.with_name(f".mlflow.db.{os.getpid()}.part")
         try:
             client = quiet_mlflow().MlflowClient(tracking_uri=f"sqlite:///{part}")
             client.search_experiments(max_results=1)
@@ -111,7 +118,7 @@ def _follow(outputs: Path) -> None:
     of files follow: each ends in `/mlartifacts/...`, and what comes before is the folder."""
     root = files_of(outputs)
     tables = {"experiments": "artifact_location", "runs": "artifact_uri"}
-    with contextlib.closing(sqlite3.connect(outputs / "mlflow.db", timeout=30)) as database:
+    with contextlib.closing(sqlite3.connect(database_of(outputs), timeout=30)) as database:
         for table, column in tables.items():
             stale = f"{column} LIKE '%/mlartifacts/%' AND {column} NOT LIKE ? || '/%'"
             tail = f"substr({column}, instr({column}, '/mlartifacts/') + length('/mlartifacts'))"
@@ -128,7 +135,7 @@ def add_history(outputs: Path, rows: Iterable[tuple[str, float, int, str, int, b
     newest values go that way, since they stand in a second table. Raises sqlite3.Error where the
     table is another one."""
     with (
-        contextlib.closing(sqlite3.connect(outputs / "mlflow.db", timeout=30)) as database,
+        contextlib.closing(sqlite3.connect(database_of(outputs), timeout=30)) as database,
         database,
     ):
         database.executemany(
@@ -142,6 +149,6 @@ def add_history(outputs: Path, rows: Iterable[tuple[str, float, int, str, int, b
 def lock(outputs: Path) -> Iterator[None]:
     """Holds the store: publishers take turns."""
     outputs.mkdir(parents=True, exist_ok=True)
-    with (outputs / ".publish.lock").open("a") as file:
+    with (machine_folder(outputs) / ".publish.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from architectures.contract import FusionDesign
+from harness.outputs.copies import removed
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile
 from harness.runs.kept import read_weights, write_weights
@@ -59,5 +60,5 @@ def finetuned(
             return None
     write_ledger(loop, its)
     write_weights(its, loop.final().state_dict())
-    its.checkpoint.unlink(missing_ok=True)
+    removed(its.checkpoint)
     return loop.final().eval()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from architectures.weights.digests import digest_of
+from harness.outputs.copies import fetched, there
 from harness.outputs.files import atomic_file
 from harness.outputs.folder import LoopFolder
 from harness.outputs.records import WeightsRecord, read_if_there
@@ -51,7 +52,7 @@ def write_weights(folder: LoopFolder, weights: Mapping[str, Tensor]) -> None:
 def read_weights(folder: LoopFolder) -> dict[str, Tensor]:
     """Reads the final weights of a run. Raises FileNotFoundError where they were cleaned away, and
     ValueError where the file cannot be read or was changed."""
-    if not folder.weights.exists():
+    if not there(folder.weights):
         raise FileNotFoundError(f"{folder.weights} was cleaned away: {RETRAIN}")
     weights = _opened(folder.weights, RETRAIN)
     record = read_if_there(WeightsRecord, folder.weights_digest)
@@ -82,7 +83,7 @@ def _save(value: Mapping[str, object], part: Path) -> None:
 def _opened(path: Path, remedy: str) -> dict[str, Any]:
     """Opens what torch saved; no file is opened that could run code."""
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        return torch.load(fetched(path), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:  # whose text advises to run what a file holds
         raise ValueError(f"{path} cannot be read (it holds no tensors); {remedy}") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:

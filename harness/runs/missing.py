@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from harness.outputs.copies import removed
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord, read_if_there
 from harness.training.settings.spec import RunSpec
@@ -29,7 +30,7 @@ def failed_scores(folder: RunFolder) -> dict[str, str]:
 def forget_failures(folder: RunFolder) -> None:
     """Lets the scores that failed be tried again."""
     for task in failed_scores(folder):
-        folder.score_file(task).unlink(missing_ok=True)
+        removed(folder.score_file(task))
 
 
 def _key(folder: RunFolder, task: TaskSpec) -> str:

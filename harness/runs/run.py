@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from architectures.contract import FusionDesign
-from harness.outputs.files import FULL, State, no_room, write_json
+from harness.outputs.copies import removed
+from harness.outputs.files import Locked, State, outside, write_json, write_text
 from harness.outputs.folder import RunFolder
 from harness.runs.along import write_along
 from harness.runs.assemble import (
@@ -63,7 +64,8 @@ def execute(spec: RunSpec, outputs: Path) -> State:
     folder = RunFolder(outputs, spec.train_key())
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.lock():
-        folder.stop_file.unlink(missing_ok=True)
+        folder.fetch()
+        removed(folder.stop_file)
         write_json(folder.spec, spec.model_dump(mode="json"))
         begun = time.time()
         run = _Run(spec, folder, outputs)
@@ -75,9 +77,11 @@ def execute(spec: RunSpec, outputs: Path) -> State:
             return run.ended("out_of_memory", f"{type(error).__name__}: {error}")
         except KeyboardInterrupt:
             return run.ended("interrupted", f"stopped after {time.time() - begun:.0f} s")
+        except Locked:
+            raise
         except Exception as error:
-            if no_room(error):
-                run.ended("interrupted", FULL)
+            if why := outside(error):
+                run.ended("interrupted", why)
                 return "interrupted"  # also where it was trained: scores are missing
             if workers() > 1 and other_is_gone(error):
                 raise  # the status still says running, which reads as interrupted
@@ -116,7 +120,7 @@ class _Run:
                 write_ledger(self.trainer, self.folder)
         with contextlib.suppress(OSError):
             if trace:
-                (self.folder.path / "traceback.txt").write_text(trace)
+                write_text(self.folder.path / "traceback.txt", trace)
         with contextlib.suppress(OSError):
             self.folder.set_status(state, message)
         return state
@@ -143,7 +147,7 @@ class _Run:
         # From here on nothing is trained again: a score that fails is a score that failed, and one
         # that is stopped is made by the next command.
         folder.set_status("done")
-        folder.checkpoint.unlink(missing_ok=True)
+        removed(folder.checkpoint)
         load = trained or spec.train.final.kind != "last"
         stop = folder.stop_file.exists
         with alone():

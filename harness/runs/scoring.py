@@ -12,7 +12,7 @@ from torch import nn
 
 from architectures.contract import Facts, FusionDesign
 from architectures.frozen import SettingError, place_of
-from harness.outputs.files import atomic_file, no_room
+from harness.outputs.files import Locked, atomic_file, outside, write_text
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, ScoresRecord
 from harness.runs.finetuning import finetuned
@@ -92,9 +92,9 @@ def score(
                 return False
             result = task.score(model, corpus, settings, device)
         except Exception as error:
-            if no_room(error):
+            if outside(error) or isinstance(error, Locked):
                 raise  # the score did not fail: it is made when there is room
-            (folder.path / "traceback.txt").write_text(traceback.format_exc())
+            write_text(folder.path / "traceback.txt", traceback.format_exc())
             _failed(folder, spec, settings, error)
             continue
         folder.scores.mkdir(exist_ok=True)

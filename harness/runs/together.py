@@ -57,6 +57,7 @@ def _assist(spec: RunSpec, outputs: Path) -> None:
     design = build_design(spec, corpus.tokenizer.vocabulary, start)
     trainer = trainer_of(spec, design, corpus, training_batches(spec, corpus))
     folder = RunFolder(outputs, spec.train_key())
+    folder.fetch()
     if folder.checkpoint.exists():
         trainer.restore(read_checkpoint(folder))
     agreed(True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from architectures.frozen import SettingError
 from architectures.registry import bring
+from harness.outputs.copies import opened as opened_outputs
+from harness.outputs.copies import place_of
 from harness.outputs.files import Locked, State
 from harness.scheduling.here import Work, work_of
 from harness.scheduling.progress import working
@@ -28,10 +30,11 @@ _in_doubt = False
 
 
 def _in_worker(
-    work: Work | None, spec: RunSpec, outputs: Path, own_file: bytes | None
+    work: Work | None, spec: RunSpec, outputs: Path | str, own_file: bytes | None
 ) -> State | None:
     """One run in a Ray worker; None where an earlier run left the process in doubt. `own_file`: the
-    text of the user's file that holds the design, which this machine may lack."""
+    text of the user's file that holds the design, which this machine may lack. `outputs`: a folder
+    or URL."""
     global _in_doubt
     if _in_doubt:
         return None
@@ -39,7 +42,7 @@ def _in_worker(
     try:
         if own_file is not None:
             bring(spec.asked.design_file, own_file)
-        state = work_of(work)(spec, outputs)
+        state = work_of(work)(spec, opened_outputs(outputs, pull=False))
     except Locked:
         _in_doubt = False
         raise
@@ -48,7 +51,7 @@ def _in_worker(
     return state
 
 
-def _by_several(spec: RunSpec, outputs: Path, own_file: bytes | None) -> State:
+def _by_several(spec: RunSpec, outputs: Path | str, own_file: bytes | None) -> State:
     """One run by several workers, which are started, watched and ended from this process."""
     from harness.scheduling.several import execute_by_several
 
@@ -62,7 +65,8 @@ class Workers:
     def __init__(self, outputs: Path, work: Work | None, gpu_share: float) -> None:
         import ray
 
-        self._ray, self._outputs, self._work, self._gpu_share = ray, outputs, work, gpu_share
+        self._ray, self._work, self._gpu_share = ray, work, gpu_share
+        self._outputs = place_of(outputs)
         self._kept = ray.remote(max_retries=0)(_in_worker)
         self._own = ray.remote(max_retries=0, max_calls=1)(_in_worker)
         self._own_files: dict[str, bytes] = {}

@@ -2,8 +2,8 @@
 
 The run folders are the truth: a run that is done is skipped, an interrupted one goes on from its
 checkpoint, one that failed is only tried again on request. Each run is one Ray core task. With
-the address of a cluster, outputs must lie on storage that all its nodes share, and the project must
-be installed on each.
+the address of a cluster, outputs must lie at a URL or on storage that all its nodes share, and the
+project must be installed on each.
 """
 
 from __future__ import annotations

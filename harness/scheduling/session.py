@@ -16,13 +16,15 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.outputs.files import FINISHED, FULL, RETRIED, Locked, State, no_room
+from harness.outputs.copies import refreshed, removed
+from harness.outputs.files import FINISHED, RETRIED, Locked, State, outside
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, Status
 from harness.runs.missing import failed_scores, forget_failures, missing_scores
 from harness.scheduling.progress import Line, Pace, Screen
 from harness.scheduling.silence import Silence
 from harness.scheduling.stop import STOP_SECONDS, Stop
+from harness.training.data.buckets import BucketError
 from harness.training.loop.budget import steps_of
 from harness.training.settings.spec import RunSpec
 
@@ -32,6 +34,8 @@ Hook = Callable[[Sequence[str]], object]
 POLL_SECONDS = 1.0
 TELL_SECONDS = 60.0
 """How long news of a run that goes on waits for others: telling costs time that runs need."""
+REFRESH_SECONDS = 5.0
+"""How old may be what is known of a run that writes into a bucket."""
 DEATHS_FORGIVEN = 2
 """How often a run whose process died is started again by one command."""
 
@@ -135,6 +139,7 @@ class Session:
             if self._folders[key].is_locked():
                 continue
             self.waiting.remove(key)
+            refreshed(self._folders[key].path)
             self.states[key] = self._folders[key].recovered_status().state
             if self._wanted(key):
                 self._start(pool, key)
@@ -142,7 +147,7 @@ class Session:
                 self._settle(key, self.states[key], "by another process")
 
     def _start(self, pool: Pool, key: str) -> None:
-        self._folders[key].stop_file.unlink(missing_ok=True)
+        removed(self._folders[key].stop_file)
         self.states[key] = "running"
         self._pace.begin(key, max(self._status(key).checkpoint_step, 0))
         self._busy[pool.start(self._runs[key], fresh=key in self._fresh)] = key
@@ -156,8 +161,9 @@ class Session:
         keys = []
         for handle in pool.ended(self._busy, POLL_SECONDS):
             key = self._busy.pop(handle)
+            refreshed(self._folders[key].path)
             self._pace.end(key, self._status(key).step)
-            self._folders[key].stop_file.unlink(missing_ok=True)
+            removed(self._folders[key].stop_file)
             self._act(key, pool, handle)
             keys.append(key)
         return keys
@@ -173,8 +179,8 @@ class Session:
             self._again(key)
         except Exception as error:
             # A run records its own failures; this one happened before or after it could.
-            full, text = no_room(error), f"{type(error).__name__}: {error}"
-            self._fail(key, "interrupted" if full else "failed", FULL if full else text)
+            why, text = outside(error), f"{type(error).__name__}: {error}"
+            self._fail(key, "interrupted" if why else "failed", why or text)
         else:
             if state is None:
                 self._again(key, fresh=True)
@@ -219,6 +225,8 @@ class Session:
 
     def _look(self, pool: Pool, ended: Sequence[str]) -> None:
         """Show progress, and tell the hook what changed."""
+        with contextlib.suppress(BucketError):  # those that run go on meanwhile
+            refreshed(*(self._folders[k].path for k in self._busy.values()), every=REFRESH_SECONDS)
         statuses = {key: self._status(key) for key in [*ended, *self._busy.values()]}
         steps = {key: statuses[key].step for key in self._busy.values()}
         to_go = {k: max(self._steps[k] - steps.get(k, 0), 0) for k in [*self.waiting, *steps]}
@@ -274,7 +282,7 @@ class Session:
         self._asked = True
         for key in self._busy.values():
             if self._folders[key].path.exists():
-                self._folders[key].stop_file.touch()
+                self._folders[key].ask_to_stop()
 
     def _say_goodbye(self) -> None:
         for key in self._busy.values():

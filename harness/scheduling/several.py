@@ -13,6 +13,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from architectures.registry import bring
+from harness.outputs.copies import copy_of, opened, refreshed
 from harness.outputs.files import Locked, State
 from harness.outputs.folder import RunFolder
 from harness.runs.together import execute_together
@@ -21,7 +22,7 @@ from harness.training.loop.workers import other_is_gone
 from harness.training.settings.spec import RunSpec
 
 
-def execute_by_several(spec: RunSpec, outputs: Path, own_file: bytes | None = None) -> State:
+def execute_by_several(spec: RunSpec, outputs: Path | str, own_file: bytes | None = None) -> State:
     """Does one run by as many workers as its numerics say, each placed where its threads and, on
     cuda, a whole GPU are free. Returns the state that the first worker ended in. `own_file`: the
     text of the user's file that holds the design, which the workers' machines may lack.
@@ -30,8 +31,10 @@ def execute_by_several(spec: RunSpec, outputs: Path, own_file: bytes | None = No
     """
     settings = spec.train.numerics
     cuda = settings.device == "cuda"
-    folder = RunFolder(outputs, spec.train_key())
+    folder = RunFolder(opened(outputs, pull=False), spec.train_key())
     notes = folder.path / "ray_train"  # on storage that every node sees, as Ray Train wants it
+    copy = copy_of(notes)
+    storage = copy.bucket.arrow_filesystem() if copy else None
     trainer = TorchTrainer(
         lambda: _worker(spec, outputs, own_file),
         scaling_config=ScalingConfig(
@@ -42,7 +45,8 @@ def execute_by_several(spec: RunSpec, outputs: Path, own_file: bytes | None = No
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
         run_config=RunConfig(
             name=folder.key,
-            storage_path=str(notes),
+            storage_path=copy.bucket.place(copy.name(notes)) if copy else str(notes),
+            storage_filesystem=storage,
             failure_config=FailureConfig(max_failures=0),
         ),
     )
@@ -54,13 +58,16 @@ def execute_by_several(spec: RunSpec, outputs: Path, own_file: bytes | None = No
         raise ProcessDied(f"its workers could not go on ({_first_line(error)})") from None
     finally:
         shutil.rmtree(notes, ignore_errors=True)
+        if copy:
+            copy.bucket.remove_all(copy.name(notes))
+    refreshed(folder.path)
     return folder.recovered_status().state
 
 
-def _worker(spec: RunSpec, outputs: Path, own_file: bytes | None) -> None:
+def _worker(spec: RunSpec, outputs: Path | str, own_file: bytes | None) -> None:
     if own_file is not None:
         bring(spec.asked.design_file, own_file)
-    execute_together(spec, outputs)
+    execute_together(spec, opened(outputs, pull=False))
 
 
 def _cause(error: WorkerGroupError) -> Exception:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.outputs.copies import refreshed
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import DamagedFile, Status
 from harness.results.folders import study_record
@@ -15,6 +16,8 @@ from harness.words import clock, duration
 
 TO_COME = ("waiting", "running", "interrupted")
 """States that another command, or time, brings on."""
+REFRESH_SECONDS = 2.0
+"""How old may be what is known of outputs at a URL."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Watch:
 
     def look(self) -> View:
         """Reads how far every run is. Raises `DamagedFile` where it is the study's record."""
+        refreshed(self.outputs, every=REFRESH_SECONDS)
         record = study_record(self.outputs, self.study)  # to which seeds may have been added
         rows = {row.run: row for row in record.rows}
         labels = {key: f"{row.cell} seed {row.seed}" for key, row in rows.items()}

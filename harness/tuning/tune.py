@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from architectures.frozen import SettingError, nearest
+from harness.outputs.copies import there
 from harness.outputs.files import RETRIED, State, atomic_file, exclusive
 from harness.outputs.folder import LoopFolder, RunFolder
 from harness.outputs.records import LedgerRecord, read_if_there
@@ -195,7 +196,7 @@ def _trials_of_task(
                 reason = row.spec.asked.not_applicable.get(task.title, "")
                 raise SettingError(f"cell {row.cell.name!r}: {study.tuning.task}: {reason}")
             its = run.finetuning(row.spec.finetune_key(task))
-            status: State = "done" if its.weights.exists() else "failed"
+            status: State = "done" if there(its.weights) else "failed"
             yield _trial(row.cell.name, number, values, its, run.key, status, score)
 
 

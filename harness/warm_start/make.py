@@ -37,7 +37,8 @@ from architectures.backbone import Backbone
 from architectures.frozen import SettingError
 from architectures.weights import from_transformers
 from harness.outputs.files import new_folder, write_json
-from harness.training.data.cache import MANIFEST, stored
+from harness.outputs.for_all import stored_for_all
+from harness.training.data.cache import MANIFEST
 from harness.training.data.corpus import Corpus
 from harness.training.settings import versions
 from harness.training.settings.spec import RunSpec
@@ -81,7 +82,7 @@ def made(
             _begin(spec, f"{stage_name} of {spec.train.design}", say)
             _fill_stage(folder, spec, corpus, start / VIT, say)
 
-        stored(root, stage_name, text)
+        stored_for_all(root, stage_name, text)
     return start
 
 
@@ -100,7 +101,7 @@ def _towers(spec: RunSpec, corpus: Corpus, root: Path, say: Callable[[str], obje
         else:
             _fill(folder, spec, corpus, say)
 
-    return stored(root, name, fill)
+    return stored_for_all(root, name, fill)
 
 
 def _begin(spec: RunSpec, what: str, say: Callable[[str], object]) -> None:

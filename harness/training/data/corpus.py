@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from architectures.frozen import path_named
+from harness.training.data.at_urls import local
 from harness.training.data.cache import DataError, stored
 from harness.training.data.pictures import write_pictures
 from harness.training.data.scenes.scenes import version, write_scenes
@@ -176,7 +177,7 @@ def _augment(data: Scenes | Pictures) -> Augment:
 
 def _text(text: Text) -> dict[str, JsonValue]:
     """Dumps the text settings, a tokenizer's folder replaced by what is in it."""
-    folder = path_named(text.tokenizer)
+    folder = path_named(local(text.tokenizer))
     settings = text.model_dump()
     if text.alphabet == "captions":  # entries of before there was the field stay good
         del settings["alphabet"]

@@ -20,7 +20,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from architectures.frozen import Frozen, SettingError, checked
+from architectures.frozen import Frozen, SettingError, checked, path_named
+from harness.training.data.at_urls import local
 from harness.training.data.cache import DataError, stored
 from harness.training.data.decoding import Square
 from harness.training.data.files import sha256
@@ -143,7 +144,7 @@ def folder_digest(where: str) -> str:
     """Digests the groups of a folder and the pictures that they name. Raises DataError as
     `read_lines` does.
     """
-    folder = Path(where).expanduser()
+    folder = path_named(local(where))
     content = hashlib.sha256(sha256(folder / FILE) if (folder / FILE).is_file() else b"")
     for image in _images(read_lines(folder)):
         content.update(image.encode() + b"\0" + sha256(folder / image))
@@ -160,7 +161,7 @@ def read_groups(where: str, square: Square, cache: Path) -> Groups:
 
     Raises DataError that names file, line and field, of pictures that cannot be read too.
     """
-    folder = Path(where).expanduser()
+    folder = path_named(local(where))
     lines = read_lines(folder)
     images = _images(lines)
     named = [_FORMAT, folder_digest(where), square.side, square.channels, square.fit]

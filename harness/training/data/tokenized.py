@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 
 from architectures.frozen import SettingError
+from harness.training.data.at_urls import local
 from harness.training.data.cache import DataError
 from harness.training.data.tokenizer import Tokenizer, encoded
 from harness.training.data.wordpiece import train_wordpiece
@@ -31,7 +32,7 @@ def tokenized(
         kind = (text.normaliser, text.alphabet)
         tokenizer = train_wordpiece(captions["train"], text.vocabulary, *kind)
     else:
-        tokenizer = pretrained(text.tokenizer)
+        tokenizer = pretrained(local(text.tokenizer))
     rows = {name: encoded(tokenizer.backend, texts) for name, texts in captions.items()}
     _check_tokens(tokenizer, rows, captions)
     tokens_K = np.array([len(ids) for split in rows.values() for ids in split])

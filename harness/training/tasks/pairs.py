@@ -21,12 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from architectures.contract import Facts, FusionDesign
+from architectures.frozen import path_named
+from harness.training.data.at_urls import local
 from harness.training.data.corpus import Corpus
 from harness.training.data.group_files import read_lines
 from harness.training.data.group_sets import check_tags, groups_of
@@ -95,7 +96,7 @@ def names(task: Pairs, data: Data) -> tuple[str, ...]:
 def _sizes(task: Pairs, data: Data) -> Iterator[tuple[str, int, int]]:
     """Yields tag, pictures and captions of the groups; of scenes, of a group of each tag."""
     if task.groups:
-        lines = read_lines(Path(task.groups).expanduser())
+        lines = read_lines(path_named(local(task.groups)))
         check_tags(task, lines)
         for line in lines:
             if not task.tags or line.tag in task.tags:

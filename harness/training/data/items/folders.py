@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from architectures.frozen import path_named
+from harness.training.data.at_urls import local
 from harness.training.data.cache import DataError
 from harness.training.data.decoding import Square
 from harness.training.data.holding_out import hold_out
@@ -39,7 +40,7 @@ def folder_sets(task: ItemTask, side: int, channels: int, cache: Path) -> ItemSe
     _check_labels(listed, task)
     _check_pictures(listed)
     square = Square(side=side, channels=channels, fit=getattr(task, "fit", "squash"))
-    pictures = _pictures(listed, path_named(task.source), square, cache)
+    pictures = _pictures(listed, path_named(local(task.source)), square, cache)
     splits = {name: _items(of_split, pictures, task, side) for name, of_split in listed.items()}
     finetune = task.learning
     if finetune is not None and "val" not in splits:

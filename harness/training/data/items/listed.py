@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from architectures.frozen import path_named
+from harness.training.data.at_urls import local
 from harness.training.data.cache import DataError
 from harness.training.data.files import sha256
 from harness.training.data.folder_pictures import missing
@@ -34,7 +35,7 @@ def listed_of(task: ItemTask) -> dict[str, Listed]:
     Raises DataError that names file, line and field of what cannot be used, and says which file the
     folder lacks.
     """
-    folder = path_named(task.source)
+    folder = path_named(local(task.source))
     if not folder.is_dir():
         raise DataError(f"{task.name}: source={task.source} is not a folder")
     return {split: _read(task, folder, path) for split, path in _paths(task, folder).items()}
@@ -78,7 +79,7 @@ def item_folder_digest(task: ItemTask) -> str:
     a task that differs in the split alone finds what it had learnt. Raises as `listed_of` does.
     """
     listed_of(task)
-    folder = path_named(task.source)
+    folder = path_named(local(task.source))
     content = hashlib.sha256()
     for split, path in _every_path(task, folder).items():
         if not path.exists():

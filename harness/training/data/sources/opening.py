@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.training.data.at_urls import bring, by_url, local, local_folder, said_by_url
 from harness.training.data.cache import DataError
 from harness.training.data.files import sha256
 from harness.training.data.sources.cells import kind_of, path_text, picture_file, values
@@ -25,8 +26,14 @@ def open_tables(where: str, role: str, root: str = "") -> list[Table]:
 
     `role` (train, val, test) is the setting to name in messages; `root`: the folder of pictures
     that are named by path, if not the table's. Raises DataError for a missing or unreadable path
-    and for zero rows in all. Only `hub:` may use the network.
+    and for zero rows in all. Only `hub:` may use the network, and what lies at a URL.
     """
+    with by_url(DataError):
+        tables = _opened(local(where), role, local_folder(root))
+    return [dataclasses.replace(table, name=said_by_url(table.name)) for table in tables]
+
+
+def _opened(where: str, role: str, root: str) -> list[Table]:
     if where.startswith("hub:"):
         tables = [hub_table(where, role)]
     elif _is_folder(where):
@@ -51,15 +58,18 @@ def source_digest(where: str, role: str, image: str, root: str = "") -> str:
     """
     if where.startswith("hub:"):
         return where
-    if _is_folder(where):
-        paths = folder_files(Path(where).expanduser(), role)
-    else:
-        paths = parquet_paths(where, role)
+    here = local(where)
+    with by_url(DataError):
+        if _is_folder(here):
+            paths = folder_files(Path(here).expanduser(), role)
+        else:
+            paths = parquet_paths(here, role)
     content = hashlib.sha256()
     for path in paths:
         content.update(_file_digest(path, role))
     for table in open_tables(where, role, root):
         check_column(table, image, "image")
+        bring(table.folder, _names(table, image))
         for named in _named_files(table, image):
             content.update(_file_digest(named, role))
     return content.hexdigest()
@@ -77,15 +87,21 @@ def _is_folder(where: str) -> bool:
 
 
 def _named_files(table: Table, image: str) -> Iterator[Path]:
+    for text in _names(table, image):
+        try:
+            yield picture_file(text, table.folder, named=table.named)
+        except ValueError:  # said, with its row, when it is decoded
+            continue
+
+
+def _names(table: Table, image: str) -> Iterator[str]:
+    """Yields the pictures that rows name by a path, in order."""
     if kind_of(table.schema.field(image).type) == "bytes":
         return
     for batch in table.batches([image]):
         for cell in values(batch, image):
-            try:
-                if (text := path_text(cell)) is not None:
-                    yield picture_file(text, table.folder, named=table.named)
-            except ValueError:  # said, with its row, when it is decoded
-                continue
+            if (text := path_text(cell)) is not None:
+                yield text
 
 
 def _file_digest(path: Path, role: str) -> bytes:
