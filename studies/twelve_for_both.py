@@ -8,6 +8,10 @@ fused pass of twelve layers costs more FLOPs, which stand beside every contrast.
 
 Guess: alignment is equal in all four, since text is read by six layers or more; matching and masked
 words come later in the shared stack, whose layers have two tasks, and 12+12 is equal to 12+6.
+Result: 2026-11-27, commit b1997b4, seeds 40 to 44, not confirmed on fresh ones: nothing matches
+sooner than 6+6 (all undecided); 12+6 aligns sooner (-.06 nats [-.12, -.002]); 12+12 learns masked
+words later (+.75), against the guess; 12+12 and the shared stack recall as much, within 2 points.
+docs/studies/twelve_for_both.
 Cost: 25 runs, about 25 minutes on two cores at nano.
 Command: fuselab run twelve_for_both && fuselab report twelve_for_both
 """
