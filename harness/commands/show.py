@@ -243,6 +243,9 @@ def report(made: Report, *, levels: bool) -> None:
             say(visible(line), indent="  ", at_most=console.width)
     if made.answer.undeclared:
         say(visible(made.answer.undeclared), style="yellow")
+    if missing := made.answer.missing:
+        more = f"; and {len(missing) - 1} more: see the page" if len(missing) > 1 else ""
+        say(visible(f"Left out: {missing[0]}{more}"), style="yellow")
     for line in made.not_drawn:
         console.print(Text(visible(line), "red"))
     if levels:

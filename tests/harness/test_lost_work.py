@@ -202,7 +202,8 @@ def test_a_damaged_file_is_one_bad_row(
     assert set(bad["run"]) <= {keys[0]} and (results.runs["status"] == "done").sum() >= 5
     for message in bad["message"]:
         assert file.rpartition("/")[2] in message and "delete" in message
-    assert said("report", "tiny", *where)[0] == 0
+    code, text = said("report", "tiny", *where)
+    assert code == 0 and ("Left out: " in text) == bool(len(bad))
     assert said("publish", "tiny", *where)[0] == 0
     assert said("clean", *where)[0] == 0
     states = Lab(copied).run(tiny, local=True)
