@@ -73,7 +73,7 @@ class Workers:
         self._several = ray.remote(max_retries=0, max_calls=1)(_by_several)
 
     def _needs(self, spec: RunSpec) -> dict[str, float]:
-        """What each worker of a run needs on its machine."""
+        """Returns what each worker of a run needs on its machine."""
         gpu = {"GPU": self._gpu_share} if spec.train.numerics.device == "cuda" else {}
         return {"CPU": spec.train.numerics.threads, **gpu}
 

@@ -22,7 +22,7 @@ REFRESH_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a study looks like at a moment."""
+    """A view holds what a study looks like at a moment."""
 
     counts: Mapping[str, int]
     """State -> runs."""
