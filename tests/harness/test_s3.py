@@ -218,9 +218,10 @@ def test_nodes_share_nothing_but_the_bucket(
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "killed a node" in ended.stdout
     for name in ("node 0", "node 1"):
-        (start,) = (tmp_path / "caches" / name).glob("outputs/*/shared/warm_start/*")
-        kept = Bucket(url).read(f"warm_start/{start.name}/vit.safetensors")
-        assert (start / "vit.safetensors").read_bytes() == kept
+        shared = tmp_path / "caches" / name / "outputs"
+        (vit,) = shared.glob("*/shared/warm_start/*/vit.safetensors")
+        kept = Bucket(url).read(f"warm_start/{vit.parent.name}/vit.safetensors")
+        assert vit.read_bytes() == kept
     assert set(Lab(outputs).run(WARM, local=True).values()) == {"done"}
     with machines.on("reader"):
         has_bits_of(outputs, Lab(url), "warm")
