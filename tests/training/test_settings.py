@@ -60,7 +60,7 @@ def test_a_number_without_sense_is_refused_by_its_whole_name(field: str, value: 
         ("objectives.itc.candidates", "queue", r"^objectives\.itc\.candidates: "),
         ("objectives.mlm.random_share", 0.3, r"mlm\.mask_share \+ mlm\.random_share is 1\.1"),
         ("objectives.teacher.momentum", 1.01, r"^objectives\.teacher\.momentum: "),
-        ("numerics.threads", 0, r"^numerics\.threads: "),
+        ("numerics.threads", -1, r"^numerics\.threads: "),
         ("numerics.threads", 10**6, r"^numerics\.threads: "),
         ("measure.points", 0, r"^measure\.points: "),
         ("budget.steps", 0, r"budget\.steps|steps: "),
