@@ -141,6 +141,15 @@ CASES = [
     for fields in FIELDS.get(name, [{}])
 ]
 every_design = pytest.mark.parametrize(("name", "fields"), CASES)
+one_of_each = pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        case if place == 0 or case.values[0] != CASES[place - 1].values[0]
+        else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        for place, case in enumerate(CASES)
+    ],
+)  # fmt: skip
+"""A case of each design by default, all of them among the slow tests: for what takes longer."""
 
 INDIRECT = {"query_bottleneck", "shallow_fusion"}
 """Designs that fuse, but where no word reads an image token itself."""
@@ -337,7 +346,7 @@ def test_kept_attention_is_what_was_used(make, batch, name, fields):
     assert torch.autograd.grad(kept.pooled_BD[:, 0].sum(), probabilities)[0].any()
 
 
-@every_design
+@one_of_each
 def test_other_dtypes(make, batch, name, fields):
     """Same weights, so the same answer but for rounding; and gradients exist."""
     exact = make(name, fields)
@@ -366,7 +375,7 @@ def reached(design: FusionDesign, pooled_BD: torch.Tensor) -> set[str]:
     return {role for role, p in design.image.named_parameters() if p.grad is not None}
 
 
-@every_design
+@one_of_each
 def test_dropout_is_drawn_in_training_only(make, batch, name, fields):
     design = make(name, fields, dropout=0.5)
     first, second = (states(design, batch)[1].pooled_BD for _ in range(2))
@@ -398,7 +407,7 @@ def test_heads_are_those_that_apply(design):
             assert one.heads["mlm"].decoder.weight is one.word_embedding().weight
 
 
-@every_design
+@one_of_each
 def test_autocast_keeps_weights_and_gradients_in_float32(make, batch, name, fields):
     design = make(name, fields, dtype=torch.float32)
     can_align = "itc" in design.heads
@@ -442,7 +451,7 @@ def test_shared_parts_start_bit_identical(make, small):
         assert max(paired_share(made[0], other), paired_share(other, made[0])) > 0.4
 
 
-@every_design
+@one_of_each
 def test_another_seed_draws_other_weights(make, name, fields):
     torch.manual_seed(0)
     first = make(name, fields, dtype=torch.float32)

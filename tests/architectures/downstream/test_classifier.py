@@ -13,7 +13,7 @@ from architectures.frozen import SettingError
 from architectures.layers.read import Read
 from architectures.stacks.one_way import OneWay
 from tests.architectures.conftest import seeded
-from tests.architectures.designs.test_designs import awake, every_design
+from tests.architectures.designs.test_designs import awake, every_design, one_of_each
 
 LABELS = 5
 ONE_WAY = [
@@ -43,7 +43,7 @@ def reached(module, vector) -> set[str]:
     return {r for r, p in module.named_parameters() if p.grad is not None and p.grad.any()}
 
 
-@every_design
+@one_of_each
 def test_every_design_gives_logits_and_learns(make, batch, name, fields):
     """The joint vector is what ITM reads, or both towers side by side; a pair is a naive
     concatenation. All that joins picture and text gets a gradient, and the head; text alone
@@ -92,7 +92,7 @@ def test_reasons_and_abilities_agree(small, name, fields):
     assert why_not(facts, images=2) == "" == why_not(facts, images=1, form="duplicated")
 
 
-@every_design
+@one_of_each
 def test_a_second_picture_has_its_own_type_row(make, batch, small, name, fields):
     """It starts as the design's, and the vector of its picture alone hangs on it."""
     design = awake(make(name, fields))

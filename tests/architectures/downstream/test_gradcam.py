@@ -15,7 +15,13 @@ from architectures.layers.heads import itc_head
 from architectures.layers.kept import kept_attention
 from architectures.layers.similarity import similarities
 from tests.architectures.conftest import SMALL
-from tests.architectures.designs.test_designs import INDIRECT, awake, every_design, states
+from tests.architectures.designs.test_designs import (
+    INDIRECT,
+    awake,
+    every_design,
+    one_of_each,
+    states,
+)
 
 HEADS = ("itc", "itm")
 
@@ -61,7 +67,7 @@ def loops(weights, gradient, rows):
     return total
 
 
-@every_design
+@one_of_each
 def test_maps_are_probabilities_times_positive_gradients(make, batch, monkeypatch, name, fields):
     images, ids, real = (x[:3] for x in batch)
     design = awake(make(name, fields))
@@ -116,7 +122,7 @@ def test_every_design_has_a_way_or_a_reason(make, name, fields):
     assert gradcam.why_not(facts, ("mlm",), way).endswith("is off")
 
 
-@every_design
+@one_of_each
 def test_a_tower_that_keeps_its_attention_says_the_same(make, batch, name, fields):
     design = make(name, fields)
     before = states(design, batch)[0].pooled_BD

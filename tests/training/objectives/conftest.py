@@ -97,3 +97,13 @@ def trainer(corpus: Corpus, make: Callable[..., FusionDesign]) -> Callable[..., 
 
 
 every_design = pytest.mark.parametrize("name", list(registry.names()))
+some_designs = pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("split_bert", "merged_attention")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in registry.names()
+    ],
+)
+"""Two designs by default, all of them among the slow tests."""

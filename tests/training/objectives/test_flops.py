@@ -18,7 +18,7 @@ from harness.training.objectives.state import ObjectiveState
 from harness.training.settings.objectives import ITC, ITM, LM, MLM, SHORT_OBJECTIVES, Objectives
 from harness.training.settings.spec import Asked, RunSpec, TrainSpec
 from tests.architectures.views.test_cost import TINY, D, L, P, V, block
-from tests.training.objectives.conftest import DATA, FULL, SMALL, every_design, for_design
+from tests.training.objectives.conftest import DATA, FULL, SMALL, for_design, some_designs
 
 ROWS = 4
 FORWARD_AND_BACKWARD = 2 * 3
@@ -98,7 +98,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory):
         *(pytest.param("base", teaching, marks=pytest.mark.slow) for teaching in TEACHING),
     ],
 )
-@every_design
+@some_designs
 def test_within_one_percent_of_a_counted_real_step(name, teaching, size, corpora) -> None:
     """The step of a real batch, as `Trainer` makes it, on the meta device and so padded."""
     corpus, rows = corpora(size), 40

@@ -30,6 +30,7 @@ from harness.training.tasks import grounding
 from tests.training.tasks.conftest import BACKBONE
 
 CPU = torch.device("cpu")
+USUAL = ("split_bert", "co_attention", "query_bottleneck", "dual_encoder")
 OURS = [n for n in registry.names() if registry.find(n).__module__.startswith("architectures.")]
 QUICK = FineTune(budget=Budget(steps=2), batch_size=8, measure=Measure(points=2, items=8))
 SIZES = {"train_items": 72, "items": 36, "finetune": QUICK, "floors": False}
@@ -58,7 +59,10 @@ def learnt(design: FusionDesign, corpus: Corpus, task: str) -> Loop:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in OURS],
+)
 def test_every_design_learns_what_it_can(
     name: str, task: str, two_objects: Corpus, small: Build
 ) -> None:
