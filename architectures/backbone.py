@@ -118,10 +118,14 @@ class Backbone(Frozen, allow_inf_nan=False):
 
     def with_fields(self, changes: Mapping[str, Any], under: str = "") -> Self:
         """Returns a copy with several changed; one that becomes `mup` takes nano's `init_std`,
-        where it still has the default of `standard`."""
-        default = type(self).model_fields["init_std"].default
-        if changes.get("parameterisation") == "mup" and self.init_std == default:
-            changes = {"init_std": SCALES["nano"].init_std, **changes}
+        where it still has the default of `standard`, and one that turns back that of its scale."""
+        default, nano = type(self).model_fields["init_std"].default, SCALES["nano"].init_std
+        becomes = changes.get("parameterisation", self.parameterisation)
+        if becomes == "mup" != self.parameterisation and self.init_std == default:
+            changes = {"init_std": nano, **changes}
+        if becomes == "standard" != self.parameterisation and self.init_std == nano:
+            own = SCALES[self.scale].init_std if self.scale in SCALES else default
+            changes = {"init_std": own, **changes}
         return super().with_fields(changes, under)
 
     @model_validator(mode="after")

@@ -183,6 +183,11 @@ def test_the_deviation_that_nobody_sets_is_nanos() -> None:
     assert Backbone(parameterisation="mup").init_std == nano
     assert scale("tiny").with_field("parameterisation", "mup").init_std == nano
     assert scale("tiny").model_copy(update={"parameterisation": "mup"}).init_std == nano
+    for name in ("tiny", "nano"):
+        turned = scale(name).with_field("parameterisation", "mup")
+        assert turned.with_field("parameterisation", "standard") == scale(name)
+    written = Backbone(parameterisation="mup", init_std=0.02)
+    assert written.with_field("parameterisation", "mup").init_std == 0.02
     both = {"parameterisation": "mup", "init_std": 0.02}
     assert scale("tiny").with_fields(both).init_std == Backbone(**both).init_std == 0.02
     assert scale("nano").with_fields({"init_std": 0.05}).with_fields(
