@@ -102,6 +102,8 @@ class FusionDesign(nn.Module, ABC):
         self.config = config
         self.backbone = backbone
         self.vocabulary = vocabulary
+        self.longest_text = backbone.longest_text - self.facts(config, backbone).places_taken
+        """Tokens of the longest text that it has positions for, beside an image."""
 
     @classmethod
     @abstractmethod

@@ -91,7 +91,7 @@ def _check(subject: Opened, say: str) -> None:
     """Raises `SettingError` for a sentence that would be cut, notes words that are unknown."""
     from harness.training.objectives.said import unknown_words
 
-    tokenizer, most = subject.tokenizer, subject.design.backbone.longest_text
+    tokenizer, most = subject.tokenizer, subject.design.longest_text
     ids = tokenizer.backend.encode(say).ids
     if len(ids) > most:
         raise SettingError(

@@ -105,7 +105,7 @@ def _exported(folder: Path) -> Opened:
             "export.predict asks; `fuselab export` without --task writes a design to look at"
         )
     backbone = design.backbone
-    tokenizer = pretrained(str(folder.resolve())).with_length(backbone.longest_text)
+    tokenizer = pretrained(str(folder.resolve())).with_length(design.longest_text)
     return Opened(
         name=folder.resolve().name,
         design=design,

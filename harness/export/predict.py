@@ -101,7 +101,7 @@ class Predictor:
             first = str(error).splitlines()[0]
             raise SettingError(f"device {device!r} cannot be used: {first}") from None
         design = exported.design_of(model)
-        backbone, longest = design.backbone, design.backbone.longest_text
+        backbone, longest = design.backbone, design.longest_text
         square = Square(
             side=backbone.image_size,
             channels=backbone.image_channels,

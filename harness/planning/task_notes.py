@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from architectures import registry
 from harness.training.data.corpus import Corpus
 from harness.training.data.items.answers import answer_list
 from harness.training.data.items.item_sets import item_sets
@@ -23,10 +24,12 @@ def task_notes(planned: Plan, corpora: Mapping[str, Corpus]) -> list[str]:
     """Returns a line for each task that is learnt, and what a reader of its scores should know."""
     lines: dict[str, None] = {}
     for row in planned.rows:
-        corpus, backbone = corpora[row.cell.name], row.spec.backbone
+        corpus, backbone, name = corpora[row.cell.name], row.spec.backbone, row.spec.train.design
+        facts = registry.find(name).facts(registry.config(name, row.config), backbone)
         for task in row.spec.asked.tasks:
             if task.learning:
-                its = _lines(task, task.learning, corpus, backbone.longest_text)
+                most = backbone.longest_text - facts.places_taken
+                its = _lines(task, task.learning, corpus, most)
                 lines |= dict.fromkeys(its)
             if isinstance(task, ItemTask):
                 lines |= dict.fromkeys(_memorised(task, item_sets(corpus, task)))

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from architectures import build
 from architectures.frozen import SettingError
 from architectures.layers.heads import MLMHead
+from harness.commands.look import _check
 from harness.commands.main import app
 from harness.export.export import export
 from harness.export.opened import Opened, opened
@@ -21,6 +23,7 @@ from harness.outputs.records import ScoresRecord
 from harness.training.data.items.items import Items
 from harness.training.objectives import said
 from harness.training.tasks import grounding
+from tests.architectures.conftest import seeded
 
 FUSED, ALIGNED = "tiny/k1/0", "tiny/dual_encoder/0"
 
@@ -217,6 +220,24 @@ def test_a_caption_is_said_word_after_word(ran, tmp_path, writer, monkeypatch) -
     assert f"It says: {said.caption(writer.design, tokens, picture)!r}" in look(
         ran, tmp_path, FUSED, "test:3"
     )
+
+
+def test_a_caption_ends_where_image_tokens_leave_no_place(fused: Opened) -> None:
+    tokens, small = fused.tokenizer, fused.design.backbone
+    fields = {"mask": "causal", "positions": "shared"}
+    design = build.design(
+        "token_insertion", fields, small, tokens.vocabulary,
+        objectives=("itc", "itm", "lm"), draw=seeded(0),
+    ).eval()  # fmt: skip
+    assert design.longest_text < min(said.SAID, small.longest_text)
+    design.heads["lm"].decoder.bias.data[tokens.sep_id] = -99.0
+    lengths = []
+    design.embeddings.register_forward_pre_hook(lambda _, its: lengths.append(its[0].shape[1]))
+    said.caption(design, tokens, fused.picture("test:3"))
+    assert max(lengths) == design.longest_text - 1
+    longest = dataclasses.replace(fused, design=design, name="inserted")
+    with pytest.raises(SettingError, match=f"reads at most {design.longest_text}: use fewer"):
+        _check(longest, "red " * design.longest_text)
 
 
 def test_without_lm_no_caption_is_said(ran, tmp_path, fused: Opened) -> None:

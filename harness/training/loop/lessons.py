@@ -47,7 +47,7 @@ def own_copy(design: FusionDesign) -> FusionDesign:
 
 def ready(items: Items, corpus: Corpus, design: FusionDesign, **right: np.ndarray) -> ReadyItems:
     """Makes items ready to be fed: their tokens, and the targets `right`."""
-    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.backbone.longest_text)
+    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.longest_text)
     return ReadyItems(items=items, ids_NL=ids_NL, pad_id=corpus.tokenizer.pad_id, right=right)
 
 

@@ -117,7 +117,7 @@ def _tokens(
     positions that the design has.
     """
     rows = encoded(tokenizer.backend, [c for group in groups for c in group.captions])
-    room = max(design.backbone.longest_text, tokenizer.length)
+    room = max(design.longest_text, tokenizer.length)
     length = min(max(tokenizer.length, *map(len, rows)), room)
     ids_KL = tokenizer.with_length(length).padded(rows).astype(np.int64)
     ids_TL, text_K = np.unique(ids_KL, axis=0, return_inverse=True)

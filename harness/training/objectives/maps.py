@@ -62,7 +62,7 @@ def map_of(
     layer: int | None = None,
 ) -> np.ndarray:
     """Computes the map of one picture for one text: float64 (h, w)."""
-    ids_1L = tokens_of(tokenizer, [text], design.backbone.longest_text)
+    ids_1L = tokens_of(tokenizer, [text], design.longest_text)
     pad_id, device = tokenizer.pad_id, torch.device("cpu")
     only = np.zeros(1, dtype=np.int64)
     return maps_of(design, image_HWC[None], only, ids_1L, pad_id, device, by=by, layer=layer)[0]

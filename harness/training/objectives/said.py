@@ -153,7 +153,7 @@ def written(design: FusionDesign, tokenizer: Tokenizer, image: ImageStates) -> l
     may_V = may_V | (torch.arange(len(may_V), device=device) == tokenizer.sep_id)
     ids_NL = torch.full((rows, 1), tokenizer.cls_id, device=device)
     ended_N = torch.zeros(rows, dtype=torch.bool, device=device)
-    while ids_NL.shape[1] < min(SAID, design.backbone.longest_text) and not ended_N.all():
+    while ids_NL.shape[1] < min(SAID, design.longest_text) and not ended_N.all():
         one_N = ids_NL.new_ones(rows)
         text = design.encode_caption(ids_NL, torch.ones_like(ids_NL, dtype=torch.bool), one_N)
         last_ND = design.fuse(image, text).text_BRD[:, -1]
@@ -200,7 +200,7 @@ def _image(design: FusionDesign, image_HWC: np.ndarray) -> ImageStates:
 
 def _text(design: FusionDesign, tokenizer: Tokenizer, texts: Sequence[str]) -> TextStates:
     """Encodes texts, cut to the positions that the design has."""
-    ids_NL = torch.from_numpy(tokens_of(tokenizer, texts, design.backbone.longest_text)).long()
+    ids_NL = torch.from_numpy(tokens_of(tokenizer, texts, design.longest_text)).long()
     return design.encode_text(ids_NL, ids_NL != tokenizer.pad_id)
 
 

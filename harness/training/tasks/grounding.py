@@ -105,7 +105,7 @@ def loop(design: FusionDesign, corpus: Corpus, task: Grounding, train: TrainSpec
     assert task.finetune is not None
     sets = item_sets(corpus, task)
     seen, held_out = (
-        as_split(items, name, corpus.tokenizer, design.backbone.longest_text)
+        as_split(items, name, corpus.tokenizer, design.longest_text)
         for name, items in (("train", sets.train), ("val", sets.val))
     )
     return contrast_loop(design, corpus, task.finetune, train, seen, held_out)
@@ -121,7 +121,7 @@ def score(
     by = gradcam.way(facts, list(design.heads), task.by)
     if by is None:
         raise SettingError(f"{task.title}: {design.name} has neither an ITM nor an ITC map")
-    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.backbone.longest_text)
+    ids_NL = tokens_of(corpus.tokenizer, items.texts, design.longest_text)
     maps = [
         maps_of(
             design,

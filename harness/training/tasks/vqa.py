@@ -111,7 +111,7 @@ def _to_decode(
     """Makes every answer of a question a target, with the share of people who give it."""
     most = max(len(of_item) for of_item in items.answers) if len(items) else 0
     words = dict.fromkeys(answer for of_item in items.answers for answer, _ in of_item)
-    ids_WS = tokens_of(corpus.tokenizer, tuple(words), design.backbone.longest_text)
+    ids_WS = tokens_of(corpus.tokenizer, tuple(words), design.longest_text)
     place = {answer: number for number, answer in enumerate(words)}
     ids_NMS = np.full((len(items), most, ids_WS.shape[1]), corpus.tokenizer.pad_id, dtype=np.int64)
     weight_NM = np.zeros((len(items), most), dtype=np.float32)
@@ -161,7 +161,7 @@ def score(model: TaskModel, corpus: Corpus, task: VQA, device: torch.device) -> 
     items = _to_choose(sets.test, corpus, model.design, its.labels)
     worth_N = np.zeros(len(sets.test), dtype=np.float64)
     given_N = np.zeros(len(sets.test), dtype=np.int64)
-    most = model.design.backbone.longest_text
+    most = model.design.longest_text
     candidates = Candidates.of(its, corpus.tokenizer, most, device)
     for batch, rows_B in lessons.scored(model, items, device):
         worth_BK = batch.right["worth"].double()

@@ -239,6 +239,7 @@ def test_image_tokens_leave_fewer_positions_to_words(make, batch, small):
     facts = registry.find(NAME).facts(registry.config(NAME, fields), small)
     design = make(NAME, fields)
     assert facts.places_taken == design.connector.count == 5
+    assert design.longest_text == 12 - 5
     ids = batch[1][:, :1].repeat(1, 8)
     design.encode_text(ids[:, :7], ids[:, :7] > 0)
     with pytest.raises(SettingError, match="8 tokens is longer than max_positions = 12 - 5"):
