@@ -109,8 +109,8 @@ class Span(Frozen, allow_inf_nan=False):
 
 
 class Freeze(Frozen, allow_inf_nan=False):
-    """Freeze says what of a design does not learn, and when. Frozen weights get no gradient and no decay, and
-    frozen layers have no dropout; after it they learn as if they had just begun.
+    """Freeze says what of a design does not learn, and when. Frozen weights get no gradient and no
+    decay, and frozen layers have no dropout; after it they learn as if they had just begun.
 
     LiT (arXiv 2111.07991) locks the image tower, Flamingo (2204.14198) both; ULMFiT (1801.06146)
     unfreezes layer after layer, which here is tower after tower.
