@@ -55,12 +55,12 @@ def prepared(planned: Plan, outputs: Path, say: Callable[[str], object] = str) -
                     f"cell {cell!r}: data.text.tokenizer has no token to mask words with; set "
                     "objectives.mlm.weight to 0 and warm_start to null, or take BERT's"
                 )
-            with torch.device("meta"):  # no weights are made, but what is asked for must exist
-                parts = (spec.train.design, spec.config, spec.backbone, words, active)
-                with registry.blamed(spec.train.design):
-                    design = build.construct(*parts)
-            build.start(design)
             try:
+                with torch.device("meta"):  # no weights are made, but what is asked for must exist
+                    parts = (spec.train.design, spec.config, spec.backbone, words, active)
+                    with registry.blamed(spec.train.design):
+                        design = build.construct(*parts)
+                build.start(design)
                 _check_scores(spec, design.facts(design.config, design.backbone), corpus)
             except SettingError as error:
                 raise SettingError(f"cell {cell!r}: {error}") from None

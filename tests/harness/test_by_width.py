@@ -86,6 +86,16 @@ def test_the_plan_says_what_it_does(tiny: Study, outputs: Path) -> None:
     assert narrow.endswith("which are its own: it trains as under standard")
 
 
+def test_the_cell_with_parts_that_are_not_at_nanos_widths_is_named(
+    tiny: Study, outputs: Path
+) -> None:
+    widths = MUP | {"backbone.text_width": 128}
+    merged = Cell(variant=Variant("single_stream"), label="apart", settings=widths)
+    planned = plan(of_cells(tiny, merged), outputs)
+    with pytest.raises(SettingError, match="cell 'apart': .*make backbone.image_width and text_w"):
+        prepared(planned, outputs)
+
+
 def test_towers_made_by_it_are_not_given_away(tiny: Study, tmp_path: Path) -> None:
     split = Variant("split_bert", text_layers=1)
     mup, standard = (
