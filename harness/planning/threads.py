@@ -51,9 +51,15 @@ def threaded(study: Study, outputs: Path, say: Callable[[str], object] = str) ->
     """Returns the study with a number of threads: its own, or the kept or measured choice where it
     says 0.
 
-    Raises `SettingError` where they cannot be measured, `Locked` where another process measures,
-    and `DamagedFile`.
+    Raises `SettingError` where they cannot be measured, or a cell alone says 0, `Locked` where
+    another process measures, and `DamagedFile`.
     """
+    one = study.with_field("numerics.threads", 1)
+    if alone := [c.name for c in study.cells if not one.settings_of(c).numerics.threads]:
+        raise SettingError(
+            f"study {study.name!r}, cell {alone[0]!r}: numerics.threads 0 is measured once, for "
+            "all cells: set it for the study, or name a number"
+        )
     if study.numerics.threads:
         return study
     if study.numerics.device != "cpu" or study.numerics.workers > 1:

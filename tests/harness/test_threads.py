@@ -79,6 +79,14 @@ def test_what_cannot_be_measured_is_refused(
         Lab(outputs).plan(measured.with_fields(changes))
 
 
+@pytest.mark.parametrize("threads_of_all", [0, 1])
+def test_a_cell_alone_is_not_measured(measured: Study, outputs: Path, threads_of_all: int) -> None:
+    cell = measured.cells[0].model_copy(update={"settings": {"numerics.threads": 0}})
+    study = measured.model_copy(update={"cells": (cell, *measured.cells[1:])})
+    with pytest.raises(SettingError, match=f"cell '{cell.name}': numerics.threads 0 .* study, or"):
+        Lab(outputs).plan(study.with_field("numerics.threads", threads_of_all))
+
+
 def test_a_process_that_fails_says_why(measured: Study, outputs: Path) -> None:
     spec = plan(measured, outputs).specs[0]
     train = spec.train.model_copy(update={"design": "nothing"})
