@@ -92,7 +92,7 @@ def test_the_cell_with_parts_that_are_not_at_nanos_widths_is_named(
     widths = MUP | {"backbone.text_width": 128}
     merged = Cell(variant=Variant("single_stream"), label="apart", settings=widths)
     planned = plan(of_cells(tiny, merged), outputs)
-    with pytest.raises(SettingError, match="cell 'apart': .*make backbone.image_width and text_w"):
+    with pytest.raises(SettingError, match=r"cell 'apart': .*make backbone.image_width and text_w"):
         prepared(planned, outputs)
 
 
