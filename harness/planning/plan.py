@@ -166,7 +166,7 @@ def _spec(
             "side; set objectives.itc.queue to 0"
         )
     if not objectives.active():
-        raise SettingError(f"no objective applies: {reasons or 'all weights are 0'}")
+        raise SettingError(f"no objective applies: {'; '.join(reasons.values()) or 'all weigh 0'}")
     freeze, unfrozen = freezable(settings.freeze, name, config, backbone)
     reasons |= unfrozen
     if freeze.changed_fields() and settings.budget.unit == "seconds":
