@@ -81,7 +81,7 @@ def plan(
                 *match_notes(planned.matched),
                 *checks.final_weights(planned),
                 *budgets.notes(planned, lab.outputs),
-                *threads.notes(planned.study, lab.outputs),
+                *threads.notes(planned, lab.outputs),
                 *extension.notes(planned.study, lab.outputs),
                 *extension.progress(planned, lab.outputs),
                 *checks.same_runs(planned),

@@ -86,8 +86,8 @@ def key_of(spec: RunSpec, unit: str) -> str:
     shape = train.model_copy(update={"objectives": train.objectives.with_fields(equal)})
     settings = shape.changed_fields()
     beside = {"seed", "budget", "optimizer", "measure", *(["numerics"] * (unit != "seconds"))}
-    if "freeze" in settings:
-        beside -= {"budget", *(["numerics"] * (unit == "flops"))}
+    if "freeze" in settings and unit != "threads":
+        beside -= {"budget", "numerics"}
     return digest([unit, {name: its for name, its in settings.items() if name not in beside}])
 
 

@@ -22,7 +22,7 @@ from architectures.frozen import SettingError
 from harness.outputs.files import exclusive
 from harness.outputs.records import Record, read_if_there
 from harness.planning.budgets import BUSY, LONG_ENOUGH, WARMING, key_of
-from harness.planning.plan import plan
+from harness.planning.plan import Plan, plan
 from harness.study import Study
 from harness.training.settings.loop import Budget
 from harness.training.settings.spec import RunSpec
@@ -38,7 +38,7 @@ class Threads(Record):
         "delete it: it is measured again, and where other threads are faster the runs are others"
     )
     threads: int
-    """Of each run: the choice."""
+    """Holds the choice, for each run."""
     samples_a_second: dict[int, float]
     """Threads of each run -> training samples a second of all runs together."""
     processors: int
@@ -68,7 +68,7 @@ def threaded(study: Study, outputs: Path, say: Callable[[str], object] = str) ->
             f"numerics.device is {study.numerics.device} and numerics.workers "
             f"{study.numerics.workers}"
         )
-    spec = _control(study, outputs)
+    spec = _control(plan(study.model_copy(update={"seeds": study.seeds[:1]}), outputs))
     path = _file(outputs, spec)
     choice = read_if_there(Threads, path)
     if choice is None:
@@ -79,11 +79,11 @@ def threaded(study: Study, outputs: Path, say: Callable[[str], object] = str) ->
     return study.with_field("numerics.threads", choice.threads)
 
 
-def notes(study: Study, outputs: Path) -> Iterator[str]:
+def notes(planned: Plan, outputs: Path) -> Iterator[str]:
     """Says how fast runs are side by side and one at a time, where it was measured."""
-    spec = _control(study, outputs)
+    spec = _control(planned)
     choice = read_if_there(Threads, _file(outputs, spec))
-    if choice is None or choice.threads != study.numerics.threads:
+    if choice is None or choice.threads != spec.train.numerics.threads:
         return
     rates = ", ".join(
         f"{choice.processors // threads} side by side with {threads} make {rate:,.0f} samples/s"
@@ -98,11 +98,9 @@ def notes(study: Study, outputs: Path) -> Iterator[str]:
     yield line
 
 
-def _control(study: Study, outputs: Path) -> RunSpec:
-    """Returns the run of the control at the first seed."""
-    (cell,) = (cell for cell in study.cells if cell.name == study.control)
-    alone = study.model_copy(update={"cells": (cell,), "seeds": study.seeds[:1]})
-    return plan(alone, outputs).specs[0]
+def _control(planned: Plan) -> RunSpec:
+    """Returns a run of the study's control."""
+    return next(row.spec for row in planned.rows if row.cell.name == planned.study.control)
 
 
 def _file(outputs: Path, spec: RunSpec) -> Path:

@@ -55,7 +55,7 @@ def test_the_fastest_together_is_taken_and_kept(
     assert {row.spec.train.numerics.threads for row in planned.rows} == {choice}
     named = measured.with_field("numerics.threads", choice)
     assert planned.specs == Lab(outputs).plan(named).specs  # the same runs as where it is named
-    (note,) = threads.notes(planned.study, outputs)
+    (note,) = threads.notes(planned, outputs)
     assert all(f"{rate:,.0f} samples/s" in note for rate in rates.values())
 
     plant(monkeypatch, {n: 1000.0 * n for n in rates})  # a second plan measures nothing
@@ -100,5 +100,5 @@ def test_runs_train_side_by_side(
     measured: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    (note,) = threads.notes(Lab(outputs).plan(measured).study, outputs)
+    (note,) = threads.notes(Lab(outputs).plan(measured), outputs)
     assert "2 side by side with 1 make" in note and "1 side by side with 2 make" in note
