@@ -2,8 +2,9 @@
 
 Guess: under 1 %: the driver wakes once a second, a run writes a line a second.
 Two runs at a time on both sides, since that is how a study runs on two cores; bare and harness
-alternate. Timed from the first measurement to the last, so validation counts on both sides and
-start-up on neither; start-up is printed apart. Nothing else should be running.
+alternate, and both measure the same curves. Timed from the first measurement to the last, so
+measuring counts on both sides and start-up on neither; start-up is printed apart. Nothing else
+should be running.
 
     python benchmarks/overhead.py [--rounds 3] [--steps 100]
 """
@@ -28,20 +29,16 @@ BARE = """
 import sys, time
 from pathlib import Path
 from harness.runs.assemble import build_design, load_data, training_batches
-from harness.training.data.batches import validation_batches
+from harness.runs.run import trainer_of
 from harness.study import RunSpec
 from harness.training.loop import numerics
-from harness.training.loop.trainer import Trainer
 
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 train = spec.train
 numerics.prepare(train.numerics)
 corpus = load_data(spec, Path(sys.argv[2]))
 design = build_design(spec, corpus.tokenizer.vocabulary)
-fixed = validation_batches(
-    corpus.val, corpus.tokenizer, train.measure.items, train.batch_size, train.objectives.mlm
-)
-trainer = Trainer(train, design, training_batches(spec, corpus), fixed)
+trainer = trainer_of(spec, design, corpus, training_batches(spec, corpus))
 trainer.measure()
 begun = time.perf_counter()
 for step in range(1, trainer.steps + 1):

@@ -6,8 +6,9 @@ what was written.
 
 from __future__ import annotations
 
+import math
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,26 @@ DIGEST = "digest"
 
 def write_checkpoint(folder: LoopFolder, snapshot: Mapping[str, object]) -> None:
     """Writes a checkpoint, whole or not at all, and waits for the disk."""
-    sealed = {**snapshot, DIGEST: digest_of(dict(_tensors(snapshot)))}
+    groups: dict[str, list[Tensor]] = {LARGE: []}
+    packed = {"snapshot": _emptied(snapshot, groups), LARGE: groups.pop(LARGE)}
+    packed["shapes"] = {dtype: [list(x.shape) for x in those] for dtype, those in groups.items()}
+    packed["small"] = {d: torch.cat([x.reshape(-1) for x in g]) for d, g in groups.items()}
     with atomic_file(folder.checkpoint, durable=True) as part:
-        _save(sealed, part)
+        _save({**packed, DIGEST: _digest_of_all(packed)}, part)
 
 
 def read_checkpoint(folder: LoopFolder) -> dict[str, Any]:
     """Reads the newest checkpoint. Raises ValueError where it cannot be read or was changed."""
-    snapshot = _opened(folder.checkpoint, RESTART)
-    digest = snapshot.pop(DIGEST, None)
-    if digest is not None and digest != digest_of(dict(_tensors(snapshot))):
+    packed = _opened(folder.checkpoint, RESTART)
+    if "snapshot" not in packed:
+        return packed  # of before, when small tensors lay where they belong
+    if packed.get(DIGEST) != _digest_of_all(packed):
         raise ValueError(f"{folder.checkpoint} is not what was written to it; {RESTART}")
-    return snapshot
+    groups = {LARGE: packed[LARGE]}
+    for dtype, shapes in packed["shapes"].items():
+        flat = packed["small"][dtype].split([math.prod(shape) for shape in shapes])
+        groups[dtype] = [x.reshape(shape).clone() for x, shape in zip(flat, shapes, strict=True)]
+    return _filled(packed["snapshot"], groups)
 
 
 def write_weights(folder: LoopFolder, weights: Mapping[str, Tensor]) -> None:
@@ -61,16 +70,47 @@ def read_weights(folder: LoopFolder) -> dict[str, Tensor]:
     return weights
 
 
-def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields every tensor in nested mappings and lists, by the path to it."""
+SMALL = 2**20
+"""Bytes of a tensor that is saved together with others of its dtype: each that is saved apart takes
+.05 ms, and a small design with its optimizer has 1,300."""
+LARGE = "large"
+"""The group of tensors that are larger."""
+PLACE = "group and number"
+"""What stands where a tensor was taken out."""
+
+
+def _emptied(value: object, groups: dict[str, list[Tensor]]) -> object:
+    """Returns nested mappings and lists with places where tensors were; these join `groups`."""
     if isinstance(value, Tensor):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _tensors(inner, f"{path}/{name}")
-    elif isinstance(value, list | tuple):
-        for place, inner in enumerate(value):
-            yield from _tensors(inner, f"{path}/{place}")
+        name = str(value.dtype) if value.nbytes <= SMALL else LARGE
+        group = groups.setdefault(name, [])
+        group.append(value.detach().cpu())
+        return {PLACE: [name, len(group) - 1]}
+    if isinstance(value, Mapping):
+        return {name: _emptied(inner, groups) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_emptied(inner, groups) for inner in value)
+    return value
+
+
+def _filled(value: Any, groups: Mapping[str, Sequence[Tensor]]) -> Any:
+    """Undoes `_emptied`."""
+    if isinstance(value, Mapping) and PLACE in value:
+        name, number = value[PLACE]
+        return groups[name][number]
+    if isinstance(value, Mapping):
+        return {name: _filled(inner, groups) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_filled(inner, groups) for inner in value)
+    return value
+
+
+def _digest_of_all(packed: Mapping[str, Any]) -> str:
+    """Digests what a checkpoint holds: tensors, and the text of all else, whatever the digest it
+    already has."""
+    large = {str(number): value for number, value in enumerate(packed[LARGE])}
+    rest = repr((packed["snapshot"], packed["shapes"]))
+    return digest_of({**packed["small"], **large, rest: torch.empty(0)})  # names are digested, too
 
 
 def _save(value: Mapping[str, object], part: Path) -> None:

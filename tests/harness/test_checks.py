@@ -260,10 +260,35 @@ def test_a_flipped_byte_is_noticed(outputs: Path) -> None:
     folder = RunFolder(outputs, "a" * 16)
     numbers = torch.arange(64, dtype=torch.float32) * 1.2345
     write_weights(folder, {"layer.weight": numbers})
-    write_checkpoint(folder, {"step": 3, "optimizer": {"state": [{"mean": numbers}]}})
+    write_checkpoint(folder, {"step": 3, "chain": "abcdef", "state": [{"mean": numbers}]})
     assert torch.equal(read_weights(folder)["layer.weight"], numbers)
-    assert read_checkpoint(folder)["step"] == 3
-    for path, read in ((folder.weights, read_weights), (folder.checkpoint, read_checkpoint)):
-        flipped(path, numbers[7:9].numpy().tobytes())
+    for path, read, place in (
+        (folder.weights, read_weights, numbers[7:9].numpy().tobytes()),
+        (folder.checkpoint, read_checkpoint, numbers[7:9].numpy().tobytes()),
+        (folder.checkpoint, read_checkpoint, b"abcdef"),
+    ):
+        whole = path.read_bytes()
+        flipped(path, place)
         with pytest.raises(ValueError, match=f"{path.name} is not what was written to it; delete"):
             read(folder)
+        path.write_bytes(whole)
+        read(folder)
+
+
+def test_a_checkpoint_holds_what_was_given(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(outputs, "a" * 16)
+    folder.path.mkdir(parents=True)
+    monkeypatch.setattr("harness.runs.kept.SMALL", 32)
+    state = {
+        0: {"step": torch.tensor(3.0), "mean": torch.randn(2, 3), "large": torch.randn(5, 7).T},
+        1: {"finite": torch.tensor(True), "none": torch.empty(0, 4), "ids": torch.arange(4)},
+    }
+    snapshot = {"step": 3, "optimizer": {"state": state, "betas": (0.9, 0.98), "names": ["a"]}}
+    write_checkpoint(folder, snapshot)
+    got = read_checkpoint(folder)
+    torch.testing.assert_close(got["optimizer"]["state"], state, rtol=0, atol=0)
+    assert got["optimizer"]["betas"] == (0.9, 0.98) and got["optimizer"]["names"] == ["a"]
+    # As it was written before small tensors were put together.
+    torch.save({**snapshot, "digest": "0" * 32}, folder.checkpoint)
+    before = read_checkpoint(folder)
+    torch.testing.assert_close(before["optimizer"]["state"], state, rtol=0, atol=0)

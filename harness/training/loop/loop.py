@@ -24,6 +24,7 @@ from harness.training.loop import optimizer as adamw
 from harness.training.loop.budget import checkpoints_of, grid_of, is_compared, steps_of
 from harness.training.loop.gradients import Gradients
 from harness.training.loop.ledger import Ledger
+from harness.training.loop.numerics import settled
 from harness.training.objectives.gather import agreed, alone, rank
 from harness.training.objectives.term import Losses, Term
 from harness.training.settings.loop import Budget, Measure, Numerics, Optimizer
@@ -153,6 +154,11 @@ class Loop(ABC):
         Raises `DivergedError` at the first step whose loss or gradient is not finite, on a GPU at
         the measurement after it.
         """
+        with settled():
+            yield from self._train(should_stop)
+
+    def _train(self, should_stop: Callable[[], bool]) -> Iterator[Measurement]:
+        """Does what `train` says."""
         saved = checkpoints_of(self.steps, self.settings.measure)
         if self.step == 0:
             yield Measurement(step=0, values=self._measured(), checkpoint=False)
