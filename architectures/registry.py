@@ -111,6 +111,12 @@ def entry(name: str) -> Entry:
     return entries[name]
 
 
+def own_place(*names: str) -> str:
+    """Returns the user's own file that defines the first of these designs that has one; nothing
+    where all are ours or of installed packages."""
+    return next((str(_own[name].file) for name in names if name in _own), "")
+
+
 def version(name: str) -> str:
     """Returns the declared version of a design, without importing it."""
     return entry(name).version

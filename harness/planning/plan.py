@@ -213,7 +213,7 @@ def _spec(
         task_sources=task_folder_digests(scored),
         sources={digest: source for source, digest in digests.items()},
         not_applicable=reasons,
-        design_file=study.file,
+        design_file=registry.own_place(name, *(c.variant.design for c in study.cells)),
     )
     return RunSpec(train=train, asked=request), config.model_dump(mode="json")
 

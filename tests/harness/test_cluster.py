@@ -13,6 +13,7 @@ from harness.lab import Lab
 from harness.outputs.code import code_digest
 from harness.outputs.folder import RunFolder
 from harness.planning.plan import plan
+from harness.planning.shelf import load
 from tests.harness.cluster import CUT
 from tests.harness.test_run import elsewhere, final
 
@@ -67,6 +68,22 @@ def test_a_file_that_is_brought_is_read_in_the_place_of_one_that_is_not_there(
     own.unlink()
     registry.bring(own, text.encode())
     assert registry.load_file(own) is modules[3]
+
+
+def test_a_file_is_the_designs_only_where_it_defines_one(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a word changed in a study would read as other code; where it does, of all its cells."""
+    monkeypatch.setattr(registry, "_own", {})
+    own = tmp_path / "own.py"
+    own.write_text("from tests.harness.conftest import TINY\nSTUDY = TINY\n")
+    shelf = tmp_path / "shelf"
+    assert {spec.asked.design_file for spec in plan(load(str(own), shelf), outputs).specs} == {""}
+    more = 'CELLS += (Cell(variant=Variant("split_bert", text_layers=1), label="ours"),)\nSTUDY ='
+    own.write_text(OWN.replace("STUDY =", more))
+    planned = plan(load(str(own), shelf), outputs)
+    assert len(planned.specs) == 3
+    assert {spec.asked.design_file for spec in planned.specs} == {str(own)}
 
 
 @pytest.mark.slow

@@ -58,7 +58,8 @@ class Asked(Frozen):
     not_applicable: dict[str, str] = {}
     """Objective or task that the study asks for -> why this design cannot serve it."""
     design_file: str = ""
-    """The user's own file that defines the design."""
+    """The user's own file that defines the design, or another one of its study: all runs of a study
+    are trained by the same code."""
 
 
 class RunSpec(Frozen):
