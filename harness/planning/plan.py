@@ -23,6 +23,7 @@ from harness.outputs.records import (
     read_if_there,
 )
 from harness.outputs.tuning_records import CellChoice
+from harness.planning.shapes import check_widths, freezable
 from harness.study import Cell, Study
 from harness.training.data.corpus import Corpus, content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
@@ -181,6 +182,7 @@ def _spec(
         else:
             scored.append(task)
     keys.check(settings.warm_start, backbone, config)
+    check_widths(name, config, backbone, objectives)
     fields = config.changed_fields()
     named = {*weights_named(fields).values(), *weights_named(dict(backbone)).values()}
     digests = {source: content_digest for source in named if (content_digest := content(source))}
@@ -231,24 +233,6 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons
-
-
-def freezable(
-    freeze: Freeze, name: str, config: DesignConfig, backbone: Backbone
-) -> tuple[Freeze, dict[str, str]]:
-    """Returns what of a design can be frozen, and why the rest that is asked for cannot."""
-    if not (asked := freeze.changed_fields()):
-        return freeze, {}
-    import torch
-
-    from architectures import build
-    from architectures.freezing import TOWERS, no_tower
-
-    with torch.device("meta"):
-        design = build.construct(name, dict(config), backbone, 1, ())
-    why = {f"freeze.{t}": no_tower(design, t) for t in TOWERS if t in asked}
-    reasons = {field: reason for field, reason in why.items() if reason}
-    return freeze.with_fields({field.partition(".")[2]: None for field in reasons}), reasons
 
 
 def write_study(
