@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from architectures import registry
-from architectures.backbone import Backbone
-from architectures.contract import DesignConfig, Facts
+from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
@@ -30,7 +29,6 @@ from harness.training.data.task_folders import task_folder_digests
 from harness.training.loop.budget import steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
-from harness.training.settings.loop import Freeze
 from harness.training.settings.matched import Match
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.run import TrainSettings
