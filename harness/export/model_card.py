@@ -18,6 +18,7 @@ from harness.export.task_card import predict_lines, task_lines
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import Certificate, LedgerRecord
 from harness.training.data.corpus import Corpus
+from harness.training.loop.freezing import frozen_in_words
 from harness.training.settings.data import Pictures, Scenes
 from harness.training.settings.spec import RunSpec
 from harness.words import count
@@ -27,7 +28,6 @@ FITS = {
     "crop": "cut to the square in the centre",
     "pad": "put on a white square",
 }
-
 IMAGE_SOURCES = ("vision_weights", "whole_weights")
 """Endings of settings that name the source of an image tower."""
 
@@ -141,7 +141,7 @@ def _load(facts: CardFacts) -> Iterator[str]:
         "`padding=True, truncation=True`. Pictures and texts as they are:"
     )
     yield ""
-    yield from predict_lines(facts.record)
+    yield from predict_lines(facts.record, facts.spec.train.objectives.active())
 
 
 def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]:
@@ -153,6 +153,8 @@ def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]
         f"{layers.image_layers} of the image alone"
     )
     yield f"- heads: {', '.join(spec.train.objectives.active())}"
+    for tower, when in frozen_in_words(spec.train).items():
+        yield f"- {tower} tower frozen {when}, before any fine-tuning"
     if layers.itc_reads:
         yield f"- ITC reads {layers.itc_reads}"
     yield (

@@ -99,7 +99,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> RunFold
     )
     data = Scenes(train=96, val=24, test=24, objects=(2, 2))
     objectives = TINY.objectives.with_field("lm.weight", 1.0)
-    study: Study = TINY.model_copy(update={"tasks": tasks, "data": data, "objectives": objectives})
+    changes = {"tasks": tasks, "data": data, "objectives": objectives, "freeze.image": True}
+    study: Study = TINY.with_fields(changes)
     run = trained(outputs, study)
     assert not [r.failure for r in run.score_records() if r.failure]
     return run
@@ -306,7 +307,12 @@ def test_the_card_says_what_was_learnt(run, spec, folder):
         assert words in card, words
     assert "| entailment/" not in card and "| retrieval/" not in card
     assert "nothing was added to the design" in (folder("tuned") / "README.md").read_text()
-    assert "| entailment/accuracy" in (folder() / "README.md").read_text()
+    plain = (folder() / "README.md").read_text()
+    assert (
+        "| entailment/accuracy" in plain
+        and "- image tower frozen in every step, before any fine-tuning\n" in plain
+    )
+    assert 'predictor.caption(["a.jpg"])' in plain and "predictor.caption" not in card
 
 
 def test_a_task_that_is_not_learnt_is_said(run, spec, tmp_path):
