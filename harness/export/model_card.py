@@ -65,6 +65,8 @@ class CardFacts:
     run: RunFolder
     spec: RunSpec
     corpus: Corpus
+    longest: int
+    """Tokens that a text is cut to: captions as in training, a task's texts where places end."""
     about: About
     """What the configuration says of run, versions and digests."""
     absent: Mapping[str, str]
@@ -133,7 +135,7 @@ def _load(facts: CardFacts) -> Iterator[str]:
     yield "image, text = design.encode_image(pixels), design.encode_text(ids, is_real)"
     yield "```"
     yield ""
-    size, length = backbone.image_size, facts.corpus.tokenizer.length
+    size, length = backbone.image_size, facts.longest
     yield (
         f"`pixels`: (B, {backbone.image_channels}, {size}, {size}), from -1 to 1 (mean and "
         f"deviation 0.5). `ids` and `is_real`: (B, L), at most {length} tokens: `input_ids` and "
@@ -145,8 +147,7 @@ def _load(facts: CardFacts) -> Iterator[str]:
 
 
 def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]:
-    spec = facts.spec
-    backbone = spec.backbone
+    spec, backbone = facts.spec, facts.spec.backbone
     layers = Certificate.read(facts.run.certificate).facts
     yield (
         f"- layers: {layers.text_layers} of text alone, {layers.fusion_layers} of fusion, "
@@ -253,8 +254,7 @@ def _licence(facts: CardFacts) -> Iterator[str]:
 
 
 def _origin(facts: CardFacts) -> Iterator[str]:
-    about = facts.about
-    digests = about["digests"]
+    about, digests = facts.about, facts.about["digests"]
     yield f"- run {about['run']}, seed {about['seed']}"
     yield f"- batches fed (pairing digest): {digests['batches']}"
     yield f"- data: {digests['data']}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from architectures import exported
@@ -302,6 +303,7 @@ def test_the_card_says_what_was_learnt(run, spec, folder):
         "- fine-tuning: 2 steps, 16 samples",
         'predictor.answer(["a.jpg"], ["what is red?"], k=3)',
         "design = model.design",
+        "at most 64 tokens",  # questions are no captions: they end where places do
         f"| decoder/majority | {record.scores[1].value:.2f} |",
     ):
         assert words in card, words
@@ -312,6 +314,8 @@ def test_the_card_says_what_was_learnt(run, spec, folder):
         "| entailment/accuracy" in plain
         and "- image tower frozen in every step, before any fine-tuning\n" in plain
     )
+    words = transformers.AutoTokenizer.from_pretrained(folder("decoder"))
+    assert words.model_max_length == 64 and "at most 64 tokens" not in plain
     assert 'predictor.caption(["a.jpg"])' in plain and "predictor.caption" not in card
 
 
