@@ -63,12 +63,12 @@ def export(
         design = trained_design(run, spec, corpus)
         model, record = _taught(design, spec, corpus, task) if task else (design, None)
         about = _about(outputs, run, spec, corpus, title)
-        tokenizer = corpus.tokenizer.for_transformers()
+        longest = design.longest_text if record else corpus.tokenizer.length
         try:
             absent = exported.write(
                 part,
                 model,
-                tokenizer=tokenizer,
+                tokenizer=corpus.tokenizer.with_length(longest).for_transformers(),
                 pixels=pixels(
                     task.settings if task and record else spec.asked.data,
                     spec.train.backbone.image_channels,
@@ -85,6 +85,7 @@ def export(
             run=run,
             spec=spec,
             corpus=corpus,
+            longest=longest,
             about=about,
             absent=absent,
             own_file=bool(own),

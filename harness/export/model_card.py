@@ -18,6 +18,7 @@ from harness.export.task_card import predict_lines, task_lines
 from harness.outputs.folder import RunFolder
 from harness.outputs.records import Certificate, LedgerRecord
 from harness.training.data.corpus import Corpus
+from harness.training.loop.freezing import frozen_in_words
 from harness.training.settings.data import Pictures, Scenes
 from harness.training.settings.spec import RunSpec
 from harness.words import count
@@ -27,7 +28,6 @@ FITS = {
     "crop": "cut to the square in the centre",
     "pad": "put on a white square",
 }
-
 IMAGE_SOURCES = ("vision_weights", "whole_weights")
 """Endings of settings that name the source of an image tower."""
 
@@ -65,6 +65,8 @@ class CardFacts:
     run: RunFolder
     spec: RunSpec
     corpus: Corpus
+    longest: int
+    """Tokens that a text is cut to: captions as in training, a task's texts where places end."""
     about: About
     """What the configuration says of run, versions and digests."""
     absent: Mapping[str, str]
@@ -133,7 +135,7 @@ def _load(facts: CardFacts) -> Iterator[str]:
     yield "image, text = design.encode_image(pixels), design.encode_text(ids, is_real)"
     yield "```"
     yield ""
-    size, length = backbone.image_size, facts.corpus.tokenizer.length
+    size, length = backbone.image_size, facts.longest
     yield (
         f"`pixels`: (B, {backbone.image_channels}, {size}, {size}), from -1 to 1 (mean and "
         f"deviation 0.5). `ids` and `is_real`: (B, L), at most {length} tokens: `input_ids` and "
@@ -141,18 +143,19 @@ def _load(facts: CardFacts) -> Iterator[str]:
         "`padding=True, truncation=True`. Pictures and texts as they are:"
     )
     yield ""
-    yield from predict_lines(facts.record)
+    yield from predict_lines(facts.record, facts.spec.train.objectives.active())
 
 
 def _design(facts: CardFacts, changed: Mapping[str, JsonValue]) -> Iterator[str]:
-    spec = facts.spec
-    backbone = spec.backbone
+    spec, backbone = facts.spec, facts.spec.backbone
     layers = Certificate.read(facts.run.certificate).facts
     yield (
         f"- layers: {layers.text_layers} of text alone, {layers.fusion_layers} of fusion, "
         f"{layers.image_layers} of the image alone"
     )
     yield f"- heads: {', '.join(spec.train.objectives.active())}"
+    for tower, when in frozen_in_words(spec.train).items():
+        yield f"- {tower} tower frozen {when}, before any fine-tuning"
     if layers.itc_reads:
         yield f"- ITC reads {layers.itc_reads}"
     yield (
@@ -251,8 +254,7 @@ def _licence(facts: CardFacts) -> Iterator[str]:
 
 
 def _origin(facts: CardFacts) -> Iterator[str]:
-    about = facts.about
-    digests = about["digests"]
+    about, digests = facts.about, facts.about["digests"]
     yield f"- run {about['run']}, seed {about['seed']}"
     yield f"- batches fed (pairing digest): {digests['batches']}"
     yield f"- data: {digests['data']}"

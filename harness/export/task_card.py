@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from architectures.downstream.record import TaskRecord
 from harness.export.learnt import Learnt
@@ -20,12 +20,14 @@ QUESTIONS = {
 """Name of a task -> how its model is asked."""
 
 
-def predict_lines(record: TaskRecord | None) -> Iterator[str]:
-    """Yields how new pictures are asked about."""
+def predict_lines(record: TaskRecord | None, heads: Collection[str]) -> Iterator[str]:
+    """Yields how new pictures are asked about, by a task's model or by a design with its heads."""
     yield "```python"
     yield "from harness.export.predict import Predictor"
     yield 'predictor = Predictor.open("FOLDER")'
     yield QUESTIONS.get(record.name, MATCH) if record else MATCH
+    if "lm" in heads and not record:
+        yield 'predictor.caption(["a.jpg"])'
     yield "```"
 
 

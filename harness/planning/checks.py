@@ -25,6 +25,9 @@ FACTS = ("cell", "text_layers", "fusion_layers", "itc_reads")
 """What a results table says of every design, and an axis may be."""
 TUNED = ("optimizer", "objectives", "tasks")
 """Settings whose fields may be tuned."""
+IN_ITS_LOSS = ("share", "mask_share", "random_share", "margin")
+"""Fields of an objective that its validation loss is made with, so that its losses under two values
+are of two things."""
 
 
 def check(planned: Plan, *, tuned: bool = False) -> None:
@@ -37,10 +40,26 @@ def check(planned: Plan, *, tuned: bool = False) -> None:
     if study.axis not in (axes := axes_of(planned)):
         raise nearest(study.axis, axes, "column (setting axis)")
     _check_space(study)
+    _check_yardstick(study)
     if study.tuning.score not in (curves := set(_curves(planned))):
         raise nearest(study.tuning.score, curves, "validation loss (setting tuning.score)")
     check_measurements(planned)
     refuse_several(planned)
+
+
+def _check_yardstick(study: Study) -> None:
+    """Raises `SettingError` where what is tuned changes what the loss that is minimised measures:
+    of weights, say, the smallest would always win."""
+    score = study.tuning.score
+    for path in study.tuning.space:
+        section, _, rest = path.partition(".")
+        objective, _, field = rest.partition(".")
+        own = field in IN_ITS_LOSS and score in ("val/loss", f"val/{objective}_loss")
+        if section == "objectives" and (own or (field == "weight" and score == "val/loss")):
+            raise SettingError(
+                f"tuning.space tunes {path}, which {score} is made with, so its lowest value says "
+                "nothing: set tuning.score to a loss that it only trains, as val/itc_loss"
+            )
 
 
 def check_measurements(planned: Plan) -> None:

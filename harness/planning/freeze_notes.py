@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from architectures import build
-from architectures.freezing import TOWERS, tower_parts
+from architectures.freezing import tower_parts
 from harness.runs.assemble import counted_flops
 from harness.training.data.corpus import Corpus
-from harness.training.loop.budget import steps_of
-from harness.training.loop.freezing import bytes_a_picture, spans, why_not_kept
+from harness.training.loop.freezing import bytes_a_picture, frozen_in_words, why_not_kept
 from harness.training.settings.loop import Freeze
 from harness.training.settings.spec import RunSpec
 
@@ -32,13 +31,9 @@ def _lines(cell: str, spec: RunSpec, corpus: Corpus) -> Iterator[str]:
     with torch.device("meta"):
         words = corpus.tokenizer.vocabulary
         design = build.construct(train.design, spec.config, spec.backbone, words, ())
-    steps, weights = steps_of(train.budget, train.batch_size), dict(design.named_parameters())
-    frozen = spans(train.freeze, steps)
-    for tower in (tower for tower in TOWERS if tower in frozen):
-        roles, its = tower_parts(design, tower).roles(design), frozen[tower]
-        count = sum(weights[role].numel() for role in roles)
-        when = f"from step {its[0]} to {its[-1]}" if its else "in no step, of so few"
-        when = "in every step" if len(its) == steps else when
+    weights = dict(design.named_parameters())
+    for tower, when in frozen_in_words(train).items():
+        count = sum(weights[role].numel() for role in tower_parts(design, tower).roles(design))
         yield f"cell {cell}: the {tower} tower is frozen {when}, {count:,} parameters"
     learning = train.model_copy(update={"freeze": Freeze()})
     whole = counted_flops(spec.model_copy(update={"train": learning}), corpus)

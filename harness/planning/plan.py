@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from architectures import registry
-from architectures.backbone import Backbone
-from architectures.contract import DesignConfig, Facts
+from architectures.contract import Facts
 from architectures.frozen import SettingError
 from architectures.weights.weight_files import content
 from harness.outputs.folder import study_file
@@ -23,13 +22,13 @@ from harness.outputs.records import (
     read_if_there,
 )
 from harness.outputs.tuning_records import CellChoice
+from harness.planning.shapes import check_widths, freezable
 from harness.study import Cell, Study
 from harness.training.data.corpus import Corpus, content_key, training_key
 from harness.training.data.task_folders import task_folder_digests
 from harness.training.loop.budget import steps_of
 from harness.training.scoring import registry as tasks
 from harness.training.settings import versions
-from harness.training.settings.loop import Freeze
 from harness.training.settings.matched import Match
 from harness.training.settings.objectives import Objectives
 from harness.training.settings.run import TrainSettings
@@ -181,6 +180,7 @@ def _spec(
         else:
             scored.append(task)
     keys.check(settings.warm_start, backbone, config)
+    check_widths(name, config, backbone, objectives)
     fields = config.changed_fields()
     named = {*weights_named(fields).values(), *weights_named(dict(backbone)).values()}
     digests = {source: content_digest for source in named if (content_digest := content(source))}
@@ -231,24 +231,6 @@ def applicable(objectives: Objectives, facts: Facts) -> tuple[Objectives, dict[s
             reasons[name] = reason
             objectives = objectives.with_field(f"{name}.weight", 0.0)
     return objectives, reasons
-
-
-def freezable(
-    freeze: Freeze, name: str, config: DesignConfig, backbone: Backbone
-) -> tuple[Freeze, dict[str, str]]:
-    """Returns what of a design can be frozen, and why the rest that is asked for cannot."""
-    if not (asked := freeze.changed_fields()):
-        return freeze, {}
-    import torch
-
-    from architectures import build
-    from architectures.freezing import TOWERS, no_tower
-
-    with torch.device("meta"):
-        design = build.construct(name, dict(config), backbone, 1, ())
-    why = {f"freeze.{t}": no_tower(design, t) for t in TOWERS if t in asked}
-    reasons = {field: reason for field, reason in why.items() if reason}
-    return freeze.with_fields({field.partition(".")[2]: None for field in reasons}), reasons
 
 
 def write_study(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from architectures import build, registry
 from architectures.contract import Facts
@@ -16,9 +15,6 @@ from harness.training.scoring import registry as tasks
 from harness.training.settings.spec import RunSpec
 from harness.warm_start import make
 from harness.warm_start.keys import key, stage_folder, text_stage
-
-if TYPE_CHECKING:
-    from harness.planning.plan import Plan
 
 
 def notes_of(corpora: Mapping[str, Corpus]) -> list[str]:

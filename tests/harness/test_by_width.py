@@ -87,13 +87,13 @@ def test_the_plan_says_what_it_does(tiny: Study, outputs: Path) -> None:
 
 
 def test_the_cell_with_parts_that_are_not_at_nanos_widths_is_named(
-    tiny: Study, outputs: Path
+    tiny: Study, tmp_path: Path
 ) -> None:
+    """Before any data are open."""
     widths = MUP | {"backbone.text_width": 128}
     merged = Cell(variant=Variant("single_stream"), label="apart", settings=widths)
-    planned = plan(of_cells(tiny, merged), outputs)
     with pytest.raises(SettingError, match=r"cell 'apart': .*make backbone.image_width and text_w"):
-        prepared(planned, outputs)
+        plan(of_cells(tiny, merged), tmp_path)
 
 
 def test_towers_made_by_it_are_not_given_away(tiny: Study, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from harness.training.settings.tasks import Pairs, Words
 from harness.training.tasks import retrieval
 from tests.training.data.conftest import png
 
+SPAN = {"low": 0.1, "high": 0.9}
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -36,6 +38,8 @@ from tests.training.data.conftest import png
         ({"tuning.score": "val/los"}, "did you mean 'val/loss'"),
         ({"tuning.score": "val/itm_loss"}, "val/itc_loss"),  # the floor has no ITM
         ({"tuning.space": {}}, "tuning.space"),
+        ({"tuning.space": {"objectives.itc.weight": SPAN}}, "which val/loss is made with"),
+        ({"tuning.space": {"objectives.mlm.share": SPAN}}, "tunes objectives.mlm.share, which"),
         ({"equal_within": float("inf")}, "equal_within"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from architectures import exported
@@ -99,7 +100,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> RunFold
     )
     data = Scenes(train=96, val=24, test=24, objects=(2, 2))
     objectives = TINY.objectives.with_field("lm.weight", 1.0)
-    study: Study = TINY.model_copy(update={"tasks": tasks, "data": data, "objectives": objectives})
+    changes = {"tasks": tasks, "data": data, "objectives": objectives, "freeze.image": True}
+    study: Study = TINY.with_fields(changes)
     run = trained(outputs, study)
     assert not [r.failure for r in run.score_records() if r.failure]
     return run
@@ -301,12 +303,20 @@ def test_the_card_says_what_was_learnt(run, spec, folder):
         "- fine-tuning: 2 steps, 16 samples",
         'predictor.answer(["a.jpg"], ["what is red?"], k=3)',
         "design = model.design",
+        "at most 64 tokens",  # questions are no captions: they end where places do
         f"| decoder/majority | {record.scores[1].value:.2f} |",
     ):
         assert words in card, words
     assert "| entailment/" not in card and "| retrieval/" not in card
     assert "nothing was added to the design" in (folder("tuned") / "README.md").read_text()
-    assert "| entailment/accuracy" in (folder() / "README.md").read_text()
+    plain = (folder() / "README.md").read_text()
+    assert (
+        "| entailment/accuracy" in plain
+        and "- image tower frozen in every step, before any fine-tuning\n" in plain
+    )
+    words = transformers.AutoTokenizer.from_pretrained(folder("decoder"))
+    assert words.model_max_length == 64 and "at most 64 tokens" not in plain
+    assert 'predictor.caption(["a.jpg"])' in plain and "predictor.caption" not in card
 
 
 def test_a_task_that_is_not_learnt_is_said(run, spec, tmp_path):

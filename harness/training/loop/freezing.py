@@ -20,7 +20,9 @@ from architectures.freezing import TOWERS, HeldStill, Tower, no_tower
 from architectures.frozen import SettingError
 from architectures.stacks.image_tower import Encode, ImageTower
 from harness.training.data.transforms import Augment
+from harness.training.loop.budget import steps_of
 from harness.training.settings.loop import Freeze, Numerics
+from harness.training.settings.run import TrainSettings
 
 MOST_MIB = 1024
 """States of all training pictures are kept in memory up to this size, each worker its own."""
@@ -53,6 +55,15 @@ def spans(settings: Freeze, steps: int) -> dict[Tower, range]:
     """Returns tower -> the steps in which it is frozen, of `steps` in all."""
     asked = {tower: getattr(settings, tower) for tower in TOWERS}
     return {tower: span.steps(steps) for tower, span in asked.items() if span is not None}
+
+
+def frozen_in_words(train: TrainSettings) -> dict[Tower, str]:
+    """Says in which steps each tower is frozen that is."""
+    steps, words = steps_of(train.budget, train.batch_size), {}
+    for tower, its in spans(train.freeze, steps).items():
+        when = f"from step {its[0]} to {its[-1]}" if its else "in no step, of so few"
+        words[tower] = "in every step" if len(its) == steps else when
+    return words
 
 
 def frozen_at(spans: Mapping[Tower, range], step: int) -> tuple[Tower, ...]:

@@ -44,7 +44,8 @@ class Tuning(Frozen):
     """Training seed of the trials; must not be one of the study's seeds."""
     score: str = "val/loss"
     """Validation curve whose last value is minimised; of a task's fine-tuning its own, as
-    `vqa/val/task_loss`."""
+    `vqa/val/task_loss`. Where an objective's weight is tuned not `val/loss`, the sum by weights,
+    but a loss by itself, as `val/itc_loss`."""
 
     @property
     def task(self) -> str:
