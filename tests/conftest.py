@@ -22,8 +22,8 @@ for name in ("COLUMNS", "LINES"):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Modules and tests are a million objects that stay: a third of the time of their making went
-    into looking for something to free among them, and a tenth of a training of six steps.
+    """Modules and tests are a million objects that stay: a quarter of the time of their making went
+    into looking for something to free among them, and half a second of every short training.
     """
     gc.disable()
     try:
