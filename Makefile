@@ -1,6 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3
 BIN := .venv/bin
+# Neighbours in one process, as far as that goes: they share what their module or session makes.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+# Compiled tests are kept, where a container says no: every process would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-all mutants gpu-check check format rooms hooks clean
 
@@ -20,10 +24,10 @@ demo: setup  ## the demo study: train through Ray, track in MLflow, write the re
 	$(BIN)/fuselab report demo --strict --require-learned
 
 test: setup  ## quick tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(PYTEST)
 
 test-all: setup  ## quick and slow tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 mutants: setup  ## change the core modules one small thing at a time; do the tests see it? (hours; MUTANTS='harness.statistics.*' for a part)
 	$(BIN)/mutmut run --max-children 2 $(MUTANTS)

@@ -1,5 +1,8 @@
 """A study so small that a run takes a second, and one cache of its pictures for all tests."""
 
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,33 +40,55 @@ TINY = Study(
 )  # fmt: skip
 
 
+Fill = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Fill], Path]:
+    """`once(name, fill)`: a folder that one worker of pytest-xdist fills and all of them read."""
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+
+    def filled(name: str, fill: Fill) -> Path:
+        folder = top / name
+        with (top / f"{name}.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                folder.mkdir()
+                fill(folder)
+                (top / f"{name}.full").touch()
+        assert (top / f"{name}.full").exists(), f"{name} could not be made in another worker"
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def shared_cache(once: Callable[[str, Fill], Path]) -> Path:
     """A cache that every outputs folder of the tests links to."""
-    return tmp_path_factory.mktemp("cache")
+    return once("cache", lambda _: None)
 
 
 @pytest.fixture(scope="session")
-def schema(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def schema(once: Callable[[str, Fill], Path]) -> bytes:
     """An empty tracking store: to create its schema takes seconds, to copy it nothing."""
     from harness.results.to_mlflow import Tracker
 
-    outputs = tmp_path_factory.mktemp("schema")
-    Tracker(outputs)
-    return (outputs / "mlflow.db").read_bytes()
+    return (once("schema", Tracker) / "mlflow.db").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, schema: bytes) -> Path:
+def ran(once: Callable[[str, Fill], Path], shared_cache: Path, schema: bytes) -> Path:
     """An outputs folder in which `tiny` was run and published; for tests that only read."""
     from harness.lab import Lab
 
-    outputs = tmp_path_factory.mktemp("ran")
-    (outputs / "cache").symlink_to(shared_cache)
-    (outputs / "mlflow.db").write_bytes(schema)
-    states = Lab(outputs).run(TINY, local=True)
-    assert list(states.values()) == ["done"] * 6
-    return outputs
+    def run(outputs: Path) -> None:
+        (outputs / "cache").symlink_to(shared_cache)
+        (outputs / "mlflow.db").write_bytes(schema)
+        states = Lab(outputs).run(TINY, local=True)
+        assert list(states.values()) == ["done"] * 6
+
+    return once("ran", run)
 
 
 @pytest.fixture

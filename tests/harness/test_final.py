@@ -3,6 +3,7 @@ bit, and nothing of the training changed by it.
 """
 
 import copy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from harness.study import ALBEF_OBJECTIVES, Cell, Final, Study, Variant
 from harness.training.loop.final import Averaged
 from harness.training.loop.trainer import Trainer
 from harness.training.settings.spec import RunSpec
+from tests.harness.conftest import TINY
 from tests.harness.test_run import elsewhere
 from tests.harness.test_run import final as bits_of
 
@@ -109,15 +111,26 @@ def test_it_is_what_the_study_says_and_changes_nothing_else(
     assert (spent.flops, spent.samples) == (before.flops, before.samples)
 
 
+@pytest.fixture(scope="module")
+def ended_once(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
+    outputs = tmp_path_factory.mktemp("ended_once")
+    (outputs / "cache").symlink_to(shared_cache)
+    assert [execute(spec_of(TINY, outputs, its), outputs) for its in (MEAN, EMA)] == ["done"] * 2
+    return outputs
+
+
+@pytest.fixture
+def ended(ended_once: Path, tmp_path: Path) -> Path:
+    """Outputs of a run of each final model: a copy, the cache apart."""
+    return Path(shutil.copytree(ended_once, tmp_path / "ended", symlinks=True))
+
+
 @KINDS
-def test_it_is_scored_and_exported(
-    tiny: Study, outputs: Path, tmp_path: Path, final: Final
-) -> None:
-    study = tiny.with_field("final", final)
+def test_it_is_scored_and_exported(tiny: Study, ended: Path, tmp_path: Path, final: Final) -> None:
+    outputs, study = ended, tiny.with_field("final", final)
     planned = plan(study, outputs)
     write_study(planned, outputs)
     spec = planned.rows[0].spec
-    execute(spec, outputs)
     folder = RunFolder(outputs, spec.train_key())
     values = folder.metric_lines()[-1].values
     scores = {score.name: score.value for score in _scores(folder, "validation").scores}
@@ -139,12 +152,11 @@ def _scores(folder: RunFolder, task: str) -> ScoresRecord:
 
 @KINDS
 def test_stopped_and_gone_on_is_the_same_to_the_last_bit(
-    tiny: Study, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, final: Final
+    tiny: Study, ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, final: Final
 ) -> None:
-    spec = spec_of(tiny, outputs, final)
-    execute(spec, outputs)
-    whole = bits_of(RunFolder(outputs, spec.train_key()))
-    other = elsewhere(outputs, tmp_path)
+    spec = spec_of(tiny, ended, final)
+    whole = bits_of(RunFolder(ended, spec.train_key()))
+    other = elsewhere(ended, tmp_path)
     folder = RunFolder(other, spec.train_key())
     step = Trainer.one_step
 
@@ -160,12 +172,11 @@ def test_stopped_and_gone_on_is_the_same_to_the_last_bit(
 
 
 def test_a_run_that_died_after_its_last_checkpoint_has_the_same_weights(
-    tiny: Study, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Study, ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = spec_of(tiny, outputs, EMA)
-    execute(spec, outputs)
-    whole = bits_of(RunFolder(outputs, spec.train_key()))
-    other = elsewhere(outputs, tmp_path)
+    spec = spec_of(tiny, ended, EMA)
+    whole = bits_of(RunFolder(ended, spec.train_key()))
+    other = elsewhere(ended, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("harness.runs.run.write_validation", lambda *_: 1 / 0)
         assert execute(spec, other) == "failed"

@@ -33,6 +33,7 @@ from harness.study import (
 from harness.training.loop.trainer import Trainer
 from harness.training.settings.spec import RunSpec
 from harness.training.settings.tasks import TaskSpec
+from tests.harness.conftest import TINY
 
 QUICK = FineTune(budget=Budget(steps=6), batch_size=8, measure=Measure(points=3, items=8))
 SIZES = {"train_items": 72, "items": 36, "floors": False, "finetune": QUICK}
@@ -46,6 +47,20 @@ def asking(study: Study, *tasks: TaskSpec) -> Study:
 
 def spec_of(study: Study, outputs: Path) -> RunSpec:
     return plan(study, outputs).rows[0].spec
+
+
+@pytest.fixture(scope="module")
+def learnt_once(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
+    outputs = tmp_path_factory.mktemp("learnt_once")
+    (outputs / "cache").symlink_to(shared_cache)
+    assert execute(spec_of(asking(TINY, ENTAILMENT), outputs), outputs) == "done"
+    return outputs
+
+
+@pytest.fixture
+def learnt(learnt_once: Path, tmp_path: Path) -> Path:
+    """Outputs of a run that has learnt entailment: a copy, the cache apart."""
+    return Path(shutil.copytree(learnt_once, tmp_path / "learnt", symlinks=True))
 
 
 def weights_in(folder: RunFolder) -> dict[str, torch.Tensor]:
@@ -80,11 +95,8 @@ def test_a_task_is_learnt_in_a_folder_of_its_own(tiny: Study, outputs: Path) -> 
     assert folder.status().state == "done" and not folder.status().message
 
 
-def test_stopped_and_gone_on_equals_uninterrupted(
-    tiny: Study, outputs: Path, tmp_path: Path
-) -> None:
-    spec = spec_of(asking(tiny, ENTAILMENT), outputs)
-    assert execute(spec, outputs) == "done"
+def test_stopped_and_gone_on_equals_uninterrupted(tiny: Study, learnt: Path) -> None:
+    outputs, spec = learnt, spec_of(asking(tiny, ENTAILMENT), learnt)
     folder = RunFolder(outputs, spec.train_key())
     whole, lines = weights_in(folder), folder.finetunings()[0].metric_lines()
     shutil.rmtree(folder.path / "finetune")
@@ -147,9 +159,8 @@ Damage = Callable[[Path], object]
 @pytest.mark.parametrize(
     "damage", [lambda file: file.write_bytes(b"x"), lambda file: file.write_bytes(b"")]
 )
-def test_damaged_weights_name_their_folder(tiny: Study, outputs: Path, damage: Damage) -> None:
-    spec = spec_of(asking(tiny, ENTAILMENT), outputs)
-    execute(spec, outputs)
+def test_damaged_weights_name_their_folder(tiny: Study, learnt: Path, damage: Damage) -> None:
+    outputs, spec = learnt, spec_of(asking(tiny, ENTAILMENT), learnt)
     folder = RunFolder(outputs, spec.train_key())
     (its,) = folder.finetunings()
     damage(its.weights)
@@ -164,10 +175,9 @@ def test_damaged_weights_name_their_folder(tiny: Study, outputs: Path, damage: D
     assert not ScoresRecord.read(folder.score_file("entailment")).failure
 
 
-def test_damaged_curves_of_a_task_cost_nothing_that_was_trained(tiny: Study, outputs: Path) -> None:
-    spec = spec_of(asking(tiny, ENTAILMENT), outputs)
-    execute(spec, outputs)
-    folder = RunFolder(outputs, spec.train_key())
+def test_damaged_curves_of_a_task_cost_nothing_that_was_trained(tiny: Study, learnt: Path) -> None:
+    spec = spec_of(asking(tiny, ENTAILMENT), learnt)
+    folder = RunFolder(learnt, spec.train_key())
     (its,) = folder.finetunings()
     its.metrics.write_bytes(b"{}\n")
     damaged = record_of(folder)
@@ -238,10 +248,9 @@ def test_fine_tuning_is_tuned_alike_for_every_cell(
         study.with_field("tasks.entailmnt.finetune.batch_size", 4)
 
 
-def test_weights_of_tasks_are_cleaned_on_request(tiny: Study, outputs: Path) -> None:
-    spec = spec_of(asking(tiny, ENTAILMENT), outputs)
-    execute(spec, outputs)
-    folder = RunFolder(outputs, spec.train_key())
-    clean(outputs, weights=True)
+def test_weights_of_tasks_are_cleaned_on_request(tiny: Study, learnt: Path) -> None:
+    spec = spec_of(asking(tiny, ENTAILMENT), learnt)
+    folder = RunFolder(learnt, spec.train_key())
+    clean(learnt, weights=True)
     assert not folder.weights.exists() and not folder.finetunings()[0].weights.exists()
     assert not ScoresRecord.read(folder.score_file("entailment")).failure

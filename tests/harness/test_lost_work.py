@@ -25,21 +25,10 @@ from harness.training.loop.trainer import Trainer
 from harness.tuning.choice import folder_of
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Outputs of a tiny study that ran to its end, published."""
-    from tests.harness.conftest import TINY
-
-    outputs = tmp_path_factory.mktemp("finished") / "outputs"
-    states = Lab(outputs).run(TINY, local=True)
-    assert set(states.values()) == {"done"}
-    yield outputs
-
-
 @pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    """A copy of them, elsewhere."""
-    return shutil.copytree(finished, tmp_path / "copied")
+def copied(ran: Path, tmp_path: Path) -> Path:
+    """A copy of a finished study, elsewhere."""
+    return shutil.copytree(ran, tmp_path / "copied")
 
 
 @pytest.fixture
@@ -62,10 +51,10 @@ def said(*words: str) -> tuple[int, str]:
 # -- the store
 
 
-def test_a_copy_reads_its_own_files_and_not_the_old_ones(finished: Path, copied: Path) -> None:
+def test_a_copy_reads_its_own_files_and_not_the_old_ones(ran: Path, copied: Path) -> None:
     for path in copied.glob("mlartifacts/tiny/*/artifacts/curves.parquet"):
         path.unlink()
-    there = Lab(finished).results("tiny", from_tracking=True)
+    there = Lab(ran).results("tiny", from_tracking=True)
     here = Lab(copied).results("tiny", from_tracking=True)
     assert len(there.curves) and not len(here.curves)
 

@@ -1,6 +1,7 @@
 """One spec, one run: the same bits every time, also after a kill; failures are named."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,13 +78,15 @@ def test_a_run_fills_its_folder(tiny: Study, outputs: Path) -> None:
     assert not folder.checkpoint.exists() and not list(folder.path.glob(".*"))
 
 
-def test_twice_the_same_bits(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+def whole_of(ran: Path, spec: RunSpec) -> tuple[object, object, object]:
+    """What must be equal of a run of the study that was run for all tests."""
+    return final(RunFolder(ran, spec.train_key()))
+
+
+def test_twice_the_same_bits(tiny: Study, ran: Path, outputs: Path) -> None:
     spec = spec_of(tiny, outputs)
     execute(spec, outputs)
-    first = final(RunFolder(outputs, spec.train_key()))
-    again = elsewhere(outputs, tmp_path)
-    execute(spec, again)
-    assert final(RunFolder(again, spec.train_key())) == first
+    assert final(RunFolder(outputs, spec.train_key())) == whole_of(ran, spec)
 
 
 @pytest.mark.slow
@@ -107,12 +110,10 @@ def test_the_order_of_runs_on_a_worker_changes_no_bit(
         assert final(folders[0]) == final(folders[1])
 
 
-def test_batches_and_shared_weights_are_paired(tiny: Study, outputs: Path) -> None:
+def test_batches_and_shared_weights_are_paired(tiny: Study, ran: Path) -> None:
     certificates, chains = [], []
     for cell in (0, 1):
-        spec = spec_of(tiny, outputs, cell)
-        execute(spec, outputs)
-        folder = RunFolder(outputs, spec.train_key())
+        folder = RunFolder(ran, spec_of(tiny, ran, cell).train_key())
         certificates.append(Certificate.read(folder.certificate))
         chains.append([line.chain for line in folder.metric_lines()])
     one, other = certificates
@@ -134,12 +135,9 @@ def test_grey_pictures_run_to_scores(tiny: Study, outputs: Path) -> None:
     assert weights["image.vit.patch_embed.proj.weight"].shape[1] == 1
 
 
-def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: Path) -> None:
+def test_a_stop_is_kept_and_gone_on_from(tiny: Study, ran: Path, outputs: Path) -> None:
     spec = spec_of(tiny, outputs)
-    execute(spec, outputs)
-    whole = final(RunFolder(outputs, spec.train_key()))
-    other = elsewhere(outputs, tmp_path)
-    folder = RunFolder(other, spec.train_key())
+    folder = RunFolder(outputs, spec.train_key())
 
     from harness.training.loop.trainer import Trainer
 
@@ -152,9 +150,9 @@ def test_a_stop_is_kept_and_gone_on_from(tiny: Study, outputs: Path, tmp_path: P
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "one_step", stopping)
-        states = [execute(spec, other) for _ in range(4)]
+        states = [execute(spec, outputs) for _ in range(4)]
     assert states == ["interrupted"] * 3 + ["done"]
-    assert final(folder) == whole
+    assert final(folder) == whole_of(ran, spec)
     assert LedgerRecord.read(folder.ledger).spent.attempts == 4
 
 
@@ -206,9 +204,9 @@ def test_a_killed_process_loses_nothing(tiny: Study, outputs: Path, tmp_path: Pa
     assert final(folder) == whole
 
 
-def test_a_done_run_only_makes_missing_scores(tiny: Study, outputs: Path) -> None:
+def test_a_done_run_only_makes_missing_scores(tiny: Study, ran: Path, outputs: Path) -> None:
     spec = spec_of(tiny, outputs)
-    execute(spec, outputs)
+    shutil.copytree(ran / "runs", outputs / "runs")
     folder = RunFolder(outputs, spec.train_key())
     before = folder.metrics.stat().st_mtime_ns
     file = folder.score_file("retrieval")
@@ -224,12 +222,9 @@ def test_a_done_run_only_makes_missing_scores(tiny: Study, outputs: Path) -> Non
 
 
 def test_a_failure_while_scoring_trains_nothing_again(
-    tiny: Study, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Study, ran: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(tiny, outputs)
-    execute(spec, outputs)
-    whole = final(RunFolder(outputs, spec.train_key()))
-    other = elsewhere(outputs, tmp_path)
 
     from harness.training.loop.trainer import Trainer
     from harness.training.tasks import retrieval
@@ -238,16 +233,16 @@ def test_a_failure_while_scoring_trains_nothing_again(
         raise RuntimeError("no score today")
 
     monkeypatch.setattr(retrieval, "score", broken)
-    assert execute(spec, other) == "done", "a score that fails is a score that failed"
-    folder = RunFolder(other, spec.train_key())
+    assert execute(spec, outputs) == "done", "a score that fails is a score that failed"
+    folder = RunFolder(outputs, spec.train_key())
     assert "no score today" in failed_scores(folder)["retrieval"]
     assert record_of(folder).message.startswith("retrieval failed: RuntimeError")
-    assert execute(spec, other) == "done" and failed_scores(folder), "tried again when asked"
+    assert execute(spec, outputs) == "done" and failed_scores(folder), "tried again when asked"
     monkeypatch.undo()
     monkeypatch.setattr(Trainer, "one_step", broken)
     forget_failures(folder)
-    assert execute(spec, other) == "done" and not failed_scores(folder)
-    assert final(folder) == whole and not folder.checkpoint.exists()
+    assert execute(spec, outputs) == "done" and not failed_scores(folder)
+    assert final(folder) == whole_of(ran, spec) and not folder.checkpoint.exists()
 
 
 def test_code_that_changed_half_way_is_certified_as_both(
@@ -329,14 +324,13 @@ def test_bfloat16_trains_and_keeps_weights_in_float32(tiny: Study, outputs: Path
     assert all(np.isfinite(list(line.values.values())).all() for line in folder.metric_lines())
 
 
-def test_the_digest_chain_is_of_what_was_fed(tiny: Study, outputs: Path) -> None:
-    spec = spec_of(tiny, outputs)
-    execute(spec, outputs)
-    batches = training_batches(spec, load_data(spec, outputs))
+def test_the_digest_chain_is_of_what_was_fed(tiny: Study, ran: Path) -> None:
+    spec = spec_of(tiny, ran)
+    batches = training_batches(spec, load_data(spec, ran))
     chains = [""]
     for step in range(6):
         chains.append(batches.after(chains[-1], batches.at(step)))
-    lines = RunFolder(outputs, spec.train_key()).metric_lines()
+    lines = RunFolder(ran, spec.train_key()).metric_lines()
     assert [line.chain for line in lines] == [chains[step] for step in (0, 2, 4, 6)]
 
 
@@ -349,10 +343,9 @@ def test_budget_to_steps_and_grid() -> None:
     assert max(checkpoints_of(7, Measure(points=3, checkpoints=3))) == 7
 
 
-def test_metrics_are_json_lines(tiny: Study, outputs: Path) -> None:
-    spec = spec_of(tiny, outputs)
-    execute(spec, outputs)
-    folder = RunFolder(outputs, spec.train_key())
+def test_metrics_are_json_lines(tiny: Study, ran: Path, outputs: Path) -> None:
+    shutil.copytree(ran / "runs", outputs / "runs")
+    folder = RunFolder(outputs, spec_of(tiny, ran).train_key())
     whole = folder.metric_lines()
     with folder.metrics.open("a") as file:
         file.write(whole[0].as_text()[:20])  # a process died while it wrote

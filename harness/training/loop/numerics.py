@@ -47,7 +47,11 @@ def check_device(numerics: Numerics) -> None:
 def settled() -> Iterator[None]:
     """Has the garbage collector pass over what is there already, while a loop goes on. Imported
     modules are 300,000 objects, in which it looks for something to free ten times a minute and
-    finds nothing: 2 % of the steps of a small design on a CPU."""
+    finds nothing: 2 % of the steps of a small design on a CPU. Where that is so already, this does
+    nothing."""
+    if gc.get_freeze_count():
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

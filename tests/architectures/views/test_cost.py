@@ -79,7 +79,8 @@ def test_a_design_without_fusion_has_no_cost_there():
 @pytest.mark.parametrize("name", registry.names())
 def test_every_design_has_a_cost_that_adds_up(name):
     smaller = TINY.with_field("image_layers", 1).with_field("text_layers", 6)
-    fields = {"text_layers": 2} if "text_layers" in registry.find(name).Config.model_fields else {}
+    depths = {"text_layers": 2, "fusion_layers": 1}
+    fields = {n: d for n, d in depths.items() if n in registry.find(name).Config.model_fields}
     made = cost(name, fields, smaller, V, text_tokens=L)
     assert sum(made.by_part.values()) == made.parameters == made.trainable
     assert made.image.flops > 0 and made.image.kept_bytes > 0
