@@ -116,12 +116,13 @@ def ui(
         import threading
 
         from harness.results.store import UI_ENVIRONMENT, opened, ui_command
-        from harness.scheduling.served import LOOPBACK, StatusServer
+        from harness.scheduling.served import LOOPBACK, StatusServer, check_port
 
         store = lab_of(outputs, tracking)
         with working("opening the store"):  # says at once what is wrong
             opened(store.outputs, store.store, create=False)
         with StatusServer(store.outputs, status_port) as server:
+            check_port(port)  # MLflow says it among twenty lines, half a minute later
             threading.Thread(target=server.serve_forever, daemon=True).start()
             typer.echo(f"how far studies are: http://{LOOPBACK}:{status_port}")
             typer.echo(f"MLflow: http://{LOOPBACK}:{port}   (Ctrl-C ends both)")

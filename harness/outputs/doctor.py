@@ -113,6 +113,7 @@ def records(outputs: Path, keys: Iterable[str]) -> Examined:
         faults += _spec_faults(folder)
         readers: list[Callable[[], object]] = [
             folder.written_status,
+            lambda folder=folder: folder.covered_lines(folder.recovered_status()),  # type: ignore[misc]
             *_loop_readers(folder),
             lambda folder=folder: read_if_there(Certificate, folder.certificate),  # type: ignore[misc]
             lambda folder=folder: read_if_there(Environment, folder.environment),  # type: ignore[misc]
@@ -120,7 +121,7 @@ def records(outputs: Path, keys: Iterable[str]) -> Examined:
         for path in folder.score_files():
             readers.append(lambda path=path: ScoresRecord.read(path))  # type: ignore[misc]
         for finetuning in folder.finetunings():
-            readers += _loop_readers(finetuning)
+            readers += [finetuning.metric_lines, *_loop_readers(finetuning)]
         faults += _damage(readers)
         faults += _graph_faults(folder)
     return Examined(part="records", seen=f"of {len(folders)} runs", faults=tuple(faults))
@@ -128,7 +129,6 @@ def records(outputs: Path, keys: Iterable[str]) -> Examined:
 
 def _loop_readers(folder: LoopFolder) -> list[Callable[[], object]]:
     return [
-        folder.metric_lines,
         lambda: read_if_there(LedgerRecord, folder.ledger),
         lambda: read_if_there(WeightsRecord, folder.weights_digest),
     ]

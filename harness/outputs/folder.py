@@ -157,9 +157,15 @@ class RunFolder(LoopFolder):
         before.model_copy(update=changed | own).write(self.status_file, durable=durable)
 
     def covered_lines(self, status: Status | None = None) -> list[MeasuredLine]:
-        """Returns measurements up to the last finished checkpoint, in order."""
-        covered = (status or self.status()).checkpoint_step
-        return [line for line in self.metric_lines() if line.step <= covered]
+        """Returns measurements up to the last finished checkpoint, in order. Raises `DamagedFile`,
+        also where a finished run lacks the newest of them."""
+        status = status or self.status()
+        lines = [line for line in self.metric_lines() if line.step <= status.checkpoint_step]
+        if status.state == "done" and status.checkpoint_step > (lines[-1].step if lines else -1):
+            end = f"ends at step {lines[-1].step}" if lines else "holds nothing"
+            why = f"{end}, and the run ended at step {status.checkpoint_step}"
+            raise DamagedFile(self.metrics, why, self.remedy)
+        return lines
 
     def score_files(self) -> list[Path]:
         """Lists one file for each task that was scored, and `validation.json`."""

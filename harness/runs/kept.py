@@ -6,9 +6,10 @@ what was written.
 
 from __future__ import annotations
 
+import errno
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,15 @@ def write_checkpoint(folder: LoopFolder, snapshot: Mapping[str, object]) -> None
 def read_checkpoint(folder: LoopFolder) -> dict[str, Any]:
     """Reads the newest checkpoint. Raises ValueError where it cannot be read or was changed."""
     packed = _opened(folder.checkpoint, RESTART)
-    if "snapshot" not in packed:
-        return packed  # of before, when small tensors lay where they belong
-    if packed.get(DIGEST) != _digest_of_all(packed):
+    before = "snapshot" not in packed  # written when small tensors lay where they belong
+    try:
+        digest = digest_of(dict(_tensors(packed))) if before else _digest_of_all(packed)
+    except (KeyError, TypeError, AttributeError):  # parts are not there, or are others
+        digest = "none"
+    if packed.get(DIGEST, digest if before else "") != digest:
         raise ValueError(f"{folder.checkpoint} is not what was written to it; {RESTART}")
+    if before:
+        return packed
     groups = {LARGE: packed[LARGE]}
     for dtype, shapes in packed["shapes"].items():
         flat = packed["small"][dtype].split([math.prod(shape) for shape in shapes])
@@ -105,6 +111,19 @@ def _filled(value: Any, groups: Mapping[str, Sequence[Tensor]]) -> Any:
     return value
 
 
+def _tensors(value: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields every tensor in nested mappings and lists, by the path to it, as the digest of a
+    checkpoint of before names them."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _tensors(inner, f"{path}/{name}")
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _tensors(inner, f"{path}/{place}")
+
+
 def _digest_of_all(packed: Mapping[str, Any]) -> str:
     """Digests what a checkpoint holds: tensors, and the text of all else, whatever the digest it
     already has."""
@@ -122,10 +141,18 @@ def _save(value: Mapping[str, object], part: Path) -> None:
 
 def _opened(path: Path, remedy: str) -> dict[str, Any]:
     """Opens what torch saved; no file is opened that could run code."""
+    file = fetched(path)
     try:
-        return torch.load(fetched(path), weights_only=True, map_location="cpu")
+        value = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:  # whose text advises to run what a file holds
         raise ValueError(f"{path} cannot be read (it holds no tensors); {remedy}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes are also instructions that cannot be followed
+        if isinstance(error, MemoryError) or (
+            isinstance(error, OSError) and error.errno != errno.EINVAL  # a file cut short
+        ):
+            raise
         first = str(error).partition("\n")[0]
         raise ValueError(f"{path} cannot be read ({first}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} cannot be read (it holds no tensors by name); {remedy}")
+    return value

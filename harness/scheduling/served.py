@@ -7,6 +7,8 @@ for the loopback address are answered.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,7 +48,7 @@ class StatusServer(ThreadingHTTPServer):
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
-            raise SettingError(f"port {port} cannot be used ({error.strerror})") from None
+            raise _not_usable(port, error) from None
 
     @property
     def names(self) -> list[str]:
@@ -68,6 +70,19 @@ class StatusServer(ThreadingHTTPServer):
         return self._template.render(
             title=title, view=view, names=self.names, every=EVERY, clock=clock
         )
+
+
+def check_port(port: int) -> None:
+    """Raises SettingError where another process has a port that something else is to take."""
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError as error:
+        raise _not_usable(port, error) from None
+
+
+def _not_usable(port: int, error: OSError) -> SettingError:
+    reason = os.strerror(error.errno or 0)
+    return SettingError(f"port {port} cannot be used ({reason}): name another one")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from architectures.frozen import SettingError
+from architectures.weights.digests import digest_of
 from harness.commands import show
 from harness.commands.show import console
 from harness.lab import Lab
@@ -292,7 +294,48 @@ def test_a_checkpoint_holds_what_was_given(outputs: Path, monkeypatch: pytest.Mo
     got = read_checkpoint(folder)
     torch.testing.assert_close(got["optimizer"]["state"], state, rtol=0, atol=0)
     assert got["optimizer"]["betas"] == (0.9, 0.98) and got["optimizer"]["names"] == ["a"]
-    # As it was written before small tensors were put together.
-    torch.save({**snapshot, "digest": "0" * 32}, folder.checkpoint)
-    before = read_checkpoint(folder)
-    torch.testing.assert_close(before["optimizer"]["state"], state, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_before_is_gone_on_with_and_examined(outputs: Path) -> None:
+    """As it was written before small tensors were put together."""
+    folder = RunFolder(outputs, "a" * 16)
+    folder.path.mkdir(parents=True)
+    numbers = torch.arange(64, dtype=torch.float32) * 1.2345
+    digest = digest_of({"/optimizer/state/0/mean": numbers})
+    snapshot = {"step": 3, "optimizer": {"state": [{"mean": numbers}]}}
+    for sealed in ({}, {"digest": digest}):
+        torch.save({**snapshot, **sealed}, folder.checkpoint)
+        assert torch.equal(read_checkpoint(folder)["optimizer"]["state"][0]["mean"], numbers)
+    flipped(folder.checkpoint, numbers[7:9].numpy().tobytes())
+    with pytest.raises(ValueError, match=r"checkpoint.pt is not what was written to it; delete"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", ["text", [1], {"snapshot": 1}, {"snapshot": {}, "digest": "x"}])
+def test_a_file_that_is_no_checkpoint_is_said(outputs: Path, content: object) -> None:
+    folder = RunFolder(outputs, "a" * 16)
+    folder.path.mkdir(parents=True)
+    torch.save(content, folder.checkpoint)
+    with pytest.raises(ValueError, match=r"checkpoint.pt .*; delete it to start this run again"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_weights])
+def test_a_damaged_file_is_said_wherever_the_damage_is(
+    outputs: Path, read: Callable[[RunFolder], object]
+) -> None:
+    """Each byte of what tells what a file holds, and of its end; and the file cut short."""
+    folder = RunFolder(outputs, "a" * 16)
+    write_weights(folder, {"layer.weight": torch.ones(3), "layer.bias": torch.ones(2)})
+    write_checkpoint(folder, {"step": 3, "chain": "abcdef", "state": [{"mean": torch.ones(3)}]})
+    path = folder.checkpoint if read is read_checkpoint else folder.weights
+    whole, before = path.read_bytes(), read(folder)
+    damaged = [whole[:length] for length in (0, 1, 30, len(whole) // 2, len(whole) - 1)]
+    for place in range(whole.index(b".pkl"), len(whole), 3):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            assert str(read(folder)) == str(before)  # what nobody reads may change
+        except ValueError as error:
+            assert str(path) in str(error) and "; delete " in str(error)

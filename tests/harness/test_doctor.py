@@ -109,6 +109,11 @@ def torn(name: str) -> Break:
     return lambda folder: (folder.path / name).write_bytes(b'{"format": 2, "sp')
 
 
+def shorter(folder: RunFolder) -> None:
+    whole = folder.metrics.read_bytes()
+    folder.metrics.write_bytes(whole[: len(whole) * 2 // 3])
+
+
 def other_weights(folder: RunFolder) -> None:
     weights = torch.load(folder.weights, weights_only=True)
     next(iter(weights.values())).view(-1)[0] += 1e-6
@@ -137,6 +142,8 @@ def other_role(folder: RunFolder) -> None:
         (torn("graph.json"), ["graph.json is damaged"], "leave the design's picture out"),
         (torn("scores/retrieval.json"), ["retrieval.json is damaged"], "scores the run again"),
         (torn("spec.json"), ["spec.json is damaged"], "writes it again"),
+        (shorter, ["metrics.jsonl ends at step 2, and the run ended at step 6"], "to train it"),
+        (torn("metrics.jsonl"), ["metrics.jsonl holds nothing, and the run ended"], "to train it"),
         (torn("weights.pt"), ["weights.pt cannot be read"], "delete the run's folder"),
         (other_weights, ["weights.pt is not what was written"], "delete the run's folder"),
         (other_spec, ["a foreign key", "names the run"], "move the folder away"),

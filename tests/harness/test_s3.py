@@ -166,6 +166,23 @@ def test_a_study_has_the_same_bits_on_s3(
         assert [read["seeds"] for read in reads["reads"]] == [2]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_workers_have_the_same_bits_on_s3(
+    tiny: Study, url: str, outputs: Path, machines: Machines
+) -> None:
+    """Each worker has a copy of its own of the bucket; the first one alone writes."""
+    two = tiny.model_copy(update={"cells": tiny.cells[:1], "seeds": (0,)})
+    two = two.with_field("numerics.workers", 2)
+    assert list(Lab(outputs).run(two).values()) == ["done"]
+    with machines.on("one"):
+        assert list(Lab(url).run(two).values()) == ["done"]
+        assert not Bucket(url).list("leases")
+        assert not [name for name in Bucket(url).list("runs") if "ray_train" in name]
+    with machines.on("two"):
+        assert has_bits_of(outputs, Lab(url), "tiny") == [1]
+
+
 def driver(url: str, cache: Path, how: str = "local") -> subprocess.Popen[str]:
     environment = {**os.environ, "FUSELAB_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", DRIVER, url, how]

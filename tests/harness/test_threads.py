@@ -10,8 +10,8 @@ import pytest
 from architectures.frozen import SettingError
 from harness.lab import Lab
 from harness.planning import threads
-from harness.planning.plan import plan
-from harness.study import Study
+from harness.planning.plan import plan, write_study
+from harness.study import Cell, Study, Variant, matched
 from harness.training.settings.spec import RunSpec
 
 
@@ -85,6 +85,31 @@ def test_a_cell_alone_is_not_measured(measured: Study, outputs: Path, threads_of
     study = measured.model_copy(update={"cells": (cell, *measured.cells[1:])})
     with pytest.raises(SettingError, match=f"cell '{cell.name}': numerics.threads 0 .* study, or"):
         Lab(outputs).plan(study.with_field("numerics.threads", threads_of_all))
+
+
+def test_a_control_is_measured_at_the_size_that_it_is_given(
+    tiny: Study, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control may itself cost what another cell costs; the size does not hang on the threads."""
+    deep = Variant("full_text_deep_fusion", text_layers=1)
+    control = Cell(variant=deep, label="deep", matched=matched("parameters", to="k1"))
+    fields = {"cells": (tiny.cells[0], control), "control": "deep"}
+    study = tiny.model_copy(update=fields).with_field("numerics.threads", 0)
+    measured = []
+
+    def together(spec: RunSpec, outputs: Path, threads: int, runs: int) -> float:
+        measured.append(spec.train.config["fusion_layers"])
+        return float(threads)
+
+    monkeypatch.setattr(threads, "_together", together)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    planned = Lab(outputs).plan(study)
+    assert measured == [2, 2]
+    assert planned.matched["deep"].fields == {"fusion_layers": 2}
+    assert {row.spec.train.numerics.threads for row in planned.rows} == {2}
+    assert "of full_text_deep_fusion" in next(threads.notes(planned, outputs))
+    write_study(planned, outputs)
+    assert Lab(outputs).plan(study).specs == planned.specs and measured == [2, 2]
 
 
 def test_a_process_that_fails_says_why(measured: Study, outputs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +158,20 @@ def test_a_port_that_is_taken_is_said(server: StatusServer, going: Path) -> None
 
     with pytest.raises(SettingError, match=f"port {server.server_port} cannot be used"):
         StatusServer(going, server.server_port)
+
+
+@pytest.mark.parametrize("ports", [("--port", "TAKEN"), ("--status-port", "TAKEN")])
+def test_each_port_of_the_pages_that_is_taken_is_said_at_once(
+    server: StatusServer, ran: Path, monkeypatch: pytest.MonkeyPatch, ports: tuple[str, str]
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)  # MLflow is not started
+    taken = str(server.server_port)
+    free = {"--port": "--status-port", "--status-port": "--port"}[ports[0]]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = str(other.getsockname()[1])
+    words = ["ui", ports[0], taken, free, number, "--outputs", str(ran)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert f"port {taken} cannot be used (Address already in use): name another" in " ".join(
+        result.output.replace("│", " ").split()
+    )
