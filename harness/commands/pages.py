@@ -58,7 +58,7 @@ def check_formats(formats: list[str]) -> None:
 def report(
     study: StudyName,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 where runs are not paired as they should be.")
+        bool, typer.Option("--strict", help="Exit 1 where runs are badly paired, or damaged.")
     ] = False,
     require_learned: Annotated[
         bool, typer.Option("--require-learned", help="Exit 1 where a fusion run is at chance.")
@@ -116,7 +116,8 @@ def report(
             log_answer(lab, results, written.answers, written.folder)
     if open_:
         opened(written.page)
-    passed = (written.pairing_ok or not strict) and (written.learned_ok or not require_learned)
+    whole = written.pairing_ok and "damaged" not in set(results.runs["status"])
+    passed = (whole or not strict) and (written.learned_ok or not require_learned)
     if written.not_drawn or not passed:
         raise typer.Exit(1)
 

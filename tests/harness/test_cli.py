@@ -241,6 +241,11 @@ def test_plan_run_status_report_clean(tmp_path: Path) -> None:
     assert again.splitlines()[:2] == report.splitlines()[:2]
     weights = list((tmp_path / "outputs" / "runs").glob("*/weights.pt"))
     assert len(weights) == 4
+    lines = weights[0].with_name("metrics.jsonl")
+    whole = lines.read_text()
+    lines.write_text("")
+    assert "Left out" in said("report", "own", "--strict", "--outputs", out, code=1)
+    lines.write_text(whole)
     said("clean", "--outputs", out)
     assert all(w.exists() for w in weights)
     said("clean", "--weights", "--cache", "--outputs", out)
