@@ -7,6 +7,9 @@ or all four side by side. Numbers are of nano's four blocks: other scales need o
 
 Guess: the last block is enough on scenes of two things; the middle one is worse in matching, since
 alignment is learnt at the end of the tower; one by one is equal to the last.
+Result: 2026-11-27, commit b1997b4, seeds 40 to 44, not confirmed on fresh ones: side by side is
+later in matching (+.041 nats [+.018, +.064]); the rest is equal to the last block but in matching,
+where it is undecided (middle +.011 [-.011, +.034]). docs/studies/image_layers.
 Cost: 25 runs, about 25 minutes on two cores at nano.
 Command: fuselab run image_layers && fuselab report image_layers
 """
