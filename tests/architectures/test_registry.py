@@ -75,7 +75,8 @@ def test_only_heads_that_are_asked_for(small):
     assert list(build.construct("split_bert", {}, small, 50, ["itm"]).heads) == ["itm"]
 
 
-def test_a_users_own_file(tmp_path, small):
+def test_a_users_own_file(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "mine.py"
     file.write_text(OWN)
     module = registry.load_file(file)
@@ -86,6 +87,7 @@ def test_a_users_own_file(tmp_path, small):
     file.write_text(OWN.replace('"3"', '"4"'))
     registry.load_file(file)
     assert registry.find("mine").version == registry.version("mine") == "4"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(
