@@ -7,6 +7,9 @@ start without, --set warm_start.align_samples=0, with more samples, --set budget
 
 Guess: late interaction gains recall over one vector, less than 20 points; of groups that differ in
 which thing has which colour it tells more, but fewer than 6+6, since no word has read the picture.
+Result: 2026-11-27, commit b1997b4, seeds 40 to 44, not confirmed on fresh ones: no gain in recall
+is shown (sum +.0 points [-2.3, +2.3]); the sum matches more groups (+3.7 [+.5, +6.9]), the mean is
+not shown to, and 6+6 is undecided (+3.3). docs/studies/late_interaction.
 Cost: 20 runs, about 20 minutes on two cores at nano.
 Command: fuselab run late_interaction && fuselab report late_interaction
 """
