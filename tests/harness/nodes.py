@@ -41,7 +41,12 @@ def main(url: str, caches: Path) -> None:
     bucket = Bucket(url)
 
     def kill_one() -> None:
-        while not any(name.endswith("checkpoint.pt") for name in bucket.list("runs")):
+        """On a busy machine the other node may be at its first checkpoint before this one began."""
+        towers = "outputs/*/shared/warm_start/*/vit.safetensors"
+        while not (
+            any((caches / "node 0").glob(towers))
+            and any(name.endswith("checkpoint.pt") for name in bucket.list("runs"))
+        ):
             time.sleep(0.1)
         cluster.remove_node(nodes[0], allow_graceful=False)
         print("killed a node", flush=True)
