@@ -8,6 +8,9 @@ of one softmax has no weights of its own for the picture, and no maps to start f
 
 Guess: cross-attention matches sooner in all three, as its new weights learn to read the picture
 while the words' attention stays as it was trained; no difference in alignment.
+Result: 2026-11-27, commit b1997b4, seeds 40 to 44, not confirmed on fresh ones: no difference is
+shown in any stack or endpoint (matching +.000 [-.025, +.026], +.007 [-.011, +.025], +.001 [-.017,
++.018]), so the guess failed. docs/studies/one_softmax.
 Cost: 35 runs, about half an hour on two cores at nano.
 Command: fuselab run one_softmax && fuselab report one_softmax
 """
